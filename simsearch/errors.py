@@ -1,0 +1,40 @@
+"""What can go wrong, one class per thing a caller can act on.
+
+Each message names the value at fault and the call that mends it.
+"""
+
+
+class SimsearchError(Exception):
+    """Any error that simsearch raises on purpose."""
+
+
+class ImageError(SimsearchError):
+    """An image cannot be read: damaged, too large, missing, or not an image at all."""
+
+
+class DatasetError(SimsearchError):
+    """A folder holds nothing to embed, or is not there."""
+
+
+class BackboneError(SimsearchError):
+    """A backbone is unknown, or not the one that made the library."""
+
+
+class WeightsError(BackboneError):
+    """The weights of a backbone cannot be had, or do not fit it."""
+
+
+class LibraryError(SimsearchError):
+    """The files of a library are missing, damaged, or do not belong together."""
+
+
+class LibraryBusyError(LibraryError):
+    """Another process is writing this library."""
+
+
+class QueryError(SimsearchError):
+    """A search was asked for something that it cannot answer."""
+
+
+class MissingExtraError(SimsearchError, ImportError):
+    """An optional package is needed and not installed."""
