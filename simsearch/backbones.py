@@ -40,6 +40,7 @@ logger = logging.getLogger("simsearch")
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
+OWN_WEIGHTS = "own"  # of a module of the user's own, which no name can load again
 CARRIED = "efficientnet_lite0"  # the backbone whose weights an installed package holds
 AUTO_SECONDS = 8.0  # how long "auto" may take to find that a download is out of reach
 AUTO_DOWNLOAD_SECONDS = 300.0  # and the longest download that it starts
@@ -78,7 +79,7 @@ class Preprocessing:
                 (top + self.crop) * scale_y,
             ),
         )
-        return np.asarray(crop)
+        return np.array(crop)
 
 
 @dataclass(frozen=True)
@@ -401,7 +402,7 @@ def _own(module: torch.nn.Module, transform: Transform | None) -> Network:
         raise BackboneError(
             f"{name} gives {tuple(output.shape)}; (B, D) features or a (B, D, H, W) map are needed"
         )
-    return Network(name, "own", module, transform, "own" if dims == 2 else "avg")
+    return Network(name, OWN_WEIGHTS, module, transform, "own" if dims == 2 else "avg")
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,7 +9,17 @@ class SimsearchError(Exception):
 
 
 class ImageError(SimsearchError):
-    """An image cannot be read: damaged, too large, missing, or not an image at all."""
+    """An image cannot be read: damaged, too large, missing, or not an image at all.
+
+    Attributes
+    ----------
+    reason : str
+        What is wrong, without the name of the image.
+    """
+
+    def __init__(self, reason: str, source: str | None = None) -> None:
+        super().__init__(reason if source is None else f"cannot read {source}: {reason}")
+        self.reason = reason
 
 
 class DatasetError(SimsearchError):

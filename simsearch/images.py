@@ -203,7 +203,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
             image.load()
             return _over_white(_to_srgb(_to_8_bit(_upright(image))))
     except Exception as error:  # on damaged files, decoders raise nearly anything
-        raise ImageError(f"cannot read {describe(source)}: {_reason(error, source)}") from error
+        raise ImageError(_reason(error, source), describe(source)) from error
 
 
 def _reason(error: Exception, source: ImageSource) -> str:
@@ -240,7 +240,7 @@ def _open(source: ImageSource) -> Image.Image:
     if isinstance(source, bytes):
         return Image.open(io.BytesIO(source), formats=_prepare_pillow())
     if isinstance(source, (str, os.PathLike)):
-        return Image.open(source, formats=_prepare_pillow())
+        return Image.open(Path(source).expanduser(), formats=_prepare_pillow())
     raise ImageError(
         f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
         "a PIL image or a numpy array"

@@ -1,0 +1,416 @@
+"""The pipeline: decode in parallel, batch, forward, store; incremental and resumable.
+
+One worker takes one batch all the way from files to embeddings. On a processor each worker runs
+the network on a single core, so that some decode while others compute, and no core waits at a
+barrier; on a GPU the workers take turns, and decode while it computes. Threads do both, since
+Pillow and PyTorch release the interpreter's lock: nothing is forked, spawned or pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone
+from simsearch.errors import DatasetError, ImageError, LibraryError
+from simsearch.images import ImageFile, ImageSource, Skipped, find_images, load_image
+from simsearch.library import (
+    MANIFEST,
+    SKIPPED,
+    ImageLibrary,
+    Source,
+    in_folder,
+    replace_library,
+    write_skipped,
+    writing,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+logger = logging.getLogger("simsearch")
+
+_MAX_WORKERS = 16  # beyond that, threads wait for the interpreter's lock
+_BLOCK = 1024  # rows that are copied together
+
+
+class Batch(NamedTuple):
+    """What became of one batch of sources."""
+
+    positions: list[int]  # of those that were embedded, in the order of the sources
+    embeddings: NDArray[np.float32]  # (len(positions), D), unit norm
+    failures: list[tuple[int, ImageError]]  # position and reason of the others
+
+
+def embed_images(
+    images: ImageSource | Sequence[ImageSource],
+    backbone: str | Backbone | torch.nn.Module = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> NDArray[np.float32]:
+    """Embed images that are at hand, without a library.
+
+    Parameters
+    ----------
+    images
+        One source or several: paths, http(s) URLs, bytes, PIL images or arrays.
+    backbone
+        A loaded backbone, or what `load_backbone` takes.
+    batch_size, workers
+        Chosen for the device if not given.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, D) float32, C order, rows of unit L2 norm.
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be read.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> embed_images([Image.new("RGB", (300, 200), "red")], "efficientnet_lite0").shape
+    (1, 1280)
+    """
+    backbone = load_backbone(backbone)
+    sources: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
+    embeddings = np.empty((len(sources), backbone.dim), np.float32)
+    if len(sources) == 1:  # one query: all cores on one image, and no pool to start
+        batches = iter([_embed_batch(sources, 0, backbone)])
+    else:
+        batches = embed_batches(sources, backbone, batch_size, workers)
+    for batch in batches:
+        if batch.failures:
+            raise batch.failures[0][1]
+        embeddings[batch.positions] = batch.embeddings
+    return embeddings
+
+
+def embed_batches(
+    sources: Sequence[ImageSource],
+    backbone: Backbone,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Batch]:
+    """Embed sources in order, a batch at a time; bad ones are reported and never raised.
+
+    Memory holds a few batches, however many sources there are.
+    """
+    on_cpu = backbone.device.type == "cpu"
+    size = batch_size or (8 if on_cpu else 64)
+    workers = workers or min(_cores(), _MAX_WORKERS)
+    if size < 1 or workers < 1:
+        raise DatasetError(f"batch_size={size} and workers={workers} must be at least 1")
+    starts = iter(range(0, len(sources), size))
+    waiting: deque[Future[Batch]] = deque()
+    with _threads_each(max(1, _cores() // workers) if on_cpu else None) as initializer:
+        pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer)
+        try:
+            while True:
+                for start in islice(starts, 2 * workers - len(waiting)):
+                    waiting.append(
+                        pool.submit(_embed_batch, sources[start : start + size], start, backbone)
+                    )
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:  # on Ctrl-C, too: what is under way ends within a batch
+            pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _threads_each(count: int | None) -> Iterator[Any]:
+    """Give each worker so many of PyTorch's own threads, and put the setting back afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield (lambda: torch.set_num_threads(count)) if count else None
+    finally:
+        torch.set_num_threads(before)
+
+
+def _embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) -> Batch:
+    positions: list[int] = []
+    inputs: list[NDArray[Any]] = []
+    failures: list[tuple[int, ImageError]] = []
+    for position, source in enumerate(sources, start):
+        try:
+            inputs.append(backbone.prepare(load_image(source, backbone.min_side)))
+            positions.append(position)
+        except ImageError as error:
+            failures.append((position, error))
+    if not inputs:
+        return Batch([], np.empty((0, backbone.dim), np.float32), failures)
+    embeddings = backbone.embed(np.stack(inputs))
+    for lost in np.flatnonzero(np.isnan(embeddings[:, 0])):
+        reason = f'no finite embedding in {backbone.precision}; try precision="float32"'
+        failures.append((positions[lost], ImageError(reason)))
+    found = ~np.isnan(embeddings[:, 0])
+    return Batch(
+        [position for position, kept in zip(positions, found, strict=True) if kept],
+        embeddings[found],
+        failures,
+    )
+
+
+def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people know)
+    root: str | os.PathLike[str] = "dataset",
+    outputs: str | os.PathLike[str] = "outputs",
+    backbone: str | Backbone | torch.nn.Module = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    precision: Precision = "auto",
+    strict: bool = False,
+    progress: bool = True,
+) -> ImageLibrary:
+    """Embed the images below a folder, once; afterwards only what is new or has changed.
+
+    May be stopped at any time and run again: what was embedded is kept. A file that cannot be
+    read is left out and listed in `skipped.csv`; it is tried again at every run. One summary line
+    ends the run.
+
+    Parameters
+    ----------
+    root
+        The dataset's folder, with any folders in it.
+    outputs
+        Where the library lies; see `ImageLibrary` for its files.
+    backbone
+        What `load_backbone` takes. "auto" stays with the backbone that made the library, if there
+        is one; naming another embeds everything again.
+    batch_size, workers, device, precision
+        Chosen for this machine if not given; `workers` are threads.
+    strict
+        Raise at the first image that cannot be read.
+    progress
+        Show a progress bar and the summary.
+
+    Returns
+    -------
+    ImageLibrary
+        The library in `outputs`, opened.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is missing, or holds no image that can be read.
+    BackboneError
+        If the backbone cannot be had.
+    LibraryBusyError
+        If another process is writing there.
+    LibraryError
+        If the disk is full or refuses. The last complete library stays readable.
+    ImageError
+        With `strict`, for an image that cannot be read.
+    """
+    dataset, folder = Path(root).expanduser(), Path(outputs).expanduser()
+    files, skipped = find_images(dataset, exclude=folder)
+    if not files:
+        raise DatasetError(f"no images below {dataset.as_posix()!r}; put some there")
+    with writing(folder):
+        old = _last_library(folder)
+        network = load_backbone(*_choose(backbone, old), device=device, precision=precision)
+        store = _Store(dataset.as_posix(), old, network, _Log(folder, network))
+        with store.log:
+            skipped = [Skipped(in_folder(store.root, name), why) for name, why in skipped]
+            missing = [file for file in files if file not in store]
+            start = time.perf_counter()
+            skipped += store.embed(missing, batch_size, workers, strict=strict, progress=progress)
+            seconds = time.perf_counter() - start
+            write_skipped(folder, sorted(skipped))
+            kept = [file for file in files if file in store]
+            if not kept:
+                raise DatasetError(
+                    f"none of the {len(files):,} images below {store.root!r} can be read; "
+                    f"{(folder / SKIPPED).as_posix()} says why"
+                )
+            if old is None or old.root != store.root or kept != list(store.rows):
+                store.replace_library(folder, kept)
+            store.log.discard()
+        library = ImageLibrary.load(folder, backbone=network)
+    if progress:
+        embedded = len(set(missing).intersection(kept))
+        pace = f" ({embedded / seconds:.1f} images/s)" if embedded else ""
+        gone = len(set(old.names if old else ()).difference(file.name for file in kept))
+        tqdm.write(
+            f"{library!r} in {folder.as_posix()!r}: {embedded:,} embedded{pace}, "
+            f"{len(kept) - embedded:,} reused, {gone:,} removed, {len(skipped):,} skipped"
+            + (f", see {(folder / SKIPPED).as_posix()}" if skipped else "")
+        )
+    return library
+
+
+def _last_library(folder: Path) -> ImageLibrary | None:
+    """Open the library that is to be brought up to date; a damaged one is made anew."""
+    if not (folder / MANIFEST).exists():
+        return None
+    try:
+        return ImageLibrary.load(folder)
+    except LibraryError as error:
+        logger.warning("Embedding every image again: %s", error)
+        return None
+
+
+def _choose(
+    backbone: str | Backbone | torch.nn.Module, old: ImageLibrary | None
+) -> tuple[str | Backbone | torch.nn.Module, str | None]:
+    """Name and weights to load: "auto" stays with what made the library."""
+    if backbone == "auto" and old and old.source and old.source.weights != OWN_WEIGHTS:
+        return old.source.backbone, old.source.weights_file
+    return backbone, None
+
+
+class _Store:
+    """Every embedding that is at hand: rows of the last library, and of the log."""
+
+    def __init__(self, root: str, old: ImageLibrary | None, network: Backbone, log: _Log) -> None:
+        self.root, self.network, self.log = root, network, log
+        self.rows: dict[ImageFile, int] = {}
+        if old and old.source and old.source.fingerprint != network.fingerprint:
+            logger.warning(
+                "Embedding every image again: the library was made by %s (%s), not by %s (%s).",
+                *(old.source.backbone, old.source.fingerprint, network.name, network.fingerprint),
+            )
+        elif old and old.source and old.stats is not None:
+            files = zip(old.names, *old.stats.T.tolist(), strict=True)
+            self.rows = {ImageFile(*file): row for row, file in enumerate(files)}
+            self.embeddings = old.embeddings
+
+    def __contains__(self, file: ImageFile) -> bool:
+        return file in self.rows or file in self.log.rows
+
+    def embed(
+        self,
+        files: Sequence[ImageFile],
+        batch_size: int | None,
+        workers: int | None,
+        *,
+        strict: bool,
+        progress: bool,
+    ) -> list[Skipped]:
+        """Embed files into the log; return those that cannot be."""
+        sources = [in_folder(self.root, file.name) for file in files]
+        skipped: list[Skipped] = []
+        with tqdm(
+            desc="Embedding", total=len(files), unit="image", disable=not (progress and files)
+        ) as bar:
+            for batch in embed_batches(sources, self.network, batch_size, workers):
+                self.log.append([files[i] for i in batch.positions], batch.embeddings)
+                if strict and batch.failures:
+                    raise batch.failures[0][1]
+                skipped += [Skipped(sources[i], error.reason) for i, error in batch.failures]
+                bar.update(len(batch.positions) + len(batch.failures))
+        return skipped
+
+    def replace_library(self, folder: Path, files: Sequence[ImageFile]) -> None:
+        """Write these files' embeddings as the library, a block at a time."""
+        replace_library(
+            folder,
+            (
+                np.stack([self._read(file) for file in files[i : i + _BLOCK]])
+                for i in range(0, len(files), _BLOCK)
+            ),
+            np.array([in_folder(self.root, file.name) for file in files], "U"),
+            stats=np.array([file[1:] for file in files], np.int64),
+            root=self.root,
+            source=Source.of(self.network),
+        )
+
+    def _read(self, file: ImageFile) -> NDArray[np.float32]:
+        row = self.rows.get(file)
+        return self.log.read(file) if row is None else self.embeddings[row]
+
+
+class _Log:
+    """Rows that no library holds yet, appended batch by batch: what a stopped run leaves behind.
+
+    `unfinished.f32` holds the rows; `unfinished.jsonl` names them, one line a row with a checksum,
+    written after the row. What a dying machine leaves is therefore good up to the first line that
+    is cut or does not fit its row, and nothing after that is used.
+    """
+
+    def __init__(self, folder: Path, network: Backbone) -> None:
+        self._places = (folder / "unfinished.jsonl", folder / "unfinished.f32")
+        self._source, self._dim = Source.of(network), network.dim
+        self.rows: dict[ImageFile, int] = {}
+
+    def __enter__(self) -> Self:
+        for place in self._places:
+            place.touch()
+        self._index, self._data = (place.open("r+b") for place in self._places)
+        header = json.dumps(asdict(self._source)).encode() + b"\n"
+        if self._index.readline() != header:  # none yet, or another backbone's
+            self._index.seek(0)
+            self._index.truncate()
+            self._index.write(header)
+        self._recover()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+        self._data.close()
+
+    def _recover(self) -> None:
+        """Read what is good, and cut off the rest."""
+        end = self._index.tell()
+        for line in self._index:
+            row = self._data.read(4 * self._dim)
+            try:
+                *file, checksum = json.loads(line)
+            except ValueError:  # the line was cut
+                break
+            if checksum != zlib.crc32(row):
+                break
+            self.rows[ImageFile(*file)] = len(self.rows)
+            end += len(line)
+        for stream, size in ((self._index, end), (self._data, 4 * self._dim * len(self.rows))):
+            stream.seek(size)
+            stream.truncate()
+
+    def append(self, files: Sequence[ImageFile], embeddings: NDArray[np.float32]) -> None:
+        """Add a batch; once this returns, killing the process does not lose it."""
+        self._data.write(embeddings.data)
+        self._data.flush()
+        for file, row in zip(files, embeddings, strict=True):
+            self._index.write(json.dumps([*file, zlib.crc32(row.data)]).encode() + b"\n")
+            self.rows[file] = len(self.rows)
+        self._index.flush()
+
+    def read(self, file: ImageFile) -> NDArray[np.float32]:
+        """Return the embedding of a file: (D,) float32."""
+        self._data.seek(4 * self._dim * self.rows[file])
+        return np.frombuffer(self._data.read(4 * self._dim), np.float32)
+
+    def discard(self) -> None:
+        """Delete the log: a library holds its rows now."""
+        self.__exit__()
+        for place in self._places:
+            place.unlink()

@@ -1,0 +1,520 @@
+"""The files in outputs/: opened, checked, memory-mapped, and replaced all at once or not at all.
+
+A library is written into `.next/` beside its place. The arrival of `.next/manifest.json` commits
+it: from then on readers take what lies in `.next/` first, and the moves that follow may be cut
+short at any instruction and finished by the next writer. Nothing here opens an image.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from simsearch.backbones import OWN_WEIGHTS, Backbone, load_backbone
+from simsearch.errors import BackboneError, LibraryBusyError, LibraryError
+from simsearch.images import Skipped
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+FORMAT = 1
+EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
+MANIFEST, SKIPPED, NEXT = "manifest.json", "skipped.csv", ".next"
+
+_SAMPLE = 512  # rows whose pairs tell what a score means; 130,816 pairs
+_BLOCK = 4096  # rows that are looked at together
+
+
+@dataclass(frozen=True)
+class Source:
+    """What made the embeddings of a library, as the manifest records it."""
+
+    backbone: str
+    weights: str
+    fingerprint: str
+    precision: str
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Source:
+        """Describe a backbone."""
+        return cls(backbone.name, backbone.weights, backbone.fingerprint, backbone.precision)
+
+    @property
+    def weights_file(self) -> str | None:
+        """Path of the weights, where they are a local file."""
+        return self.weights if os.path.isabs(self.weights) else None  # noqa: PTH117
+
+
+class ImageLibrary:
+    """Embeddings and the paths of their images, ready to be searched.
+
+    Parameters
+    ----------
+    embeddings
+        (N, D) floats, one row an image; rows that are not of unit L2 norm are normalised.
+    paths
+        N paths, as a reader would open them.
+    backbone
+        What made the embeddings, a `Backbone` or a name; needed only to embed new queries.
+
+    Attributes
+    ----------
+    embeddings : numpy.ndarray
+        (N, D) float32, C order, rows of unit L2 norm; memory-mapped where it comes from a file.
+    paths : numpy.ndarray
+        (N,) unicode, POSIX separators.
+    stats : numpy.ndarray or None
+        (N, 2) int64, the size in bytes and the modification time in ns of each file when it was
+        embedded.
+    root : str or None
+        The dataset's folder, as it was given.
+    source : Source or None
+        What made the embeddings, for a library that was loaded from its files.
+
+    Raises
+    ------
+    LibraryError
+        If the two do not belong together, or a row has no direction.
+
+    Examples
+    --------
+    >>> ImageLibrary([[3.0, 4.0], [0.0, 1.0]], ["a.jpg", "b.jpg"]).embeddings
+    array([[0.6, 0.8],
+           [0. , 1. ]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        embeddings: ArrayLike,
+        paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
+        backbone: Backbone | str | None = None,
+    ) -> None:
+        self.embeddings = _unit_rows(embeddings)
+        self.paths: NDArray[np.str_] = np.array([PurePath(path).as_posix() for path in paths], "U")
+        if len(self.paths) != len(self.embeddings):
+            raise LibraryError(
+                f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
+                "together; give one path a row"
+            )
+        self.stats: NDArray[np.int64] | None = None
+        self.root: str | None = None
+        self.source: Source | None = None
+        self._backbone = backbone
+
+    @classmethod
+    def load(
+        cls,
+        outputs: str | os.PathLike[str] = "outputs",
+        root: str | os.PathLike[str] | None = None,
+        backbone: Backbone | str | None = None,
+    ) -> ImageLibrary:
+        """Open a library that `embed_dataset` has made.
+
+        Parameters
+        ----------
+        outputs
+            The folder that holds the library.
+        root
+            Where the dataset lies now, if it has moved.
+        backbone
+            The backbone that made the library, if it was a module of your own.
+
+        Raises
+        ------
+        LibraryError
+            If files are missing, damaged, or do not belong together.
+        """
+        folder = Path(outputs)
+        while True:
+            manifest = _read_manifest(folder)
+            try:
+                library = cls._open(folder, manifest, backbone)
+                return library if root is None else library._moved_to(root)
+            except (KeyError, TypeError) as error:
+                raise _unfit(folder, f"manifest.json is incomplete ({error})") from error
+            except LibraryError:
+                if _read_manifest(folder) == manifest:
+                    raise  # otherwise a writer has just put the next library in place
+
+    @classmethod
+    def _open(
+        cls, folder: Path, manifest: dict[str, Any], backbone: Backbone | str | None
+    ) -> ImageLibrary:
+        library = cls.__new__(cls)
+        library.embeddings = _open_array(folder, EMBEDDINGS, manifest, mapped=True)
+        library.paths = _open_array(folder, PATHS, manifest)
+        library.stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
+        library.root = manifest["root"]
+        library.source = Source(**manifest["source"]) if manifest["source"] else None
+        library._backbone = backbone
+        if library.embeddings.shape != (manifest["rows"], manifest["dim"]) or len(
+            library.paths
+        ) != len(library.embeddings):
+            raise _unfit(folder, "its two arrays are of different lengths")
+        return library
+
+    def _moved_to(self, root: str | os.PathLike[str]) -> ImageLibrary:
+        """Point every path at the dataset's new place."""
+        prefix = PurePath(root).as_posix()
+        self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
+        self.root = prefix
+        return self
+
+    def save(self, outputs: str | os.PathLike[str]) -> None:
+        """Write this library's files into a folder, in place of the library that is there.
+
+        Raises
+        ------
+        LibraryError
+            If the disk is full or refuses; the library that was there is then untouched.
+        LibraryBusyError
+            If another process is writing there.
+        """
+        with writing(outputs) as folder:
+            blocks = (self.embeddings[i : i + _BLOCK] for i in range(0, len(self), _BLOCK))
+            replace_library(
+                folder,
+                blocks,
+                self.paths,
+                stats=self.stats,
+                root=self.root,
+                source=self.source,
+            )
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __repr__(self) -> str:
+        made_by = f", made by {self.source.backbone}" if self.source else ""
+        return f"ImageLibrary({len(self):,} images, {self.dim}-d{made_by})"
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return int(self.embeddings.shape[1])
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Path of each image relative to the dataset's root."""
+        start = 0 if self.root is None else len(in_folder(self.root, ""))
+        return [path[start:] for path in self.paths.tolist()]
+
+    @cached_property
+    def folders(self) -> NDArray[np.str_]:
+        """Folder of each image relative to the dataset's root: (N,) unicode, "." for the root."""
+        return np.array([posixpath.dirname(name) or "." for name in self.names], "U")
+
+    @cached_property
+    def background(self) -> NDArray[np.float32]:
+        """Cosines of pairs of different random images, sorted: what a score has to be held against.
+
+        Every pair among 512 rows drawn with a fixed seed, so up to 130,816 of them; empty for a
+        library of one image.
+        """
+        rng = np.random.default_rng(0)
+        rows = np.sort(rng.choice(len(self), min(_SAMPLE, len(self)), replace=False))
+        sample = np.asarray(self.embeddings[rows])
+        return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
+
+    def find(self, path: str | os.PathLike[str]) -> int | None:
+        """Row of the image at a path, given in any form that leads to the same file.
+
+        Returns
+        -------
+        int or None
+            None if the library does not hold it.
+        """
+        rows = self._rows
+        posix = PurePath(path).as_posix()
+        return rows[posix] if posix in rows else rows.get(self._as_listed(path))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {path: row for row, path in reversed(list(enumerate(self.paths.tolist())))}
+
+    def _as_listed(self, path: str | os.PathLike[str]) -> str:
+        """Rewrite a path the way this library writes its own."""
+        if self.root is None:
+            return Path(path).absolute().as_posix()
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))
+        return in_folder(self.root, PurePath(relative).as_posix())
+
+    def is_current(self, row: int) -> bool:
+        """Tell whether the file of a row is still the one that was embedded, or has gone."""
+        if self.stats is None:
+            return True
+        try:
+            status = Path(self.paths[row]).stat()
+        except OSError:
+            return True
+        return (status.st_size, status.st_mtime_ns) == tuple(self.stats[row].tolist())
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone that made the embeddings, loaded at first use.
+
+        Raises
+        ------
+        BackboneError
+            If it is unknown, cannot be loaded, or is not the one that made the library.
+        """
+        if not isinstance(self._backbone, Backbone):
+            self._backbone = self._load_backbone()
+        made_by = self.source.fingerprint if self.source else self._backbone.fingerprint
+        if self._backbone.dim != self.dim or self._backbone.fingerprint != made_by:
+            raise BackboneError(
+                f"{self._backbone!r} is not what made this library ({self.dim}-d, {self.source}); "
+                "pass the backbone that did, or embed the dataset again"
+            )
+        return self._backbone
+
+    def _load_backbone(self) -> Backbone:
+        if self._backbone is not None:
+            return load_backbone(self._backbone)
+        if self.source is None:
+            raise BackboneError(
+                "this library does not know what made its embeddings: pass backbone= to "
+                "ImageLibrary, or query with a row number or an embedding"
+            )
+        if self.source.weights == OWN_WEIGHTS:
+            raise BackboneError(
+                f"this library was made by {self.source.backbone}, a module of your own: pass it, "
+                "as ImageLibrary.load(outputs, backbone=load_backbone(module, transform=...))"
+            )
+        return load_backbone(self.source.backbone, self.source.weights_file)
+
+
+def in_folder(folder: str, name: str) -> str:
+    """Join POSIX paths, with nothing before the name where the folder is the current one."""
+    return name if folder in ("", ".") else posixpath.join(folder, name)
+
+
+def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
+    """Check foreign embeddings, and normalise them if they are not."""
+    rows = np.asanyarray(embeddings)
+    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
+        raise LibraryError(
+            f"embeddings of shape {rows.shape} and dtype {rows.dtype} are not (N, D) numbers"
+        )
+    norms = np.concatenate(
+        [
+            np.linalg.norm(rows[i : i + _BLOCK].astype(np.float64), axis=1)
+            for i in range(0, len(rows), _BLOCK)
+        ]
+    )
+    if (bad := np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))).size:
+        raise LibraryError(f"row {bad[0]} of the embeddings is zero or not finite; leave it out")
+    if np.abs(norms - 1).max() > 1e-3:
+        rows = rows / norms[:, None]
+    return np.require(rows, np.float32, "C")
+
+
+# Files
+
+
+@contextmanager
+def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
+    """Hold a folder for one writer, and finish what the last one left unfinished.
+
+    Raises
+    ------
+    LibraryBusyError
+        If another process holds it.
+    LibraryError
+        If the folder cannot be written.
+    """
+    folder = Path(outputs)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            _finish(folder)
+            yield folder
+    except Timeout:
+        raise LibraryBusyError(
+            f"another process is writing {os.fspath(outputs)!r}; wait for it, or choose "
+            "another outputs folder"
+        ) from None
+    except OSError as error:
+        raise LibraryError(
+            f"cannot write {os.fspath(outputs)!r}: {error.strerror or error}; the last complete "
+            "library is untouched and the work so far is kept: make room and run again"
+        ) from error
+
+
+def replace_library(
+    folder: Path,
+    blocks: Iterable[NDArray[np.float32]],
+    paths: NDArray[np.str_],
+    *,
+    stats: NDArray[np.int64] | None,
+    root: str | None,
+    source: Source | None,
+) -> None:
+    """Write a library's files in place of the old ones; call it inside `writing`.
+
+    Parameters
+    ----------
+    folder
+        The outputs.
+    blocks
+        The embeddings in order, as (n, D) float32 arrays, so that they never have to lie in
+        memory together.
+    paths, stats, root, source
+        As in `ImageLibrary`.
+    """
+    part = folder / NEXT
+    part.mkdir(exist_ok=True)
+    shape = _write_rows(part / EMBEDDINGS, blocks, len(paths))
+    np.save(part / PATHS, paths, allow_pickle=False)
+    if stats is not None:
+        np.save(part / STATS, stats, allow_pickle=False)
+    manifest = {
+        "format": FORMAT,
+        "rows": shape[0],
+        "dim": shape[1],
+        "root": root,
+        "source": asdict(source) if source else None,
+        "head": None,
+        "files": {file.name: _seal(file) for file in sorted(part.glob("*.npy"))},
+    }
+    write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
+    _finish(folder)
+
+
+def _write_rows(file: Path, blocks: Iterable[NDArray[np.float32]], count: int) -> tuple[int, int]:
+    """Write an .npy file block by block, its header once the width is known."""
+    written, dim = 0, 0
+    with file.open("wb") as stream:
+        for block in blocks:
+            if not written:
+                dim = block.shape[1]
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
+                np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(np.ascontiguousarray(block, "<f4").data)
+            written += len(block)
+    return written, dim
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a small file beside its place and rename it over, so that nobody sees half of it."""
+    part = file.with_name(f"{file.name}.part")
+    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def _finish(folder: Path) -> None:
+    """Move a committed library into place; the remains of an uncommitted one are dropped."""
+    part = folder / NEXT
+    if (part / MANIFEST).exists():
+        manifest = json.loads((part / MANIFEST).read_text("utf-8"))
+        for name in (*manifest["files"], MANIFEST):
+            if (part / name).exists():
+                (part / name).replace(folder / name)
+        if STATS not in manifest["files"]:
+            (folder / STATS).unlink(missing_ok=True)
+    for rest in part.glob("*"):
+        rest.unlink()
+    if part.exists():
+        part.rmdir()
+
+
+def _seal(file: Path) -> dict[str, int | str]:
+    """Tie a file to its manifest: by its digest, and by what spares computing that again."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    status = file.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(file)}
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    for place in (folder / NEXT, folder):
+        try:
+            manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text("utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise _unfit(folder, f"manifest.json cannot be read ({error})") from error
+        if manifest.get("format") != FORMAT:
+            raise _unfit(folder, f"its format is {manifest.get('format')!r}, not {FORMAT}")
+        return manifest
+    if (folder / EMBEDDINGS).exists():
+        raise _unfit(
+            folder,
+            "it has no manifest.json (to search arrays made elsewhere, call "
+            "ImageLibrary(np.load(...), np.load(...)))",
+        )
+    raise LibraryError(
+        f"no library in {os.fspath(folder)!r}; make one with "
+        f"simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
+    )
+
+
+def _unfit(folder: Path, reason: str) -> LibraryError:
+    return LibraryError(
+        f"the library in {os.fspath(folder)!r} cannot be used: {reason}; put the files back as "
+        "they were, or run embed_dataset again to make them anew"
+    )
+
+
+def _open_array(
+    folder: Path, name: str, manifest: dict[str, Any], *, mapped: bool = False
+) -> NDArray[Any]:
+    """Open an array and check that it is the one that the manifest describes."""
+    places = [folder / NEXT] if (folder / NEXT / MANIFEST).exists() else []
+    seal = manifest["files"][name]
+    for file in (place / name for place in (*places, folder)):
+        try:
+            status = file.stat()
+            known = (status.st_size, status.st_mtime_ns) == (seal["size"], seal["mtime_ns"])
+            # A copy has another time, so it is read whole, once a load, to see that it is the same.
+            if not known and (status.st_size != seal["size"] or _sha256(file) != seal["sha256"]):
+                raise _unfit(folder, f"{name} is damaged, or belongs to another library")
+            # Windows cannot replace a file that is mapped, so there the rows are read instead.
+            mode: Literal["r"] | None = "r" if mapped and os.name != "nt" else None
+            array: NDArray[Any] = np.load(file, mmap_mode=mode, allow_pickle=False)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise _unfit(folder, f"{name} cannot be opened ({error})") from error
+        return array
+    raise _unfit(folder, f"{name} is missing")
+
+
+def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+    """Write skipped.csv: path and reason of each file that is not in the library."""
+    text = io.StringIO()
+    csv.writer(text).writerows([("path", "reason"), *skipped])
+    write_text(folder / SKIPPED, text.getvalue())
+
+
+def read_skipped(outputs: str | os.PathLike[str]) -> list[Skipped]:
+    """Read skipped.csv; an empty list where there is none."""
+    file = Path(outputs) / SKIPPED
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return [Skipped(*row) for row in csv.reader(stream)][1:]
