@@ -259,9 +259,10 @@ def _ask(library: ImageLibrary, query: Any) -> _Asked:  # noqa: ANN401
     if is_url(query):
         return _Asked(query, download(query))
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
-    path = getattr(query, "filename", None) if isinstance(query, Image.Image) else query
+    opened = isinstance(query, Image.Image)
+    path: Any = getattr(query, "filename", None) if opened else query
     row = library.find(path) if path and isinstance(path, (str, os.PathLike)) else None
-    known = path is query and row is not None and library.is_current(row)
+    known = not opened and row is not None and library.is_current(row)
     return _Asked(describe(query), query, row, library.embeddings[row] if known else None)
 
 

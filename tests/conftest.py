@@ -1,0 +1,40 @@
+"""What the tests share: real photos, a small library, and no way out to the network."""
+
+import socket
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+import simsearch as ss
+
+mpl.use("agg")  # no window, whatever this machine has
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Fail name look-ups at once, as offline; only this machine can be reached."""
+    look_up = socket.getaddrinfo
+
+    def local_only(host, *args, **kwargs):
+        if host not in {"127.0.0.1", "localhost", "::1", None}:
+            raise socket.gaierror(-2, "Name or service not known")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local_only)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """The whole sample dataset, made once."""
+    return ss.make_sample(tmp_path_factory.mktemp("sample") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Real photos beside the project; tests that use them are marked `shared`."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no photos at {SHARED}")
+    return SHARED
