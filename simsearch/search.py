@@ -260,8 +260,8 @@ def _ask(library: ImageLibrary, query: Any) -> _Asked:  # noqa: ANN401
         return _Asked(query, download(query))
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)
-    path: Any = getattr(query, "filename", None) if opened else query
-    row = library.find(path) if path and isinstance(path, (str, os.PathLike)) else None
+    file = getattr(query, "filename", None) if opened else query
+    row = library.find(file) if file and isinstance(file, (str, os.PathLike)) else None
     known = not opened and row is not None and library.is_current(row)
     return _Asked(describe(query), query, row, library.embeddings[row] if known else None)
 
