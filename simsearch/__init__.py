@@ -24,6 +24,7 @@ from simsearch.images import find_images, load_image
 from simsearch.library import ImageLibrary
 from simsearch.samples import make_sample
 from simsearch.search import Match, Matches, search
+from simsearch.viz import show_images, show_map, show_matches
 
 __all__ = [
     "Backbone",
@@ -46,5 +47,8 @@ __all__ = [
     "load_image",
     "make_sample",
     "search",
+    "show_images",
+    "show_map",
+    "show_matches",
 ]
 __version__ = "0.1.0"

@@ -135,10 +135,10 @@ def _search(
     library = ss.ImageLibrary.load(outputs, root)
     rows = [int(q) if q.isdecimal() and not Path(q).exists() else q for q in queries]
     answers = ss.search(library, rows, **options)
-    for matches in answers:
-        print(matches.to_json() if json else matches)
     if save:
         _draw(answers, save)
+    for matches in answers:
+        print(matches.to_json() if json else matches)
 
 
 def _draw(answers: list[ss.Matches], file: Path) -> None:

@@ -1,0 +1,177 @@
+"""The command line: it calls the library, prints, and fails in one line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import simsearch as ss
+from simsearch import cli
+
+
+@pytest.fixture(scope="module")
+def project(sample, tmp_path_factory):
+    """A folder with a small dataset and its library, made by the command itself."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("seg_train/coffee", "seg_train/grass", "seg_pred"):
+        images = sorted((sample / name).iterdir())[:8]
+        (folder / "dataset" / name).mkdir(parents=True)
+        for image in images:
+            shutil.copy2(image, folder / "dataset" / name)
+    (folder / "dataset" / "bad.jpg").touch()
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert cli.main(["embed", "dataset", "outputs", "--backbone", "efficientnet_lite0"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_project(project, monkeypatch):
+    monkeypatch.chdir(project)
+
+
+def run(capsys, *arguments):
+    """Run a command in this process; return exit code, standard output and standard error."""
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_search_prints_the_matches_of_the_library(capsys):
+    query = "dataset/seg_train/coffee/0001.jpg"
+    code, out, _ = run(capsys, "search", "outputs", query, "-k", 3)
+    assert code == 0
+    assert out.strip() == str(ss.search(ss.ImageLibrary.load("outputs"), query, k=3))
+
+
+def test_search_prints_json_a_line_a_query(capsys):
+    query = "dataset/seg_train/coffee/0001.jpg"
+    code, out, _ = run(capsys, "search", "outputs", query, 3, "-k", 2, "--json")
+    first, second = map(json.loads, out.splitlines())
+    library = ss.ImageLibrary.load("outputs")
+    assert code == 0
+    assert first == ss.search(library, query, k=2).to_dict()
+    assert second == ss.search(library, 3, k=2).to_dict()
+
+
+def test_search_options_reach_the_library(capsys):
+    query = "dataset/seg_train/grass/0001.jpg"
+    _, out, _ = run(
+        *(capsys, "search", "outputs", query, "--json", "--include-query", "--threshold", 0.999)
+    )
+    assert [match["path"] for match in json.loads(out)["matches"]] == [query]
+
+
+@pytest.mark.parametrize("queries", [[0], [0, 5]])
+def test_search_saves_a_figure(capsys, tmp_path, queries):
+    code, _, _ = run(capsys, "search", "outputs", *queries, "--save", tmp_path / "figure.png")
+    assert code == 0
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > figure.height > 100
+
+
+def test_search_in_a_dataset_that_moved(capsys, project, tmp_path):
+    shutil.copytree(project / "dataset", tmp_path / "moved")
+    root = (tmp_path / "moved").as_posix()
+    _, out, _ = run(capsys, "search", "outputs", 0, "--json", "--root", root)
+    assert all(match["path"].startswith(root) for match in json.loads(out)["matches"])
+
+
+def test_info_says_what_there_is(capsys):
+    code, out, _ = run(capsys, "info", "outputs")
+    assert code == 0
+    assert "24 images, 1280-d" in out
+    assert "efficientnet_lite0" in out
+    assert "8  seg_train/coffee" in out
+    assert "1  skipped" in out
+
+
+def test_embed_again_passes_every_option(capsys, tmp_path):
+    code, out, _ = run(
+        *(capsys, "embed", "dataset", tmp_path / "o", "--backbone", "efficientnet_lite0"),
+        *("--batch-size", 4, "--workers", 1, "--device", "cpu", "--precision", "float32"),
+    )
+    assert code == 0
+    assert "24 embedded" in out
+    assert "1 skipped" in out
+
+
+def test_sample(capsys, tmp_path):
+    code, out, _ = run(capsys, "sample", tmp_path / "dataset")
+    assert code == 0
+    assert str(tmp_path / "dataset") in out
+    assert len(ss.find_images(tmp_path / "dataset")[0]) > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "nowhere", "0"], "no library in 'nowhere'; make one with"),
+        (["search", "outputs", "nowhere.jpg"], "cannot read nowhere.jpg: no such file"),
+        (["search", "outputs", "9999"], "row 9999: the library has rows 0 to 23"),
+        (["search", "outputs", "0", "-k", "0"], "k=0"),
+        (["search", "outputs", "0", "--save", "figure.nonsense"], "cannot save the figure"),
+        (["search", "outputs", "0", "--save", "no/such/folder.png"], "cannot save the figure"),
+        (["embed", "nowhere", "o"], "no such folder: 'nowhere'"),
+        (["embed", "dataset", "o", "--backbone", "resnet51"], "no backbone 'resnet51'"),
+        (["embed", "dataset", "o", "--backbone", "resnet50"], "cannot be fetched"),
+        (["embed", "dataset", "o", "--weights", "no.pth"], "no such weights file"),
+        (["embed", "dataset", "outputs", "--strict"], "cannot read dataset/bad.jpg: the file is"),
+        (["info", "dataset"], "no library in 'dataset'"),
+        (["sample", "dataset"], "dataset"),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_1(capsys, arguments, message):
+    code, out, err = run(capsys, *arguments)
+    assert code == 1
+    assert out == ""
+    *progress, line = err.splitlines()
+    assert line.startswith("simsearch: ")
+    assert message in line
+    assert all(text.startswith("Embedding: ") for text in filter(None, progress))
+
+
+@pytest.mark.parametrize("command", [[], ["embed"], ["search"], ["info"], ["sample"]])
+def test_every_command_has_help_with_examples(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "example" in out
+    assert f"simsearch {' '.join(command)}" in out.partition("example")[2]
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["search", "outputs"], ["embed", "a"]])
+def test_a_command_line_that_makes_no_sense_exits_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: simsearch" in capsys.readouterr().err
+
+
+def test_the_installed_command_stops_at_ctrl_c_and_goes_on(project, tmp_path):
+    command = Path(sys.executable).with_name("simsearch")
+    arguments = ["embed", "dataset", str(tmp_path), "--batch-size", "1", "--workers", "1"]
+    process = subprocess.Popen(
+        [command, *arguments, "--backbone", "efficientnet_lite0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (tmp_path / "unfinished.f32").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; what was done is kept" in err
+    assert "Traceback" not in err

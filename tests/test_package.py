@@ -1,0 +1,122 @@
+"""The package as its users meet it: its names, its docs, its notebook."""
+
+import copy
+import doctest
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+import simsearch as ss
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(file.stem for file in (ROOT / "simsearch").glob("[!_]*.py"))
+
+
+def test_the_public_names_are_those_listed():
+    public = {name for name in vars(ss) if not name.startswith("_")} - set(MODULES)
+    assert public | {"search"} == set(ss.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in ss.__all__ if not name.endswith("Error")])
+def test_every_public_name_is_documented(name):
+    assert getattr(ss, name).__doc__
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_docstrings_run(name):
+    module = importlib.import_module(f"simsearch.{name}")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_import_brings_no_heavy_package():
+    heavy = {"torch", "torchvision", "matplotlib", "sklearn", "pandas", "pillow_heif"}
+    code = f"import simsearch, sys; print({heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_imports_point_one_way():
+    """A module imports only what stands before it on the way from files to figures."""
+    order = ["errors", "images", "samples", "backbones", "library", "embedding", "search", "viz"]
+    assert set(order) | {"cli"} == set(MODULES)
+    for place, name in enumerate(order):
+        text = (ROOT / "simsearch" / f"{name}.py").read_text("utf-8")
+        imported = set(re.findall(r"^\s*from simsearch\.(\w+) import", text, re.MULTILINE))
+        assert imported <= set(order[:place]), name
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return nbformat.read(ROOT / "image_similarity.ipynb", as_version=4)
+
+
+def test_the_notebook_tells_a_story_and_defines_nothing(notebook):
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert 10 <= len(code) <= 15
+    assert not any(re.search(r"^\s*(def|class) ", source, re.MULTILINE) for source in code)
+    assert max(len(source.splitlines()) for source in code) <= 10
+    assert all(not cell.get("outputs") for cell in notebook.cells)  # committed without outputs
+
+
+@pytest.fixture(scope="module")
+def executed(notebook, sample, tmp_path_factory):
+    """Run the notebook over a part of the sample, then again with another query."""
+    folder = tmp_path_factory.mktemp("notebook")
+    for name in ("seg_train/coffee", "seg_train/cat", "seg_test/coffee", "seg_pred"):
+        shutil.copytree(sample / name, folder / "dataset" / name)
+    runs = []
+    for query in ("0", '"dataset/seg_test/coffee/0001.jpg"'):
+        run = copy.deepcopy(notebook)
+        for cell in run.cells:
+            cell.source = cell.source.replace("query_image = 0", f"query_image = {query}")
+            cell.source = cell.source.replace(
+                'BACKBONE = "auto"', 'BACKBONE = "efficientnet_lite0"'
+            )
+        NotebookClient(run, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+        runs.append(run)
+    return folder, runs
+
+
+def outputs(notebook, kind):
+    return [
+        output.data[kind]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if kind in output.get("data", {})
+    ]
+
+
+def printed(notebook):
+    return "".join(
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream"
+    )
+
+
+def test_the_notebook_runs_and_shows_its_figures(executed):
+    _, (first, second) = executed
+    assert len(outputs(first, "image/png")) == 5  # matches, contact sheet, queries, two maps
+    assert any("<img" in table for table in outputs(first, "text/html"))
+    assert "reused" in printed(second)
+    assert " 0 embedded" in printed(second)
+    assert outputs(first, "image/png")[0] != outputs(second, "image/png")[0]
+
+
+def test_other_notebooks_can_load_the_two_files(executed):
+    folder, _ = executed
+    embeddings = np.load(folder / "outputs/embeddings.npy", mmap_mode="r", allow_pickle=False)
+    paths = np.load(folder / "outputs/image_paths.npy", allow_pickle=False)
+    assert embeddings.dtype == np.float32
+    assert len(embeddings) == len(paths)
+    assert all((folder / path).is_file() for path in paths)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
