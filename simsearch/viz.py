@@ -52,7 +52,7 @@ _MAP_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes secon
 
 
 def show_matches(
-    matches: Matches | Sequence[Matches], columns: int | None = None, size: float = 2.2
+    matches: Matches | Sequence[Matches], columns: int | None = None, size: float = 1.8
 ) -> tuple[Figure, NDArray[Any]]:
     """Show queries and what was found for them.
 
