@@ -4,6 +4,7 @@ import copy
 import doctest
 import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 import simsearch as ss
+from simsearch import cli
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(file.stem for file in (ROOT / "simsearch").glob("[!_]*.py"))
@@ -51,6 +53,26 @@ def test_imports_point_one_way():
         text = (ROOT / "simsearch" / f"{name}.py").read_text("utf-8")
         imported = set(re.findall(r"^\s*from simsearch\.(\w+) import", text, re.MULTILINE))
         assert imported <= set(order[:place]), name
+
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_names_in_the_readme_exist():
+    assert {"embed_dataset", "search", "show_matches"} <= set(re.findall(r"ss\.(\w+)", README))
+    assert set(re.findall(r"ss\.(\w+)", README)) <= set(ss.__all__)
+
+
+@pytest.mark.parametrize(
+    "line", re.findall(r"^simsearch (?:embed|search|info).*", README, re.MULTILINE)
+)
+def test_the_commands_in_the_readme_parse(line):
+    cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_the_make_commands_in_the_readme_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make (\w+)`?", README)) <= targets
 
 
 @pytest.fixture(scope="module")
