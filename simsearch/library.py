@@ -13,9 +13,10 @@ import io
 import json
 import os
 import posixpath
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -37,6 +38,7 @@ MANIFEST, SKIPPED, NEXT = "manifest.json", "skipped.csv", ".next"
 
 _SAMPLE = 512  # rows whose pairs tell what a score means; 130,816 pairs
 _BLOCK = 4096  # rows that are looked at together
+_ROUNDING = 1e-5  # by which the norm of a float32 unit row may be off
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class ImageLibrary:
         backbone: Backbone | str | None = None,
     ) -> None:
         self.embeddings = _unit_rows(embeddings)
-        self.paths: NDArray[np.str_] = np.array([PurePath(path).as_posix() for path in paths], "U")
+        self.paths: NDArray[np.str_] = np.array([_as_posix(path) for path in paths], "U")
         if len(self.paths) != len(self.embeddings):
             raise LibraryError(
                 f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
@@ -112,7 +114,7 @@ class ImageLibrary:
             )
         self.stats: NDArray[np.int64] | None = None
         self.root: str | None = None
-        self.source: Source | None = None
+        self.source = Source.of(backbone) if isinstance(backbone, Backbone) else None
         self._backbone = backbone
 
     @classmethod
@@ -138,17 +140,20 @@ class ImageLibrary:
         LibraryError
             If files are missing, damaged, or do not belong together.
         """
-        folder = Path(outputs)
+        folder = Path(outputs).expanduser()
         while True:
             manifest = _read_manifest(folder)
             try:
                 library = cls._open(folder, manifest, backbone)
-                return library if root is None else library._moved_to(root)
             except (KeyError, TypeError) as error:
-                raise _unfit(folder, f"manifest.json is incomplete ({error})") from error
+                raise _unfit(folder, f"manifest.json is incomplete ({error!r})") from error
             except LibraryError:
                 if _read_manifest(folder) == manifest:
-                    raise  # otherwise a writer has just put the next library in place
+                    raise
+            else:
+                if _read_manifest(folder) == manifest:
+                    return library if root is None else library._moved_to(root)
+            # Otherwise a writer has just put the next library in place: open that one.
 
     @classmethod
     def _open(
@@ -169,7 +174,7 @@ class ImageLibrary:
 
     def _moved_to(self, root: str | os.PathLike[str]) -> ImageLibrary:
         """Point every path at the dataset's new place."""
-        prefix = PurePath(root).as_posix()
+        prefix = Path(root).expanduser().as_posix()
         self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
         self.root = prefix
         return self
@@ -251,20 +256,27 @@ class ImageLibrary:
         int or None
             None if the library does not hold it.
         """
-        rows = self._rows
-        posix = PurePath(path).as_posix()
-        return rows[posix] if posix in rows else rows.get(self._as_listed(path))
+        with suppress(ValueError):  # a null character, which is in no path
+            for form in self._forms(os.path.expanduser(path)):  # noqa: PTH111 (addresses keep "//")
+                row = bisect_left(self._by_path, form, key=self.paths.__getitem__)
+                if row < len(self) and self.paths[self._by_path[row]] == form:
+                    return int(self._by_path[row])
+        return None
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {path: row for row, path in reversed(list(enumerate(self.paths.tolist())))}
+    def _by_path(self) -> NDArray[np.intp]:
+        """Rows in the order of their paths: quick, since they mostly are in it already."""
+        return np.argsort(self.paths, kind="stable")
 
-    def _as_listed(self, path: str | os.PathLike[str]) -> str:
-        """Rewrite a path the way this library writes its own."""
-        if self.root is None:
-            return Path(path).absolute().as_posix()
-        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))
-        return in_folder(self.root, PurePath(relative).as_posix())
+    def _forms(self, path: str | os.PathLike[str]) -> Iterator[str]:
+        """Yield the ways in which this library may list a path, the cheapest first."""
+        yield _as_posix(path)
+        folder = self.root or "."
+        for resolve in (Path.absolute, os.path.realpath):  # a link may be listed, or its target
+            file, root = Path(resolve(Path(path))), Path(resolve(Path(folder)))
+            if file.is_relative_to(root):
+                yield in_folder(folder, file.relative_to(root).as_posix())
+            yield file.as_posix()
 
     def is_current(self, row: int) -> bool:
         """Tell whether the file of a row is still the one that was embedded, or has gone."""
@@ -316,6 +328,12 @@ def in_folder(folder: str, name: str) -> str:
     return name if folder in ("", ".") else posixpath.join(folder, name)
 
 
+def _as_posix(path: str | os.PathLike[str]) -> str:
+    """Write a path with POSIX separators; an address keeps its two slashes."""
+    text = os.fspath(path)
+    return text if "://" in text else PurePath(text).as_posix()
+
+
 def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     """Check foreign embeddings, and normalise them if they are not."""
     rows = np.asanyarray(embeddings)
@@ -331,9 +349,12 @@ def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     )
     if (bad := np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))).size:
         raise LibraryError(f"row {bad[0]} of the embeddings is zero or not finite; leave it out")
-    if np.abs(norms - 1).max() > 1e-3:
-        rows = rows / norms[:, None]
-    return np.require(rows, np.float32, "C")
+    if np.abs(norms - 1).max() <= _ROUNDING:
+        return np.require(rows, np.float32, "C")
+    units = np.empty(rows.shape, np.float32)
+    for i in range(0, len(rows), _BLOCK):
+        units[i : i + _BLOCK] = rows[i : i + _BLOCK] / norms[i : i + _BLOCK, None]
+    return units
 
 
 # Files
@@ -350,12 +371,15 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
     LibraryError
         If the folder cannot be written.
     """
-    folder = Path(outputs)
+    folder = Path(outputs).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             _finish(folder)
-            yield folder
+            try:
+                yield folder
+            finally:
+                _finish(folder)  # half a library would keep a full disk full
     except Timeout:
         raise LibraryBusyError(
             f"another process is writing {os.fspath(outputs)!r}; wait for it, or choose "
@@ -391,14 +415,14 @@ def replace_library(
     """
     part = folder / NEXT
     part.mkdir(exist_ok=True)
-    shape = _write_rows(part / EMBEDDINGS, blocks, len(paths))
-    np.save(part / PATHS, paths, allow_pickle=False)
+    dim = _write_array(part / EMBEDDINGS, blocks, len(paths))
+    _write_array(part / PATHS, [paths], len(paths))
     if stats is not None:
-        np.save(part / STATS, stats, allow_pickle=False)
+        _write_array(part / STATS, [stats], len(paths))
     manifest = {
         "format": FORMAT,
-        "rows": shape[0],
-        "dim": shape[1],
+        "rows": len(paths),
+        "dim": dim,
         "root": root,
         "source": asdict(source) if source else None,
         "head": None,
@@ -406,20 +430,28 @@ def replace_library(
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
     _finish(folder)
+    if stats is None:
+        (folder / STATS).unlink(missing_ok=True)
 
 
-def _write_rows(file: Path, blocks: Iterable[NDArray[np.float32]], count: int) -> tuple[int, int]:
-    """Write an .npy file block by block, its header once the width is known."""
-    written, dim = 0, 0
+def _write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
+    """Write an .npy file of `count` rows block by block; return the length of a row.
+
+    Unlike `np.save`, which only counts items, this says so when the disk is full.
+    """
+    width = 0
     with file.open("wb") as stream:
-        for block in blocks:
-            if not written:
-                dim = block.shape[1]
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
+        for i, block in enumerate(blocks):
+            if not i:
+                descr = np.lib.format.dtype_to_descr(block.dtype)
+                shape = (count, *block.shape[1:])
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(stream, header)
-            stream.write(np.ascontiguousarray(block, "<f4").data)
-            written += len(block)
-    return written, dim
+                width = int(block[0].size)
+            stream.write(np.ascontiguousarray(block).data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return width
 
 
 def write_text(file: Path, text: str) -> None:
@@ -436,12 +468,8 @@ def _finish(folder: Path) -> None:
     """Move a committed library into place; the remains of an uncommitted one are dropped."""
     part = folder / NEXT
     if (part / MANIFEST).exists():
-        manifest = json.loads((part / MANIFEST).read_text("utf-8"))
-        for name in (*manifest["files"], MANIFEST):
-            if (part / name).exists():
-                (part / name).replace(folder / name)
-        if STATS not in manifest["files"]:
-            (folder / STATS).unlink(missing_ok=True)
+        for file in (*sorted(part.glob("*.npy")), part / MANIFEST):  # the manifest last
+            file.replace(folder / file.name)
     for rest in part.glob("*"):
         rest.unlink()
     if part.exists():
@@ -450,8 +478,6 @@ def _finish(folder: Path) -> None:
 
 def _seal(file: Path) -> dict[str, int | str]:
     """Tie a file to its manifest: by its digest, and by what spares computing that again."""
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
     status = file.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(file)}
 
@@ -472,8 +498,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             continue
         except (OSError, ValueError) as error:
             raise _unfit(folder, f"manifest.json cannot be read ({error})") from error
-        if manifest.get("format") != FORMAT:
-            raise _unfit(folder, f"its format is {manifest.get('format')!r}, not {FORMAT}")
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != FORMAT:
+            raise _unfit(folder, f"its format is {found!r}, not {FORMAT}")
         return manifest
     if (folder / EMBEDDINGS).exists():
         raise _unfit(

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -223,8 +224,8 @@ def search(
     >>> [(match.path, round(match.score, 3)) for match in search(library, 0, k=2)]
     [('b.jpg', 0.8), ('c.jpg', 0.0)]
     """
-    if k < 1:
-        raise QueryError(f"k={k}: ask for at least one match")
+    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
+        raise QueryError(f"k={k!r}: ask for a whole number of matches, at least one")
     if threshold is not None and not -1 <= threshold <= 1:
         raise QueryError(f"threshold={threshold}: a cosine lies between -1 and 1")
     queries: Sequence[Any] = query if isinstance(query, (list, tuple)) else [query]
@@ -261,9 +262,20 @@ def _ask(library: ImageLibrary, query: Any) -> _Asked:  # noqa: ANN401
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)
     file = getattr(query, "filename", None) if opened else query
-    row = library.find(file) if file and isinstance(file, (str, os.PathLike)) else None
+    row = library.find(file) if isinstance(file, (str, os.PathLike)) else None
+    if row is None and isinstance(query, (str, os.PathLike)):
+        _look_for(query)
     known = not opened and row is not None and library.is_current(row)
     return _Asked(describe(query), query, row, library.embeddings[row] if known else None)
+
+
+def _look_for(path: str | os.PathLike[str]) -> None:
+    """Fail on a mistyped path at once, not after a backbone has been loaded for it."""
+    try:
+        Path(path).expanduser().stat()
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        raise ImageError(reason, describe(path)) from error
 
 
 def _unit(vector: NDArray[Any], dim: int) -> NDArray[np.float32]:
@@ -295,19 +307,20 @@ def _scores(library: ImageLibrary, vectors: NDArray[np.float32]) -> Iterator[NDA
     at_once = max(1, _SCORES_BYTES // (4 * len(library)))
     rows = np.asarray(library.embeddings)
     for i in range(0, len(vectors), at_once):
-        yield from (rows @ vectors[i : i + at_once].T).T.copy()
+        scores = vectors[i : i + at_once] @ rows.T
+        yield from np.clip(scores, -1, 1, out=scores)  # rounding can pass 1 by 1e-7
 
 
 def _top(
     library: ImageLibrary, vector: NDArray[np.float32], scores: NDArray[np.float32], k: int
 ) -> list[tuple[int, float]]:
     """Return row and exact score of the k best, given their float32 scores."""
-    k = min(k, int(np.isfinite(scores).sum()))
+    k = min(int(k), int(np.isfinite(scores).sum()))
     if not k:
         return []
-    # Rounding moves a float32 product of unit vectors by less than this (Higham, 2002, ch. 3), so
-    # the true winners are among those within twice of it.
-    error = library.dim * 2.0**-24
+    # Rounding moves a float32 product of unit vectors by less than this (Higham, 2002, ch. 3; the
+    # 1 and the 1% are for the norms and for the bar), so the true winners are within twice of it.
+    error = 1.01 * (library.dim + 1) * 2.0**-24
     bar = np.partition(scores, -k)[-k] - 2 * error
     rows = np.flatnonzero(scores >= bar)
     exact = np.concatenate(
@@ -317,19 +330,19 @@ def _top(
             for i in range(0, len(rows), _BLOCK)
         ]
     )
-    paths = library.paths[rows]
-    best = np.lexsort((paths, -exact))[:k]
+    exact = np.clip(exact, -1, 1)
+    best = np.lexsort((library.paths[rows], -exact))[:k]
     return [(int(rows[i]), float(exact[i])) for i in best]
 
 
 def _matches(
     library: ImageLibrary, top: Sequence[tuple[int, float]], threshold: float | None
 ) -> tuple[Match, ...]:
-    scores = np.clip([score for _, score in top], -1.0, 1.0)  # rounding can pass 1 by 1e-7
-    below = np.searchsorted(library.background, scores.astype(np.float32))
+    scores = np.array([score for _, score in top], np.float32)
+    below = np.searchsorted(library.background, scores)
     shares = 100 * below / len(library.background) if len(library.background) else below * np.nan
     return tuple(
-        Match(rank, str(library.paths[row]), float(score), float(share), row)
-        for rank, ((row, _), score, share) in enumerate(zip(top, scores, shares, strict=True), 1)
+        Match(rank, str(library.paths[row]), score, float(share), row)
+        for rank, ((row, score), share) in enumerate(zip(top, shares, strict=True), 1)
         if threshold is None or score >= threshold
     )
