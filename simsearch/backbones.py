@@ -13,15 +13,19 @@ import itertools
 import logging
 import math
 import os
+import pickle
 import queue
 import re
+import textwrap
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -51,8 +55,8 @@ STALL_SECONDS = 20.0
 class Preprocessing:
     """Resize the shorter side, cut the centre, normalise: what a network was trained to see.
 
-    The pixels equal torchvision's `Resize` and `CenterCrop` of a PIL image, but only those that
-    the crop keeps are computed, so that a panorama costs no more than a square.
+    The pixels are those of torchvision's `Resize` and `CenterCrop` of a PIL image, up to rounding,
+    but only those that the crop keeps are computed: a panorama costs no more than a square.
     """
 
     resize: int  # pixels of the shorter side
@@ -109,14 +113,18 @@ def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
     return flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
 
 
-def _identify(transform: object) -> str:
+def _identify(value: object) -> str:
     """Tell one transform from another, alike in every process (a plain repr holds an address)."""
-    code = getattr(transform, "__code__", None)
-    if code is not None:
-        body = hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest()
-        return f"{getattr(transform, '__qualname__', '')} {body}"
-    text = repr(transform)
-    return type(transform).__qualname__ if " at 0x" in text else text
+    if isinstance(value, CodeType):
+        constants = [_identify(constant) for constant in value.co_consts]
+        return f"{value.co_code.hex()} {value.co_names} {constants}"
+    if isinstance(value, frozenset):  # whose order is another in each process
+        return str(sorted(map(_identify, value)))
+    if (code := getattr(value, "__code__", None)) is not None:
+        held = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        settings = (getattr(value, "__defaults__", None), held)
+        return f"{getattr(value, '__qualname__', '')} {_identify(code)} {_identify(settings)}"
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
 
 
 class Backbone:
@@ -147,7 +155,8 @@ class Backbone:
         self._pooling = network.pooling
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._exclusive = threading.Lock()
-        probe = self.prepare(Image.new("RGB", (64, 64), "gray"))[None]
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        probe = self.prepare(Image.fromarray(noise))[None]
         self._module = _fold_batch_norms(network.module, self._inputs(torch.from_numpy(probe)))
         self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
@@ -205,7 +214,7 @@ class Backbone:
             output = self._module(self._inputs(inputs).to(self._dtype)).float()
             pooled = output.mean(dim=(2, 3)) if self._pooling == "avg" else output
             norms = torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
-            embeddings: NDArray[np.float32] = (pooled / norms).cpu().numpy()
+            embeddings: NDArray[np.float32] = (pooled / norms).contiguous().cpu().numpy()
         embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
         return embeddings
 
@@ -269,8 +278,10 @@ def load_backbone(
         return name
     if precision not in ("auto", "float32", "bfloat16", "float16"):
         raise BackboneError(f"precision={precision!r}: choose auto, float32, bfloat16 or float16")
-    device = str(device or _best_device())
+    device = _usable(device or _best_device())
     if not isinstance(name, str):
+        if weights is not None:
+            raise BackboneError("weights= goes with a name; load them into your module yourself")
         return Backbone(_own(name, transform), device, precision)
     if transform is not None:
         raise BackboneError(f"transform= goes with a module of your own; {name!r} brings its own")
@@ -297,6 +308,18 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _usable(device: str | torch.device) -> str:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter without CUDA in PyTorch
+        raise BackboneError(
+            f"device={str(device)!r} cannot be used: {error}; leave it out for the best there is"
+        ) from error
+    return str(device)
 
 
 # Precision
@@ -358,9 +381,9 @@ def _fold_batch_norms(module: torch.nn.Module, example: torch.Tensor) -> torch.n
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     frozen = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
-    calls: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = []
+    calls: list[tuple[torch.nn.Module, tuple[Any, ...], torch.Tensor]] = []
     hooks = [
-        layer.register_forward_hook(lambda layer, args, out: calls.append((layer, args[0], out)))
+        layer.register_forward_hook(lambda *call: calls.append(call))
         for layer in frozen.modules()
         if isinstance(layer, (Conv2d, BatchNorm2d))
     ]
@@ -370,8 +393,9 @@ def _fold_batch_norms(module: torch.nn.Module, example: torch.Tensor) -> torch.n
             hook.remove()
         folded = copy.deepcopy(frozen)
         names = {layer: name for name, layer in frozen.named_modules()}
-        for (conv, _, between), (norm, after, _) in itertools.pairwise(calls):
-            if isinstance(conv, Conv2d) and isinstance(norm, BatchNorm2d) and after is between:
+        for (conv, _, between), (norm, args, _) in itertools.pairwise(calls):
+            follows = any(value is between for value in args)
+            if follows and isinstance(conv, Conv2d) and isinstance(norm, BatchNorm2d):
                 folded.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
                 folded.set_submodule(names[norm], torch.nn.Identity())
         same = torch.allclose(folded(example), expected, rtol=1e-3, atol=1e-4)
@@ -508,9 +532,11 @@ def _load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, 
         state = {key.removeprefix("module."): value for key, value in state.items()}
         module.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefixes)})
     except Exception as error:  # torch, pickle, zip and safetensors each raise their own
+        unsafe = isinstance(error, pickle.UnpicklingError)  # whose message says how to run it
+        reason = "it is not made of tensors alone" if unsafe else textwrap.shorten(str(error), 200)
         raise WeightsError(
-            f"{file} does not hold weights for {type(module).__name__}: {error}; give a state dict "
-            "of this architecture, or delete a damaged file to have it fetched again"
+            f"{file} does not hold weights for {type(module).__name__}: {reason}; give a state "
+            "dict of this architecture, or delete a damaged file to have it fetched again"
         ) from error
 
 
@@ -546,18 +572,20 @@ def _fetch(url: str, patience: float = STALL_SECONDS, longest: float = math.inf)
     target = Path(torch.hub.get_dir()) / "checkpoints" / name
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{name}.{os.getpid()}.part")
+    part = target.with_name(f"{name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with _open_url(url, patience) as response, part.open("wb") as file:
-            digest = _copy(response, file, name, patience, longest)
-        if (wanted := re.search(r"-([0-9a-f]{8,})\.", name)) and not digest.startswith(wanted[1]):
-            raise OSError("the file arrived damaged")
-        part.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _open_url(url, patience) as response, part.open("wb") as file:
+                digest = _copy(response, file, name, patience, longest)
+            wanted = re.search(r"-([0-9a-f]{8,})\.", name)
+            if wanted and not digest.startswith(wanted[1]):
+                raise OSError("the file arrived damaged")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(_ways_out(name, str(getattr(error, "reason", error)), url)) from error
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 
@@ -586,6 +614,8 @@ def _open_url(url: str, seconds: float) -> Any:  # noqa: ANN401
         answer = answers.get(timeout=seconds)
     except queue.Empty:
         raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+    if isinstance(answer, urllib.error.HTTPError):
+        answer.close()  # it holds the connection
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -595,15 +625,17 @@ def _copy(source: Any, target: IO[bytes], name: str, patience: float, longest: f
     """Copy a download to a file under a progress bar; return its SHA-256."""
     digest = hashlib.sha256()
     total = int(source.headers.get("Content-Length") or 0)
+    received = 0  # the bar does not count while it is disabled
     start = time.monotonic()
     with tqdm(desc=name, total=total or None, unit="B", unit_scale=True) as bar:
         while chunk := source.read1(2**18):
             target.write(chunk)
             digest.update(chunk)
             bar.update(len(chunk))
+            received += len(chunk)
             elapsed = time.monotonic() - start
-            if elapsed > patience and elapsed * total > longest * bar.n:
-                raise TimeoutError(f"the line is slow: {bar.n / elapsed / 1e3:.0f} kB/s")
-    if total > bar.n:
-        raise OSError(f"the connection broke after {bar.n:,} of {total:,} bytes")
+            if elapsed > patience and elapsed * max(1, total / received) > longest:
+                raise TimeoutError(f"the line is slow: {received / elapsed / 1e3:.0f} kB/s")
+    if total > received:
+        raise OSError(f"the connection broke after {received:,} of {total:,} bytes")
     return digest.hexdigest()

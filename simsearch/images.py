@@ -5,6 +5,7 @@ Pillow decodes; this module only chooses, checks and converts. It knows no netwo
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import time
@@ -114,7 +115,7 @@ def find_images(
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(f"{name}/")
-                    elif entry.is_symlink() and entry.is_dir():
+                    elif entry.is_symlink() and _is_folder(entry):
                         links.append(f"{name}/")
                     elif _has_image_suffix(entry.name) and (file := _look_at(name, entry)):
                         files.append(file)
@@ -127,6 +128,13 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """Tell a folder from every other one, whatever the path that leads to it."""
     status = os.stat(folder)  # noqa: PTH116
     return status.st_dev, status.st_ino
+
+
+def _is_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # it leads to itself, or where we may not look
+        return False
 
 
 def _has_image_suffix(name: str) -> bool:
@@ -203,13 +211,12 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
             image.load()
             return _over_white(_to_srgb(_to_8_bit(_upright(image))))
     except Exception as error:  # on damaged files, decoders raise nearly anything
-        raise ImageError(_reason(error, source), describe(source)) from error
+        raise ImageError(_reason(error), describe(source)) from error
 
 
-def _reason(error: Exception, source: ImageSource) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        empty = isinstance(source, (str, os.PathLike)) and not Path(source).stat().st_size
-        return "the file is empty" if empty or source == b"" else "not a supported image format"
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return error.reason
     if isinstance(error, Image.DecompressionBombError):
         return f"more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, OSError) and error.strerror:
@@ -238,24 +245,32 @@ def _open(source: ImageSource) -> Image.Image:
     if is_url(source):
         source = download(str(source))
     if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source), formats=_prepare_pillow())
+        return _identified(io.BytesIO(source), len(source))
     if isinstance(source, (str, os.PathLike)):
-        return Image.open(Path(source).expanduser(), formats=_prepare_pillow())
+        path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
+        return _identified(path, os.path.getsize(path))  # noqa: PTH202
     raise ImageError(
         f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
         "a PIL image or a numpy array"
     )
 
 
+def _identified(file: str | io.BytesIO, size: int) -> Image.Image:
+    try:
+        return Image.open(file, formats=_prepare_pillow())
+    except UnidentifiedImageError:
+        raise ImageError("not a supported image format" if size else "the file is empty") from None
+
+
 def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    channels = {2: 1, 3: array.shape[-1]}.get(array.ndim)
-    if channels not in (1, 3, 4) or not array.size:
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not is_image or not array.size:
         raise ImageError("the shape must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if array.dtype == np.bool_:
         array = array * np.uint8(255)
-    elif array.dtype == np.uint16:
+    elif array.dtype.newbyteorder("=") == np.uint16:
         array = (array / 257).round()
     elif array.dtype.kind == "f":
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
@@ -274,25 +289,34 @@ def download(url: str) -> bytes:
     ImageError
         If the server cannot be reached, answers an error, sends too much or takes too long.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "simsearch"})  # noqa: S310
     deadline = time.monotonic() + DOWNLOAD_SECONDS
     chunks: list[bytes] = []
     received = 0
     try:
-        with urllib.request.urlopen(request, timeout=DOWNLOAD_SECONDS) as response:  # noqa: S310
-            if not is_url(response.url):
-                raise ImageError(f"{url} leads to {response.url}, which is neither http nor https")
+        request = urllib.request.Request(url, headers={"User-Agent": "simsearch"})  # noqa: S310
+        opener = urllib.request.build_opener(_WebOnly)
+        with opener.open(request, timeout=DOWNLOAD_SECONDS) as response:
             while chunk := response.read1(2**16):
                 chunks.append(chunk)
                 received += len(chunk)
                 if received > MAX_DOWNLOAD_BYTES:
-                    raise ImageError(f"{url} sends over {MAX_DOWNLOAD_BYTES:,} bytes")
+                    raise ImageError(f"over {MAX_DOWNLOAD_BYTES:,} bytes", url)
                 if time.monotonic() > deadline:
-                    raise ImageError(f"{url} took over {DOWNLOAD_SECONDS:.0f} seconds")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ImageError(f"cannot fetch {url}: {reason}") from error
+                    raise ImageError(f"it takes over {DOWNLOAD_SECONDS:g} seconds", url)
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise ImageError(f"{error.code} {error.reason}", url) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ImageError(str(getattr(error, "reason", None) or error), url) from error
     return b"".join(chunks)
+
+
+class _WebOnly(urllib.request.BaseHandler):
+    """Look at every request, since urllib would follow a redirect to ftp, too."""
+
+    def default_open(self, request: urllib.request.Request) -> None:
+        if not is_url(request.full_url):
+            raise urllib.error.URLError(f"{request.full_url} is neither http nor https")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -306,13 +330,12 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """Bring every mode to RGB, RGBA, or CMYK (which keeps its profile's meaning)."""
-    if image.mode in ("RGB", "RGBA", "CMYK"):
-        has_key = image.mode == "RGB" and "transparency" in image.info
-        return image.convert("RGBA") if has_key else image
     if image.mode.startswith(("I", "F")):
         return _scaled(np.asarray(image), image.mode).convert("RGB")
-    has_alpha = "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBa")
-    return image.convert("RGBA" if has_alpha else "RGB")
+    if image.mode == "CMYK":
+        return image
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _scaled(values: NDArray[Any], mode: str) -> Image.Image:
@@ -345,8 +368,10 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | N
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return image.convert("RGB")  # of an RGB image, a copy that outlives the file
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image)
-    return white
+    if image.mode == "RGBA":
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image)
+        return white
+    image = image.convert("RGB")  # of an RGB image, a copy that outlives the file
+    image.info = {}  # its EXIF would turn it again when it is loaded again
+    return image
