@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,7 @@ def pace(name: str, source: Path, goal: float, backbone: ss.Backbone, rounds: in
     rates: dict[str, list[float]] = {"loop, batch 1": [], "loop, batch 32": [], "forward": []}
     rates["simsearch"] = []
     with tempfile.TemporaryDirectory() as folder:
-        count = 240
+        count = 480
         dataset = link_images(source, Path(folder) / "dataset", count)
         inputs = [backbone.prepare(ss.load_image(path)) for path in sorted(dataset.iterdir())]
         for number in range(rounds + 1):
@@ -126,7 +125,9 @@ def peak_elsewhere(dataset: Path, outputs: Path, weights: Path) -> float:
 
 def embed_and_print_peak(dataset: str, outputs: str, weights: str) -> None:
     ss.embed_dataset(dataset, outputs, "resnet50", weights=weights)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # Not ru_maxrss, which a child process inherits from its parent.
+    status = Path("/proc/self/status").read_text()
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 
 
 def scan(folder: Path) -> int:
