@@ -38,8 +38,6 @@ DOWNLOAD_SECONDS = 20.0
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "DIB", "TIFF", "GIF", "MPO")
-# What would turn or recolour an image once more if it were loaded again.
-_APPLIED = {"exif", "icc_profile", "xmp", "XML:com.adobe.xmp"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -374,8 +372,6 @@ def _over_white(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image)
         return white
-    if image.mode == "RGB" and not _APPLIED & image.info.keys():
-        return image  # spares a copy, a fifth of the time that a small JPEG takes
-    image = image.convert("RGB")
-    image.info = {}
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    image.info = {}  # its profile and its EXIF would be applied again if it were loaded again
     return image

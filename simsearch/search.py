@@ -12,7 +12,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
@@ -32,6 +34,7 @@ Query: TypeAlias = "ImageSource | int | NDArray[np.float32]"
 """Anything that `load_image` takes, a row number, or an embedding of shape (D,)."""
 
 _BLOCK = 1024  # rows that are scored exactly together
+_WAKE_BYTES = 2**28  # of rows, times queries, from which on all cores share a product
 _SCORES_BYTES = 2**26  # of scores that are held at once, however many queries there are
 
 
@@ -307,8 +310,26 @@ def _scores(library: ImageLibrary, vectors: NDArray[np.float32]) -> Iterator[NDA
     at_once = max(1, _SCORES_BYTES // (4 * len(library)))
     rows = np.asarray(library.embeddings)
     for i in range(0, len(vectors), at_once):
-        scores = vectors[i : i + at_once] @ rows.T
+        block = vectors[i : i + at_once]
+        with _one_blas_thread() if rows.nbytes * len(block) < _WAKE_BYTES else nullcontext():
+            scores = block @ rows.T
         yield from np.clip(scores, -1, 1, out=scores)  # rounding can pass 1 by 1e-7
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    """Keep numpy's BLAS from waking its threads: they spin on for some 30 ms after a product.
+
+    That is longer than a small product takes, and slows the forward pass of the next query.
+    """
+    limit: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:  # noqa: ANN401 (threadpoolctl has no types)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _top(
