@@ -353,21 +353,29 @@ def _has_depthwise(module: torch.nn.Module) -> bool:
 
 @lru_cache(maxsize=1)
 def _bfloat16_is_fast() -> bool:
-    """Ask this processor rather than assume: emulated bfloat16 is slower than float32."""
+    """Ask this processor rather than assume: emulated bfloat16 is slower than float32.
+
+    A ResNet block is run in both, turn by turn, so that whatever else the machine does slows both
+    alike. Where bfloat16 is native, it takes a third to a half of the time.
+    """
     import torch
+    from torch.nn import Conv2d
 
-    def seconds(dtype: torch.dtype) -> float:
-        layer = torch.nn.Conv2d(256, 256, 3).to(dtype).to(memory_format=torch.channels_last)
-        inputs = torch.rand(4, 256, 14, 14).to(dtype=dtype, memory_format=torch.channels_last)
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            layer(inputs)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
+    block = torch.nn.Sequential(Conv2d(512, 128, 1), Conv2d(128, 128, 3), Conv2d(128, 512, 1))
+    inputs = torch.rand(4, 512, 28, 28)
+    best = {torch.float32: math.inf, torch.bfloat16: math.inf}
     with torch.inference_mode():
-        return seconds(torch.bfloat16) * 1.25 < seconds(torch.float32)
+        blocks = {
+            dtype: copy.deepcopy(block).to(dtype).to(memory_format=torch.channels_last)
+            for dtype in best
+        }
+        for _ in range(7):
+            for dtype, layers in blocks.items():
+                pixels = inputs.to(dtype=dtype, memory_format=torch.channels_last)
+                start = time.perf_counter()
+                layers(pixels)
+                best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return best[torch.bfloat16] * 1.25 < best[torch.float32]
 
 
 def _fold_batch_norms(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
