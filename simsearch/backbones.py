@@ -355,26 +355,29 @@ def _has_depthwise(module: torch.nn.Module) -> bool:
 def _bfloat16_is_fast() -> bool:
     """Ask this processor rather than assume: emulated bfloat16 is slower than float32.
 
-    A ResNet block is run in both, turn by turn, so that whatever else the machine does slows both
-    alike. Where bfloat16 is native, it takes a third to a half of the time.
+    A ResNet block is run in both on one core, turn by turn, so that whatever else the machine does
+    slows both alike. Where bfloat16 is native, it takes a third to a half of the time.
     """
     import torch
     from torch.nn import Conv2d
 
     block = torch.nn.Sequential(Conv2d(512, 128, 1), Conv2d(128, 128, 3), Conv2d(128, 512, 1))
-    inputs = torch.rand(4, 512, 28, 28)
+    inputs = torch.rand(1, 512, 28, 28)
     best = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.inference_mode():
         blocks = {
             dtype: copy.deepcopy(block).to(dtype).to(memory_format=torch.channels_last)
             for dtype in best
         }
-        for _ in range(7):
+        for _ in range(12):
             for dtype, layers in blocks.items():
                 pixels = inputs.to(dtype=dtype, memory_format=torch.channels_last)
                 start = time.perf_counter()
                 layers(pixels)
                 best[dtype] = min(best[dtype], time.perf_counter() - start)
+    torch.set_num_threads(threads)
     return best[torch.bfloat16] * 1.25 < best[torch.float32]
 
 
