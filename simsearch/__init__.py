@@ -18,18 +18,33 @@ from simsearch.errors import (
     MissingExtraError,
     QueryError,
     SimsearchError,
+    TrainingError,
     WeightsError,
 )
+from simsearch.heads import Head, ProjectionHead, load_head, save_head
 from simsearch.images import find_images, load_image
 from simsearch.library import ImageLibrary
+from simsearch.metrics import Evaluation, evaluate
+from simsearch.refine import refine
 from simsearch.samples import make_sample
 from simsearch.search import Match, Matches, search
-from simsearch.viz import show_images, show_map, show_matches
+from simsearch.triplet import TrainedHead, train_head
+from simsearch.viz import (
+    show_confusion,
+    show_history,
+    show_images,
+    show_map,
+    show_matches,
+    show_precision_recall,
+    show_worst,
+)
 
 __all__ = [
     "Backbone",
     "BackboneError",
     "DatasetError",
+    "Evaluation",
+    "Head",
     "ImageError",
     "ImageLibrary",
     "LibraryBusyError",
@@ -37,18 +52,30 @@ __all__ = [
     "Match",
     "Matches",
     "MissingExtraError",
+    "ProjectionHead",
     "QueryError",
     "SimsearchError",
+    "TrainedHead",
+    "TrainingError",
     "WeightsError",
     "embed_dataset",
     "embed_images",
+    "evaluate",
     "find_images",
     "load_backbone",
+    "load_head",
     "load_image",
     "make_sample",
+    "refine",
+    "save_head",
     "search",
+    "show_confusion",
+    "show_history",
     "show_images",
     "show_map",
     "show_matches",
+    "show_precision_recall",
+    "show_worst",
+    "train_head",
 ]
 __version__ = "0.1.0"

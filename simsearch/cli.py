@@ -6,13 +6,17 @@ No default of its own: what is not given on the command line is left to the libr
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import simsearch as ss
 from simsearch.library import read_skipped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EXAMPLES = {
     None: """\
@@ -20,6 +24,8 @@ examples:
   simsearch sample dataset                      make a folder of sample images
   simsearch embed dataset outputs               embed it: minutes once, then only what changed
   simsearch search outputs photo.jpg -k 5       the five most alike images
+  simsearch evaluate outputs                    how often they are of the same class
+  simsearch train outputs                       learn from the labels, into outputs_head
 """,
     "embed": """\
 examples:
@@ -33,6 +39,21 @@ examples:
   simsearch search outputs photo.jpg --save figure.png
   simsearch search outputs https://example.org/cat.jpg --json
   simsearch search outputs 42 --threshold 0.8   row 42 of the library
+""",
+    "evaluate": """\
+examples:
+  simsearch evaluate outputs                    each image against all others
+  simsearch evaluate outputs --queries 'seg_test/*' --gallery 'seg_train/*'
+  simsearch evaluate outputs -k 1 10 100 --json
+  simsearch evaluate outputs --save curve.png
+""",
+    "train": """\
+examples:
+  simsearch train outputs                       from images in one folder a class
+  simsearch train outputs --on 'seg_train/*' --out outputs_head
+  simsearch train outputs --labels labels.csv   lines of path,label
+  simsearch train outputs --leave-out sea --keep 0.65
+  simsearch search outputs_head photo.jpg       search with the head
 """,
     "info": "example:\n  simsearch info outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
@@ -92,6 +113,30 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--save", type=Path, metavar="FIGURE", help="draw the matches to a file")
     search.add_argument("--json", action="store_true", help="print one JSON object a query")
 
+    evaluate = _described(
+        commands.add_parser, "evaluate", "Measure how well images find their class.", _evaluate
+    )
+    evaluate.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    for name in ("queries", "gallery"):
+        evaluate.add_argument(f"--{name}", metavar="GLOB", help="such as 'seg_test/*'; * crosses /")
+    evaluate.add_argument("-k", type=int, nargs="+", help="depths of precision and recall")
+    evaluate.add_argument(
+        "--save", type=Path, metavar="FIGURE", help="draw the precision-recall curves to a file"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+
+    train = _described(commands.add_parser, "train", "Train a head on labelled images.", _train)
+    train.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    train.add_argument("--out", metavar="FOLDER", help="where to save; else OUTPUTS_head")
+    train.add_argument("--labels", metavar="CSV", help="lines of path,label; else the folders")
+    train.add_argument("--on", metavar="GLOB", help="train on these alone, such as 'seg_train/*'")
+    train.add_argument("--leave-out", nargs="+", metavar="CLASS", help="to see unknown classes")
+    train.add_argument("--loss", help="triplet, contrastive, multi-similarity, arcface, supcon")
+    train.add_argument("--dim", type=int, help="width of the new embeddings")
+    train.add_argument("--keep", type=float, help="share of the backbone's own cosine")
+    train.add_argument("--epochs", type=int, help="passes over the images, at most")
+    train.add_argument("--seed", type=int, help="of everything that is drawn at random")
+
     info = _described(commands.add_parser, "info", "Say what a library holds.", _info)
     info.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
 
@@ -136,13 +181,48 @@ def _search(
     rows = [int(q) if q.isdecimal() and not Path(q).exists() else q for q in queries]
     answers = ss.search(library, rows, **options)
     if save:
-        _draw(answers, save)
+        _save(ss.show_matches(answers if len(answers) > 1 else answers[0])[0], save)
     for matches in answers:
         print(matches.to_json() if json else matches)
 
 
-def _draw(answers: list[ss.Matches], file: Path) -> None:
-    figure, _ = ss.show_matches(answers if len(answers) > 1 else answers[0])
+def _evaluate(
+    outputs: str,
+    save: Path | None = None,
+    json: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    evaluation = ss.evaluate(ss.ImageLibrary.load(outputs), **options)
+    if save:
+        _save(ss.show_precision_recall(evaluation)[0], save)
+    print(evaluation.to_json() if json else evaluation)
+
+
+def _train(
+    outputs: str,
+    out: str | None = None,
+    labels: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    library = ss.ImageLibrary.load(outputs)
+    if labels:
+        options["labels"] = _read_labels(labels)
+    trained = ss.train_head(library, **options)
+    folder = out or f"{Path(outputs).as_posix()}_head"
+    library.with_head(trained.head).save(folder)
+    print(f"{trained}\nThe library with this head is in {folder}")
+
+
+def _read_labels(file: str) -> dict[str, str]:
+    """Read lines of path,label."""
+    try:
+        with Path(file).open(encoding="utf-8", newline="") as stream:
+            return {path: label for path, label, *_ in csv.reader(stream)}
+    except (OSError, ValueError) as error:
+        raise ss.QueryError(f"{file} does not hold lines of path,label: {error}") from error
+
+
+def _save(figure: Figure, file: Path) -> None:
     try:
         figure.savefig(file)
     except (OSError, ValueError) as error:  # no such folder, or no such format

@@ -26,7 +26,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone
-from simsearch.errors import DatasetError, ImageError, LibraryError
+from simsearch.errors import BackboneError, DatasetError, ImageError, LibraryError
+from simsearch.heads import Head
 from simsearch.images import ImageFile, ImageSource, Skipped, find_images, load_image
 from simsearch.library import (
     MANIFEST,
@@ -196,7 +197,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
 
     May be stopped at any time and run again: what was embedded is kept. A file that cannot be
     read is left out and listed in `skipped.csv`; it is tried again at every run. One summary line
-    ends the run.
+    ends the run. Where the library in `outputs` has a head, new images pass through it as well.
 
     Parameters
     ----------
@@ -226,11 +227,12 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     DatasetError
         If the folder is missing, or holds no image that can be read.
     BackboneError
-        If the backbone cannot be had.
+        If the backbone cannot be had, or is not the one that the head of the library needs.
     LibraryBusyError
         If another process is writing there.
     LibraryError
-        If the disk is full or refuses. The last complete library stays readable.
+        If the disk is full or refuses, or the library has a head that works on all of its rows
+        together (`refine`). The last complete library stays readable.
     ImageError
         With `strict`, for an image that cannot be read.
     """
@@ -301,12 +303,31 @@ def _choose(
     return backbone, weights
 
 
+def _kept_head(old: ImageLibrary | None, network: Backbone) -> Head | None:
+    """Return the head that new images have to pass through, or say why they cannot."""
+    head = old.head if old else None
+    if old is None or head is None:
+        return None
+    if head.whole:
+        raise LibraryError(
+            f"new images cannot join a library with {head!r}, which works on all rows together: "
+            "bring the library that it was made from up to date, and derive it again"
+        )
+    if old.source is None or old.source.fingerprint != network.fingerprint:
+        raise BackboneError(
+            f"{head!r} of this library was made for the embeddings of {old.source}, not of "
+            f"{network!r}: choose another outputs folder"
+        )
+    return head
+
+
 class _Store:
     """Every embedding that is at hand: rows of the last library, and of the log."""
 
     def __init__(self, root: str, old: ImageLibrary | None, network: Backbone, log: _Log) -> None:
         self.root, self.network, self.log = root, network, log
         self.rows: dict[ImageFile, int] = {}
+        self.head = _kept_head(old, network)
         if old and old.source and old.source.fingerprint != network.fingerprint:
             logger.warning(
                 "Embedding every image again: the library was made by %s (%s), not by %s (%s).",
@@ -347,19 +368,30 @@ class _Store:
         """Write these files' embeddings as the library, a block at a time."""
         replace_library(
             folder,
-            (
-                np.stack([self._read(file) for file in files[i : i + _BLOCK]])
-                for i in range(0, len(files), _BLOCK)
-            ),
+            (self._read(files[i : i + _BLOCK]) for i in range(0, len(files), _BLOCK)),
             np.array([in_folder(self.root, file.name) for file in files], "U"),
             stats=np.array([file[1:] for file in files], np.int64),
             root=self.root,
             source=Source.of(self.network),
+            head=self.head,
         )
 
-    def _read(self, file: ImageFile) -> NDArray[np.float32]:
-        row = self.rows.get(file)
-        return self.log.read(file) if row is None else self.embeddings[row]
+    def _read(self, files: Sequence[ImageFile]) -> NDArray[np.float32]:
+        """Return the rows of files: those of the library as they are, new ones by the head."""
+        block = np.empty((len(files), self.dim), np.float32)
+        new = [i for i, file in enumerate(files) if file not in self.rows]
+        for i, file in enumerate(files):
+            if file in self.rows:
+                block[i] = self.embeddings[self.rows[file]]
+        if new:
+            embedded = np.stack([self.log.read(files[i]) for i in new])
+            block[new] = self.head(embedded) if self.head else embedded
+        return block
+
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        return self.head.dim if self.head else self.network.dim
 
 
 class _Log:

@@ -46,5 +46,9 @@ class QueryError(SimsearchError):
     """A search was asked for something that it cannot answer."""
 
 
+class TrainingError(SimsearchError):
+    """A head cannot be trained from what was given."""
+
+
 class MissingExtraError(SimsearchError, ImportError):
     """An optional package is needed and not installed."""

@@ -7,34 +7,47 @@ short at any instruction and finished by the next writer. Nothing here opens an 
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import io
 import json
+import math
 import os
 import posixpath
+import statistics
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from simsearch.backbones import OWN_WEIGHTS, Backbone, load_backbone
-from simsearch.errors import BackboneError, LibraryBusyError, LibraryError
+from simsearch.errors import BackboneError, LibraryBusyError, LibraryError, QueryError
+from simsearch.heads import Head, chain, read_head, save_head
 from simsearch.images import Skipped
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+Labels: TypeAlias = "str | Sequence[object] | NDArray[Any] | Mapping[str, object]"
+"""What `ImageLibrary.label_rows` takes: "folder", a label a row, or a mapping of path to label."""
+
+Rows: TypeAlias = "str | Sequence[bool] | NDArray[Any] | None"
+"""What `ImageLibrary.select` takes: a glob, a mask, row numbers, or None for every row."""
+
+_T = TypeVar("_T")
+
 FORMAT = 1
 EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
-MANIFEST, SKIPPED, NEXT = "manifest.json", "skipped.csv", ".next"
+HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
 
 _SAMPLE = 512  # rows whose pairs tell what a score means; 130,816 pairs
 _BLOCK = 4096  # rows that are looked at together
@@ -86,6 +99,8 @@ class ImageLibrary:
         The dataset's folder, as it was given.
     source : Source or None
         What made the embeddings, for a library that was loaded from its files.
+    head : Head or None
+        What the backbone's embeddings have passed through since; see `with_head`.
 
     Raises
     ------
@@ -115,6 +130,7 @@ class ImageLibrary:
         self.stats: NDArray[np.int64] | None = None
         self.root: str | None = None
         self.source = Source.of(backbone) if isinstance(backbone, Backbone) else None
+        self.head: Head | None = None
         self._backbone = backbone
 
     @classmethod
@@ -165,11 +181,16 @@ class ImageLibrary:
         library.stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
         library.root = manifest["root"]
         library.source = Source(**manifest["source"]) if manifest["source"] else None
+        library.head = _open_file(folder, HEAD, manifest, read_head) if manifest["head"] else None
         library._backbone = backbone
         if library.embeddings.shape != (manifest["rows"], manifest["dim"]) or len(
             library.paths
         ) != len(library.embeddings):
             raise _unfit(folder, "its two arrays are of different lengths")
+        if library.head and (
+            library.head.fingerprint != manifest["head"] or library.head.dim != library.dim
+        ):
+            raise _unfit(folder, f"{HEAD} is not the head that its rows have passed through")
         return library
 
     def _moved_to(self, root: str | os.PathLike[str]) -> ImageLibrary:
@@ -198,13 +219,72 @@ class ImageLibrary:
                 stats=self.stats,
                 root=self.root,
                 source=self.source,
+                head=self.head,
             )
+
+    def with_head(self, head: Head) -> ImageLibrary:
+        """Derive a library whose embeddings have passed through a head; no image is decoded.
+
+        New queries pass through the library's backbone and then the same head. A library that
+        has a head already keeps it: the new one comes after it.
+
+        Parameters
+        ----------
+        head
+            From `train_head`, `load_head`, or another library.
+
+        Returns
+        -------
+        ImageLibrary
+            The same images, with (N, head.dim) embeddings in memory.
+
+        Raises
+        ------
+        BackboneError
+            If the head was made for other embeddings than these.
+        LibraryError
+            If the head gives a row no direction, or cannot come after the one that is there.
+
+        Examples
+        --------
+        >>> from simsearch.heads import ProjectionHead
+        >>> library = ImageLibrary([[0.6, 0.8]], ["a.jpg"])
+        >>> head = ProjectionHead([(np.diag([4.0, 3.0]), np.zeros(2))])
+        >>> library.with_head(head).embeddings.round(3)
+        array([[0.707, 0.707]], dtype=float32)
+        """
+        if head.dim_in != self.dim or (
+            head.source and self.fingerprint and head.source != self.fingerprint
+        ):
+            raise BackboneError(
+                f"{head!r} takes {head.dim_in}-d embeddings of {head.source or 'any'}, and these "
+                f"are {self.dim}-d, of {self.fingerprint or 'unknown origin'}: use the library "
+                "that it was trained on, or train one on this library"
+            )
+        derived = copy.copy(self)
+        derived.__dict__.pop("background", None)  # of the rows as they were
+        derived.head = chain(self.head, head)
+        embeddings = np.empty((len(self), head.dim), np.float32)
+        start = 0
+        for block in head.rows(self.embeddings):
+            embeddings[start : start + len(block)] = block
+            start += len(block)
+        derived.embeddings = _unit_rows(embeddings)
+        return derived
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that made these embeddings, the backbone and the head; "" if unknown."""
+        if self.head:
+            return self.head.fingerprint
+        return self.source.fingerprint if self.source else ""
 
     def __len__(self) -> int:
         return len(self.embeddings)
 
     def __repr__(self) -> str:
         made_by = f", made by {self.source.backbone}" if self.source else ""
+        made_by += f" with {self.head!r}" if self.head else ""
         return f"ImageLibrary({len(self):,} images, {self.dim}-d{made_by})"
 
     def describe(self) -> str:
@@ -217,6 +297,7 @@ class ImageLibrary:
                 f"backbone   {made_by.backbone} ({made_by.weights}, {made_by.precision})",
                 f"made from  {self.root}",
             ]
+        lines += [f"head       {self.head!r}"] if self.head else []
         lines += [f"{count:>9,}  {folder}" for folder, count in sorted(counts.items())]
         return "\n".join(lines)
 
@@ -235,6 +316,96 @@ class ImageLibrary:
     def folders(self) -> NDArray[np.str_]:
         """Folder of each image relative to the dataset's root: (N,) unicode, "." for the root."""
         return np.array([posixpath.dirname(name) or "." for name in self.names], "U")
+
+    @cached_property
+    def labels(self) -> NDArray[np.str_]:
+        """Name of the last folder of each image: (N,) unicode, "" where that names no class.
+
+        Beside `seg_train/forest` and its like, the images right in `seg_pred` are those without a
+        class: a folder less deep than is usual names none.
+        """
+        folders, which = np.unique(self.folders, return_inverse=True)
+        depths = [folder.count("/") for folder in folders.tolist()]
+        usual = statistics.median_high(depths)
+        names = [
+            "" if folder == "." or depth < usual else posixpath.basename(folder)
+            for folder, depth in zip(folders.tolist(), depths, strict=True)
+        ]
+        return np.array(names, "U")[which]
+
+    def label_rows(self, labels: Labels = "folder") -> NDArray[np.str_]:
+        """Label each image.
+
+        Parameters
+        ----------
+        labels
+            "folder" for `labels`; one label a row, such as a column of a frame; or a mapping of
+            path, whole or relative to the dataset's root, to label. None, NaN and "" are no label.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) unicode, "" where there is no label.
+
+        Raises
+        ------
+        QueryError
+            If the labels do not fit this library.
+        """
+        if isinstance(labels, str):
+            if labels != "folder":
+                raise QueryError(f'labels={labels!r}: give "folder", or a label for each image')
+            return self.labels
+        if isinstance(labels, Mapping):
+            paths = zip(self.paths.tolist(), self.names, strict=True)
+            labels = [labels.get(path, labels.get(name)) for path, name in paths]
+            if all(label is None for label in labels):
+                raise QueryError(f"no key of the labels is an image such as {self.names[0]!r}")
+        if len(labels) != len(self):
+            raise QueryError(f"{len(labels)} labels for {len(self)} images; give one an image")
+        return np.array(["" if _is_missing(label) else str(label) for label in labels], "U")
+
+    def select(self, rows: Rows = None) -> NDArray[np.bool_]:
+        """Choose images.
+
+        Parameters
+        ----------
+        rows
+            A glob over paths relative to the dataset's root, whose ``*`` also crosses folders
+            (``"seg_train/*"``); a mask of N booleans; row numbers; None for all.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) bool.
+
+        Raises
+        ------
+        QueryError
+            If nothing is chosen, or the mask does not fit.
+        """
+        if rows is None:
+            chosen = np.ones(len(self), bool)
+        elif isinstance(rows, str):
+            chosen = np.array([fnmatchcase(name, rows) for name in self.names], bool)
+        else:
+            chosen = self._mask(np.asarray(rows))
+        if not chosen.any():
+            raise QueryError(f"{rows!r} chooses no image; there are such as {self.names[0]!r}")
+        return chosen
+
+    def _mask(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        if rows.dtype == bool and rows.shape == (len(self),):
+            return rows
+        numbers = rows.ndim == 1 and rows.dtype.kind in "iu"
+        if not numbers or not ((rows >= 0) & (rows < len(self))).all():
+            raise QueryError(
+                f"an array of shape {rows.shape} and dtype {rows.dtype} chooses no rows: give a "
+                f"mask of {len(self)} booleans, or row numbers from 0 to {len(self) - 1}"
+            )
+        chosen = np.zeros(len(self), bool)
+        chosen[rows] = True
+        return chosen
 
     @cached_property
     def background(self) -> NDArray[np.float32]:
@@ -290,7 +461,7 @@ class ImageLibrary:
 
     @property
     def backbone(self) -> Backbone:
-        """The backbone that made the embeddings, loaded at first use.
+        """The backbone that made the embeddings (before the head), loaded at first use.
 
         Raises
         ------
@@ -300,9 +471,10 @@ class ImageLibrary:
         if not isinstance(self._backbone, Backbone):
             self._backbone = self._load_backbone()
         made_by = self.source.fingerprint if self.source else self._backbone.fingerprint
-        if self._backbone.dim != self.dim or self._backbone.fingerprint != made_by:
+        dim = self.head.dim_in if self.head else self.dim
+        if self._backbone.dim != dim or self._backbone.fingerprint != made_by:
             raise BackboneError(
-                f"{self._backbone!r} is not what made this library ({self.dim}-d, {self.source}); "
+                f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
                 "pass the backbone that did, or embed the dataset again"
             )
         return self._backbone
@@ -321,6 +493,11 @@ class ImageLibrary:
                 "as ImageLibrary.load(outputs, backbone=load_backbone(module, transform=...))"
             )
         return load_backbone(self.source.backbone, self.source.weights_file)
+
+
+def _is_missing(label: object) -> bool:
+    """Tell a label that is not there: pandas has NaN for it, Python None."""
+    return label is None or (isinstance(label, float) and math.isnan(label))
 
 
 def in_folder(folder: str, name: str) -> str:
@@ -400,6 +577,7 @@ def replace_library(
     stats: NDArray[np.int64] | None,
     root: str | None,
     source: Source | None,
+    head: Head | None = None,
 ) -> None:
     """Write a library's files in place of the old ones; call it inside `writing`.
 
@@ -410,7 +588,7 @@ def replace_library(
     blocks
         The embeddings in order, as (n, D) float32 arrays, so that they never have to lie in
         memory together.
-    paths, stats, root, source
+    paths, stats, root, source, head
         As in `ImageLibrary`.
     """
     part = folder / NEXT
@@ -419,19 +597,22 @@ def replace_library(
     _write_array(part / PATHS, [paths], len(paths))
     if stats is not None:
         _write_array(part / STATS, [stats], len(paths))
+    if head is not None:
+        save_head(head, part / HEAD)
     manifest = {
         "format": FORMAT,
         "rows": len(paths),
         "dim": dim,
         "root": root,
         "source": asdict(source) if source else None,
-        "head": None,
-        "files": {file.name: _seal(file) for file in sorted(part.glob("*.npy"))},
+        "head": head.fingerprint if head else None,
+        "files": {file.name: _seal(file) for file in _contents(part)},
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
     _finish(folder)
-    if stats is None:
-        (folder / STATS).unlink(missing_ok=True)
+    for name, kept in ((STATS, stats), (HEAD, head)):
+        if kept is None:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
@@ -464,11 +645,16 @@ def write_text(file: Path, text: str) -> None:
     part.replace(file)
 
 
+def _contents(part: Path) -> list[Path]:
+    """List the files that a manifest ties together."""
+    return [file for file in sorted(part.iterdir()) if file.suffix in {".npy", ".safetensors"}]
+
+
 def _finish(folder: Path) -> None:
     """Move a committed library into place; the remains of an uncommitted one are dropped."""
     part = folder / NEXT
     if (part / MANIFEST).exists():
-        for file in (*sorted(part.glob("*.npy")), part / MANIFEST):  # the manifest last
+        for file in (*_contents(part), part / MANIFEST):  # the manifest last
             file.replace(folder / file.name)
     for rest in part.glob("*"):
         rest.unlink()
@@ -524,7 +710,19 @@ def _unfit(folder: Path, reason: str) -> LibraryError:
 def _open_array(
     folder: Path, name: str, manifest: dict[str, Any], *, mapped: bool = False
 ) -> NDArray[Any]:
-    """Open an array and check that it is the one that the manifest describes."""
+    """Open an array, and check that it is the one that the manifest describes."""
+    # Windows cannot replace a file that is mapped, so there the rows are read instead.
+    mode: Literal["r"] | None = "r" if mapped and os.name != "nt" else None
+
+    def read(file: Path) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(file, mmap_mode=mode, allow_pickle=False)
+        return array
+
+    return _open_file(folder, name, manifest, read)
+
+
+def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable[[Path], _T]) -> _T:
+    """Read a file of a library, and check that it is the one that the manifest describes."""
     places = [folder / NEXT] if (folder / NEXT / MANIFEST).exists() else []
     seal = manifest["files"][name]
     for file in (place / name for place in (*places, folder)):
@@ -534,14 +732,11 @@ def _open_array(
             # A copy has another time, so it is read whole, once a load, to see that it is the same.
             if not known and (status.st_size != seal["size"] or _sha256(file) != seal["sha256"]):
                 raise _unfit(folder, f"{name} is damaged, or belongs to another library")
-            # Windows cannot replace a file that is mapped, so there the rows are read instead.
-            mode: Literal["r"] | None = "r" if mapped and os.name != "nt" else None
-            array: NDArray[Any] = np.load(file, mmap_mode=mode, allow_pickle=False)
+            return read(file)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             raise _unfit(folder, f"{name} cannot be opened ({error})") from error
-        return array
     raise _unfit(folder, f"{name} is missing")
 
 

@@ -301,7 +301,10 @@ def _embeddings(library: ImageLibrary, asked: Sequence[_Asked]) -> NDArray[np.fl
         else:
             vectors[i] = embedding
     if new:
-        vectors[list(new)] = embed_images(list(new.values()), library.backbone)
+        embedded = embed_images(list(new.values()), library.backbone)
+        if library.head:
+            embedded = library.head.query(embedded, library.embeddings)
+        vectors[list(new)] = embedded
     return vectors
 
 

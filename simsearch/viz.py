@@ -1,19 +1,19 @@
-"""Every figure: the matches of a query, a sheet of images, the map of a library.
+"""Every figure: the matches of a query, a sheet of images, the map of a library, its measures.
 
-Each function returns `(fig, axes)`, ready for `fig.savefig`. Nothing here searches or embeds, and
-matplotlib is imported only when a figure is drawn. Layouts are computed in inches, and an axes'
-data units are inches too, so that cells are equal, nothing is clipped, and no solver is needed.
+Each function returns `(fig, axes)`, ready for `fig.savefig`. Nothing here measures or embeds, and
+matplotlib is imported only when a figure is drawn. Layouts are computed in inches, and the data
+units of pictures are inches too, so that cells are equal, nothing is clipped, and no solver is
+needed.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import posixpath
-import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -22,8 +22,10 @@ from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
 from simsearch.images import ImageSource, describe, load_image
-from simsearch.library import ImageLibrary
-from simsearch.search import Match, Matches, percentile
+from simsearch.library import ImageLibrary, Labels
+from simsearch.metrics import RECALLS, Evaluation
+from simsearch.search import Match, Matches, percentile, search
+from simsearch.triplet import TrainedHead, best_epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +51,11 @@ _ON_TOP = 2.5  # zorder: over the points of a map, under text
 _MAP = (7.6, 6.2)  # inches
 _MAP_THUMBNAIL, _MAP_LEGEND = 0.42, 1.5  # inches
 _MAP_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes seconds
+
+_CURVE, _CURVE_LEGEND = (5.2, 4.2), 2.2  # inches
+_CONFUSED = 30  # classes whose confusion is shown at most
+_CONFUSION, _CONFUSION_CELL = 6.6, (0.22, 0.52)  # inches: the whole, and the limits of a cell
+_CONFUSION_NAMES, _NUMBERED = 1.7, 0.34  # inches: for the names, and of a cell that holds a number
 
 
 def show_matches(
@@ -87,6 +94,17 @@ def show_matches(
             "Matches, or a list with at least one"
         )
     _check_positive(columns=columns, size=size)
+    return _answers(answers, ["query"] * len(answers), _in_words, columns, size)
+
+
+def _answers(
+    answers: Sequence[Matches],
+    headings: Sequence[str],
+    in_words: Callable[[Match], str],
+    columns: int | None,
+    size: float,
+) -> tuple[Figure, NDArray[Any]]:
+    """Draw queries, each with its heading, and what was found for them."""
     most = max(1, *map(len, answers))
     columns = min(columns or math.ceil(most / math.ceil(most / _MATCHES_A_ROW)), most)
 
@@ -97,15 +115,17 @@ def show_matches(
     cell = _cell(size, [picture for row in pictures for picture in row])
     fig, axes = _grid((sum(heights), 1 + columns), cell, lines=2, lead=_GAP)
     tops = np.cumsum(heights) - heights
-    for top, answer, (query, *found) in zip(tops, answers, pictures, strict=True):
+    for top, answer, heading, (query, *found) in zip(
+        tops, answers, headings, pictures, strict=True
+    ):
         _show(axes[top, 0], query, _ACCENT, 2.5)
-        _caption(axes[top, 0], "query", _tail(answer.query), color=_ACCENT, weight="bold")
+        _caption(axes[top, 0], heading, _tail(answer.query), color=_ACCENT, weight="bold")
         cells = axes[top:, 1:].ravel()
         if not answer:
             _show(cells[0], "no match")
         for ax, match, picture in zip(cells, answer, found, strict=False):
             _show(ax, picture)
-            _caption(ax, _in_words(match), _tail(match.path), color=_INK)
+            _caption(ax, in_words(match), _tail(match.path), color=_INK)
     return fig, axes
 
 
@@ -172,7 +192,7 @@ def show_map(
     library: ImageLibrary,
     method: Literal["pca", "tsne"] = "pca",
     images: int = 50,
-    color_by: str | Sequence[str] = "folder",
+    color_by: Labels = "folder",
     seed: int = 0,
 ) -> tuple[Figure, Axes]:
     """Show a library as a map on which alike images lie close together.
@@ -187,8 +207,8 @@ def show_map(
     images
         How many thumbnails to lay over it at most. They never overlap, so there may be fewer.
     color_by
-        "folder" (the last part of it, so that `seg_train/forest` and `seg_test/forest` are one),
-        or a label for each image, "" where there is none.
+        What `ImageLibrary.label_rows` takes: "folder" (the last part of it, so that
+        `seg_train/forest` and `seg_test/forest` are one), or a label for each image.
     seed
         Of everything that is drawn at random.
 
@@ -204,7 +224,7 @@ def show_map(
     """
     if method not in _MAP_ROWS:
         raise QueryError(f"method={method!r} is unknown; choose from {', '.join(_MAP_ROWS)}")
-    labels = _labels(library, color_by)
+    labels = library.label_rows(color_by)
     count = min(len(library), _MAP_ROWS[method])
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(library), count, replace=False))
@@ -224,6 +244,177 @@ def show_map(
     return fig, ax
 
 
+def show_precision_recall(
+    evaluations: Evaluation | Mapping[str, Evaluation],
+) -> tuple[Figure, Axes]:
+    """Show how precision falls as more of the relevant images are found.
+
+    Each curve is the interpolated precision, mean over queries: at 0.5 recall, how many of the
+    images seen by then are right at best. Before its name stands the mAP.
+
+    Parameters
+    ----------
+    evaluations
+        From `evaluate`: one, to see its classes, or several by name, to compare them.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+
+    Raises
+    ------
+    QueryError
+        If there is nothing to show.
+
+    Examples
+    --------
+    >>> fig, ax = show_precision_recall({"before": before, "after": after})  # doctest: +SKIP
+    """
+    one = evaluations if isinstance(evaluations, Evaluation) else None
+    lines = _class_lines(one) if one else _compared_lines(evaluations)
+    title = "Precision and recall"
+    if one:
+        title += f" of {len(one.rows):,} queries in {len(one.gallery):,} images"
+    fig, ax = _plot(_CURVE, title, right=_CURVE_LEGEND)
+    ax.set(xlim=(0, 1), ylim=(0, 1.01))
+    ax.set_xlabel("recall", color=_INK, fontsize=10)
+    ax.set_ylabel("precision", color=_INK, fontsize=10)
+    ax.grid(visible=True, color=_EDGE, linewidth=0.5, linestyle="-", alpha=1)
+    handles = [ax.plot(RECALLS / 100, line.precision, **line.style)[0] for line in lines]
+    named = [i for i, line in enumerate(lines) if line.name]
+    _legend(ax, [handles[i] for i in named], [lines[i].name for i in named], _CURVE_LEGEND, "mAP")
+    return fig, ax
+
+
+def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
+    """Show how a training went: the loss, and the mAP on the validation images.
+
+    Good when the mAP has levelled off by the end. Where it falls again, the head has begun to
+    learn the training images by heart; the marked epoch is the best.
+
+    Parameters
+    ----------
+    trained
+        From `train_head`.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+        Of the mAP; the loss has axes of its own, on the right.
+
+    Examples
+    --------
+    >>> fig, ax = show_history(train_head(library))  # doctest: +SKIP
+    """
+    numbers, losses, reached = zip(*trained.history, strict=True)
+    fig, ax = _plot(_CURVE, f"Training with the {trained.loss} loss", right=0.6)
+    best = best_epoch(trained.history)
+    right = ax.twinx()
+    for axes, values, name, color in (
+        (ax, reached, "mAP", _ACCENT),
+        (right, losses, "loss", _GREY),
+    ):
+        axes.plot(numbers, values, color=color, linewidth=1.5)
+        axes.set_ylabel(name, color=color, fontsize=10)
+        axes.tick_params("y", colors=color, labelsize=9, length=0)
+        axes.spines[:].set_visible(axes is ax)
+    ax.plot(best.number, best.mAP, "o", color=_ACCENT)
+    ax.set_xlabel("epoch", color=_INK, fontsize=10)
+    ax.xaxis.set_major_locator(_whole_numbers())
+    return fig, ax
+
+
+def show_confusion(evaluation: Evaluation) -> tuple[Figure, Axes]:
+    """Show which classes are taken for which: the class of the most alike image.
+
+    A row is a class of queries and adds up to 100%; its diagonal is precision@1. Of more than 30
+    classes those with the most wrong queries are shown, and a last column holds all others.
+
+    Parameters
+    ----------
+    evaluation
+        From `evaluate`.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+
+    Raises
+    ------
+    QueryError
+        If it is no evaluation.
+    """
+    _check_evaluation(evaluation)
+    rows, columns, shares = _confusion(evaluation)
+    low, high = _CONFUSION_CELL
+    cell = min(high, max(low, _CONFUSION / len(columns)))
+    title = "Queries (rows) by the class of their most alike image, in %"
+    if len(rows) < len(evaluation.classes):
+        title = f"{title}: the {len(rows)} most confused of {len(evaluation.classes):,} classes"
+    left, bottom = (min(_CONFUSION_NAMES, _width(each, 9) + 0.15) for each in (rows, columns))
+    width, height = cell * len(columns), cell * len(rows)
+    spare = max(0.0, _width([title], 11) + 0.1 - left - width)
+    fig, ax = _plot((width, height), title, left=left, bottom=bottom, right=spare)
+    ax.imshow(shares, cmap=_shades(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    if cell >= _NUMBERED:
+        _number(ax, shares)
+    _name_cells(ax, rows, columns, (left, bottom))
+    return fig, ax
+
+
+def show_worst(
+    library: ImageLibrary, evaluation: Evaluation, n: int = 5, k: int = 5, size: float = 1.6
+) -> tuple[Figure, NDArray[Any]]:
+    """Show the queries with the lowest average precision, and the wrong images most like them.
+
+    Beside each label stands the average precision (AP) of the query, or the rank and the cosine
+    of what was wrongly found. Often the label is at fault.
+
+    Parameters
+    ----------
+    library
+        The one that was evaluated.
+    evaluation
+        From `evaluate`.
+    n
+        How many queries to show at most.
+    k
+        How many wrong images to show for each.
+    size
+        Width of a picture in inches.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : numpy.ndarray of matplotlib.axes.Axes
+        (rows, 1 + columns); queries are in the first column.
+
+    Raises
+    ------
+    QueryError
+        If the evaluation is of another library, or an argument is out of range.
+    """
+    _check_evaluation(evaluation)
+    _check_positive(n=n, k=k, size=size)
+    if len(evaluation.labels) != len(library):
+        raise QueryError(
+            f"an evaluation of {len(evaluation.labels):,} images is not of this library of "
+            f"{len(library):,}; give the library that was evaluated"
+        )
+    labels, rows = evaluation.labels, evaluation.worst(n).tolist()
+    precision = dict(zip(evaluation.rows.tolist(), evaluation.per_query("mAP"), strict=True))
+    answers = [_wrong(library, evaluation, row, k) for row in rows]
+    headings = [f"{labels[row]} · AP {precision[row]:.2f}" for row in rows]
+
+    def in_words(match: Match) -> str:
+        return f"{match.rank} · {match.score:.3f} · {labels[match.row]}"
+
+    return _answers(answers, headings, in_words, None, size)
+
+
 # Arguments
 
 
@@ -231,6 +422,11 @@ def _check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value > 0:
             raise QueryError(f"{name}={value}: give a number above 0")
+
+
+def _check_evaluation(evaluation: object) -> None:
+    if not isinstance(evaluation, Evaluation):
+        raise QueryError(f"{_briefly(evaluation)} is no evaluation; give what evaluate returns")
 
 
 def _briefly(value: object) -> str:
@@ -285,6 +481,16 @@ def _printable(text: str) -> str:
         char if any(font.get_char_index(ord(char)) for font in fonts) else "?"
         for char in " ".join(text.split())
     )
+
+
+def _width(names: Sequence[str], points: float) -> float:
+    """Width of the widest of several lines of text, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(size=points)
+    paths = [TextPath((0, 0), _printable(name).replace("$", "S"), prop=font) for name in names]
+    return max(path.get_extents().width for path in paths) / 72
 
 
 def _fit(line: Text, text: str, width: float) -> None:
@@ -427,25 +633,6 @@ class _Group(NamedTuple):
     rows: NDArray[np.intp]
 
 
-def _labels(library: ImageLibrary, color_by: str | Sequence[str]) -> NDArray[np.str_]:
-    """Label each image: (N,) unicode, "" where there is no label."""
-    if not isinstance(color_by, str):
-        if len(color_by) != len(library):
-            raise QueryError(f"{len(color_by)} labels for {len(library)} images; give one an image")
-        return np.array([str(label) for label in color_by], "U")
-    if color_by != "folder":
-        raise QueryError(f'color_by={color_by!r}: give "folder", or a label for each image')
-    folders, which = np.unique(library.folders, return_inverse=True)
-    depths = [folder.count("/") for folder in folders.tolist()]
-    # Beside seg_train/forest and its like, the images right in seg_pred are those without a class.
-    usual = statistics.median_high(depths)
-    names = [
-        "" if folder == "." or depth < usual else posixpath.basename(folder)
-        for folder, depth in zip(folders.tolist(), depths, strict=True)
-    ]
-    return np.array(names, "U")[which]
-
-
 def _groups(labels: NDArray[np.str_], rows: NDArray[np.intp]) -> list[_Group]:
     """Give the frequent labels a colour and a marker each, by name; what is left is grey."""
     counts = Counter(labels.tolist())
@@ -528,13 +715,19 @@ def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Grou
         _legend(ax, handles, [group.name for group in groups])
 
 
-def _legend(ax: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Name the groups, to the right of the map."""
+def _legend(
+    ax: Axes,
+    handles: Sequence[Any],
+    names: Sequence[str],
+    room: float = _MAP_LEGEND,
+    heading: str | None = None,
+) -> None:
+    """Name what is drawn, to the right of it, in `room` inches."""
     legend = ax.legend(
         handles,
         [" "] * len(names),  # matplotlib would leave out a name that starts with "_"
         loc="upper left",
-        bbox_to_anchor=(1 + _MARGIN / _MAP[0], 1),
+        bbox_to_anchor=(1 + _MARGIN / _size(ax)[0], 1),
         borderaxespad=0,
         borderpad=0,
         handletextpad=0.3,
@@ -543,9 +736,13 @@ def _legend(ax: Axes, handles: Sequence[Any], names: Sequence[str]) -> None:
         frameon=False,
         fontsize=9,
         labelcolor=_INK,
+        title=heading,
+        title_fontproperties={"size": 9},
+        alignment="left",
     )
+    legend.get_title().set_color(_GREY)
     for line, name in zip(legend.get_texts(), names, strict=True):
-        _fit(line, name, _MAP_LEGEND - 0.4)
+        _fit(line, name, room - 0.4)
 
 
 def _apart(
@@ -557,3 +754,153 @@ def _apart(
         if np.all(np.abs(taken - points[i]).max(axis=1) >= distance):
             taken = np.vstack([taken, points[i]])
             yield i
+
+
+# Measures
+
+
+class _Line(NamedTuple):
+    """A curve, and how it is drawn; one without a name stays out of the legend."""
+
+    name: str
+    precision: NDArray[np.float64]
+    style: dict[str, Any]
+
+
+def _compared_lines(evaluations: object) -> list[_Line]:
+    if not evaluations or not isinstance(evaluations, Mapping):
+        raise QueryError(
+            f"show_precision_recall cannot show {_briefly(evaluations)}; give what "
+            "simsearch.evaluate returns, or a mapping of names to such"
+        )
+    for each in evaluations.values():
+        _check_evaluation(each)
+    return [
+        _Line(f"{each.overall['mAP'].value:.3f}  {name}", each.curve, _stroke(i, 1.8))
+        for i, (name, each) in enumerate(evaluations.items())
+    ]
+
+
+def _class_lines(evaluation: Evaluation) -> list[_Line]:
+    """Draw each class, the best named first, and all queries over them; too many are grey."""
+    best = [table["mAP"].value for table in evaluation.by_class.values()]
+    order = sorted(range(len(best)), key=lambda i: -best[i])
+    named = len(order) <= 2 * len(_COLORS)
+    grey: dict[str, Any] = {"color": _EDGE, "linewidth": 0.7, "linestyle": "-"}
+    lines = [
+        _Line(
+            f"{best[i]:.3f}  {evaluation.classes[i]}" if named else "",
+            evaluation.curves[i],
+            _stroke(place, 1.2) if named else grey,
+        )
+        for place, i in enumerate(order)
+    ]
+    bold: dict[str, Any] = {"color": _INK, "linewidth": 2.4, "linestyle": "-", "zorder": 3}
+    name = f"{evaluation.overall['mAP'].value:.3f}  all"
+    return [_Line(name, evaluation.curve, bold), *lines]
+
+
+def _stroke(place: int, width: float) -> dict[str, Any]:
+    """Give a colour to each of 9 lines, then again dashed, then dotted."""
+    turn, color = divmod(place, len(_COLORS))
+    linestyle = ("-", "--", ":")[turn % 3]
+    return {"color": _COLORS[color], "linewidth": width, "linestyle": linestyle}
+
+
+def _confusion(evaluation: Evaluation) -> tuple[list[str], list[str], NDArray[np.float64]]:
+    """Return the classes of rows and of columns, and (rows, columns) shares of a row, in [0, 1]."""
+    counts = evaluation.confusion()
+    rows, columns = list(counts.index), list(counts.columns)
+    shares = counts.to_numpy(float)
+    right = np.array([row[columns.index(name)] for row, name in zip(shares, rows, strict=True)])
+    wrong = shares.sum(axis=1) - right
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    if len(columns) <= _CONFUSED:
+        return rows, columns, shares
+    kept = np.sort(np.argsort(-wrong, kind="stable")[:_CONFUSED])
+    rows = [rows[i] for i in kept]
+    own = shares[kept][:, [columns.index(name) for name in rows]]
+    others = 1 - own.sum(axis=1, keepdims=True)
+    return rows, [*rows, "all others"], np.hstack([own, others])
+
+
+def _whole_numbers() -> Any:  # noqa: ANN401
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(integer=True)
+
+
+def _shades() -> Any:  # noqa: ANN401
+    """White for none to dark blue for all."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shares", ["#ffffff", "#7fb8d9", _ACCENT, "#00334f"])
+
+
+def _number(ax: Axes, shares: NDArray[np.float64]) -> None:
+    """Write the percentage into each cell in which there is any."""
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.005:
+            color = "white" if share > 0.4 else _INK
+            style: dict[str, Any] = {"color": color, "fontsize": 9} | _PLAIN
+            ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", **style)
+
+
+def _name_cells(
+    ax: Axes, rows: Sequence[str], columns: Sequence[str], room: tuple[float, float]
+) -> None:
+    """Write the names of rows on the left, and those of columns below, upright."""
+    ax.set(xticks=[], yticks=[])
+    style: dict[str, Any] = {"color": _INK, "fontsize": 9}
+    width, height = _size(ax)
+    across, down = len(columns) / width, len(rows) / height  # cells an inch
+    for i, name in enumerate(rows):
+        line = ax.text(-0.5 - _DROP * across, i, "", ha="right", va="center", **style)
+        _fit(line, name, room[0] - _DROP)
+    for i, name in enumerate(columns):
+        line = ax.text(i, len(rows) - 0.5 + _DROP * down, "", ha="center", va="top", **style)
+        _fit(line, name, room[1] - _DROP)
+        line.set_rotation(90)
+
+
+def _wrong(library: ImageLibrary, evaluation: Evaluation, row: int, k: int) -> Matches:
+    """Find the wrong images of the gallery that are most like a query, with their ranks in it."""
+    offered = set(evaluation.gallery.tolist())
+    matches = search(library, row, k=len(library))
+    ranked = [match for match in matches if match.row in offered]
+    wrong = [
+        replace(match, rank=rank)
+        for rank, match in enumerate(ranked, 1)
+        if evaluation.labels[match.row] != evaluation.labels[row]
+    ]
+    return replace(matches, rows=tuple(wrong[:k]))
+
+
+def _plot(
+    size: tuple[float, float],
+    title: str,
+    *,
+    left: float = 0.6,
+    bottom: float = 0.5,
+    right: float = 0,
+) -> tuple[Figure, Axes]:
+    """Make axes of `size` inches, with room around them, that no setting changes."""
+    width, height = size
+    full = np.array([left + width + right + 2 * _MARGIN, bottom + height + _HEAD + 2 * _MARGIN])
+    fig = _figure(full)
+    box = np.array([_MARGIN + left, _MARGIN + bottom, width, height]) / np.tile(full, 2)
+    ax = fig.add_axes(tuple(box))
+    ax.set(facecolor="white", axisbelow=True)
+    ax.grid(visible=False)
+    ax.tick_params(colors=_GREY, labelsize=9, length=0, labelcolor=_GREY)
+    for spine in ax.spines.values():
+        spine.set(color=_EDGE, linewidth=0.6, visible=True)
+    line = fig.text(_MARGIN / full[0], 1 - _MARGIN / full[1], "", va="top", color=_INK, size=11)
+    _fit(line, title, full[0] - 2 * _MARGIN)
+    return fig, ax
+
+
+def _size(ax: Axes) -> tuple[float, float]:
+    """Width and height of axes in inches, whatever their data units are."""
+    box = ax.get_window_extent()
+    return box.width / _DPI, box.height / _DPI

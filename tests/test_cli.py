@@ -87,6 +87,26 @@ def test_search_in_a_dataset_that_moved(capsys, project, tmp_path):
     assert all(match["path"].startswith(root) for match in json.loads(out)["matches"])
 
 
+def test_evaluate_prints_the_table_of_the_library(capsys):
+    code, out, _ = run(capsys, "evaluate", "outputs", "-k", 1, 3)
+    assert code == 0
+    assert out.strip() == str(ss.evaluate(ss.ImageLibrary.load("outputs"), k=(1, 3)))
+    assert "16 queries, 16 images in the gallery; left out: 8 images without a label" in out
+
+
+def test_evaluate_options_reach_the_library(capsys, tmp_path):
+    code, out, _ = run(
+        *(capsys, "evaluate", "outputs", "--queries", "*/coffee/000[123].jpg", "-k", 2, "--json"),
+        *("--gallery", "seg_train/*", "--save", tmp_path / "curve.png"),
+    )
+    library = ss.ImageLibrary.load("outputs")
+    expected = ss.evaluate(library, "folder", "*/coffee/000[123].jpg", "seg_train/*", k=2)
+    assert code == 0
+    assert json.loads(out) == expected.to_dict()
+    with Image.open(tmp_path / "curve.png") as figure:
+        assert figure.width > figure.height > 100
+
+
 def test_info_says_what_there_is(capsys):
     code, out, _ = run(capsys, "info", "outputs")
     assert code == 0
@@ -127,6 +147,10 @@ def test_sample(capsys, tmp_path):
         (["embed", "dataset", "o", "--backbone", "resnet50"], "cannot be fetched"),
         (["embed", "dataset", "o", "--weights", "no.pth"], "no such weights file"),
         (["embed", "dataset", "outputs", "--strict"], "cannot read dataset/bad.jpg: the file is"),
+        (["evaluate", "nowhere"], "no library in 'nowhere'; make one with"),
+        (["evaluate", "outputs", "--queries", "seg_test/*"], "'seg_test/*' chooses no image"),
+        (["evaluate", "outputs", "-k", "99"], "k=[99]: a query ranks 15 images"),
+        (["evaluate", "outputs", "--save", "figure.nonsense"], "cannot save the figure"),
         (["info", "dataset"], "no library in 'dataset'"),
         (["sample", "dataset"], "dataset"),
     ],
@@ -141,7 +165,7 @@ def test_errors_are_one_line_and_exit_code_1(capsys, arguments, message):
     assert all(text.startswith("Embedding: ") for text in filter(None, progress))
 
 
-@pytest.mark.parametrize("command", [[], ["embed"], ["search"], ["info"], ["sample"]])
+@pytest.mark.parametrize("command", [[], ["embed"], ["search"], ["evaluate"], ["info"], ["sample"]])
 def test_every_command_has_help_with_examples(capsys, command):
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
@@ -175,3 +199,25 @@ def test_the_installed_command_stops_at_ctrl_c_and_goes_on(project, tmp_path):
     assert process.returncode == 130
     assert "stopped; what was done is kept" in err
     assert "Traceback" not in err
+
+
+def test_train_saves_a_library_with_a_head(capsys, tmp_path):
+    options = ["--epochs", 2, "--dim", 8, "--seed", 1, "--on", "seg_train/*"]
+    code, out, _ = run(capsys, "train", "outputs", "--out", tmp_path / "head", *options)
+    assert code == 0
+    assert "images that training never saw" in out
+    assert ss.ImageLibrary.load(tmp_path / "head").dim == 8
+
+
+def test_train_takes_labels_from_a_file(capsys, tmp_path):
+    library = ss.ImageLibrary.load("outputs")
+    lines = [f"{path},{'ab'[i % 2]}" for i, path in enumerate(library.names)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    options = ["--epochs", 1, "--labels", tmp_path / "labels.csv", "--leave-out", "c"]
+    code, _, err = run(capsys, "train", "outputs", "--out", tmp_path / "head", *options)
+    assert code == 1
+    assert "leave_out='c' is no class; there are a, b" in err
+    (tmp_path / "labels.csv").write_text("one\n")
+    code, _, err = run(capsys, "train", "outputs", "--labels", tmp_path / "labels.csv")
+    assert code == 1
+    assert "does not hold lines of path,label" in err

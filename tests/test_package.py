@@ -24,7 +24,7 @@ MODULES = sorted(file.stem for file in (ROOT / "simsearch").glob("[!_]*.py"))
 
 def test_the_public_names_are_those_listed():
     public = {name for name in vars(ss) if not name.startswith("_")} - set(MODULES)
-    assert public | {"search"} == set(ss.__all__)
+    assert public | {"refine", "search"} == set(ss.__all__)
 
 
 @pytest.mark.parametrize("name", [name for name in ss.__all__ if not name.endswith("Error")])
@@ -47,7 +47,20 @@ def test_the_import_brings_no_heavy_package():
 
 def test_imports_point_one_way():
     """A module imports only what stands before it on the way from files to figures."""
-    order = ["errors", "images", "samples", "backbones", "library", "embedding", "search", "viz"]
+    order = [
+        "errors",
+        "images",
+        "samples",
+        "backbones",
+        "heads",
+        "library",
+        "embedding",
+        "search",
+        "metrics",
+        "refine",
+        "triplet",
+        "viz",
+    ]
     assert set(order) | {"cli"} == set(MODULES)
     for place, name in enumerate(order):
         text = (ROOT / "simsearch" / f"{name}.py").read_text("utf-8")
