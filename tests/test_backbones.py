@@ -695,8 +695,8 @@ def test_unknown_precision(precision):
     [(1, 2, True), (1, 1.3, True), (1, 1.2, False), (5, 1, False)],
 )
 def test_speed_of_bfloat16_is_measured(bfloat16, float32, answer, monkeypatch):
-    steps = [[0, seconds] if n else [0, 99] for seconds in (bfloat16, float32) for n in range(7)]
-    clock = iter(np.cumsum(steps).tolist())  # the first run of each kind is slow, as in life
+    turns = [[99, 99], *[[float32, bfloat16]] * 99]  # the first run of each is slow, as in life
+    clock = iter(np.cumsum([[0, seconds] for turn in turns for seconds in turn]).tolist())
     monkeypatch.setattr(backbones, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert backbones._bfloat16_is_fast.__wrapped__() is answer
 

@@ -77,7 +77,7 @@ def test_the_names_in_the_readme_exist():
 
 
 @pytest.mark.parametrize(
-    "line", re.findall(r"^simsearch (?:embed|search|info).*", README, re.MULTILINE)
+    "line", re.findall(r"^simsearch (?:embed|search|info|evaluate|train).*", README, re.MULTILINE)
 )
 def test_the_commands_in_the_readme_parse(line):
     cli._parser().parse_args(shlex.split(line, comments=True)[1:])
@@ -85,20 +85,30 @@ def test_the_commands_in_the_readme_parse(line):
 
 def test_the_make_commands_in_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`?make (\w+)`?", README)) <= targets
+    assert set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)) <= targets
+
+
+def read_notebook(name):
+    return nbformat.read(ROOT / name, as_version=4)
 
 
 @pytest.fixture(scope="module")
 def notebook():
-    return nbformat.read(ROOT / "image_similarity.ipynb", as_version=4)
+    return read_notebook("image_similarity.ipynb")
 
 
-def test_the_notebook_tells_a_story_and_defines_nothing(notebook):
+@pytest.mark.parametrize("name", ["image_similarity.ipynb", "recipes.ipynb"])
+def test_a_notebook_tells_a_story_and_defines_nothing(name):
+    notebook = read_notebook(name)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert 10 <= len(code) <= 15
     assert not any(re.search(r"^\s*(def|class) ", source, re.MULTILINE) for source in code)
     assert max(len(source.splitlines()) for source in code) <= 10
     assert all(not cell.get("outputs") for cell in notebook.cells)  # committed without outputs
+
+
+def run_notebook(notebook, folder):
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +125,7 @@ def executed(notebook, sample, tmp_path_factory):
             cell.source = cell.source.replace(
                 'BACKBONE = "auto"', 'BACKBONE = "efficientnet_lite0"'
             )
-        NotebookClient(run, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+        run_notebook(run, folder)
         runs.append(run)
     return folder, runs
 
@@ -145,6 +155,18 @@ def test_the_notebook_runs_and_shows_its_figures(executed):
     assert "reused" in printed(second)
     assert " 0 embedded" in printed(second)
     assert outputs(first, "image/png")[0] != outputs(second, "image/png")[0]
+
+
+def test_the_recipes_run_on_the_same_library(executed):
+    folder, _ = executed
+    for name in ("seg_train", "seg_test"):  # two classes with queries and a gallery each
+        shutil.copytree(folder / "dataset/seg_train/cat", folder / "dataset" / name / "tabby")
+    recipes = read_notebook("recipes.ipynb")
+    run_notebook(recipes, folder)
+    assert len(outputs(recipes, "image/png")) == 5  # confusion, worst, history, curves, matches
+    tables = "".join(outputs(recipes, "text/plain"))
+    assert "triplet loss" in tables
+    assert tables.count("queries,") >= 2  # measured plainly, and refined
 
 
 def test_other_notebooks_can_load_the_two_files(executed):
