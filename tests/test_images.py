@@ -4,11 +4,10 @@ import socket
 import stat
 import struct
 import tempfile
-import threading
 import time
 import zlib
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_server import serve
 from PIL import EpsImagePlugin, ExifTags, Image, ImageCms, ImageOps
 
 from simsearch import images
@@ -810,12 +810,8 @@ class Site(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(Site) as address:
+        yield address
 
 
 @pytest.mark.parametrize("page", ["good.png", "good", "moved"])

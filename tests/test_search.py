@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shutil
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_server import serve
 from PIL import Image
 
 from simsearch.backbones import load_backbone
@@ -276,10 +276,8 @@ def server(views):
             pass
 
     handler = partial(Quiet, directory=views)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(handler) as address:
+        yield address
 
 
 def label(path):
