@@ -221,3 +221,15 @@ def test_train_takes_labels_from_a_file(capsys, tmp_path):
     code, _, err = run(capsys, "train", "outputs", "--labels", tmp_path / "labels.csv")
     assert code == 1
     assert "does not hold lines of path,label" in err
+
+
+def test_a_reader_that_leaves_early_is_no_error(project):
+    command = Path(sys.executable).with_name("simsearch")
+    arguments = ["search", "outputs", *map(str, range(24)), "-k", "23", "--json"]
+    process = subprocess.Popen(
+        [command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
