@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from common import INTEL, PHOTOS, SHARED, link_images, median, resnet50_weights, seconds, verdict
 
 import simsearch as ss
+from simsearch.backbones import own_torch_threads
 
 sys.path.insert(0, str(SHARED / "bench"))
 
@@ -90,11 +92,11 @@ def parallel(backbone: ss.Backbone, inputs: list[np.ndarray]) -> None:
     """One single-threaded forward pass a core, as the pipeline arranges them."""
     import torch
 
-    before, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
     batches = [np.stack(inputs[i : i + 8]) for i in range(0, len(inputs), 8)]
-    with ThreadPoolExecutor(cores, initializer=lambda: torch.set_num_threads(1)) as pool:
+    share = partial(torch.set_num_threads, 1)
+    with own_torch_threads(), ThreadPoolExecutor(cores, initializer=share) as pool:
         list(pool.map(backbone.embed, batches))
-    torch.set_num_threads(before)
 
 
 def memory_and_rerun(folder: Path, weights: Path, backbone: ss.Backbone) -> None:

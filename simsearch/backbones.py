@@ -21,7 +21,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -322,6 +323,18 @@ def _usable(device: str | torch.device) -> str:
     return str(device)
 
 
+@contextmanager
+def own_torch_threads() -> Iterator[None]:
+    """Let the body set PyTorch's number of threads, and put the caller's back afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 # Precision
 
 
@@ -364,9 +377,8 @@ def _bfloat16_is_fast() -> bool:
     block = torch.nn.Sequential(Conv2d(512, 128, 1), Conv2d(128, 128, 3), Conv2d(128, 512, 1))
     inputs = torch.rand(1, 512, 28, 28)
     best = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
+    with torch.inference_mode(), own_torch_threads():
+        torch.set_num_threads(1)
         blocks = {
             dtype: copy.deepcopy(block).to(dtype).to(memory_format=torch.channels_last)
             for dtype in best
@@ -377,7 +389,6 @@ def _bfloat16_is_fast() -> bool:
                 start = time.perf_counter()
                 layers(pixels)
                 best[dtype] = min(best[dtype], time.perf_counter() - start)
-    torch.set_num_threads(threads)
     return best[torch.bfloat16] * 1.25 < best[torch.float32]
 
 

@@ -16,8 +16,8 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone
+from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone, own_torch_threads
 from simsearch.errors import BackboneError, DatasetError, ImageError, LibraryError
 from simsearch.heads import Head
 from simsearch.images import ImageFile, ImageSource, Skipped, find_images, load_image
@@ -116,6 +116,8 @@ def embed_batches(
 
     Memory holds a few batches, however many sources there are.
     """
+    import torch
+
     on_cpu = backbone.device.type == "cpu"
     size = batch_size or (8 if on_cpu else 64)
     workers = workers or min(_cores(), _MAX_WORKERS)
@@ -123,8 +125,9 @@ def embed_batches(
         raise DatasetError(f"batch_size={size} and workers={workers} must be at least 1")
     starts = iter(range(0, len(sources), size))
     waiting: deque[Future[Batch]] = deque()
-    with _threads_each(max(1, _cores() // workers) if on_cpu else None) as initializer:
-        pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer)
+    share = partial(torch.set_num_threads, max(1, _cores() // workers)) if on_cpu else None
+    with own_torch_threads():
+        pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer=share)
         try:
             while True:
                 for start in islice(starts, 2 * workers - len(waiting)):
@@ -145,18 +148,6 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-@contextmanager
-def _threads_each(count: int | None) -> Iterator[Any]:
-    """Give each worker so many of PyTorch's own threads, and put the setting back afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        yield (lambda: torch.set_num_threads(count)) if count else None
-    finally:
-        torch.set_num_threads(before)
-
-
 def _embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) -> Batch:
     positions: list[int] = []
     inputs: list[NDArray[Any]] = []
@@ -170,15 +161,10 @@ def _embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone)
     if not inputs:
         return Batch([], np.empty((0, backbone.dim), np.float32), failures)
     embeddings = backbone.embed(np.stack(inputs))
-    for lost in np.flatnonzero(np.isnan(embeddings[:, 0])):
-        reason = f'no finite embedding in {backbone.precision}; try precision="float32"'
-        failures.append((positions[lost], ImageError(reason)))
-    found = ~np.isnan(embeddings[:, 0])
-    return Batch(
-        [position for position, kept in zip(positions, found, strict=True) if kept],
-        embeddings[found],
-        failures,
-    )
+    lost = np.isnan(embeddings[:, 0])
+    reason = f'no finite embedding in {backbone.precision}; try precision="float32"'
+    failures += [(positions[i], ImageError(reason)) for i in np.flatnonzero(lost)]
+    return Batch([positions[i] for i in np.flatnonzero(~lost)], embeddings[~lost], failures)
 
 
 def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people know)

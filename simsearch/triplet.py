@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from tqdm.auto import tqdm
 
+from simsearch.backbones import own_torch_threads
 from simsearch.errors import MissingExtraError, TrainingError
 from simsearch.heads import Layer, ProjectionHead
 from simsearch.library import ImageLibrary, Labels, Rows
@@ -441,14 +442,10 @@ def _quiet_torch(seed: int) -> Iterator[None]:
     """
     import torch
 
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), own_torch_threads():
         torch.manual_seed(seed)
         torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        yield
 
 
 # Losses
