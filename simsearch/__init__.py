@@ -24,10 +24,11 @@ from simsearch.errors import (
 from simsearch.heads import Head, ProjectionHead, load_head, save_head
 from simsearch.images import find_images, load_image
 from simsearch.library import ImageLibrary
+from simsearch.matches import Match, Matches
 from simsearch.metrics import Evaluation, evaluate
 from simsearch.refine import refine
 from simsearch.samples import make_sample
-from simsearch.search import Match, Matches, search
+from simsearch.search import search
 from simsearch.triplet import TrainedHead, train_head
 from simsearch.viz import (
     show_confusion,

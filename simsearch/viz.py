@@ -23,8 +23,9 @@ from PIL import Image
 from simsearch.errors import ImageError, QueryError
 from simsearch.images import ImageSource, describe, load_image
 from simsearch.library import ImageLibrary, Labels
+from simsearch.matches import Match, Matches, percentile
 from simsearch.metrics import RECALLS, Evaluation
-from simsearch.search import Match, Matches, percentile, search
+from simsearch.search import search
 from simsearch.triplet import TrainedHead, best_epoch
 
 if TYPE_CHECKING:

@@ -55,6 +55,8 @@ def test_imports_point_one_way():
         "heads",
         "library",
         "embedding",
+        "scan",
+        "matches",
         "search",
         "metrics",
         "refine",

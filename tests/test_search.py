@@ -1,5 +1,4 @@
 import http.server
-import importlib
 import json
 import math
 import os
@@ -15,13 +14,14 @@ from hypothesis import strategies as st
 from local_server import serve
 from PIL import Image
 
+from simsearch import scan
 from simsearch.backbones import load_backbone
 from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library import ImageLibrary
-from simsearch.search import Match, Matches, percentile, search
+from simsearch.matches import Match, Matches, percentile
+from simsearch.search import search
 
-module = importlib.import_module("simsearch.search")  # the package's `search` is the function
 BACKBONE = "efficientnet_lite0"
 
 
@@ -115,7 +115,7 @@ def test_many_queries_at_once_equal_one_at_a_time(library, k):
     one_by_one = [search(library, row, k) for row in rows]
     with pytest.MonkeyPatch.context() as patch:
         for limit in (2**26, 4 * len(library) * 3, 1):  # all, three, and one at once
-            patch.setattr(module, "_SCORES_BYTES", limit)
+            patch.setattr(scan, "_SCORES_BYTES", limit)
             assert list(map(found, search(library, rows, k))) == list(map(found, one_by_one))
 
 
@@ -134,15 +134,16 @@ def test_rounding_in_float32_hides_no_winner():
         vector = library.embeddings[0]
         worst = dim * 2.0**-24 * rng.choice([-1, 1], 300)
         scores = (cosines(library, vector) + worst).astype(np.float32)
-        assert module._top(library, vector, scores, 10) == [
-            (row, pytest.approx(score, abs=1e-6)) for row, score in brute_force(library, vector, 10)
-        ]
+        rows, exact = zip(*brute_force(library, vector, 10), strict=True)
+        found = scan._top(library, vector, scores, 10)
+        assert found.rows.tolist() == list(rows)
+        assert found.scores == pytest.approx(exact, abs=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
 @pytest.mark.parametrize("k", [1, 5, 60])
 def test_ties_are_ordered_by_path_wherever_they_stand(monkeypatch, k, block):
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(scan, "_BLOCK", block)
     rng = np.random.default_rng(1)
     rows, names = rng.standard_normal((60, 33)), rng.permutation(60)
     twins = np.sort(rng.permutation(60)[:20])

@@ -16,7 +16,7 @@ from PIL import Image
 import simsearch as ss
 from simsearch import viz
 from simsearch.errors import QueryError
-from simsearch.search import Match, Matches, percentile
+from simsearch.matches import Match, Matches, percentile
 from simsearch.viz import (
     show_confusion,
     show_images,
