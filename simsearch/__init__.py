@@ -28,7 +28,7 @@ from simsearch.matches import Match, Matches
 from simsearch.metrics import Evaluation, evaluate
 from simsearch.refine import refine
 from simsearch.samples import make_sample
-from simsearch.search import search
+from simsearch.search import recommend, search
 from simsearch.triplet import TrainedHead, train_head
 from simsearch.viz import (
     show_confusion,
@@ -67,6 +67,7 @@ __all__ = [
     "load_head",
     "load_image",
     "make_sample",
+    "recommend",
     "refine",
     "save_head",
     "search",

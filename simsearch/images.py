@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import os
 import time
 import urllib.error
 import urllib.request
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from simsearch.errors import DatasetError, ImageError
+from simsearch.errors import DatasetError, ImageError, QueryError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """A path, an http(s) URL, the bytes of an image file, a PIL image, or an (H, W[, C]) array."""
+
+Pictured: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
+"""What there is to look at: an image, or several that belong together."""
 
 SUFFIXES = frozenset(
     f".{kind}"
@@ -212,6 +217,60 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
             return _over_white(_to_srgb(_to_8_bit(_upright(image))))
     except Exception as error:  # on damaged files, decoders raise nearly anything
         raise ImageError(_reason(error), describe(source)) from error
+
+
+def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
+    """Cut a part out of an upright image.
+
+    Parameters
+    ----------
+    image
+        As `load_image` gives it.
+    box
+        (left, top, right, bottom), from the upper left corner: fractions of width and height if
+        all are at most 1, otherwise pixels.
+
+    Raises
+    ------
+    QueryError
+        If the box is not four numbers, or holds no part of the image.
+    """
+    left, top, right, bottom = (round(edge) for edge in _in_pixels(image, box))
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+        raise QueryError(
+            f"box={tuple(box)} is no part of an image of {image.width}×{image.height} pixels: give "
+            "(left, top, right, bottom) in pixels, or in fractions from 0 to 1"
+        )
+    return image.crop((left, top, right, bottom))
+
+
+def _in_pixels(image: Image.Image, box: Sequence[float]) -> list[float]:
+    try:
+        edges = [float(edge) for edge in box]
+    except (TypeError, ValueError):
+        edges = []
+    if len(edges) != 4 or not all(map(math.isfinite, edges)):
+        raise QueryError(f"box={box!r} is not (left, top, right, bottom)")
+    if max(edges) > 1:
+        return edges
+    return [edge * side for edge, side in zip(edges, 2 * image.size, strict=True)]
+
+
+def load_picture(source: Pictured, min_side: int | None = None) -> Image.Image:
+    """Load an image to look at, as `load_image` does; several are laid out on one square.
+
+    The square shows the first four, cut to squares, two by two.
+    """
+    if not isinstance(source, tuple):
+        return load_image(source, min_side)
+    if len(source) == 1:
+        return load_image(source[0], min_side)
+    side = (min_side or 448) // 2
+    sheet = Image.new("RGB", (2 * side, 2 * side), "white")
+    for i, each in enumerate(source[:4]):
+        square = ImageOps.fit(load_image(each, side), (side - 1, side - 1))
+        sheet.paste(square, (i % 2 * (side + 1), i // 2 * (side + 1)))
+    return sheet
 
 
 def _reason(error: Exception) -> str:

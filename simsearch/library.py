@@ -33,15 +33,19 @@ from simsearch.backbones import OWN_WEIGHTS, Backbone, load_backbone
 from simsearch.errors import BackboneError, LibraryBusyError, LibraryError, QueryError
 from simsearch.heads import Head, chain, read_head, save_head
 from simsearch.images import Skipped
+from simsearch.metadata import align, caption, matching, read_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
 Labels: TypeAlias = "str | Sequence[object] | NDArray[Any] | Mapping[str, object]"
-"""What `ImageLibrary.label_rows` takes: "folder", a label a row, or a mapping of path to label."""
+"""What `ImageLibrary.label_rows` takes: "folder", a column of the metadata, a label a row, or a
+mapping of path to label."""
 
-Rows: TypeAlias = "str | Sequence[bool] | NDArray[Any] | None"
-"""What `ImageLibrary.select` takes: a glob, a mask, row numbers, or None for every row."""
+Rows: TypeAlias = "str | Mapping[str, object] | Sequence[bool] | NDArray[Any] | None"
+"""What `ImageLibrary.where` takes: a glob, conditions on columns, a mask, row numbers, or None for
+every row."""
 
 _T = TypeVar("_T")
 
@@ -101,6 +105,8 @@ class ImageLibrary:
         What made the embeddings, for a library that was loaded from its files.
     head : Head or None
         What the backbone's embeddings have passed through since; see `with_head`.
+    metadata : pandas.DataFrame or None
+        A line a row; see `attach`.
 
     Raises
     ------
@@ -131,6 +137,7 @@ class ImageLibrary:
         self.root: str | None = None
         self.source = Source.of(backbone) if isinstance(backbone, Backbone) else None
         self.head: Head | None = None
+        self.metadata: pd.DataFrame | None = None
         self._backbone = backbone
 
     @classmethod
@@ -182,6 +189,7 @@ class ImageLibrary:
         library.root = manifest["root"]
         library.source = Source(**manifest["source"]) if manifest["source"] else None
         library.head = _open_file(folder, HEAD, manifest, read_head) if manifest["head"] else None
+        library.metadata = None
         library._backbone = backbone
         if library.embeddings.shape != (manifest["rows"], manifest["dim"]) or len(
             library.paths
@@ -339,8 +347,9 @@ class ImageLibrary:
         Parameters
         ----------
         labels
-            "folder" for `labels`; one label a row, such as a column of a frame; or a mapping of
-            path, whole or relative to the dataset's root, to label. None, NaN and "" are no label.
+            "folder" for `labels`; the name of a column of the metadata; one label a row, such as
+            a column of a frame; or a mapping of path, whole or relative to the dataset's root, to
+            label. None, NaN and "" are no label.
 
         Returns
         -------
@@ -353,9 +362,10 @@ class ImageLibrary:
             If the labels do not fit this library.
         """
         if isinstance(labels, str):
-            if labels != "folder":
-                raise QueryError(f'labels={labels!r}: give "folder", or a label for each image')
-            return self.labels
+            if labels == "folder":
+                return self.labels
+            column = self._column(labels)
+            labels = column.astype(object).where(column.notna(), None).tolist()
         if isinstance(labels, Mapping):
             paths = zip(self.paths.tolist(), self.names, strict=True)
             labels = [labels.get(path, labels.get(name)) for path, name in paths]
@@ -365,14 +375,88 @@ class ImageLibrary:
             raise QueryError(f"{len(labels)} labels for {len(self)} images; give one an image")
         return np.array(["" if _is_missing(label) else str(label) for label in labels], "U")
 
-    def select(self, rows: Rows = None) -> NDArray[np.bool_]:
-        """Choose images.
+    def attach(
+        self,
+        table: pd.DataFrame | str | os.PathLike[str],
+        caption: str | Sequence[str] | None = None,
+    ) -> ImageLibrary:
+        """Attach a table of facts about the images, to filter by (`where`) and to show.
+
+        Parameters
+        ----------
+        table
+            A CSV file (``.tsv`` with tabs) or a pandas frame, with a line an image: a `path`
+            column (or index), whole or relative to the dataset's root, and any others, such as
+            product id, title, price, tags. Lines of other images are left aside.
+        caption
+            The column or columns that stand under a match; by default the first two.
+
+        Returns
+        -------
+        ImageLibrary
+            This library. The table is not stored with it.
+
+        Raises
+        ------
+        QueryError
+            If the table cannot be read, or no line is an image of this library.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> library = ImageLibrary([[3.0, 4.0], [0.0, 1.0]], ["a.jpg", "b.jpg"])
+        >>> table = pd.DataFrame({"path": ["b.jpg", "a.jpg"], "price": [20, 30]})
+        >>> library.attach(table).where({"price": (None, 25)})
+        array([False,  True])
+        """
+        metadata = align(read_table(table), self.paths.tolist(), self.names)
+        columns = [caption] if isinstance(caption, str) else caption
+        if unknown := set(columns or ()).difference(metadata.columns):
+            raise QueryError(
+                f"no column {min(unknown)!r} for the caption; there are "
+                f"{', '.join(metadata.columns)}"
+            )
+        self.metadata = metadata
+        self._captions = list(metadata.columns[:2] if columns is None else columns)
+        return self
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return the metadata of an image by column, without what is empty."""
+        if self.metadata is None:
+            return {}
+        line = self.metadata.iloc[row].dropna().to_dict()
+        return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
+
+    def caption(self, row: int) -> str:
+        """Put the metadata of an image in words; "" without any."""
+        return "" if self.metadata is None else caption(self.facts(row), self._captions)
+
+    def _column(self, name: str) -> pd.Series[Any]:
+        """Return a column of the metadata; `path` and `folder` are always there."""
+        import pandas as pd
+
+        if self.metadata is not None and name in self.metadata.columns:
+            return self.metadata[name]
+        own = {"path": self.names, "folder": self.folders}
+        if name in own:
+            return pd.Series(own[name], name=name, dtype=object)
+        known = [*own, *(self.metadata.columns if self.metadata is not None else ())]
+        raise QueryError(
+            f"no column {name!r}; there are {', '.join(known)}"
+            + ("" if self.metadata is not None else ": library.attach(table) adds others")
+        )
+
+    def where(self, rows: Rows = None) -> NDArray[np.bool_]:
+        """Tell which images meet a condition.
 
         Parameters
         ----------
         rows
             A glob over paths relative to the dataset's root, whose ``*`` also crosses folders
-            (``"seg_train/*"``); a mask of N booleans; row numbers; None for all.
+            (``"seg_train/*"``); or conditions on columns of the metadata, all to be met, such as
+            ``{"price": (None, 50), "tags": ["red", "blue"], "path": "shoes/*"}``: a tuple is a
+            range, a list any of its members, text a glob for a whole cell or one of its tags; or a
+            mask of N booleans; or row numbers; or None for all.
 
         Returns
         -------
@@ -382,14 +466,32 @@ class ImageLibrary:
         Raises
         ------
         QueryError
-            If nothing is chosen, or the mask does not fit.
+            If there is no such column, or the mask does not fit.
         """
         if rows is None:
-            chosen = np.ones(len(self), bool)
-        elif isinstance(rows, str):
-            chosen = np.array([fnmatchcase(name, rows) for name in self.names], bool)
-        else:
-            chosen = self._mask(np.asarray(rows))
+            return np.ones(len(self), bool)
+        if isinstance(rows, str):
+            return np.array([fnmatchcase(name, rows) for name in self.names], bool)
+        if isinstance(rows, Mapping):
+            met = [self._meets(name, condition) for name, condition in rows.items()]
+            return np.all(met, axis=0) if met else self.where()
+        return self._mask(np.asarray(rows))
+
+    def _meets(self, name: str, condition: object) -> NDArray[np.bool_]:
+        column = self._column(name)
+        if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
+            return np.array([fnmatchcase(cell, condition) for cell in column.tolist()], bool)
+        return matching(column, condition)
+
+    def select(self, rows: Rows = None) -> NDArray[np.bool_]:
+        """Choose images, as `where` does, and at least one.
+
+        Raises
+        ------
+        QueryError
+            If nothing is chosen, there is no such column, or the mask does not fit.
+        """
+        chosen = self.where(rows)
         if not chosen.any():
             raise QueryError(f"{rows!r} chooses no image; there are such as {self.names[0]!r}")
         return chosen
@@ -418,6 +520,24 @@ class ImageLibrary:
         rows = np.sort(rng.choice(len(self), min(_SAMPLE, len(self)), replace=False))
         sample = np.asarray(self.embeddings[rows])
         return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
+
+    def threshold(self, false_match_rate: float = 1e-3) -> float:
+        """Cosine that no more than such a share of random pairs of this library reach.
+
+        Two images that have nothing to do with each other then count as a match about that often,
+        or less often, since some pairs of the background are alike.
+
+        Raises
+        ------
+        QueryError
+            If the rate is not between 0 and 1, or the library has no pairs.
+        """
+        if not 0 < false_match_rate < 1:
+            raise QueryError(f"false_match_rate={false_match_rate}: give a share between 0 and 1")
+        if not len(self.background):
+            raise QueryError("a library of one image has no background; give a cosine")
+        place = len(self.background) - 1 - int(false_match_rate * len(self.background))
+        return float(np.nextafter(self.background[place], np.float32(2)))
 
     def find(self, path: str | os.PathLike[str]) -> int | None:
         """Row of the image at a path, given in any form that leads to the same file.

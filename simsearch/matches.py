@@ -10,14 +10,15 @@ import html
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from simsearch.errors import ImageError
-from simsearch.images import ImageSource, load_image
+from simsearch.images import Pictured, load_picture
+from simsearch.library import ImageLibrary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,12 @@ class Match:
         of one image. A cosine alone tells little: in some libraries any two images reach 0.8.
     row : int
         Row number in the library.
+    caption : str
+        From the library's metadata; "" without any.
+    metadata : dict
+        All that the library's table says of the image.
+    duplicates : tuple of str
+        Paths of the near-duplicates that were folded into this match.
     """
 
     rank: int
@@ -48,6 +55,9 @@ class Match:
     score: float
     percentile: float
     row: int
+    caption: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,25 @@ class Matches(Sequence[Match]):
         The query in words: its path, or what kind of image it is.
     rows : tuple of Match
         Best first.
-    image : ImageSource or None
-        The query to look at; None if it was an embedding.
+    image : ImageSource, tuple of such, or None
+        The query to look at, or the several of them; None if it was an embedding.
+    exact : bool
+        Whether no row was overlooked; an approximate index may.
+    box : tuple of float, or None
+        The part of the image that was searched with: left, top, right, bottom, as asked.
+    library : ImageLibrary or None
+        What was searched.
+    embedding : numpy.ndarray or None
+        (D,) float32, unit norm, what it was searched with; None for the maximum over several.
     """
 
     query: str
     rows: tuple[Match, ...]
-    image: ImageSource | None = field(default=None, repr=False, compare=False)
+    image: Pictured | None = field(default=None, repr=False, compare=False)
+    exact: bool = True
+    box: tuple[float, ...] | None = None
+    library: ImageLibrary | None = field(default=None, repr=False, compare=False)
+    embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,25 +118,27 @@ class Matches(Sequence[Match]):
         rows = [asdict(match) for match in self.rows]
         for row in rows:
             row["percentile"] = None if math.isnan(row["percentile"]) else row["percentile"]
-        return {"query": self.query, "matches": rows}
+        return {"query": self.query, "box": self.box, "exact": self.exact, "matches": rows}
 
     def to_json(self, indent: int | None = None) -> str:
-        """Return the matches as a JSON object with `query` and `matches`."""
-        return json.dumps(self.to_dict(), indent=indent)
+        """Return the matches as a JSON object with `query`, `box`, `exact` and `matches`."""
+        return json.dumps(self.to_dict(), indent=indent, default=str)  # a table may hold dates
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a pandas frame with a row a match, indexed by rank."""
+        """Return a pandas frame with a row a match and its metadata, indexed by rank."""
         import pandas as pd
 
         columns = ["rank", "path", "score", "percentile", "row"]
-        return pd.DataFrame([asdict(match) for match in self.rows], columns=columns).set_index(
-            "rank"
-        )
+        frame = pd.DataFrame([asdict(match) for match in self.rows], columns=columns)
+        facts = pd.DataFrame([match.metadata for match in self.rows], frame.index)
+        return frame.join(facts, rsuffix="_metadata").set_index("rank")
 
     def __str__(self) -> str:
-        lines = [f"{len(self)} matches for {self.query}"]
+        how = "" if self.exact else " (approximate)"
+        lines = [f"{len(self)} matches for {self.query}{how}"]
         lines += [
             f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {m.path}"
+            + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
             for m in self.rows
         ]
         return "\n".join(lines)
@@ -122,7 +146,11 @@ class Matches(Sequence[Match]):
     def _repr_html_(self) -> str:
         cards = [_card(self.image, "query", self.query)] if self.image is not None else []
         cards += [
-            _card(m.path, f"{m.rank}. {m.score:.3f} ({percentile(m.percentile)})", m.path)
+            _card(
+                m.path,
+                f"{m.rank}. {m.score:.3f} ({percentile(m.percentile)}) {also(m)}".strip(),
+                " · ".join(filter(None, (m.caption, m.path))),
+            )
             for m in self.rows
         ]
         return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
@@ -135,10 +163,15 @@ def percentile(value: float) -> str:
     return f"top {max(100 - value, 0.01):.2g}%" if value > 50 else f"low {value:.0f}%"
 
 
-def _card(source: ImageSource, title: str, caption: str) -> str:
+def also(match: Match) -> str:
+    """Say how many near-duplicates were folded into a match: "+2 alike"; "" for none."""
+    return f"+{len(match.duplicates)} alike" if match.duplicates else ""
+
+
+def _card(source: Pictured, title: str, caption: str) -> str:
     picture = '<div style="height:112px">(unreadable)</div>'
     try:
-        thumbnail = load_image(source, min_side=224)
+        thumbnail = load_picture(source, min_side=224)
         thumbnail.thumbnail((224, 224))
         data = io.BytesIO()
         thumbnail.save(data, "JPEG", quality=85)

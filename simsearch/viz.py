@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images import ImageSource, describe, load_image
+from simsearch.images import ImageSource, Pictured, describe, load_picture
 from simsearch.library import ImageLibrary, Labels
 from simsearch.matches import Match, Matches, percentile
 from simsearch.metrics import RECALLS, Evaluation
@@ -538,13 +538,13 @@ class _Picture(NamedTuple):
 _BLANK = np.full((1, 1, 3), 240, np.uint8)
 
 
-def _picture(source: ImageSource | None, size: float) -> _Picture | str:
+def _picture(source: Pictured | None, size: float) -> _Picture | str:
     """Load an image to be shown `size` inches wide and high at most; if that fails, say why."""
     if source is None:
         return "an embedding, not an image"
     pixels = max(1, round(size * _DPI * _SHARPNESS))
     try:
-        image = load_image(source, min_side=pixels)
+        image = load_picture(source, min_side=pixels)
     except ImageError as error:
         return error.reason
     ratio = image.height / image.width

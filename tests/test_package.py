@@ -53,6 +53,7 @@ def test_imports_point_one_way():
         "samples",
         "backbones",
         "heads",
+        "metadata",
         "library",
         "embedding",
         "scan",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library import ImageLibrary
 from simsearch.matches import Match, Matches, percentile
-from simsearch.search import search
+from simsearch.search import REGIONS, recommend, search
 
 BACKBONE = "efficientnet_lite0"
 
@@ -177,6 +178,305 @@ def test_a_threshold_leaves_out_what_is_below():
     assert search(library, 0, threshold=-1).paths == ["30.jpg", "60.jpg", "90.jpg", "180.jpg"]
     assert len(search(library, 0, threshold=1)) == 0
     assert search(library, 0, threshold=1, exclude_query=False).paths == ["0.jpg"]
+
+
+# Options, and all of them together
+
+
+def oracle(library, vectors, k, **wish):
+    """Row and score of each match, by the definitions: rank all, fold, then pick one by one."""
+    scores = np.clip(np.max([cosines(library, vector) for vector in vectors], axis=0), -1, 1)
+    order = np.lexsort((library.paths, -scores)).tolist()
+    allowed = set(np.flatnonzero(wish["among"]).tolist()) - wish["without"]
+    order = [row for row in order if row in allowed and scores[row] >= wish["floor"]]
+    pool = 10 * k if wish["diversity"] else k
+    rows = library.embeddings.astype(np.float64)
+    kept, folded = [], {}
+    for row in order:
+        first = next((i for i in kept if (rows[i] * rows[row]).sum() >= wish["unique"]), None)
+        if first is not None:
+            folded[first].append(row)
+        elif len(kept) == pool:
+            break
+        else:
+            kept.append(row)
+            folded[row] = []
+    if wish["diversity"]:
+        chosen = []
+        for _ in range(min(k, len(kept))):
+            gain = {
+                row: (1 - wish["diversity"]) * scores[row]
+                - max((wish["diversity"] * (rows[row] * rows[i]).sum() for i in chosen), default=0)
+                for row in kept
+                if row not in chosen
+            }
+            chosen.append(max(gain, key=gain.get))
+        kept = chosen
+    return [(row, scores[row], tuple(library.paths[folded[row]].tolist())) for row in kept]
+
+
+def settled(rows):
+    return [(row, pytest.approx(score, abs=1e-12), paths) for row, score, paths in rows]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    library=libraries(max_rows=120, max_dim=16),
+    k=st.integers(1, 12),
+    threshold=st.sampled_from([None, -1.0, 0.123, 0.9]),
+    exclude=st.booleans(),
+    combine=st.sampled_from([None, "mean", "max"]),
+    diversity=st.sampled_from([0, 0.25, 0.7, 1]),
+    unique=st.sampled_from([False, True, 0.777, 0.2]),
+    data=st.data(),
+)
+def test_every_option_and_all_together(
+    library, k, threshold, exclude, combine, diversity, unique, data
+):
+    numbers = st.integers(0, len(library) - 1)
+    queries = data.draw(st.lists(numbers, min_size=1, max_size=4), "queries")
+    mask = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(library), max_size=len(library)))
+    )
+    where = data.draw(st.sampled_from([None, mask]))
+    weights = None
+    if combine == "mean":
+        weights = data.draw(st.none() | st.just(np.linspace(1, 2, len(queries)).tolist()))
+    answers = search(
+        library,
+        queries,
+        k,
+        threshold,
+        exclude,
+        where=where,
+        combine=combine,
+        weights=weights,
+        diversity=diversity,
+        unique=unique,
+    )
+    vectors = library.embeddings[queries]
+    asked = [([vector], {row}) for vector, row in zip(vectors, queries, strict=True)]
+    if combine:
+        asked = [(vectors, set(queries))]
+        answers = [answers]
+    if combine == "mean":
+        taste = np.average(vectors.astype(np.float64), axis=0, weights=weights)
+        asked = [([(taste / np.linalg.norm(taste)).astype(np.float32)], set(queries))]
+    for matches, (sides, rows) in zip(answers, asked, strict=True):
+        expected = oracle(
+            library,
+            sides,
+            k,
+            floor=-1 if threshold is None else threshold,
+            without=rows if exclude else set(),
+            among=np.ones(len(library)) if where is None else where,
+            diversity=diversity,
+            unique={False: 2, True: 0.95}.get(unique, unique),
+        )
+        assert [(m.row, m.score, m.duplicates) for m in matches] == settled(expected)
+        assert [match.rank for match in matches] == list(range(1, len(matches) + 1))
+        assert matches.exact
+
+
+@settings(max_examples=100, deadline=None)
+@given(library=libraries(), k=st.integers(1, 30), share=st.floats(0, 1), seed=st.integers(0, 999))
+def test_a_filter_gives_k_whenever_k_exist(library, k, share, seed):
+    mask = np.random.default_rng(seed).random(len(library)) < share
+    matches = search(library, 0, k, where=mask)
+    mask[0] = False
+    assert len(matches) == min(k, mask.sum())
+    assert mask[[match.row for match in matches]].all()
+
+
+def test_a_filter_is_a_glob_a_mask_rows_or_conditions():
+    paths = ["shoes/a.jpg", "shoes/b.jpg", "hats/c.jpg", "hats/d.jpg"]
+    library = circle(0, 10, 20, 30, paths=paths)
+    library.attach(pd.DataFrame({"path": paths, "price": [10, 20, 30, 40], "title": list("wxyz")}))
+    for where in (
+        "hats/*",
+        [False, False, True, True],
+        np.array([2, 3]),
+        {"price": (25, None)},
+        {"path": "hats/*", "title": ["x", "y", "z"]},
+    ):
+        assert search(library, 0, where=where).paths == ["hats/c.jpg", "hats/d.jpg"]
+    assert len(search(library, 0, where={"price": (1000, None)})) == 0
+    assert len(search(library, 0, where="nothing/*")) == 0
+    with pytest.raises(QueryError, match="no column 'colour'; there are path, folder, price"):
+        search(library, 0, where={"colour": "red"})
+
+
+def test_matches_carry_the_metadata():
+    library = circle(0, 10, 20).attach(
+        pd.DataFrame({"path": ["10.jpg", "0.jpg"], "title": ["ten", "zero"], "price": [7, 8]}),
+        caption=["title", "price"],
+    )
+    ten, twenty = search(library, 0)
+    assert (ten.caption, ten.metadata) == ("ten · 7", {"title": "ten", "price": 7})
+    assert (twenty.caption, twenty.metadata) == ("", {})
+    matches = search(library, 0)
+    assert "10.jpg  ten · 7" in str(matches)
+    assert "ten · 7" in matches._repr_html_()
+    assert matches.to_frame().loc[1, "title"] == "ten"
+    assert json.loads(matches.to_json())["matches"][0]["metadata"]["price"] == 7
+
+
+def test_the_mean_of_several_queries_by_hand():
+    library = circle(0, 30, 40, 60, 180)
+    matches = search(library, [0, 3], k=2, combine="mean")
+    assert matches.paths == ["30.jpg", "40.jpg"]
+    assert matches.scores == pytest.approx([1, np.cos(np.radians(10))])
+    assert matches.query == "0.jpg, 60.jpg"
+    assert matches.image == ("0.jpg", "60.jpg")
+    leaning = search(library, [0, 3], k=1, combine="mean", weights=[1, 3])
+    assert leaning.paths == ["40.jpg"]
+
+
+def test_the_maximum_keeps_tastes_apart():
+    library = circle(0, 5, 90, 95, 45)
+    queries = [0, 2]
+    assert search(library, queries, k=1, combine="mean").paths == ["45.jpg"]
+    assert search(library, queries, k=2, combine="max").paths == ["5.jpg", "95.jpg"]
+
+
+def test_diversity_by_hand():
+    library = circle(0, 10, 11, 12, 40)
+    assert search(library, 0, k=2).paths == ["10.jpg", "11.jpg"]
+    # After 10: 0.5 cos(40) - 0.5 cos(30) = -0.05 is more than 0.5 cos(11) - 0.5 cos(1) = -0.009?
+    gains = {d: np.cos(np.radians(d)) - np.cos(np.radians(d - 10)) for d in (11, 12, 40)}
+    best = max(gains, key=gains.get)
+    assert search(library, 0, k=2, diversity=0.5).paths == ["10.jpg", f"{best}.jpg"]
+    assert search(library, 0, k=2, diversity=0.9).paths == ["10.jpg", "40.jpg"]
+
+
+def test_near_duplicates_are_folded_into_the_best_of_them():
+    library = circle(0, 20, 21, 22, 60)
+    matches = search(library, 0, k=2, unique=0.999)  # within 2.56 degrees
+    assert matches.paths == ["20.jpg", "60.jpg"]
+    assert [match.duplicates for match in matches] == [("21.jpg", "22.jpg"), ()]
+    assert "+2 alike" in str(matches)
+    assert "+2 alike" in matches._repr_html_()
+
+
+def test_folding_reaches_past_many_duplicates():
+    rows = np.array([[1, 0, 0]] * 500 + [[0.8, 0.6, 0], [0.8, 0, 0.6]])
+    library = ImageLibrary(rows, [f"{i:03}.jpg" for i in range(502)])
+    matches = search(library, 0, k=3, unique=True)
+    assert matches.paths == ["001.jpg", "500.jpg", "501.jpg"]
+    assert len(matches[0].duplicates) == 498
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.05, 0.001])
+def test_an_automatic_threshold_keeps_its_rate(rate):
+    library = ImageLibrary(np.random.default_rng(0).standard_normal((400, 8)), map(str, range(400)))
+    cosine = library.threshold(rate)
+    assert np.mean(library.background >= cosine) <= rate
+    assert np.mean(library.background >= cosine - 0.02) > rate
+    scores = search(library, 0, 400, "auto", false_match_rate=rate).scores
+    assert len(scores) == np.sum(cosines(library, library.embeddings[0]) >= cosine) - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"diversity": 1.5}, "diversity=1.5: give a number from 0 to 1"),
+        ({"diversity": math.nan}, "diversity=nan"),
+        ({"unique": 1.01}, "unique=1.01: a cosine lies between"),
+        ({"threshold": "high"}, "threshold='high': give a cosine, or \"auto\""),
+        ({"threshold": "auto", "false_match_rate": 0}, "false_match_rate=0: give a share"),
+        ({"combine": "sum"}, "combine='sum': choose mean or max"),
+        ({"weights": [1]}, "combine=None: choose mean or max"),
+        ({"combine": "max", "weights": [1]}, "weights go with"),
+        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one a query"),
+        ({"combine": "mean", "weights": [math.nan]}, "give 1 finite numbers"),
+        ({"combine": "mean", "weights": ["a"]}, "give 1 finite numbers"),
+        ({"combine": "mean", "weights": [0]}, "cancel each other out"),
+        ({"where": [True]}, "chooses no rows"),
+        ({"box": (0, 0, 1, 1), "regions": True}, "regions=True takes one query, whole"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(QueryError, match=message):
+        search(circle(0, 10, 20), 0, **options)
+
+
+def test_regions_of_several_queries_are_refused():
+    with pytest.raises(QueryError, match="takes one query"):
+        search(circle(0, 10), [0, 1], regions=True)
+    with pytest.raises(QueryError, match="no query to combine"):
+        search(circle(0, 10), [], combine="mean")
+    with pytest.raises(QueryError, match="an embedding has no parts"):
+        search(circle(0, 10), np.array([1.0, 0.0]), box=(0, 0, 1, 1))
+    with pytest.raises(QueryError, match="one image has no background"):
+        search(circle(0), 0, threshold="auto")
+
+
+# Recommendation
+
+
+def test_a_taste_by_hand():
+    library = circle(0, 40, 50, 80, 120)
+    assert recommend(library, [0, 3]).paths == ["40.jpg", "50.jpg", "120.jpg"]
+    # Half of 80 degrees taken from 0 degrees: away from it, to about -27 degrees.
+    matches = recommend(library, 0, 3, k=3)
+    taste = np.array([1, 0]) - 0.5 * np.array([np.cos(np.radians(80)), np.sin(np.radians(80))])
+    taste /= np.linalg.norm(taste)
+    assert matches.embedding == pytest.approx(taste)
+    assert matches.paths == ["40.jpg", "50.jpg", "120.jpg"]
+    assert matches.scores == pytest.approx((library.embeddings @ taste)[[1, 2, 4]])
+    assert matches.query == "0.jpg, and not 80.jpg"
+    assert matches.image == ("0.jpg",)
+
+
+def test_dislikes_turn_the_ranking_round():
+    library = circle(0, 20, -20, 60)
+    assert recommend(library, "0.jpg", k=2).paths == ["-20.jpg", "20.jpg"]
+    assert recommend(library, "0.jpg", "60.jpg").paths == ["-20.jpg", "20.jpg"]
+    assert recommend(library, "0.jpg", "60.jpg", dislike=0).scores == pytest.approx(
+        recommend(library, "0.jpg", where=[0, 1, 2]).scores
+    )
+    mirrored = circle(0, 20, -20, -60)
+    assert recommend(mirrored, "0.jpg", ["-60.jpg"]).paths == ["20.jpg", "-20.jpg"]
+
+
+def test_what_was_seen_is_not_recommended():
+    library = circle(0, 10, 20, 30, 40)
+    seen = [1, "20.jpg", Path("gone.jpg")]
+    assert recommend(library, 0, exclude=seen).paths == ["30.jpg", "40.jpg"]
+    assert recommend(library, 0, exclude=seen, where=[2, 3], k=9).paths == ["30.jpg"]
+    with pytest.raises(QueryError, match="row 9: the library has rows 0 to 4"):
+        recommend(library, 0, exclude=[9])
+
+
+@settings(max_examples=50, deadline=None)
+@given(library=libraries(max_rows=60, max_dim=8), data=st.data())
+def test_recommending_is_searching_with_the_taste(library, data):
+    rows = st.lists(st.integers(0, len(library) - 1), min_size=1, max_size=3)
+    liked, disliked = data.draw(rows), data.draw(rows)
+    vectors = library.embeddings.astype(np.float64)
+    taste = vectors[liked].mean(axis=0) - 0.25 * vectors[disliked].mean(axis=0)
+    among = np.ones(len(library), bool)
+    among[liked + disliked] = False
+    matches = recommend(library, liked, disliked, k=9, dislike=0.25)
+    expected = search(library, taste, k=9, where=among)
+    assert matches.scores == pytest.approx(expected.scores, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("liked", "options", "message"),
+    [
+        ([], {}, "nothing is liked"),
+        ([0], {"disliked": [0], "dislike": 1}, "cancel each other out"),
+        ([0], {"dislike": -1}, "dislike=-1: give a weight"),
+        ([0], {"dislike": math.nan}, "dislike=nan"),
+        ([0], {"k": 0}, "k=0"),
+    ],
+    ids=str,
+)
+def test_a_taste_needs_likes(liked, options, message):
+    with pytest.raises(QueryError, match=message):
+        recommend(circle(0, 10), liked, **options)
 
 
 # The query itself
@@ -345,6 +645,70 @@ def test_a_mixed_list_is_answered_in_its_order(library, outside, server):
         assert matches.query == expected.query
         assert matches.paths == expected.paths
         np.testing.assert_allclose(matches.scores, expected.scores, atol=1e-5)
+
+
+# Parts of an image
+
+
+@pytest.fixture(scope="module")
+def scene(library):
+    """A picture of a cat on the left and bricks on the right."""
+    sides = [
+        library.find(next(p for p in library.paths if f"/{name}/" in p))
+        for name in ("cat", "brick")
+    ]
+    pictures = [Image.open(library.paths[row]).resize((200, 200)) for row in sides]
+    sheet = Image.new("RGB", (400, 200))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (200 * i, 0))
+    return sheet
+
+
+def test_a_part_finds_what_it_shows(library, scene):
+    for box, name in (((0, 0, 200, 200), "cat"), ((200, 0, 400, 200), "brick")):
+        matches = search(library, scene, k=4, box=box)
+        assert {label(path) for path in matches.paths} == {name}
+        fractions = search(library, scene, k=4, box=tuple(np.array(box) / (400, 200, 400, 200)))
+        assert found(fractions) == found(matches)
+        cut = search(library, scene.crop(box), k=4)
+        assert found(cut) == found(matches)
+        assert matches.box == box
+        assert matches.image.size == (200, 200)
+        assert matches.query == f"PIL image 400×200, box {box}"
+
+
+def test_regions_group_matches_by_what_is_where(library, scene):
+    answers = search(library, scene, k=3, regions=True)
+    assert [matches.query.rpartition(", ")[2] for matches in answers] == list(REGIONS)
+    first = {matches.query.rpartition(", ")[2]: label(matches.paths[0]) for matches in answers}
+    assert first["top left"] == first["bottom left"] == "cat"
+    assert first["top right"] == first["bottom right"] == "brick"
+    for matches, box in zip(answers, REGIONS.values(), strict=True):
+        assert found(search(library, scene, k=3, box=box)) == found(matches)
+
+
+def test_a_part_of_a_library_image_does_not_find_that_image(library):
+    box = (0.1, 0.1, 0.9, 0.9)
+    without = search(library, 20, k=3, box=box)
+    assert library.paths[20] not in without.paths
+    assert search(library, 20, k=1, box=box, exclude_query=False)[0].row == 20
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0.5, 0, 0.5, 1),
+        (0, 0, 401, 200),
+        (-1, 0, 10, 10),
+        (0, 0, 1),
+        "abcd",
+        (0, 0, math.nan, 1),
+        5,
+    ],
+)
+def test_a_box_lies_in_the_image(library, scene, box):
+    with pytest.raises(QueryError, match="box="):
+        search(library, scene, box=box)
 
 
 def test_a_tuple_is_as_good_as_a_list_and_may_be_empty():
