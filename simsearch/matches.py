@@ -11,7 +11,8 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -118,7 +119,9 @@ class Matches(Sequence[Match]):
         rows = [asdict(match) for match in self.rows]
         for row in rows:
             row["percentile"] = None if math.isnan(row["percentile"]) else row["percentile"]
-        return {"query": self.query, "box": self.box, "exact": self.exact, "matches": rows}
+            row["duplicates"] = list(row["duplicates"])
+        box = None if self.box is None else list(self.box)
+        return {"query": self.query, "box": box, "exact": self.exact, "matches": rows}
 
     def to_json(self, indent: int | None = None) -> str:
         """Return the matches as a JSON object with `query`, `box`, `exact` and `matches`."""
@@ -129,9 +132,9 @@ class Matches(Sequence[Match]):
         import pandas as pd
 
         columns = ["rank", "path", "score", "percentile", "row"]
-        frame = pd.DataFrame([asdict(match) for match in self.rows], columns=columns)
-        facts = pd.DataFrame([match.metadata for match in self.rows], frame.index)
-        return frame.join(facts, rsuffix="_metadata").set_index("rank")
+        rows = [{**match.metadata, **asdict(match)} for match in self.rows]
+        facts = [name for name in dict.fromkeys(chain(*rows)) if name not in _FIELDS]
+        return pd.DataFrame(rows, columns=[*columns, *facts]).set_index("rank")
 
     def __str__(self) -> str:
         how = "" if self.exact else " (approximate)"
@@ -154,6 +157,9 @@ class Matches(Sequence[Match]):
             for m in self.rows
         ]
         return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
+
+
+_FIELDS = {each.name for each in fields(Match)}
 
 
 def percentile(value: float) -> str:

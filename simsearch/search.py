@@ -231,12 +231,12 @@ def search(
         index=index,
     )
     several = isinstance(query, (list, tuple))
+    if regions and (several or box is not None):
+        raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
     asked = [_ask(library, one) for one in (query if several else [query])]  # type: ignore[union-attr]
     if box is not None:
         asked = [_part(one, box) for one in asked]
     if regions:
-        if several or box is not None:
-            raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
         asked = [_part(asked[0], part, name) for name, part in REGIONS.items()]
     questions = _questions(library, asked, exclude_query=exclude_query)
     if combine is not None or weights is not None:
@@ -497,6 +497,11 @@ class _Wish(NamedTuple):
         """How many candidates to pick from."""
         return self.k * _POOL if self.diversity else self.k
 
+    @property
+    def depth(self) -> int:
+        """How many rows to rank: where repeats are folded, until the first that is not needed."""
+        return self.pool if self.unique is None else self.pool + 1
+
 
 def _wish(
     library: ImageLibrary,
@@ -545,7 +550,7 @@ def _answers(
     library: ImageLibrary, questions: Sequence[_Question], wish: _Wish
 ) -> Iterator[Matches]:
     for question, found in zip(
-        questions, _rankings(library, questions, wish, wish.pool), strict=True
+        questions, _rankings(library, questions, wish, wish.depth), strict=True
     ):
         picks = _picked(library, question, found, wish)
         yield Matches(
@@ -596,28 +601,29 @@ class _Pick(NamedTuple):
 
 
 def _picked(library: ImageLibrary, question: _Question, found: Found, wish: _Wish) -> list[_Pick]:
-    depth, picks = wish.pool, _folded(library, found, wish)
-    while len(picks) < wish.pool and len(found.rows) == depth:  # there is more, further down
+    depth, picks = wish.depth, _folded(library, found, wish)
+    while len(picks) < wish.depth and len(found.rows) == depth:  # there is more, further down
         depth *= _DEEPER
         (found,) = _rankings(library, [question], wish, depth)
         picks = _folded(library, found, wish)
+    picks = picks[: wish.pool]
     return _diverse(library, picks, wish) if wish.diversity else picks
 
 
 def _folded(library: ImageLibrary, found: Found, wish: _Wish) -> list[_Pick]:
-    """Go down a ranking until the pool is full, folding each near-duplicate into the first."""
+    """Go down a ranking, folding each near-duplicate into the best match that it is like."""
     picks: list[_Pick] = []
-    kept = np.empty((0 if wish.unique is None else wish.pool, library.dim))
+    kept = np.empty((0 if wish.unique is None else wish.depth, library.dim))
     for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
         if wish.unique is not None:
             alike = _cosines(kept[: len(picks)], library.embeddings[row]) >= wish.unique
             if alike.any():
                 picks[int(alike.argmax())].folded.append(row)
                 continue
-            if len(picks) == wish.pool:
-                break
             kept[len(picks)] = library.embeddings[row]
         picks.append(_Pick(row, score, []))
+        if len(picks) == wish.depth:
+            break
     return picks
 
 

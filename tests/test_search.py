@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from local_server import serve
 from PIL import Image
@@ -197,7 +197,7 @@ def oracle(library, vectors, k, **wish):
         if first is not None:
             folded[first].append(row)
         elif len(kept) == pool:
-            break
+            break  # what ranks below the last match is not looked at
         else:
             kept.append(row)
             folded[row] = []
@@ -235,6 +235,7 @@ def test_every_option_and_all_together(
 ):
     numbers = st.integers(0, len(library) - 1)
     queries = data.draw(st.lists(numbers, min_size=1, max_size=4), "queries")
+    vectors = library.embeddings[queries]
     mask = np.array(
         data.draw(st.lists(st.booleans(), min_size=len(library), max_size=len(library)))
     )
@@ -242,6 +243,7 @@ def test_every_option_and_all_together(
     weights = None
     if combine == "mean":
         weights = data.draw(st.none() | st.just(np.linspace(1, 2, len(queries)).tolist()))
+        assume(np.linalg.norm(np.average(vectors, axis=0, weights=weights)) > 1e-3)
     answers = search(
         library,
         queries,
@@ -254,7 +256,6 @@ def test_every_option_and_all_together(
         diversity=diversity,
         unique=unique,
     )
-    vectors = library.embeddings[queries]
     asked = [([vector], {row}) for vector, row in zip(vectors, queries, strict=True)]
     if combine:
         asked = [(vectors, set(queries))]
@@ -684,11 +685,13 @@ def test_regions_group_matches_by_what_is_where(library, scene):
     assert first["top left"] == first["bottom left"] == "cat"
     assert first["top right"] == first["bottom right"] == "brick"
     for matches, box in zip(answers, REGIONS.values(), strict=True):
-        assert found(search(library, scene, k=3, box=box)) == found(matches)
+        alone = search(library, scene, k=3, box=box)
+        assert alone.paths == matches.paths
+        np.testing.assert_allclose(alone.scores, matches.scores, atol=1e-5)
 
 
 def test_a_part_of_a_library_image_does_not_find_that_image(library):
-    box = (0.1, 0.1, 0.9, 0.9)
+    box = (0.02, 0.02, 0.98, 0.98)
     without = search(library, 20, k=3, box=box)
     assert library.paths[20] not in without.paths
     assert search(library, 20, k=1, box=box, exclude_query=False)[0].row == 20
@@ -914,7 +917,8 @@ def test_matches_become_json(matches, indent):
     read = json.loads(matches.to_json(indent))
     assert read == matches.to_dict()
     assert read["query"] == "0.jpg"
-    assert [Match(**row) for row in read["matches"]] == list(matches)
+    rows = [row | {"duplicates": tuple(row["duplicates"])} for row in read["matches"]]
+    assert [Match(**row) for row in rows] == list(matches)
 
 
 def test_a_notebook_shows_query_and_matches(matches):
