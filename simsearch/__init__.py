@@ -8,6 +8,7 @@ ss.show_matches(matches)
 """
 
 from simsearch.backbones import Backbone, load_backbone
+from simsearch.calibration import SuggestedThreshold, suggest_threshold
 from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import (
     BackboneError,
@@ -56,6 +57,7 @@ __all__ = [
     "ProjectionHead",
     "QueryError",
     "SimsearchError",
+    "SuggestedThreshold",
     "TrainedHead",
     "TrainingError",
     "WeightsError",
@@ -78,6 +80,7 @@ __all__ = [
     "show_matches",
     "show_precision_recall",
     "show_worst",
+    "suggest_threshold",
     "train_head",
 ]
 __version__ = "0.1.0"

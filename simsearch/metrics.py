@@ -315,7 +315,7 @@ def evaluate(
     """
     if resamples < 0:
         raise QueryError(f"resamples={resamples}: give 0, for no intervals, or more")
-    names = _labelled(library, labels)
+    names = labelled(library, labels)
     _, codes = np.unique(names, return_inverse=True)  # (N,) a number for each label
     asked, offered = library.select(queries), library.select(gallery)
     unlabelled = int(((asked | offered) & (names == "")).sum())
@@ -356,7 +356,7 @@ def evaluate(
 # Arguments
 
 
-def _labelled(library: ImageLibrary, labels: Labels) -> NDArray[np.str_]:
+def labelled(library: ImageLibrary, labels: Labels) -> NDArray[np.str_]:
     """Label each image, and see that there is a label at all: (N,) unicode."""
     names = library.label_rows(labels)
     if not (names != "").any():

@@ -60,6 +60,7 @@ def test_imports_point_one_way():
         "matches",
         "search",
         "metrics",
+        "calibration",
         "refine",
         "triplet",
         "viz",
