@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import simsearch as ss
 from simsearch.library import read_skipped
@@ -40,6 +40,15 @@ examples:
   simsearch search outputs photo.jpg --save figure.png
   simsearch search outputs https://example.org/cat.jpg --json
   simsearch search outputs 42 --threshold 0.8   row 42 of the library
+  simsearch search outputs room.jpg --box 0.5 0 1 1            the right half of it
+  simsearch search outputs a.jpg b.jpg --combine mean          what is like both
+  simsearch search outputs a.jpg --where 'shoes/*' --unique --diversity 0.3
+  simsearch search outputs a.jpg --metadata metadata.csv --where price=..50 tags=red
+""",
+    "recommend": """\
+examples:
+  simsearch recommend outputs --liked a.jpg b.jpg --disliked c.jpg
+  simsearch recommend outputs --liked 42 --exclude seen/1.jpg -k 20 --unique
 """,
     "evaluate": """\
 examples:
@@ -47,6 +56,8 @@ examples:
   simsearch evaluate outputs --queries 'seg_test/*' --gallery 'seg_train/*'
   simsearch evaluate outputs -k 1 10 100 --json
   simsearch evaluate outputs --save curve.png
+  simsearch evaluate outputs --labels labels.csv               lines of path,label
+  simsearch evaluate outputs --metadata metadata.csv --labels brand
 """,
     "train": """\
 examples:
@@ -59,6 +70,9 @@ examples:
     "info": "example:\n  simsearch info outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
 }
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,63 +104,138 @@ def _parser() -> argparse.ArgumentParser:
     parser = _described(argparse.ArgumentParser, None, str(ss.__doc__).partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"simsearch {ss.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (
+        _add_embed,
+        _add_search,
+        _add_recommend,
+        _add_evaluate,
+        _add_train,
+        _add_info,
+        _add_sample,
+    ):
+        add(commands)
+    return parser
 
-    embed = _described(commands.add_parser, "embed", "Embed the images below a folder.", _embed)
-    embed.add_argument("root", metavar="DATASET", help="folder of images")
-    embed.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
-    embed.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, timm:NAME, ...")
-    embed.add_argument("--weights", metavar="FILE", help="local state dict for the backbone")
-    embed.add_argument("--batch-size", type=int, metavar="N", help="images a forward pass")
-    embed.add_argument("--workers", type=int, metavar="N", help="threads")
-    embed.add_argument("--device", help="cpu, cuda or mps")
-    embed.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
-    embed.add_argument("--strict", action="store_true", help="stop at an unreadable image")
 
-    search = _described(commands.add_parser, "search", "Find the most alike images.", _search)
-    search.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
-    search.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
-    search.add_argument("-k", type=int, help="how many matches")
-    search.add_argument("--threshold", type=float, metavar="COSINE", help="leave out lower scores")
-    search.add_argument(
+def _add_embed(commands: _Commands) -> None:
+    parser = _described(commands.add_parser, "embed", "Embed the images below a folder.", _embed)
+    parser.add_argument("root", metavar="DATASET", help="folder of images")
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
+    parser.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, timm:NAME, ...")
+    parser.add_argument("--weights", metavar="FILE", help="local state dict for the backbone")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images a forward pass")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads")
+    parser.add_argument("--device", help="cpu, cuda or mps")
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+
+
+def _add_search(commands: _Commands) -> None:
+    parser = _described(commands.add_parser, "search", "Find the most alike images.", _search)
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
+    parser.add_argument(
         "--include-query",
         dest="exclude_query",
         action="store_false",
         help="let an image of the library find itself",
     )
-    search.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
-    search.add_argument("--save", type=Path, metavar="FIGURE", help="draw the matches to a file")
-    search.add_argument("--json", action="store_true", help="print one JSON object a query")
+    parser.add_argument("--combine", choices=["mean", "max"], help="take all queries for one")
+    parser.add_argument(
+        "--weights", type=float, nargs="+", metavar="W", help="of the queries, in a mean"
+    )
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="search with this part, in pixels or fractions",
+    )
+    parser.add_argument("--regions", action="store_true", help="search with several parts")
+    _add_wishes(parser)
 
-    evaluate = _described(
+
+def _add_recommend(commands: _Commands) -> None:
+    parser = _described(
+        commands.add_parser, "recommend", "Find what somebody may like.", _recommend
+    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("--liked", nargs="+", required=True, metavar="IMAGE")
+    parser.add_argument("--disliked", nargs="+", metavar="IMAGE")
+    parser.add_argument("--exclude", nargs="+", metavar="IMAGE", help="not to be recommended")
+    parser.add_argument("--dislike", type=float, metavar="WEIGHT", help="of the disliked")
+    _add_wishes(parser)
+
+
+def _add_evaluate(commands: _Commands) -> None:
+    parser = _described(
         commands.add_parser, "evaluate", "Measure how well images find their class.", _evaluate
     )
-    evaluate.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
     for name in ("queries", "gallery"):
-        evaluate.add_argument(f"--{name}", metavar="GLOB", help="such as 'seg_test/*'; * crosses /")
-    evaluate.add_argument("-k", type=int, nargs="+", help="depths of precision and recall")
-    evaluate.add_argument(
+        parser.add_argument(f"--{name}", metavar="GLOB", help="such as 'seg_test/*'; * crosses /")
+    parser.add_argument(
+        "--labels", metavar="CSV|COLUMN", help="lines of path,label; or a column of the metadata"
+    )
+    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    parser.add_argument("-k", type=int, nargs="+", help="depths of precision and recall")
+    parser.add_argument(
         "--save", type=Path, metavar="FIGURE", help="draw the precision-recall curves to a file"
     )
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
-    train = _described(commands.add_parser, "train", "Train a head on labelled images.", _train)
-    train.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
-    train.add_argument("--out", metavar="FOLDER", help="where to save; else OUTPUTS_head")
-    train.add_argument("--labels", metavar="CSV", help="lines of path,label; else the folders")
-    train.add_argument("--on", metavar="GLOB", help="train on these alone, such as 'seg_train/*'")
-    train.add_argument("--leave-out", nargs="+", metavar="CLASS", help="to see unknown classes")
-    train.add_argument("--loss", help="triplet, contrastive, multi-similarity, arcface, supcon")
-    train.add_argument("--dim", type=int, help="width of the new embeddings")
-    train.add_argument("--keep", type=float, help="share of the backbone's own cosine")
-    train.add_argument("--epochs", type=int, help="passes over the images, at most")
-    train.add_argument("--seed", type=int, help="of everything that is drawn at random")
 
-    info = _described(commands.add_parser, "info", "Say what a library holds.", _info)
-    info.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+def _add_train(commands: _Commands) -> None:
+    parser = _described(commands.add_parser, "train", "Train a head on labelled images.", _train)
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("--out", metavar="FOLDER", help="where to save; else OUTPUTS_head")
+    parser.add_argument("--labels", metavar="CSV", help="lines of path,label; else the folders")
+    parser.add_argument("--on", metavar="GLOB", help="train on these alone, such as 'seg_train/*'")
+    parser.add_argument("--leave-out", nargs="+", metavar="CLASS", help="to see unknown classes")
+    parser.add_argument("--loss", help="triplet, contrastive, multi-similarity, arcface, supcon")
+    parser.add_argument("--dim", type=int, help="width of the new embeddings")
+    parser.add_argument("--keep", type=float, help="share of the backbone's own cosine")
+    parser.add_argument("--epochs", type=int, help="passes over the images, at most")
+    parser.add_argument("--seed", type=int, help="of everything that is drawn at random")
 
-    sample = _described(commands.add_parser, "sample", "Make the sample dataset.", _sample)
-    sample.add_argument("folder", metavar="DATASET", help="folder to make")
-    return parser
+
+def _add_info(commands: _Commands) -> None:
+    parser = _described(commands.add_parser, "info", "Say what a library holds.", _info)
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+
+
+def _add_sample(commands: _Commands) -> None:
+    parser = _described(commands.add_parser, "sample", "Make the sample dataset.", _sample)
+    parser.add_argument("folder", metavar="DATASET", help="folder to make")
+
+
+def _add_wishes(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which matches are wished for, and what becomes of them."""
+    parser.add_argument("-k", type=int, help="how many matches")
+    parser.add_argument(
+        "--threshold", type=_threshold, metavar="COSINE", help="leave out lower scores; or auto"
+    )
+    parser.add_argument(
+        "--false-match-rate", type=float, metavar="SHARE", help="of random pairs, with auto"
+    )
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        metavar="CONDITION",
+        help="a glob such as 'shoes/*', or COLUMN=VALUE, COLUMN=LOW..HIGH",
+    )
+    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    parser.add_argument("--diversity", type=float, metavar="0..1", help="against sameness")
+    parser.add_argument(
+        "--unique", type=float, nargs="?", const=True, metavar="COSINE", help="fold near-duplicates"
+    )
+    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the matches to a file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a query")
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == "auto" else float(text)
 
 
 def _described(
@@ -176,27 +265,85 @@ def _embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
 def _search(
     outputs: str,
     queries: list[str],
+    *,
     root: str | None = None,
+    metadata: str | None = None,
     save: Path | None = None,
     json: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
+    library = _library(outputs, root, metadata)
+    asked: Any = _images(queries)
+    if options.get("regions") and len(asked) == 1:
+        (asked,) = asked
+    _answer(ss.search(library, asked, **_wishes(options)), save, json=json)
+
+
+def _recommend(
+    outputs: str,
+    root: str | None = None,
+    metadata: str | None = None,
+    save: Path | None = None,
+    json: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    for side in ("liked", "disliked", "exclude"):
+        if side in options:
+            options[side] = _images(options[side])
+    library = _library(outputs, root, metadata)
+    _answer(ss.recommend(library, **_wishes(options)), save, json=json)
+
+
+def _library(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLibrary:
     library = ss.ImageLibrary.load(outputs, root)
-    rows = [int(q) if q.isdecimal() and not Path(q).exists() else q for q in queries]
-    answers = ss.search(library, rows, **options)
+    return library.attach(metadata) if metadata else library
+
+
+def _images(names: Sequence[str]) -> list[str | int]:
+    """Take a number for a row, unless there is a file of that name."""
+    return [int(name) if name.isdecimal() and not Path(name).exists() else name for name in names]
+
+
+def _wishes(options: dict[str, Any]) -> dict[str, Any]:
+    """Read conditions as `ImageLibrary.where` takes them; those of one column are alternatives."""
+    conditions: dict[str, list[object]] = {}
+    for text in options.pop("where", ()):
+        name, given, value = text.partition("=")
+        low, ranged, high = value.partition("..")
+        condition = (low or None, high or None) if ranged else value
+        conditions.setdefault(name if given else "path", []).append(condition if given else text)
+    if conditions:
+        options["where"] = {
+            name: each[0] if len(each) == 1 else each for name, each in conditions.items()
+        }
+    return options
+
+
+def _answer(
+    answers: ss.Matches | list[ss.Matches],
+    save: Path | None,
+    *,
+    json: bool,
+) -> None:
+    several = answers if isinstance(answers, list) else [answers]
     if save:
-        _save(ss.show_matches(answers if len(answers) > 1 else answers[0])[0], save)
-    for matches in answers:
+        _save(ss.show_matches(answers)[0], save)
+    for matches in several:
         print(matches.to_json() if json else matches)
 
 
 def _evaluate(
     outputs: str,
+    labels: str | None = None,
+    metadata: str | None = None,
     save: Path | None = None,
     json: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    evaluation = ss.evaluate(ss.ImageLibrary.load(outputs), **options)
+    library = _library(outputs, None, metadata)
+    if labels:
+        options["labels"] = _read_labels(labels) if Path(labels).is_file() else labels
+    evaluation = ss.evaluate(library, **options)
     if save:
         _save(ss.show_precision_recall(evaluation)[0], save)
     print(evaluation.to_json() if json else evaluation)

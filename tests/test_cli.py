@@ -72,6 +72,86 @@ def test_search_options_reach_the_library(capsys):
     assert [match["path"] for match in json.loads(out)["matches"]] == [query]
 
 
+@pytest.fixture
+def metadata(tmp_path):
+    """A table of the prices of all images, from 0 up in the order of the library."""
+    names = ss.ImageLibrary.load("outputs").names
+    lines = [
+        f"{name},{price},{'even' if price % 2 == 0 else 'odd'}" for price, name in enumerate(names)
+    ]
+    file = tmp_path / "metadata.csv"
+    file.write_text("\n".join(["path,price,kind", *lines]))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--where", "seg_pred/*"], {"where": "seg_pred/*"}),
+        (["--where", "price=..9"], {"where": {"price": (None, 9)}}),
+        (["--where", "price=4..9", "kind=even"], {"where": {"price": (4, 9), "kind": "even"}}),
+        (["--where", "price=1", "price=2"], {"where": {"price": [1, 2]}}),
+        (["--unique", "--diversity", "0.5"], {"unique": True, "diversity": 0.5}),
+        (["--unique", "0.8"], {"unique": 0.8}),
+        (["--threshold", "auto"], {"threshold": "auto"}),
+        (
+            ["--threshold", "auto", "--false-match-rate", "0.2"],
+            {"threshold": "auto", "false_match_rate": 0.2},
+        ),
+        (["--box", "0", "0", "0.5", "1"], {"box": [0, 0, 0.5, 1]}),
+    ],
+    ids=str,
+)
+def test_what_is_wished_for_reaches_the_library(capsys, metadata, arguments, options):
+    _, out, _ = run(
+        *(capsys, "search", "outputs", 3, "--json", "-k", 4, "--metadata", metadata), *arguments
+    )
+    library = ss.ImageLibrary.load("outputs").attach(metadata)
+    assert json.loads(out) == ss.search(library, 3, k=4, **options).to_dict()
+
+
+def test_several_queries_are_one_or_one_is_several(capsys, tmp_path):
+    library = ss.ImageLibrary.load("outputs")
+    _, out, _ = run(
+        *(capsys, "search", "outputs", 0, 9, "--combine", "mean", "--weights", 1, 2, "--json")
+    )
+    expected = ss.search(library, [0, 9], combine="mean", weights=[1, 2])
+    assert json.loads(out) == expected.to_dict()
+    figure = tmp_path / "regions.png"
+    _, out, _ = run(capsys, "search", "outputs", 0, "--regions", "--json", "--save", figure)
+    assert [json.loads(line) for line in out.splitlines()] == [
+        matches.to_dict() for matches in ss.search(library, 0, regions=True)
+    ]
+    assert figure.exists()
+
+
+def test_recommend_is_that_of_the_library(capsys, tmp_path):
+    figure = tmp_path / "taste.png"
+    code, out, _ = run(
+        *(capsys, "recommend", "outputs", "--liked", 0, 9, "--disliked", 12, "--json", "-k", 3),
+        *("--exclude", 1, "--dislike", 0.1, "--save", figure),
+    )
+    library = ss.ImageLibrary.load("outputs")
+    expected = ss.recommend(library, [0, 9], [12], k=3, exclude=[1], dislike=0.1)
+    assert code == 0
+    assert json.loads(out) == expected.to_dict()
+    assert figure.exists()
+
+
+def test_evaluate_takes_labels_from_tables(capsys, metadata, tmp_path):
+    library = ss.ImageLibrary.load("outputs").attach(metadata)
+    _, out, _ = run(
+        *(capsys, "evaluate", "outputs", "--metadata", metadata, "--labels", "kind", "-k", 1),
+        "--json",
+    )
+    assert json.loads(out) == ss.evaluate(library, "kind", k=1).to_dict()
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(f"{name},{i % 2}" for i, name in enumerate(library.names)))
+    _, again, _ = run(capsys, "evaluate", "outputs", "--labels", labels, "-k", 1, "--json")
+    first, second = (json.loads(text)["overall"]["mAP"] for text in (out, again))
+    assert first == second
+
+
 @pytest.mark.parametrize("queries", [[0], [0, 5]])
 def test_search_saves_a_figure(capsys, tmp_path, queries):
     code, _, _ = run(capsys, "search", "outputs", *queries, "--save", tmp_path / "figure.png")

@@ -419,8 +419,7 @@ def test_regions_of_several_queries_are_refused():
 def test_a_taste_by_hand():
     library = circle(0, 40, 50, 80, 120)
     assert recommend(library, [0, 3]).paths == ["40.jpg", "50.jpg", "120.jpg"]
-    # Half of 80 degrees taken from 0 degrees: away from it, to about -27 degrees.
-    matches = recommend(library, 0, 3, k=3)
+    matches = recommend(library, 0, 3, k=3, dislike=0.5)
     taste = np.array([1, 0]) - 0.5 * np.array([np.cos(np.radians(80)), np.sin(np.radians(80))])
     taste /= np.linalg.norm(taste)
     assert matches.embedding == pytest.approx(taste)
@@ -675,7 +674,7 @@ def test_a_part_finds_what_it_shows(library, scene):
         assert found(cut) == found(matches)
         assert matches.box == box
         assert matches.image.size == (200, 200)
-        assert matches.query == f"PIL image 400×200, box {box}"
+        assert matches.query == f"PIL image 400×200, box {' '.join(map(str, box))}"
 
 
 def test_regions_group_matches_by_what_is_where(library, scene):
