@@ -19,6 +19,7 @@ import simsearch as ss
 from simsearch import cli
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ["image_similarity.ipynb", "recipes.ipynb", "training.ipynb"]
 MODULES = sorted(file.stem for file in (ROOT / "simsearch").glob("[!_]*.py"))
 
 
@@ -101,7 +102,7 @@ def notebook():
     return read_notebook("image_similarity.ipynb")
 
 
-@pytest.mark.parametrize("name", ["image_similarity.ipynb", "recipes.ipynb"])
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_tells_a_story_and_defines_nothing(name):
     notebook = read_notebook(name)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
@@ -163,12 +164,25 @@ def test_the_notebook_runs_and_shows_its_figures(executed):
 
 def test_the_recipes_run_on_the_same_library(executed):
     folder, _ = executed
-    for name in ("seg_train", "seg_test"):  # two classes with queries and a gallery each
-        shutil.copytree(folder / "dataset/seg_train/cat", folder / "dataset" / name / "tabby")
     recipes = read_notebook("recipes.ipynb")
     run_notebook(recipes, folder)
-    assert len(outputs(recipes, "image/png")) == 5  # confusion, worst, history, curves, matches
-    tables = "".join(outputs(recipes, "text/plain"))
+    # A part, regions, a taste, a filter, near-duplicates, and why.
+    assert len(outputs(recipes, "image/png")) == 6
+    words = printed(recipes)
+    assert "auto: cosine >= 0." in words
+    assert "recall@10" in words
+    assert any("<img" in table for table in outputs(recipes, "text/html"))
+    assert (folder / "outputs/duplicates.csv").exists()
+
+
+def test_the_training_runs_on_the_same_library(executed):
+    folder, _ = executed
+    for name in ("seg_train", "seg_test"):  # two classes with queries and a gallery each
+        shutil.copytree(folder / "dataset/seg_train/cat", folder / "dataset" / name / "tabby")
+    training = read_notebook("training.ipynb")
+    run_notebook(training, folder)
+    assert len(outputs(training, "image/png")) == 5  # confusion, worst, history, curves, matches
+    tables = "".join(outputs(training, "text/plain"))
     assert "triplet loss" in tables
     assert tables.count("queries,") >= 2  # measured plainly, and refined
 
