@@ -9,6 +9,7 @@ ss.show_matches(matches)
 
 from simsearch.backbones import Backbone, load_backbone
 from simsearch.calibration import SuggestedThreshold, suggest_threshold
+from simsearch.duplicates import NEAR_DUPLICATE, DuplicateGroup, Duplicates, duplicates
 from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import (
     BackboneError,
@@ -42,9 +43,12 @@ from simsearch.viz import (
 )
 
 __all__ = [
+    "NEAR_DUPLICATE",
     "Backbone",
     "BackboneError",
     "DatasetError",
+    "DuplicateGroup",
+    "Duplicates",
     "Evaluation",
     "Head",
     "ImageError",
@@ -61,6 +65,7 @@ __all__ = [
     "TrainedHead",
     "TrainingError",
     "WeightsError",
+    "duplicates",
     "embed_dataset",
     "embed_images",
     "evaluate",

@@ -25,7 +25,7 @@ MODULES = sorted(file.stem for file in (ROOT / "simsearch").glob("[!_]*.py"))
 
 def test_the_public_names_are_those_listed():
     public = {name for name in vars(ss) if not name.startswith("_")} - set(MODULES)
-    assert public | {"refine", "search"} == set(ss.__all__)
+    assert public | {"duplicates", "refine", "search"} == set(ss.__all__)
 
 
 @pytest.mark.parametrize("name", [name for name in ss.__all__ if not name.endswith("Error")])
@@ -58,6 +58,7 @@ def test_imports_point_one_way():
         "library",
         "embedding",
         "scan",
+        "duplicates",
         "matches",
         "search",
         "metrics",
