@@ -20,7 +20,14 @@ from simsearch import cli
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ["image_similarity.ipynb", "recipes.ipynb", "training.ipynb"]
-MODULES = sorted(file.stem for file in (ROOT / "simsearch").glob("[!_]*.py"))
+FILES = {
+    ".".join(file.relative_to(ROOT / "simsearch").with_suffix("").parts).removesuffix(
+        ".__init__"
+    ): file
+    for file in sorted((ROOT / "simsearch").rglob("*.py"))
+    if file != ROOT / "simsearch/__init__.py"
+}  # of each module, by its name in the package
+MODULES = list(FILES)
 
 
 def test_the_public_names_are_those_listed():
@@ -37,6 +44,13 @@ def test_every_public_name_is_documented(name):
 def test_the_examples_in_docstrings_run(name):
     module = importlib.import_module(f"simsearch.{name}")
     assert doctest.testmod(module).failed == 0
+
+
+def test_every_package_is_installed():
+    listed = re.search(r"^packages = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    folders = [file.parent for file in (ROOT / "simsearch").rglob("__init__.py")]
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(re.findall(r'"([\w.]+)"', listed[1])) == names
 
 
 def test_the_import_brings_no_heavy_package():
@@ -65,12 +79,16 @@ def test_imports_point_one_way():
         "calibration",
         "refine",
         "triplet",
+        "viz.cells",
+        "viz.results",
+        "viz.maps",
+        "viz.measures",
         "viz",
     ]
     assert set(order) | {"cli"} == set(MODULES)
     for place, name in enumerate(order):
-        text = (ROOT / "simsearch" / f"{name}.py").read_text("utf-8")
-        imported = set(re.findall(r"^\s*from simsearch\.(\w+) import", text, re.MULTILINE))
+        text = FILES[name].read_text("utf-8")
+        imported = set(re.findall(r"^\s*from simsearch\.([\w.]+) import", text, re.MULTILINE))
         assert imported <= set(order[:place]), name
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import combinations
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -14,10 +15,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import simsearch as ss
-from simsearch import viz
+from simsearch import triplet
 from simsearch.errors import QueryError
 from simsearch.matches import Match, Matches, percentile
 from simsearch.viz import (
+    cells,
+    maps,
     show_confusion,
     show_images,
     show_map,
@@ -145,7 +148,7 @@ class TestShowMatches:
     def test_query_alone_has_a_coloured_frame(self, library):
         _, axes = show_matches(ss.search(library, 30, k=3))
         frames = [to_hex(ax.patches[0].get_edgecolor()) for ax in axes.flat]
-        assert frames == [viz._ACCENT] + [viz._EDGE] * 3
+        assert frames == [cells.ACCENT] + [cells.EDGE] * 3
 
     def test_pixels_shown_are_the_files(self, library):
         matches = ss.search(library, 30, k=4)
@@ -232,7 +235,7 @@ class TestShowMatches:
     def test_large_photos_are_shown_small(self, tmp_path):
         Image.new("RGB", (3000, 2000)).save(tmp_path / "a.jpg")
         _, axes = show_matches(found(tmp_path / "a.jpg"), size=1)
-        assert max(axes[0, 1].images[0].get_array().shape) == viz._DPI * viz._SHARPNESS
+        assert max(axes[0, 1].images[0].get_array().shape) == cells.DPI * cells.SHARPNESS
 
     def test_unreadable_files_leave_the_reason(self, tmp_path):
         (tmp_path / "text.jpg").write_text("no picture")
@@ -337,7 +340,7 @@ class TestShowImages:
         assert fig.texts[0].get_text() == f"16 of {len(library)} images"
 
     def test_a_small_folder_gives_its_turns_to_the_others(self):
-        turns = viz._in_turns(np.array(["a"] * 50 + ["b"] * 2 + ["c"] * 9))
+        turns = cells.in_turns(np.array(["a"] * 50 + ["b"] * 2 + ["c"] * 9))
         assert sorted(turns) == [*range(61)]
         assert Counter("a" if row < 50 else "b" if row < 52 else "c" for row in turns[:8]) == {
             "a": 3,
@@ -398,7 +401,7 @@ class TestShowMap:
 
     def test_pca_is_the_projection_on_the_widest_directions(self, library):
         labels = [f"{i:03}" for i in range(len(library))]
-        points, share = viz._project(library.embeddings, "pca", 0)
+        points, share = maps._project(library.embeddings, "pca", 0)
         centred = library.embeddings - library.embeddings.mean(axis=0)
         u, s, _ = np.linalg.svd(centred.astype(float), full_matrices=False)
         for i in range(2):
@@ -411,7 +414,7 @@ class TestShowMap:
         _, ax = show_map(library, images=0)
         colors = {name: to_hex(dots.get_facecolor()[0]) for name, dots in groups(ax).items()}
         assert len(set(colors.values())) == 4
-        assert colors["no label"] == viz._UNLABELLED
+        assert colors["no label"] == maps._UNLABELLED
         assert not ax.images
 
     def test_thumbnails_stand_apart_on_their_points(self, library):
@@ -445,13 +448,13 @@ class TestShowMap:
         assert set(groups(ax)) == {"0", "1"}
 
     def test_a_large_library_is_sampled_and_the_title_says_so(self, library, monkeypatch):
-        monkeypatch.setitem(viz._MAP_ROWS, "tsne", 50)
+        monkeypatch.setitem(maps._MAP_ROWS, "tsne", 50)
         _, ax = show_map(library, "tsne", images=0)
         assert sum(len(dots.get_offsets()) for dots in ax.collections) == 50
         assert texts(ax) == ["t-SNE of 50 of 92 images, drawn at random"]
 
     def test_the_seed_decides(self, library, monkeypatch):
-        monkeypatch.setitem(viz._MAP_ROWS, "pca", 50)
+        monkeypatch.setitem(maps._MAP_ROWS, "pca", 50)
         first, again, other = (
             show_map(library, seed=seed, images=0)[1].collections[0].get_offsets()
             for seed in (0, 0, 1)
@@ -467,8 +470,8 @@ class TestShowMap:
         many = [f"{label}{i}" if i % 9 == 0 else label for i, label in enumerate(labels)]
         fig, ax = show_map(library, color_by=many, images=0)
         names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert len(names) == len(viz._STYLES) + 1
-        assert names[-1] == f"{len(set(many)) - len(viz._STYLES)} more"
+        assert len(names) == len(maps._STYLES) + 1
+        assert names[-1] == f"{len(set(many)) - len(maps._STYLES)} more"
         assert sum(len(dots.get_offsets()) for dots in ax.collections) == 92
         styles = [
             (to_hex(dots.get_facecolor()[0]), len(dots.get_paths()[0].vertices))
@@ -593,6 +596,20 @@ class TestShowPrecisionRecall:
         with pytest.raises(QueryError, match="evaluat"):
             show_precision_recall(nothing)
         assert not plt.get_fignums()
+
+
+class TestShowHistory:
+    @pytest.mark.parametrize(
+        "reached", [[1.0, 1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.2, 0.9, 0.7], [np.nan] * 3]
+    )
+    def test_the_axis_holds_what_an_map_can_be(self, reached):
+        history = [triplet.Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
+        fig, ax = ss.show_history(SimpleNamespace(history=history, loss="triplet"))
+        low, high = ax.get_ylim()
+        assert 0 <= low < high <= 1
+        if not np.isnan(reached).any():
+            assert low <= min(reached) <= max(reached) <= high
+        assert_not_clipped(fig)
 
 
 class TestShowConfusion:

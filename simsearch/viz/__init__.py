@@ -1,0 +1,24 @@
+"""Every figure: the matches of a query, a sheet of images, the map of a library, its measures.
+
+Each function returns `(fig, axes)`, ready for `fig.savefig`. Nothing here measures or embeds, and
+matplotlib is imported only when a figure is drawn.
+"""
+
+from simsearch.viz.maps import show_map
+from simsearch.viz.measures import (
+    show_confusion,
+    show_history,
+    show_precision_recall,
+    show_worst,
+)
+from simsearch.viz.results import show_images, show_matches
+
+__all__ = [
+    "show_confusion",
+    "show_history",
+    "show_images",
+    "show_map",
+    "show_matches",
+    "show_precision_recall",
+    "show_worst",
+]
