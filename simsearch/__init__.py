@@ -23,6 +23,7 @@ from simsearch.errors import (
     TrainingError,
     WeightsError,
 )
+from simsearch.explain import heat_map
 from simsearch.heads import Head, ProjectionHead, load_head, save_head
 from simsearch.images import find_images, load_image
 from simsearch.library import ImageLibrary
@@ -34,6 +35,7 @@ from simsearch.search import recommend, search
 from simsearch.triplet import TrainedHead, train_head
 from simsearch.viz import (
     show_confusion,
+    show_duplicates,
     show_history,
     show_images,
     show_map,
@@ -70,6 +72,7 @@ __all__ = [
     "embed_images",
     "evaluate",
     "find_images",
+    "heat_map",
     "load_backbone",
     "load_head",
     "load_image",
@@ -79,6 +82,7 @@ __all__ = [
     "save_head",
     "search",
     "show_confusion",
+    "show_duplicates",
     "show_history",
     "show_images",
     "show_map",

@@ -51,6 +51,8 @@ AUTO_SECONDS = 8.0  # how long "auto" may take to find that a download is out of
 AUTO_DOWNLOAD_SECONDS = 300.0  # and the longest download that it starts
 STALL_SECONDS = 20.0
 
+_TELLING = 0.8  # cosine to the embedding that the mean over the cells must have to explain it
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -68,23 +70,23 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the crop of an RGB image: (crop, crop, 3) uint8."""
-        short = min(image.size)
+        resample = Image.Resampling[self.interpolation]
+        return np.array(image.resize((self.crop,) * 2, resample, box=self.seen(image.size)))
+
+    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return what the network sees of an image of (width, height): left, top, right, bottom."""
+        short = min(size)
         width, height = (
-            self.resize if side == short else int(self.resize * side / short) for side in image.size
+            self.resize if side == short else int(self.resize * side / short) for side in size
         )
         left, top = (round((side - self.crop) / 2.0) for side in (width, height))
-        scale_x, scale_y = image.width / width, image.height / height
-        crop = image.resize(
-            (self.crop, self.crop),
-            Image.Resampling[self.interpolation],
-            box=(
-                left * scale_x,
-                top * scale_y,
-                (left + self.crop) * scale_x,
-                (top + self.crop) * scale_y,
-            ),
+        scale_x, scale_y = size[0] / width, size[1] / height
+        return (
+            left * scale_x,
+            top * scale_y,
+            (left + self.crop) * scale_x,
+            (top + self.crop) * scale_y,
         )
-        return np.array(crop)
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,9 @@ class Backbone:
         self.precision = _choose_precision(network.module, self.device, precision)
         self._pooling = network.pooling
         self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._exclusive = threading.Lock()
-        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        probe = self.prepare(Image.fromarray(noise))[None]
+        self._exclusive, self._finding = threading.Lock(), threading.Lock()
+        self._tap: _Tap | None = None
+        probe = self._probe()
         self._module = _fold_batch_norms(network.module, self._inputs(torch.from_numpy(probe)))
         self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
@@ -198,26 +200,91 @@ class Backbone:
             (B, D) float32, C order, rows of unit L2 norm. A row is NaN where the network gave no
             finite direction.
         """
+        embeddings = self._run(self._embed, batch)
+        embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
+        return embeddings
+
+    def _embed(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch
+
+        output = self._module(inputs).float()
+        pooled: torch.Tensor = output.mean(dim=(2, 3)) if self._pooling == "avg" else output
+        units: torch.Tensor = pooled / torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
+        return units
+
+    def feature_map(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Embed each cell of the last map before pooling, to see where an embedding comes from.
+
+        Parameters
+        ----------
+        batch
+            As `embed` takes it.
+
+        Returns
+        -------
+        numpy.ndarray
+            (B, h, w, D) float32, C order: what the network would give, before it is scaled to
+            unit norm, for a last map that is like this cell all over. Where the network averages
+            that map and does no more (ResNet, EfficientNet, DenseNet), the mean over the cells
+            has exactly the direction of the embedding; where layers follow (ConvNeXt,
+            MobileNetV3), roughly.
+
+        Raises
+        ------
+        BackboneError
+            If the network has no such map, as vision transformers have none.
+        """
+        if self._pooling == "avg":
+            return self._run(lambda inputs: self._module(inputs).permute(0, 2, 3, 1), batch)
+        with self._finding:
+            self._tap = self._tap or self._find_tap()
+        return self._run(self._tap, batch)
+
+    def _find_tap(self) -> _Tap:
+        """Find the last map in a forward pass, and see that its cells tell the embedding."""
+        probe = self._probe()
+        found: list[torch.nn.Module] = []
+        self._run(lambda inputs: _note_maps(self._module, inputs, found), probe)
+        problem: Exception | None = None
+        if found:
+            tap = _Tap(self._module, found[-1])
+            try:
+                mean = self._run(tap, probe).mean(axis=(1, 2))[0]
+                if mean @ self.embed(probe)[0] > _TELLING * np.linalg.norm(mean):
+                    return tap
+            except (RuntimeError, ValueError) as error:  # of layers that want the map whole
+                problem = error
+            tap.remove()
+        raise BackboneError(
+            f"{self.name} pools no map of the picture, as vision transformers do not, so it cannot "
+            "show where an embedding comes from: use a convolutional network such as resnet50 or "
+            "efficientnet_lite0"
+        ) from problem
+
+    def _run(
+        self, forward: Callable[[torch.Tensor], torch.Tensor], batch: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Take a prepared batch to the device, and what comes out of it back."""
+        import torch
+
+        def run(inputs: torch.Tensor) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                output = forward(self._inputs(inputs).to(self._dtype))
+                result: NDArray[np.float32] = output.float().contiguous().cpu().numpy()
+            return result
 
         inputs = torch.from_numpy(batch)
         if self.device.type == "cpu":
-            return self._forward(inputs)
+            return run(inputs)
         if self.device.type == "cuda":  # from pinned memory, the copy does not wait
             inputs = inputs.pin_memory()
         with self._exclusive:  # the device has one queue: more threads would only fill its memory
-            return self._forward(inputs.to(self.device, non_blocking=True))
+            return run(inputs.to(self.device, non_blocking=True))
 
-    def _forward(self, inputs: torch.Tensor) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode():
-            output = self._module(self._inputs(inputs).to(self._dtype)).float()
-            pooled = output.mean(dim=(2, 3)) if self._pooling == "avg" else output
-            norms = torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
-            embeddings: NDArray[np.float32] = (pooled / norms).contiguous().cpu().numpy()
-        embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
-        return embeddings
+    def _probe(self) -> NDArray[Any]:
+        """Prepare a picture that shows what a network does: a batch of one."""
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        return self.prepare(Image.fromarray(noise))[None]
 
     def _inputs(self, batch: torch.Tensor) -> torch.Tensor:
         """Normalise (B, S, S, 3) uint8 to (B, 3, S, S), which then lies channels-last in memory."""
@@ -228,6 +295,61 @@ class Backbone:
             pixels.new_tensor(values) * 255 for values in (self.transform.mean, self.transform.std)
         )
         return ((pixels - mean) / std).permute(0, 3, 1, 2)
+
+
+class _Tap:
+    """Takes the last map of a network apart: what follows sees each cell as a map of its own.
+
+    Only in the thread that asks for it; others may be embedding with the same network meanwhile.
+    """
+
+    def __init__(self, network: torch.nn.Module, layer: torch.nn.Module) -> None:
+        self._network, self._mine = network, threading.local()
+        self.remove = layer.register_forward_hook(self._take_apart).remove
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Embed the cells: (B, h, w, D)."""
+        self._mine.asked = True
+        try:
+            cells: torch.Tensor = self._network(inputs)
+        finally:
+            self._mine.asked = False
+        return cells.reshape(*self._mine.shape, -1)
+
+    def _take_apart(
+        self, _layer: torch.nn.Module, _inputs: object, output: torch.Tensor
+    ) -> torch.Tensor | None:
+        if not getattr(self._mine, "asked", False):
+            return None
+        count, channels, *positions = output.shape
+        self._mine.shape = count, *positions
+        return output.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+
+
+def _note_maps(
+    network: torch.nn.Module, inputs: torch.Tensor, found: list[torch.nn.Module]
+) -> torch.Tensor:
+    """Run a network, and append the layers that give a map of more than one position, in order."""
+    import torch
+
+    thread = threading.get_ident()
+
+    def note(layer: torch.nn.Module, _inputs: object, output: object) -> None:
+        if (
+            threading.get_ident() == thread
+            and isinstance(output, torch.Tensor)
+            and output.ndim == 4
+            and output.shape[2:].numel() > 1
+        ):
+            found.append(layer)
+
+    hooks = [layer.register_forward_hook(note) for layer in network.modules()]
+    try:
+        result: torch.Tensor = network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return result
 
 
 def load_backbone(

@@ -79,6 +79,7 @@ def test_imports_point_one_way():
         "calibration",
         "refine",
         "triplet",
+        "explain",
         "viz.cells",
         "viz.results",
         "viz.maps",

@@ -1,7 +1,7 @@
-"""Every figure: the matches of a query, a sheet of images, the map of a library, its measures.
+"""Every figure: matches, duplicates, sheets of images, the map of a library, its measures.
 
-Each function returns `(fig, axes)`, ready for `fig.savefig`. Nothing here measures or embeds, and
-matplotlib is imported only when a figure is drawn.
+Each function returns `(fig, axes)`, ready for `fig.savefig`. Nothing here measures, and matplotlib
+is imported only when a figure is drawn.
 """
 
 from simsearch.viz.maps import show_map
@@ -11,10 +11,11 @@ from simsearch.viz.measures import (
     show_precision_recall,
     show_worst,
 )
-from simsearch.viz.results import show_images, show_matches
+from simsearch.viz.results import show_duplicates, show_images, show_matches
 
 __all__ = [
     "show_confusion",
+    "show_duplicates",
     "show_history",
     "show_images",
     "show_map",

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from simsearch.duplicates import DuplicateGroup, Duplicates
 from simsearch.errors import QueryError
+from simsearch.explain import contributions, spread
 from simsearch.images import ImageSource, describe
 from simsearch.library import ImageLibrary
 from simsearch.matches import Match, Matches, percentile
@@ -18,6 +20,7 @@ from simsearch.viz.cells import (
     ACCENT,
     GAP,
     INK,
+    Picture,
     briefly,
     cell_size,
     check_positive,
@@ -35,15 +38,24 @@ if TYPE_CHECKING:
 
 _MATCHES_A_ROW = 6
 
+# Of the colour map of a heat map, which colour-blind readers can follow: its range, whose dark end
+# would hide the picture, and how much of it covers a picture at the hottest.
+_COLDEST, _HOTTEST, _OPACITY = 0.4, 0.95, 0.85
+_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a grey (ITU-R BT.601)
+
 
 def show_matches(
-    matches: Matches | Sequence[Matches], columns: int | None = None, size: float = 1.8
+    matches: Matches | Sequence[Matches],
+    columns: int | None = None,
+    size: float = 1.8,
+    explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
     """Show queries and what was found for them.
 
     Each query stands on the left, in a blue frame, with its matches on its right: rank, score,
-    how few random pairs of the library are as alike, and the end of the path. A file that cannot
-    be read leaves a grey cell with the reason.
+    how few random pairs of the library are as alike, the end of the path, and what a table says
+    of it. "+2 alike" counts the near-duplicates that a match stands for. A file that cannot be
+    read leaves a grey cell with the reason.
 
     Parameters
     ----------
@@ -53,6 +65,10 @@ def show_matches(
         Matches a row; what does not fit goes on below. By default up to 6, evenly filled.
     size
         Width of a picture in inches.
+    explain
+        Show each match in grey, and let those parts glow that carry its likeness to the query:
+        the brighter, the more they add to the score. All matches of a query share one scale. See
+        `heat_map` for what is measured; the margins, which the network does not see, stay grey.
 
     Returns
     -------
@@ -63,7 +79,10 @@ def show_matches(
     Raises
     ------
     QueryError
-        If there is nothing to show, or an argument is out of range.
+        If there is nothing to show, an argument is out of range, or matches that no search
+        returned are to be explained.
+    BackboneError
+        With `explain`, if the library's backbone cannot be loaded, or pools no map.
     """
     answers: Sequence[Any] = matches if isinstance(matches, (list, tuple)) else [matches]
     if not answers or not all(isinstance(answer, Matches) for answer in answers):
@@ -72,7 +91,8 @@ def show_matches(
             "Matches, or a list with at least one"
         )
     check_positive(columns=columns, size=size)
-    return show_answers(answers, ["query"] * len(answers), _in_words, columns, size)
+    headings = ["query"] * len(answers)
+    return show_answers(answers, headings, _in_words, columns, size, explain=explain)
 
 
 def show_answers(
@@ -81,18 +101,18 @@ def show_answers(
     in_words: Callable[[Match], str],
     columns: int | None,
     size: float,
+    *,
+    explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
     """Draw queries, each with its heading, and what was found for them."""
     most = max(1, *map(len, answers))
     columns = min(columns or math.ceil(most / math.ceil(most / _MATCHES_A_ROW)), most)
 
-    pictures = [
-        [small_picture(source, size) for source in (answer.image, *answer.paths)]
-        for answer in answers
-    ]
+    pictures = [_pictures(answer, size, explain=explain) for answer in answers]
+    told = any(match.caption for answer in answers for match in answer)
     heights = [max(1, math.ceil(len(answer) / columns)) for answer in answers]
     cell = cell_size(size, [picture for row in pictures for picture in row])
-    fig, axes = make_grid((sum(heights), 1 + columns), cell, lines=2, lead=GAP)
+    fig, axes = make_grid((sum(heights), 1 + columns), cell, lines=2 + told, lead=GAP)
     tops = np.cumsum(heights) - heights
     for top, answer, heading, (query, *found) in zip(
         tops, answers, headings, pictures, strict=True
@@ -104,8 +124,109 @@ def show_answers(
             show_picture(cells[0], "no match")
         for ax, match, picture in zip(cells, answer, found, strict=False):
             show_picture(ax, picture)
-            write_caption(ax, in_words(match), tail(match.path), color=INK)
+            lines = [tail(match.path), match.caption] if match.caption else [tail(match.path)]
+            write_caption(ax, in_words(match), *lines, color=INK)
     return fig, axes
+
+
+def _pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:
+    """Load a query and its matches, which may glow where they are like it."""
+    query, *found = [small_picture(source, size) for source in (answer.image, *answer.paths)]
+    return [query, *(_glowing(answer, found) if explain else found)]
+
+
+def _glowing(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture | str]:
+    """Turn pictures grey, and tint what carries their scores, on one scale."""
+    library, embedding = answer.library, answer.embedding
+    if library is None or embedding is None:
+        raise QueryError(
+            f"the matches for {answer.query} do not know their library: give what simsearch.search "
+            "returns, or explain=False"
+        )
+    shares = contributions(library, answer.paths, embedding)
+    top = max((share.max() * share.size for share in shares if share is not None), default=0)
+    return [
+        picture
+        if isinstance(picture, str) or share is None
+        else _tinted(picture, spread(library, share, picture.pixels.shape[1::-1]), top)
+        for picture, share in zip(pictures, shares, strict=True)
+    ]
+
+
+def _tinted(picture: Picture, heat: NDArray[np.float32], top: float) -> Picture:
+    """Lay colour over a grey picture, the more the hotter it is: of no heat or less, none."""
+    from matplotlib import colormaps
+
+    level = np.clip(heat / max(top, 1e-9), 0, 1)
+    color = 255 * colormaps["inferno"](_COLDEST + (_HOTTEST - _COLDEST) * level)[..., :3]
+    grey = (picture.pixels @ _LUMA)[..., None]
+    opacity = _OPACITY * level[..., None] ** 1.5  # a little heat everywhere is no veil
+    return picture._replace(pixels=(grey + opacity * (color - grey)).round().astype(np.uint8))
+
+
+def show_duplicates(
+    duplicates: Duplicates, limit: int = 10, columns: int = 6, size: float = 1.6
+) -> tuple[Figure, NDArray[Any]]:
+    """Show near-duplicates, a row a group.
+
+    On the left, in a blue frame, stands the image to keep; the others follow with their cosine to
+    it, the most alike first. What a row has no room for is counted in its last cell.
+
+    Parameters
+    ----------
+    duplicates
+        What `simsearch.duplicates` returned.
+    limit
+        How many groups to show at most, the largest.
+    columns
+        Images a row, at least two.
+    size
+        Width of a picture in inches.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : numpy.ndarray of matplotlib.axes.Axes
+        (groups, columns); one cell that says so if there are no duplicates.
+
+    Raises
+    ------
+    QueryError
+        If it is no result of `simsearch.duplicates`, or an argument is out of range.
+    """
+    if not isinstance(duplicates, Duplicates):
+        raise QueryError(
+            f"show_duplicates cannot show {briefly(duplicates)}; give what simsearch.duplicates "
+            "returns"
+        )
+    check_positive(limit=limit, columns=columns - 1, size=size)
+    shown = duplicates[:limit]
+    if not shown:
+        fig, axes = make_grid((1, 1), cell_size(size, []), lines=1)
+        show_picture(axes[0, 0], "no near-duplicates")
+        return fig, axes
+    columns = min(columns, max(map(len, shown)))
+    rows = [_group_pictures(group, columns, size) for group in shown]
+    title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
+    cell = cell_size(size, [picture for row in rows for picture in row])
+    fig, axes = make_grid((len(shown), columns), cell, lines=2, lead=GAP, title=title)
+    for number, (group, row, line) in enumerate(zip(shown, rows, axes, strict=True), 1):
+        show_picture(line[0], row[0], ACCENT, 2.5)
+        heading = f"{number} · {len(group)} images"
+        write_caption(line[0], heading, tail(group.paths[0]), color=ACCENT, weight="bold")
+        for ax, picture in zip(line[1:], row[1:], strict=False):
+            show_picture(ax, picture)
+        described = columns - (len(group) > columns)
+        for i in range(1, min(len(group), described)):
+            write_caption(line[i], f"{group.scores[i]:.3f}", tail(group.paths[i]), color=INK)
+    return fig, axes
+
+
+def _group_pictures(group: DuplicateGroup, columns: int, size: float) -> list[Picture | str]:
+    """Load as many of a group as there is room for; what is left over takes a cell."""
+    shown = group.paths if len(group) <= columns else group.paths[: columns - 1]
+    more = len(group) - len(shown)
+    return [small_picture(path, size) for path in shown] + [f"{more:,} more"] * bool(more)
 
 
 def show_images(
@@ -181,4 +302,5 @@ def _sheet(
 
 def _in_words(match: Match) -> str:
     share = percentile(match.percentile)
-    return f"{match.rank} · {match.score:.3f}" + (f" · {share}" if share != "–" else "")
+    words = [str(match.rank), f"{match.score:.3f}", *([share] if share != "–" else [])]
+    return " · ".join(words + [f"+{len(match.duplicates)} alike"] * bool(match.duplicates))
