@@ -138,7 +138,8 @@ class Duplicates(Sequence[DuplicateGroup]):
         of = f"{self.images:,} images at a cosine of {self.threshold:g} or more"
         if not self.groups:
             return f"no near-duplicates among {of}"
-        lines = [f"{len(self):,} groups of near-duplicates among {of}: {len(self.extras):,} extra"]
+        groups = f"{len(self):,} group{'s' * (len(self) > 1)} of near-duplicates"
+        lines = [f"{groups} among {of}: {len(self.extras):,} extra"]
         lines += [
             f"{len(group):>6,}  {group.lowest:.3f}–{group.highest:.3f}  {group.paths[0]}"
             for group in self.groups[:_SHOWN]

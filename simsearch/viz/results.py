@@ -199,11 +199,13 @@ def show_duplicates(
             f"show_duplicates cannot show {briefly(duplicates)}; give what simsearch.duplicates "
             "returns"
         )
-    check_positive(limit=limit, columns=columns - 1, size=size)
+    check_positive(limit=limit, size=size)
+    if columns < 2:
+        raise QueryError(f"columns={columns}: give at least 2, one for a copy beside its original")
     shown = duplicates[:limit]
     if not shown:
         fig, axes = make_grid((1, 1), cell_size(size, []), lines=1)
-        show_picture(axes[0, 0], "no near-duplicates")
+        show_picture(axes[0, 0], "no duplicates")
         return fig, axes
     columns = min(columns, max(map(len, shown)))
     rows = [_group_pictures(group, columns, size) for group in shown]
