@@ -26,6 +26,7 @@ from typing import (
 import numpy as np
 from PIL import Image
 
+from simsearch.duplicates import NEAR_DUPLICATE
 from simsearch.embedding import embed_images
 from simsearch.errors import ImageError, QueryError
 from simsearch.images import (
@@ -54,7 +55,6 @@ Box: TypeAlias = "tuple[float, float, float, float]"
 Threshold: TypeAlias = "SupportsFloat | Literal['auto'] | None"
 """A cosine, "auto" for `ImageLibrary.threshold`, or None for no threshold."""
 
-NEAR_DUPLICATE = 0.95
 REGIONS: dict[str, Box] = {
     "whole": (0, 0, 1, 1),
     "top left": (0, 0, 0.6, 0.6),

@@ -383,8 +383,11 @@ class TestExplain:
         assert tint[120:-120, 20:-20].max() > 50
 
     def test_refuses_matches_that_no_search_returned(self, colors):
-        with pytest.raises(QueryError, match=r"what simsearch\.search returns, or explain=False"):
+        with pytest.raises(QueryError, match="or explain=False"):
             show_matches(found(colors.paths[0]), explain=True)
+        several = ss.search(colors, [0, 1], combine="max")
+        with pytest.raises(QueryError, match="not found with one embedding"):
+            show_matches(several, explain=True)
         assert not plt.get_fignums()
 
 

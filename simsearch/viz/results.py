@@ -15,7 +15,7 @@ from simsearch.errors import QueryError
 from simsearch.explain import contributions, spread
 from simsearch.images import ImageSource, describe
 from simsearch.library import ImageLibrary
-from simsearch.matches import Match, Matches, percentile
+from simsearch.matches import Match, Matches, also, percentile
 from simsearch.viz.cells import (
     ACCENT,
     GAP,
@@ -140,8 +140,9 @@ def _glowing(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture
     library, embedding = answer.library, answer.embedding
     if library is None or embedding is None:
         raise QueryError(
-            f"the matches for {answer.query} do not know their library: give what simsearch.search "
-            "returns, or explain=False"
+            f"the matches for {answer.query} cannot be explained: they were not found with one "
+            "embedding; give what simsearch.search returns, for one query or combined to a mean, "
+            "or explain=False"
         )
     shares = contributions(library, answer.paths, embedding)
     top = max((share.max() * share.size for share in shares if share is not None), default=0)
@@ -304,5 +305,5 @@ def _sheet(
 
 def _in_words(match: Match) -> str:
     share = percentile(match.percentile)
-    words = [str(match.rank), f"{match.score:.3f}", *([share] if share != "–" else [])]
-    return " · ".join(words + [f"+{len(match.duplicates)} alike"] * bool(match.duplicates))
+    words = (str(match.rank), f"{match.score:.3f}", share.strip("–"), also(match))
+    return " · ".join(filter(None, words))
