@@ -50,6 +50,11 @@ examples:
   simsearch recommend outputs --liked a.jpg b.jpg --disliked c.jpg
   simsearch recommend outputs --liked 42 --exclude seen/1.jpg -k 20 --unique
 """,
+    "duplicates": """\
+examples:
+  simsearch duplicates outputs
+  simsearch duplicates outputs --threshold 0.9 --csv duplicates.csv --save duplicates.png
+""",
     "evaluate": """\
 examples:
   simsearch evaluate outputs                    each image against all others
@@ -108,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_embed,
         _add_search,
         _add_recommend,
+        _add_duplicates,
         _add_evaluate,
         _add_train,
         _add_info,
@@ -165,6 +171,17 @@ def _add_recommend(commands: _Commands) -> None:
     parser.add_argument("--exclude", nargs="+", metavar="IMAGE", help="not to be recommended")
     parser.add_argument("--dislike", type=float, metavar="WEIGHT", help="of the disliked")
     _add_wishes(parser)
+
+
+def _add_duplicates(commands: _Commands) -> None:
+    parser = _described(
+        commands.add_parser, "duplicates", "Find images that are nearly the same.", _duplicates
+    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help="from which on")
+    parser.add_argument("--csv", metavar="FILE", help="write group, path and cosine")
+    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the groups to a file")
 
 
 def _add_evaluate(commands: _Commands) -> None:
@@ -231,6 +248,9 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
     parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the matches to a file")
+    parser.add_argument(
+        "--explain", action="store_true", help="with --save, show what carries each likeness"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a query")
 
 
@@ -269,6 +289,7 @@ def _search(
     root: str | None = None,
     metadata: str | None = None,
     save: Path | None = None,
+    explain: bool = False,
     json: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
@@ -276,14 +297,16 @@ def _search(
     asked: Any = _images(queries)
     if options.get("regions") and len(asked) == 1:
         (asked,) = asked
-    _answer(ss.search(library, asked, **_wishes(options)), save, json=json)
+    _answer(ss.search(library, asked, **_wishes(options)), save, explain=explain, json=json)
 
 
 def _recommend(
     outputs: str,
+    *,
     root: str | None = None,
     metadata: str | None = None,
     save: Path | None = None,
+    explain: bool = False,
     json: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
@@ -291,7 +314,7 @@ def _recommend(
         if side in options:
             options[side] = _images(options[side])
     library = _library(outputs, root, metadata)
-    _answer(ss.recommend(library, **_wishes(options)), save, json=json)
+    _answer(ss.recommend(library, **_wishes(options)), save, explain=explain, json=json)
 
 
 def _library(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLibrary:
@@ -323,13 +346,29 @@ def _answer(
     answers: ss.Matches | list[ss.Matches],
     save: Path | None,
     *,
+    explain: bool,
     json: bool,
 ) -> None:
     several = answers if isinstance(answers, list) else [answers]
     if save:
-        _save(ss.show_matches(answers)[0], save)
+        _save(ss.show_matches(answers, explain=explain)[0], save)
     for matches in several:
         print(matches.to_json() if json else matches)
+
+
+def _duplicates(
+    outputs: str,
+    root: str | None = None,
+    csv: str | None = None,
+    save: Path | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    found = ss.duplicates(_library(outputs, root, None), **options)
+    if csv:
+        found.save(csv)
+    if save:
+        _save(ss.show_duplicates(found)[0], save)
+    print(found)
 
 
 def _evaluate(

@@ -138,6 +138,28 @@ def test_recommend_is_that_of_the_library(capsys, tmp_path):
     assert figure.exists()
 
 
+def test_duplicates_go_to_a_table_and_a_figure(capsys, tmp_path):
+    table, figure = tmp_path / "duplicates.csv", tmp_path / "duplicates.png"
+    code, out, _ = run(
+        *(capsys, "duplicates", "outputs", "--threshold", 0.8, "--csv", table, "--save", figure)
+    )
+    found = ss.duplicates(ss.ImageLibrary.load("outputs"), 0.8)
+    assert code == 0
+    assert out.strip() == str(found)
+    assert len(found) > 0
+    assert table.read_text().count("\n") == 1 + sum(map(len, found))
+    assert figure.exists()
+
+
+def test_a_figure_may_explain(capsys, tmp_path):
+    pictures = []
+    for flags in ([], ["--explain"]):
+        file = tmp_path / f"{len(flags)}.png"
+        assert run(capsys, "search", "outputs", 0, "--save", file, *flags)[0] == 0
+        pictures.append(file.read_bytes())
+    assert pictures[0] != pictures[1]
+
+
 def test_evaluate_takes_labels_from_tables(capsys, metadata, tmp_path):
     library = ss.ImageLibrary.load("outputs").attach(metadata)
     _, out, _ = run(
