@@ -326,10 +326,9 @@ def recommend(
     weights = [1 / len(sides[0])] * len(sides[0])
     weights += [-dislike / max(1, len(sides[1]))] * len(sides[1])
     taste = _combined(_questions(library, asked, exclude_query=True), "mean", weights)
-    names = [one.name for one in asked]
-    words = ", ".join(names[: len(sides[0])])
+    words = f"{len(sides[0])} liked"
     if sides[1]:
-        words += f", and not {', '.join(names[len(sides[0]) :])}"
+        words += f", {len(sides[1])} disliked"
     images = tuple(one.image for one in asked[: len(sides[0])] if one.image is not None)
     return next(_answers(library, [taste._replace(name=words, image=images or None)], wish))
 
@@ -450,7 +449,7 @@ def _combined(
     vectors = np.concatenate([question.vectors for question in questions])
     if combine == "mean":
         vectors = _taste(vectors, weights)
-    name = ", ".join(question.name for question in questions)
+    name = f"{combine} of {len(questions)} queries"
     images = tuple(question.image for question in questions if question.image is not None)
     without = frozenset[int]().union(*(question.without for question in questions))
     return _Question(name, images or None, vectors, without)  # type: ignore[arg-type]

@@ -327,7 +327,7 @@ def test_the_mean_of_several_queries_by_hand():
     matches = search(library, [0, 3], k=2, combine="mean")
     assert matches.paths == ["30.jpg", "40.jpg"]
     assert matches.scores == pytest.approx([1, np.cos(np.radians(10))])
-    assert matches.query == "0.jpg, 60.jpg"
+    assert matches.query == "mean of 2 queries"
     assert matches.image == ("0.jpg", "60.jpg")
     leaning = search(library, [0, 3], k=1, combine="mean", weights=[1, 3])
     assert leaning.paths == ["40.jpg"]
@@ -425,7 +425,7 @@ def test_a_taste_by_hand():
     assert matches.embedding == pytest.approx(taste)
     assert matches.paths == ["40.jpg", "50.jpg", "120.jpg"]
     assert matches.scores == pytest.approx((library.embeddings @ taste)[[1, 2, 4]])
-    assert matches.query == "0.jpg, and not 80.jpg"
+    assert matches.query == "1 liked, 1 disliked"
     assert matches.image == ("0.jpg",)
 
 
