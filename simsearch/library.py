@@ -139,6 +139,7 @@ class ImageLibrary:
         self.head: Head | None = None
         self.metadata: pd.DataFrame | None = None
         self._backbone = backbone
+        self._origin: tuple[NDArray[np.float32], Path, str] | None = None
 
     @classmethod
     def load(
@@ -191,6 +192,8 @@ class ImageLibrary:
         library.head = _open_file(folder, HEAD, manifest, read_head) if manifest["head"] else None
         library.metadata = None
         library._backbone = backbone
+        digest = manifest["files"][EMBEDDINGS]["sha256"]
+        library._origin = library.embeddings, folder.absolute(), digest
         if library.embeddings.shape != (manifest["rows"], manifest["dim"]) or len(
             library.paths
         ) != len(library.embeddings):
@@ -286,6 +289,16 @@ class ImageLibrary:
         if self.head:
             return self.head.fingerprint
         return self.source.fingerprint if self.source else ""
+
+    @property
+    def stored(self) -> tuple[Path, str] | None:
+        """Folder and digest of the file that holds these embeddings; None if they came otherwise.
+
+        A derived library is a copy of its parent with other embeddings: the file is not theirs.
+        """
+        if self._origin is None or self._origin[0] is not self.embeddings:
+            return None
+        return self._origin[1:]
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -726,7 +739,7 @@ def replace_library(
         "root": root,
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
-        "files": {file.name: _seal(file) for file in _contents(part)},
+        "files": {file.name: seal_file(file) for file in _contents(part)},
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
     _finish(folder)
@@ -782,10 +795,19 @@ def _finish(folder: Path) -> None:
         part.rmdir()
 
 
-def _seal(file: Path) -> dict[str, int | str]:
+def seal_file(file: Path) -> dict[str, int | str]:
     """Tie a file to its manifest: by its digest, and by what spares computing that again."""
     status = file.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(file)}
+
+
+def is_sealed(file: Path, seal: Mapping[str, Any]) -> bool:
+    """Tell whether a file is the one that was sealed."""
+    status = file.stat()
+    if (status.st_size, status.st_mtime_ns) == (seal["size"], seal["mtime_ns"]):
+        return True
+    # A copy has another time, so it is read whole, once a load, to see that it is the same.
+    return bool(status.st_size == seal["size"] and _sha256(file) == seal["sha256"])
 
 
 def _sha256(file: Path) -> str:
@@ -847,10 +869,7 @@ def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable
     seal = manifest["files"][name]
     for file in (place / name for place in (*places, folder)):
         try:
-            status = file.stat()
-            known = (status.st_size, status.st_mtime_ns) == (seal["size"], seal["mtime_ns"])
-            # A copy has another time, so it is read whole, once a load, to see that it is the same.
-            if not known and (status.st_size != seal["size"] or _sha256(file) != seal["sha256"]):
+            if not is_sealed(file, seal):
                 raise _unfit(folder, f"{name} is damaged, or belongs to another library")
             return read(file)
         except FileNotFoundError:

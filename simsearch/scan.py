@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simsearch.library import ImageLibrary
+from simsearch.sketch import Sketch, gather_cost, plain_cost, sketch_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK = 1024  # rows that are scored exactly together
+_BLOCK = 64  # rows that are scored exactly together: they stay in the cache
+_CROWD = 1 / 50  # share of all rows: more than these are too many to score exactly
+_SHORT, _TOGETHER = 64, 4096  # columns and rows of a product that is taken with care
+_PIECE = 2**18  # numbers that are gathered together: they stay in the cache
 _WAKE_BYTES = 2**28  # of rows, times queries, from which on all cores share a product
 _SCORES_BYTES = 2**26  # of scores that are held at once, however many queries there are
+_FEW = 1 / 20  # of the cost of reading all: for less, no sketch is needed
+_MANY = 1 / 8  # share of all rows: who wants so many reads them all
 
 
 class Found(NamedTuple):
@@ -37,6 +43,8 @@ def top(
 ) -> Iterator[Found]:
     """Find the k best rows for each of several embeddings, as a full scan in float64 would.
 
+    A large library is looked at through its sketch: only rows that it cannot rule out are read.
+
     Parameters
     ----------
     library
@@ -53,21 +61,168 @@ def top(
     Found
         One a vector, in order.
     """
-    for vector, scores in zip(vectors, _scores(library, vectors), strict=True):
-        if among is not None:
-            scores[~among] = -np.inf
-        yield _top(library, vector, scores, k)
-
-
-def _scores(library: ImageLibrary, vectors: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Cosine of every row with each query in turn: (N,) float32."""
+    scan = _Scan(library, int(k), among)
     at_once = max(1, _SCORES_BYTES // (4 * len(library)))
-    rows = np.asarray(library.embeddings)
     for i in range(0, len(vectors), at_once):
-        block = vectors[i : i + at_once]
-        with _one_blas_thread() if rows.nbytes * len(block) < _WAKE_BYTES else nullcontext():
-            scores = block @ rows.T
-        yield from np.clip(scores, -1, 1, out=scores)  # rounding can pass 1 by 1e-7
+        yield from scan.answer(np.asarray(vectors[i : i + at_once]))
+
+
+class _Asked(NamedTuple):
+    """One query, and what its sketch says of it."""
+
+    vector: NDArray[np.float32]  # (D,)
+    head: NDArray[np.float32]  # (L, w)
+    rest: NDArray[np.float32]  # (L,)
+    guess: NDArray[np.float32]  # (N,) what it has in common with every row
+
+
+class _Scan:
+    """What the queries of one call share."""
+
+    def __init__(self, library: ImageLibrary, k: int, among: NDArray[np.bool_] | None) -> None:
+        self.library, self.among = library, among
+        self.rows = np.asarray(library.embeddings)  # a memory map without its trimmings
+        self.count = len(library) if among is None else int(np.count_nonzero(among))
+        self.k = min(k, self.count)
+
+    def answer(self, vectors: NDArray[np.float32]) -> Iterator[Found]:
+        """Answer a block of queries in the way that should cost least."""
+        total, dim = self.rows.shape
+        picking = self.count * gather_cost(dim)
+        plain = total * plain_cost(dim, 1)
+        if self.count == total or picking > _FEW * plain:
+            sketch = sketch_of(self.library) if 0 < self.k < _MANY * total else None
+            if sketch and (depth := sketch.depth(len(vectors))):
+                return self._pruned(vectors, sketch, depth)
+        if self.among is not None and picking < plain:
+            return self._picked(vectors, np.flatnonzero(self.among))
+        return self._plain(vectors)
+
+    def _plain(self, vectors: NDArray[np.float32]) -> Iterator[Found]:
+        """Score every row; with more care for queries that float32 leaves too much to tell."""
+        errors = np.full(len(vectors), _error(self.library.dim))
+        with _threads(self.rows, vectors):
+            scores = self._allowed(vectors @ self.rows.T)
+            crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
+            if crowded:
+                scores[crowded], errors[crowded] = _careful(self.rows, vectors[crowded])
+                scores = self._allowed(scores)
+        for vector, some, error in zip(vectors, scores, errors.tolist(), strict=True):
+            yield _top(self.library, vector, some, self.k, error=error)
+
+    def _allowed(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put the rows that may not be found out of the race."""
+        if self.among is not None:
+            scores[:, ~self.among] = -np.inf
+        return scores
+
+    def _is_crowded(self, scores: NDArray[np.float32], error: float) -> bool:
+        """Tell whether too many rows are so close to the k-th best that they may beat it."""
+        if not self.k:
+            return False
+        bar = np.partition(scores, -self.k)[-self.k] - 2 * error
+        return int(np.count_nonzero(scores >= bar)) > 2 * self.k + _CROWD * len(scores)
+
+    def _picked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[Found]:
+        """Score only the rows that may be found."""
+        with _one_blas_thread():
+            scores = _gathered(self.rows, rows, vectors.T)
+        for vector, some in zip(vectors, scores.T, strict=True):
+            yield _top(self.library, vector, some, self.k, among=rows)
+
+    def _pruned(self, vectors: NDArray[np.float32], sketch: Sketch, depth: int) -> Iterator[Found]:
+        """Score only the rows that the sketch cannot rule out."""
+        with _one_blas_thread():
+            heads, rests = sketch.project(vectors)
+        with _threads(sketch.levels[0], heads[0]):
+            guesses = heads[0] @ sketch.levels[0].T
+            for level in range(1, depth):
+                guesses += heads[level] @ sketch.levels[level].T
+        guesses = self._allowed(guesses)
+        asked = list(map(_Asked, vectors, heads.swapaxes(0, 1), rests.T, guesses))
+        limit = len(self.rows) * plain_cost(self.library.dim, len(vectors))
+        with _one_blas_thread():
+            left = [self._left(one, sketch, depth, limit) for one in asked]
+        del guesses, asked
+        lost = self._too_many(left)
+        plain = self._plain(vectors[lost])
+        for vector, rows, many in zip(vectors, left, lost.tolist(), strict=True):
+            yield next(plain) if many or rows is None else self._race(vector, rows)
+
+    def _left(
+        self, asked: _Asked, sketch: Sketch, depth: int, limit: float
+    ) -> NDArray[np.intp] | None:
+        """Rows that can still win; None if it would cost more than the limit to tell.
+
+        The best of the guesses set a bar, which a row must be able to reach.
+        """
+        vector, head, rest, guess = asked
+        bar = self._bar(vector, guess) - sketch.slack
+        left = np.flatnonzero(guess + sketch.rests[depth - 1] * rest[depth - 1] >= bar)
+        guess = guess[left]
+        for level in range(depth, len(sketch.levels)):
+            limit -= len(left) * gather_cost(len(head[level]))
+            if limit < 0:
+                return None
+            guess += _gathered(sketch.levels[level], left, head[level])
+            bar = max(bar, self._bar(vector, guess, left) - sketch.slack)
+            stays = guess + sketch.rests[level][left] * rest[level] >= bar
+            left, guess = left[stays], guess[stays]
+        return left
+
+    def _bar(
+        self,
+        vector: NDArray[np.float32],
+        guess: NDArray[np.float32],
+        rows: NDArray[np.intp] | None = None,
+    ) -> float:
+        """Bound the k-th best score from below, by scoring the rows that are likely to win."""
+        tries = min(2 * self.k, self.count, len(guess))
+        likely = np.argpartition(guess, -tries)[-tries:]
+        likely = np.sort(likely if rows is None else rows[likely])
+        scores = _gathered(self.rows, likely, vector)
+        bar = float(np.partition(scores, -self.k)[-self.k]) - _error(self.library.dim)
+        return min(bar, 1.0) if bar > -1 else -2.0  # scores are cut off there, and may tie
+
+    def _too_many(self, left: list[NDArray[np.intp] | None]) -> NDArray[np.bool_]:
+        """Tell for which queries it is cheaper to read every row: those unlike the library."""
+        total, dim = self.rows.shape
+        costs = np.array(
+            [np.inf if rows is None else len(rows) * gather_cost(dim) for rows in left]
+        )
+        many: NDArray[np.bool_] = costs > total * plain_cost(dim, np.inf)
+        count = int(np.count_nonzero(many))
+        if count and costs[many].sum() <= total * plain_cost(dim, count) * count:
+            many[:] = False
+        return many
+
+    def _race(self, vector: NDArray[np.float32], rows: NDArray[np.intp]) -> Found:
+        """Score some rows."""
+        with _one_blas_thread():
+            scores = _gathered(self.rows, rows, vector)
+        return _top(self.library, vector, scores, self.k, among=rows)
+
+
+def _gathered(
+    matrix: NDArray[np.float32], rows: NDArray[np.intp], vectors: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Products of some rows of a matrix with a vector or with (D, Q) vectors: (n,) or (n, Q)."""
+    piece = max(1, _PIECE // matrix.shape[1])
+    room = np.empty((min(piece, len(rows)), matrix.shape[1]), np.float32)
+    products = np.empty((len(rows), *vectors.shape[1:]), np.float32)
+    for i in range(0, len(rows), piece):
+        some = rows[i : i + piece]
+        # "clip" as the numbers are known to be right: "raise" would go through a buffer
+        part = np.take(matrix, some, axis=0, out=room[: len(some)], mode="clip")
+        np.matmul(part, vectors, out=products[i : i + piece])
+    return products
+
+
+def _threads(
+    rows: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> AbstractContextManager[object]:
+    """Wake numpy's BLAS threads for a large product only."""
+    return _one_blas_thread() if rows.nbytes * len(vectors) < _WAKE_BYTES else nullcontext()
 
 
 def _one_blas_thread() -> AbstractContextManager[object]:
@@ -86,18 +241,46 @@ def _thread_pools() -> Any:  # noqa: ANN401 (threadpoolctl has no types)
     return ThreadpoolController()
 
 
+def _error(terms: int) -> float:
+    """Bound by how much rounding moves a float32 product of unit vectors.
+
+    After Higham (2002, ch. 3); the 1 and the 1% are for the norms and for the bar.
+    """
+    return 1.01 * (terms + 1) * 2.0**-24
+
+
+def _careful(
+    rows: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], float]:
+    """Products in short sums, which round less, and by how much at most: (Q, N) float32."""
+    scores = np.zeros((len(vectors), len(rows)), np.float32)
+    starts = range(0, rows.shape[1], _SHORT)
+    for i in range(0, len(rows), _TOGETHER):
+        some, part = rows[i : i + _TOGETHER], scores[:, i : i + _TOGETHER]
+        for j in starts:
+            part += vectors[:, j : j + _SHORT] @ some[:, j : j + _SHORT].T
+    return scores, _error(_SHORT + len(starts))
+
+
 def _top(
-    library: ImageLibrary, vector: NDArray[np.float32], scores: NDArray[np.float32], k: int
+    library: ImageLibrary,
+    vector: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    k: int,
+    *,
+    among: NDArray[np.intp] | None = None,
+    error: float | None = None,
 ) -> Found:
-    """Return the k best with their exact scores, given all float32 scores."""
+    """Return the k best with their exact scores, given the float32 scores of all or some rows."""
     k = min(int(k), int(np.isfinite(scores).sum()))
     if not k:
         return Found(np.empty(0, np.intp), np.empty(0))
-    # Rounding moves a float32 product of unit vectors by less than this (Higham, 2002, ch. 3; the
-    # 1 and the 1% are for the norms and for the bar), so the true winners are within twice of it.
-    error = 1.01 * (library.dim + 1) * 2.0**-24
-    bar = np.partition(scores, -k)[-k] - 2 * error
-    rows = np.flatnonzero(scores >= bar)
+    # Every winner is within twice the error of the float32 score that comes k-th. Scores are cut
+    # off at 1 and -1, which rounding can pass, and may tie there.
+    error = _error(library.dim) if error is None else error
+    bar = min(np.partition(scores, -k)[-k], 1) - 2 * error
+    best = np.flatnonzero(scores >= bar if bar > -1 else scores > -np.inf)
+    rows = best if among is None else among[best]
     exact = np.concatenate(
         [
             # A sum a row, not a matrix product: equal rows get equal scores, wherever they stand.

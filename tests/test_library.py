@@ -361,7 +361,7 @@ def test_a_pickle_is_not_run_though_the_manifest_vouches_for_it(folder, tmp_path
     np.load(folder / name, allow_pickle=True)
     assert mark.exists()
     mark.unlink()
-    seal = module._seal(folder / name)
+    seal = module.seal_file(folder / name)
     edit_manifest(folder, lambda manifest: manifest["files"].update({name: seal}))
     with pytest.raises(LibraryError, match=f"{name} cannot be opened"):
         ImageLibrary.load(folder)

@@ -71,6 +71,7 @@ def test_imports_point_one_way():
         "metadata",
         "library",
         "embedding",
+        "sketch",
         "scan",
         "duplicates",
         "matches",
