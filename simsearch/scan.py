@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simsearch.library import ImageLibrary
-from simsearch.sketch import Sketch, gather_cost, plain_cost, sketch_of
+from simsearch.sketch import Sketch, gather_cost, one_blas_thread, plain_cost, sketch_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,10 +102,10 @@ class _Scan:
         errors = np.full(len(vectors), _error(self.library.dim))
         with _threads(self.rows, vectors):
             scores = self._allowed(vectors @ self.rows.T)
-            crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
-            if crowded:
-                scores[crowded], errors[crowded] = _careful(self.rows, vectors[crowded])
-                scores = self._allowed(scores)
+        crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
+        if crowded:
+            scores[crowded], errors[crowded] = _careful(self.rows, vectors[crowded])
+            scores = self._allowed(scores)
         for vector, some, error in zip(vectors, scores, errors.tolist(), strict=True):
             yield _top(self.library, vector, some, self.k, error=error)
 
@@ -125,14 +124,14 @@ class _Scan:
 
     def _picked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[Found]:
         """Score only the rows that may be found."""
-        with _one_blas_thread():
+        with one_blas_thread():
             scores = _gathered(self.rows, rows, vectors.T)
         for vector, some in zip(vectors, scores.T, strict=True):
             yield _top(self.library, vector, some, self.k, among=rows)
 
     def _pruned(self, vectors: NDArray[np.float32], sketch: Sketch, depth: int) -> Iterator[Found]:
         """Score only the rows that the sketch cannot rule out."""
-        with _one_blas_thread():
+        with one_blas_thread():
             heads, rests = sketch.project(vectors)
         with _threads(sketch.levels[0], heads[0]):
             guesses = heads[0] @ sketch.levels[0].T
@@ -141,7 +140,7 @@ class _Scan:
         guesses = self._allowed(guesses)
         asked = list(map(_Asked, vectors, heads.swapaxes(0, 1), rests.T, guesses))
         limit = len(self.rows) * plain_cost(self.library.dim, len(vectors))
-        with _one_blas_thread():
+        with one_blas_thread():
             left = [self._left(one, sketch, depth, limit) for one in asked]
         del guesses, asked
         lost = self._too_many(left)
@@ -198,7 +197,7 @@ class _Scan:
 
     def _race(self, vector: NDArray[np.float32], rows: NDArray[np.intp]) -> Found:
         """Score some rows."""
-        with _one_blas_thread():
+        with one_blas_thread():
             scores = _gathered(self.rows, rows, vector)
         return _top(self.library, vector, scores, self.k, among=rows)
 
@@ -222,23 +221,7 @@ def _threads(
     rows: NDArray[np.float32], vectors: NDArray[np.float32]
 ) -> AbstractContextManager[object]:
     """Wake numpy's BLAS threads for a large product only."""
-    return _one_blas_thread() if rows.nbytes * len(vectors) < _WAKE_BYTES else nullcontext()
-
-
-def _one_blas_thread() -> AbstractContextManager[object]:
-    """Keep numpy's BLAS from waking its threads: they spin on for some 30 ms after a product.
-
-    That is longer than a small product takes, and slows the forward pass of the next query.
-    """
-    limit: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
-    return limit
-
-
-@lru_cache(maxsize=1)
-def _thread_pools() -> Any:  # noqa: ANN401 (threadpoolctl has no types)
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+    return one_blas_thread() if rows.nbytes * len(vectors) < _WAKE_BYTES else nullcontext()
 
 
 def _error(terms: int) -> float:
@@ -255,10 +238,11 @@ def _careful(
     """Products in short sums, which round less, and by how much at most: (Q, N) float32."""
     scores = np.zeros((len(vectors), len(rows)), np.float32)
     starts = range(0, rows.shape[1], _SHORT)
-    for i in range(0, len(rows), _TOGETHER):
-        some, part = rows[i : i + _TOGETHER], scores[:, i : i + _TOGETHER]
-        for j in starts:
-            part += vectors[:, j : j + _SHORT] @ some[:, j : j + _SHORT].T
+    with one_blas_thread():  # these products are so short that two would mostly wait
+        for i in range(0, len(rows), _TOGETHER):
+            some, part = rows[i : i + _TOGETHER], scores[:, i : i + _TOGETHER]
+            for j in starts:
+                part += vectors[:, j : j + _SHORT] @ some[:, j : j + _SHORT].T
     return scores, _error(_SHORT + len(starts))
 
 

@@ -12,6 +12,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -112,6 +114,22 @@ def _depth(dim: int, width: int, shares: tuple[float, ...], queries: int) -> tup
     return depth, costs[depth]
 
 
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Keep numpy's BLAS from waking its threads: they spin on for some 30 ms after a product.
+
+    That is longer than a small product takes, and slows the forward pass of the next query.
+    """
+    limit: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:  # noqa: ANN401 (threadpoolctl has no types)
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 # How it is made
 
 
@@ -151,8 +169,9 @@ def _directions(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
     if not wide:
         return np.empty((dim, 0), np.float32)
     sample = rows[np.sort(rng.choice(count, min(_SAMPLE, count), replace=False))]
-    _, vectors = np.linalg.eigh(sample.T @ sample)
-    basis, _ = np.linalg.qr(vectors[:, : -wide - 1 : -1].astype(np.float64))
+    with one_blas_thread():  # many steps so short that two would mostly wait
+        _, vectors = np.linalg.eigh(sample.T @ sample)
+        basis, _ = np.linalg.qr(vectors[:, : -wide - 1 : -1].astype(np.float64))
     return np.asarray(basis, np.float32)
 
 
