@@ -254,7 +254,7 @@ def _edges(
     # Rounding moves a float32 product of unit vectors by less than this (Higham, 2002, ch. 3).
     error = 1.01 * (here.shape[1] + 1) * 2.0**-24
     scores = here @ there.T
-    a, b = np.nonzero(scores >= threshold - error)
+    a, b = np.divmod(np.flatnonzero(scores >= threshold - error), len(there))
     apart = mine[a] != others[b]
     a, b = a[apart], b[apart]
     unsure = scores[a, b] <= threshold + error
