@@ -91,7 +91,7 @@ def suggest_threshold(
     >>> rows = [[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8]]
     >>> library = ImageLibrary(rows, ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg"])
     >>> suggest_threshold(library)
-    SuggestedThreshold(cosine=0.8, precision=1.0, recall=1.0, false_match_rate=0.0)
+    SuggestedThreshold(cosine=0.7001, precision=1.0, recall=1.0, false_match_rate=0.0)
     """
     if precision is not None and not 0 < precision <= 1:
         raise QueryError(f"precision={precision}: give a share above 0, up to 1")
