@@ -109,6 +109,9 @@ def suggest_threshold(
         raise QueryError(
             f"precision={precision} is out of reach: the highest is {shares.max():.3f}"
         )
+    # All thresholds between two neighbouring scores do the same: the one midway is the safest.
+    alike = np.flatnonzero((right == right[best]) & (wrong == wrong[best]))
+    best = int(alike[len(alike) // 2])
     return SuggestedThreshold(
         round(2 * best / _BINS - 1, 6),
         float(shares[best]),
