@@ -20,10 +20,12 @@ from simsearch.errors import (
     MissingExtraError,
     QueryError,
     SimsearchError,
+    StaleIndexError,
     TrainingError,
     WeightsError,
 )
 from simsearch.explain import heat_map
+from simsearch.faiss_index import FaissIndex, IndexReport, build_index, load_index
 from simsearch.heads import Head, ProjectionHead, load_head, save_head
 from simsearch.images import find_images, load_image
 from simsearch.library import ImageLibrary
@@ -52,9 +54,11 @@ __all__ = [
     "DuplicateGroup",
     "Duplicates",
     "Evaluation",
+    "FaissIndex",
     "Head",
     "ImageError",
     "ImageLibrary",
+    "IndexReport",
     "LibraryBusyError",
     "LibraryError",
     "Match",
@@ -63,10 +67,12 @@ __all__ = [
     "ProjectionHead",
     "QueryError",
     "SimsearchError",
+    "StaleIndexError",
     "SuggestedThreshold",
     "TrainedHead",
     "TrainingError",
     "WeightsError",
+    "build_index",
     "duplicates",
     "embed_dataset",
     "embed_images",
@@ -76,6 +82,7 @@ __all__ = [
     "load_backbone",
     "load_head",
     "load_image",
+    "load_index",
     "make_sample",
     "recommend",
     "refine",

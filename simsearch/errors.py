@@ -38,6 +38,10 @@ class LibraryError(SimsearchError):
     """The files of a library are missing, damaged, or do not belong together."""
 
 
+class StaleIndexError(LibraryError):
+    """An index was built for another library than the one that is searched."""
+
+
 class LibraryBusyError(LibraryError):
     """Another process is writing this library."""
 

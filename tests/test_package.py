@@ -54,7 +54,7 @@ def test_every_package_is_installed():
 
 
 def test_the_import_brings_no_heavy_package():
-    heavy = {"torch", "torchvision", "matplotlib", "sklearn", "pandas", "pillow_heif"}
+    heavy = {"torch", "torchvision", "matplotlib", "sklearn", "pandas", "pillow_heif", "faiss"}
     code = f"import simsearch, sys; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -73,6 +73,7 @@ def test_imports_point_one_way():
         "embedding",
         "sketch",
         "scan",
+        "faiss_index",
         "duplicates",
         "matches",
         "search",
