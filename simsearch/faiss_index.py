@@ -256,7 +256,8 @@ class FaissIndex:
                 if one is None or not confirmed:
                     unsettled.append(i)
             left, effort = unsettled, _Effort(*(_WIDER * amount for amount in effort))
-        answers.update(zip(left, scan.top(library, vectors[left], k, among), strict=True))
+        if left:
+            answers.update(zip(left, scan.top(library, vectors[left], k, among), strict=True))
         return (one for _, one in sorted(answers.items()) if one)
 
     def _effort_for(self, k: int, share: float) -> _Effort:
@@ -322,10 +323,12 @@ class FaissIndex:
             record = json.loads((place / RECORD).read_text("utf-8"))
             if record["format"] != FORMAT:
                 raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
-            report, effort = IndexReport(**record["report"]), _Effort(**record["effort"])
+            report, effort = IndexReport(**record["report"]), _Effort(*map(int, record["effort"]))
             if not is_sealed(place / INDEX, record["seal"]):
                 raise _damaged(place, f"{INDEX} is damaged, or belongs to another index")
             index = faiss.read_index(os.fspath(place / INDEX), _mapping(faiss))
+            if index.ntotal != report.rows:
+                raise _damaged(place, f"it holds {index.ntotal} rows, and not {report.rows}")
         except FileNotFoundError as error:
             raise LibraryError(
                 f"no index in {os.fspath(folder)!r} ({Path(error.filename).name} is missing): make "
@@ -345,14 +348,16 @@ class FaissIndex:
             except RuntimeError as error:  # FAISS hides the reason in its message
                 part.unlink(missing_ok=True)
                 raise LibraryError(f"cannot write {os.fspath(part)!r}: {error}") from error
-            part.replace(folder / INDEX)
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
             record = {
                 "format": FORMAT,
                 "digest": self._digest,
-                "seal": seal_file(folder / INDEX),
-                "effort": self._effort._asdict(),
+                "seal": seal_file(part),
+                "effort": self._effort,
                 "report": asdict(self.report),
             }
+            part.replace(folder / INDEX)
             write_text(folder / RECORD, json.dumps(record, indent=2))
 
 
@@ -606,7 +611,7 @@ def _recall(found: Sequence[Found], truth: Sequence[Found]) -> float:
     """Return the share of the best rows that were found; among equals, any will do."""
     there = sum(len(best.rows) for best in truth)
     hits = sum(
-        np.count_nonzero(some.scores >= best.scores[-1] - _SAME)
+        int(np.count_nonzero(some.scores >= best.scores[-1] - _SAME))
         for some, best in zip(found, truth, strict=True)
         if len(best.rows)
     )
