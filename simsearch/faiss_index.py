@@ -59,6 +59,7 @@ _PER_LIST, _ROUNDS = (
     50,
     10,
 )  # rows for each list to be trained on, and how often they are gone through
+_LEVELS = 16  # that 4 bits tell apart
 _FURTHEST = 1024  # of what HNSW keeps in view, or lists that are read
 _SPARE = 16  # rows that a flat index finds beyond k, to know that float32 hid none
 _BLOCK = 8192  # rows that are added together
@@ -74,7 +75,7 @@ _FACTORIES: dict[str, Callable[[int, int], str]] = {  # rows and width to FAISS'
     "sq": lambda _, __: "SQ8",
     "hnsw": lambda _, __: "HNSW32_SQ8",
     "ivf": lambda rows, _: f"IVF{_lists(rows)},SQ8",
-    "ivfpq": lambda rows, width: f"IVF{_lists(rows)},PQ{width // (2 - width % 2)}x4fsr",
+    "ivfpq": lambda rows, width: f"IVF{_lists(rows)},PQ{width // (2 - width % 2)}x4fs",
 }
 
 
@@ -494,12 +495,14 @@ def _train(
     """Set the ranges of the quantiser, and the centres of lists, by a random sample of the rows."""
     if kind == "hnsw":
         index.hnsw.efConstruction = _LINKS
+    count = _AXES_FROM
     if kind in {"ivf", "ivfpq"}:
         index.cp.niter, index.cp.min_points_per_centroid = _ROUNDS, 1
-    count = max(_AXES_FROM, _PER_LIST * _lists(len(library)))
+        count = max(count, _PER_LIST * _lists(len(library)))
     sample = np.concatenate([rows @ axes.T for rows in _blocks(library, _drawn(library, count))])
-    # Repeated where there are fewer rows than 4 bits can tell apart, on which k-means insists.
-    index.train(np.resize(sample, (max(16, len(sample)), len(axes))))
+    if len(sample) < _LEVELS:  # k-means insists on as many
+        sample = np.resize(sample, (_LEVELS, len(axes)))
+    index.train(sample)
 
 
 def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -557,7 +560,7 @@ def _tuned(index: FaissIndex, library: ImageLibrary) -> _Effort:
     """
     own = _drawn(library, _SAMPLE, seed=1)
     vectors = np.asarray(library.embeddings[own])
-    others = np.random.default_rng(1).permutation(vectors)
+    others = np.roll(vectors, len(vectors) // 2, axis=0)
     vectors = np.concatenate([vectors, unit(np.asarray(vectors + _LEAN * others, np.float32))])
     own = np.concatenate([own, np.full(len(own), -1)])
     truth = _without(scan.top(library, vectors, _K + 1), own)

@@ -236,6 +236,22 @@ def test_rows_that_are_all_equal(kind):
     assert_sound(found, library, library.embeddings[0], 5)
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_too_few_candidates_are_not_the_answer(indexes, library, queries, monkeypatch, kind):
+    """A list may hold few rows, and not every row of a graph can be reached from everywhere."""
+    index, find = indexes[kind], FaissIndex._find
+
+    def lose(self, vectors, effort, among=None):
+        scores, rows = find(self, vectors, effort, among)
+        if effort.candidates < 100:
+            rows[::2, 4:] = -1
+        return module._Candidates(scores, rows)
+
+    monkeypatch.setattr(FaissIndex, "_find", lose)
+    for vector, found in zip(queries, index.top(library, queries, 10), strict=True):
+        assert_sound(found, library, vector, 10)
+
+
 def test_several_threads_may_ask_at_once(indexes, library, queries):
     index = indexes["hnsw"]
     expected = list(index.top(library, queries, 10))
@@ -325,6 +341,28 @@ def test_more_effort_is_made_where_it_is_needed(hard, indexes):
     _, index = hard
     assert index._effort.reach > indexes["ivf"]._effort.reach
     assert index.report.recall_at_10 >= 0.99
+
+
+def test_the_effort_is_set_by_rows_and_by_queries_that_are_none(library, monkeypatch):
+    asked, real = [], scan.top
+
+    def spy(library, vectors, *args):
+        asked.append(vectors)
+        return real(library, vectors, *args)
+
+    monkeypatch.setattr(module.scan, "top", spy)
+    build_index(library, "sq", progress=False)
+    nearest = (asked[0] @ library.embeddings.T).max(axis=1)
+    assert_allclose(np.linalg.norm(asked[0], axis=1), 1, atol=1e-6)
+    assert (nearest > 0.99999).sum() == (nearest < 0.9999).sum() == 300
+
+
+def test_a_filter_or_a_larger_k_takes_more_effort(indexes):
+    candidates, reach = indexes["ivf"]._effort
+    assert indexes["ivf"]._effort_for(10, 1) == (candidates, reach)
+    assert indexes["ivf"]._effort_for(1, 0.25) == (candidates, 4 * reach)
+    assert indexes["ivf"]._effort_for(40, 1) == (4 * candidates, 2 * reach)
+    assert indexes["flat"]._effort_for(40, 0.5).candidates == 56
 
 
 def test_the_times_are_medians_of_single_queries():
@@ -557,7 +595,10 @@ def test_a_full_disk_leaves_the_last_index(stored, queries, monkeypatch):
     before = list(load_index(stored).top(stored, queries, 5))
 
     def full(index, place, *flags):
-        write(index, "/dev/full" if isinstance(place, str) else place)
+        if isinstance(place, str):
+            Path(place).write_bytes(b"the first half")
+            place = "/dev/full"
+        write(index, place)
 
     monkeypatch.setattr(faiss, "write_index", full)
     with pytest.raises(LibraryError, match=r"cannot write .*index\.faiss"):
