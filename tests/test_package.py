@@ -79,6 +79,8 @@ def test_imports_point_one_way():
         "metrics",
         "calibration",
         "refine",
+        "learning",
+        "finetune",
         "triplet",
         "explain",
         "viz.cells",
