@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -45,8 +45,6 @@ from simsearch.metrics import Evaluation, evaluate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from simsearch.backbones import Transform
 
 logger = logging.getLogger("simsearch")
 
@@ -79,7 +77,9 @@ class TrainedHead:
     before_left_out, after_left_out : Evaluation or None
         The same for the images of the classes in `leave_out`, against all; None without any.
     tuned : Network or None
-        The fine-tuned backbone, whose embeddings the head takes; None if it is the library's own.
+        The fine-tuned network, whose embeddings the head takes; None if that is the library's own.
+    backbone : Backbone or None
+        The same, frozen and ready to embed.
     stage : tuple of str
         Names of its modules that were opened.
     alone, alone_left_out : Evaluation or None
@@ -98,6 +98,7 @@ class TrainedHead:
     before_left_out: Evaluation | None
     after_left_out: Evaluation | None
     tuned: Network | None = None
+    backbone: Backbone | None = None
     stage: tuple[str, ...] = ()
     alone: Evaluation | None = None
     alone_left_out: Evaluation | None = None
@@ -148,14 +149,15 @@ class TrainedHead:
         DatasetError
             If no image can be read.
         """
-        if self.tuned is None:
+        if self.tuned is None or self.backbone is None:
             derived = library.with_head(self.head)
             derived.save(outputs)
             return derived
         with writing(outputs) as folder:
             file = folder / f"backbone-{self.tuned.fingerprint}.safetensors"
             save_weights(self.tuned, file)
-        made = reembed(library, folder, _loaded(self.tuned, file), self.head, progress=progress)
+        backbone = _loaded(self.tuned, file, self.backbone)
+        made = reembed(library, folder, backbone, self.head, progress=progress)
         for older in set(folder.glob("backbone-*.safetensors")) - {file}:
             older.unlink()
         return made
@@ -176,11 +178,11 @@ def _table(
     return lines
 
 
-def _loaded(tuned: Network, file: Path) -> Backbone:
-    """Load a tuned network as a library's users will."""
+def _loaded(tuned: Network, file: Path, like: Backbone) -> Backbone:
+    """Load a tuned network as a library's users will, where it was trained."""
     if tuned.weights == OWN_WEIGHTS:
-        return load_backbone(tuned.module, transform=cast("Transform", tuned.transform))
-    return load_backbone(tuned.name, file)
+        return like
+    return load_backbone(tuned.name, file, device=like.device, precision=like.precision)
 
 
 def train_head(
@@ -428,7 +430,9 @@ class _Tuning(NamedTuple):
             return TrainedHead(head, self.recipe.loss, history, split.fit, seconds, *report)
         network = self.stage.tuned()
         head = learner.network.head(network.fingerprint)
-        served, good = self._embed(network, progress=progress)
+        backbone = self.stage.backbone
+        backbone = Backbone(network, backbone.device, backbone.precision)
+        served, good = self._embed(backbone, progress=progress)
         good[[*tuner.pictures.unreadable]] = False
         report = _report(library, served.with_head(head), self.names, split, good)
         known, left_out = (_evaluate(alone, self.names, *x) for x in _parts(split, good))
@@ -440,6 +444,7 @@ class _Tuning(NamedTuple):
             seconds,
             *report,
             tuned=network,
+            backbone=backbone,
             stage=self.stage.names,
             alone=known,
             alone_left_out=left_out,
@@ -518,10 +523,11 @@ class _Tuning(NamedTuple):
             progress=progress,
         )
 
-    def _embed(self, network: Network, *, progress: bool) -> tuple[ImageLibrary, NDArray[np.bool_]]:
+    def _embed(
+        self, backbone: Backbone, *, progress: bool
+    ) -> tuple[ImageLibrary, NDArray[np.bool_]]:
         """Embed what the report is about; return also which rows could be read."""
         library = self.library
-        backbone = Backbone(network, self.stage.backbone.device, "auto")
         embeddings, good = np.array(library.embeddings), np.ones(len(library), bool)
         rows = np.unique(np.concatenate(self.split))
         sources = library.paths[rows].tolist()
