@@ -160,7 +160,7 @@ class Backbone:
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._exclusive, self._finding = threading.Lock(), threading.Lock()
         self._tap: _Tap | None = None
-        probe = self._probe()
+        probe = self.probe()
         self._module = _fold_batch_norms(network.module, self._inputs(torch.from_numpy(probe)))
         self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
@@ -260,7 +260,7 @@ class Backbone:
 
     def _find_tap(self) -> _Tap:
         """Find the last map in a forward pass, and see that its cells tell the embedding."""
-        probe = self._probe()
+        probe = self.probe()
         found: list[torch.nn.Module] = []
         self._run(lambda inputs: _note_maps(self._module, inputs, found), probe)
         problem: Exception | None = None
@@ -299,7 +299,7 @@ class Backbone:
         with self._exclusive:  # the device has one queue: more threads would only fill its memory
             return run(inputs.to(self.device, non_blocking=True))
 
-    def _probe(self) -> NDArray[Any]:
+    def probe(self) -> NDArray[Any]:
         """Prepare a picture that shows what a network does: a batch of one."""
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         return self.prepare(Image.fromarray(noise))[None]

@@ -21,9 +21,9 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -60,6 +60,7 @@ _SHARE = 0.25  # of the parameters that the last stage holds at least
 _LARGE = 0.8  # of them in one module: it is no stage, its parts are
 _AREA, _RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of a random crop
 _JITTER = 0.2  # by which brightness, contrast and colour vary
+_MAX_WORKERS = 16  # beyond that, threads wait for the interpreter's lock
 _AHEAD = 2  # batches that are decoded while one is learned from
 _BATCH = 64  # images that are embedded together
 _WARM_UP = 0.1  # of all steps
@@ -140,8 +141,7 @@ def _gradients(network: Network, backbone: Backbone) -> dict[str, torch.nn.Param
     """Return the parameters that an embedding depends on; a cut classifier's are not among them."""
     import torch
 
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    probe = torch.from_numpy(backbone.prepare(Image.fromarray(noise))[None])
+    probe = torch.from_numpy(backbone.probe())
     output = network.module(normalise(probe, network.transform))
     found: dict[str, torch.nn.Parameter] = {}
     if output.requires_grad:
@@ -281,10 +281,10 @@ class Pictures:
         # So many pixels of the whole that the smallest crop still has enough.
         self._detail = round(self._side / math.sqrt(_AREA[0])) if self._side else None
 
-    def batches(self, tasks: Iterable[_Task]) -> Iterator[tuple[NDArray[Any], _Task]]:
+    def batches(self, tasks: Iterable[_Task]) -> Generator[tuple[NDArray[Any], _Task]]:
         """Yield prepared images, and the task less those that could not be read."""
         waiting: deque[tuple[_Task, list[Future[NDArray[Any] | None]]]] = deque()
-        threads = ThreadPoolExecutor(os.cpu_count(), "simsearch-finetune")
+        threads = ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_WORKERS), "simsearch-finetune")
         try:
             for task in tasks:
                 waiting.append(
@@ -402,12 +402,13 @@ class Tuner:
             for i, (rows, codes) in enumerate(self._plan(number))
         )
         losses: list[float] = []
-        for images, task in self.pictures.batches(tasks):
-            codes = torch.from_numpy(task.codes).to(self.stage.backbone.device)
-            loss = self._loss(self.stage(images), codes)
-            losses.append(check_loss(loss, number))
-            self._step(loss, (number - 1) * self.ticks + len(losses))
-            tick(losses[-1])
+        with closing(self.pictures.batches(tasks)) as batches:  # its threads end with an error, too
+            for images, task in batches:
+                codes = torch.from_numpy(task.codes).to(self.stage.backbone.device)
+                loss = self._loss(self.stage(images), codes)
+                losses.append(check_loss(loss, number))
+                self._step(loss, (number - 1) * self.ticks + len(losses))
+                tick(losses[-1])
         if not losses:
             raise self.pictures.none()
         check_weights(

@@ -24,6 +24,7 @@ import simsearch as ss
 from simsearch import backbones, finetune, triplet
 from simsearch.errors import BackboneError, DatasetError, TrainingError
 from simsearch.finetune import Checkpoint, Pictures, Stage, augment, last_stage
+from simsearch.library import Source
 
 SETTINGS = tiny_tune.SETTINGS
 SURE = SETTINGS | {"validation": 0}  # the last epoch counts, however bad it is
@@ -202,6 +203,17 @@ class TestLibrary:
         new = grown.find(tmp_path / "data" / "train" / "bars" / "new.png")
         np.testing.assert_allclose(grown.embeddings[new], made.embeddings[0], atol=1e-5)
 
+    def test_weights_that_a_library_carries_are_found_where_it_has_moved(self, tmp_path):
+        (tmp_path / "backbone-1.safetensors").touch()
+        for folder in ("/gone/outputs/", "C:\\gone\\outputs\\"):
+            source = Source("resnet50", f"{folder}backbone-1.safetensors", "", "float32")
+            moved = source.beside(tmp_path)
+            assert moved.weights_file == str(tmp_path / "backbone-1.safetensors")
+            assert source.beside(tmp_path / "elsewhere") == source
+            assert moved.beside(tmp_path / "elsewhere") == moved
+        published = Source("resnet50", "IMAGENET1K_V1", "", "float32")
+        assert published.beside(tmp_path) == published
+
     def test_a_second_one_replaces_the_first(self, trained, library, tmp_path):
         other = ss.train_head(library, **SURE, seed=9)
         other.apply(library, tmp_path, progress=False)
@@ -343,6 +355,40 @@ class TestStage:
 
 
 KINDS = ("weight", "bias")
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+    def test_half_precision_learns_too_and_is_kept(
+        self, library, trained, monkeypatch, tmp_path, precision
+    ):
+        """The processor stands in for a GPU: float16 with its scaled gradients works on both."""
+        monkeypatch.setattr(finetune, "_training_precision", lambda device: precision)
+        options = SETTINGS | {"epochs": 8, "patience": 8}
+        half = ss.train_head(library, checkpoint=tmp_path, **options)
+        assert score(half.after) > score(half.alone) + 0.1
+        weights = half.tuned.module.state_dict().values()
+        assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float32}
+        stored = torch.load(tmp_path / finetune.CHECKPOINT, weights_only=True)["state"]["tuner"]
+        assert stored["precision"] == ["cpu", precision]
+        assert ("scale" in stored["scaler"]) == (precision == "float16")
+        monkeypatch.setattr(finetune, "_training_precision", lambda device: "float32")
+        assert same(half, ss.train_head(library, checkpoint=tmp_path, **options))
+
+    @pytest.mark.parametrize(
+        ("device", "bfloat16", "expected"),
+        [
+            ("cuda", True, "bfloat16"),
+            ("cuda", False, "float16"),
+            ("cpu", True, "bfloat16"),
+            ("cpu", False, "float32"),
+            ("mps", True, "float32"),
+        ],
+    )
+    def test_is_what_the_device_is_good_at(self, monkeypatch, device, bfloat16, expected):
+        monkeypatch.setattr(finetune, "bfloat16_is_fast", lambda: bfloat16)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
+        assert finetune._training_precision(torch.device(device)) == expected
 
 
 class TestImages:
