@@ -83,7 +83,7 @@ class TrainedHead:
     stage : tuple of str
         Names of its modules that were opened.
     alone, alone_left_out : Evaluation or None
-        What a head without fine-tuning gives for the same queries, trained on the same images.
+        What the head that `train_head` makes without fine-tuning gives for the same queries.
     unreadable : int
         Images that could not be read any more, and took no part in the training or the report.
     """
@@ -220,8 +220,8 @@ def train_head(
     With `finetune`, the backbone's last stage then learns as well, together with the head: from
     the images themselves, so that an epoch takes about as long as embedding them three times. That
     is for machines with a GPU, or for few images. It needs more images a class than a head does;
-    the report says what it adds to one, and where the validation images gain nothing by it, the
-    head alone is what is returned.
+    the report says what it adds to one. Where the validation images gain nothing by it, a head
+    alone is what is returned.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def train_head(
     refit
         Train once more in the end, on the validation images as well, for as many epochs as were
         best if training stopped early, and for all otherwise: more to learn from, for twice the
-        time. Not done with `finetune`.
+        time. With `finetune`, that is done for the head alone, which it has to surpass.
     leave_out
         Classes that take no part in the training, to see what the head does to unknown ones.
     finetune
@@ -323,21 +323,35 @@ def train_head(
         tuning = replace(
             recipe, epochs=epochs or _TUNING_EPOCHS, patience=patience or _TUNING_PATIENCE
         )
-        task = _Tuning(library, names, split, tuning, _open(library, stage))
+        task = _Tuning(library, names, split, tuning, _open(library, stage), refit)
         return task.run(checkpoint, progress=progress)
     start = time.perf_counter()
     watch = Watch(library, names, split, seed) if len(split.watch) else None
     rows = split.fit
     learner, history = fit(library, names, rows, recipe, watch, progress=progress)
     if watch and refit:
-        rows = np.union1d(split.fit, split.watch)
-        stopped = len(history) < recipe.epochs
-        again = replace(recipe, epochs=best_epoch(history).number if stopped else recipe.epochs)
-        learner, _ = fit(library, names, rows, again, progress=progress)
+        learner, rows = _refit(library, names, split, recipe, history, progress=progress)
     seconds = time.perf_counter() - start
     head = learner.network.head(library.fingerprint)
     report = _report(library, library.with_head(head), names, split)
     return TrainedHead(head, loss, history, rows, seconds, *report)
+
+
+def _refit(
+    library: ImageLibrary,
+    names: NDArray[np.str_],
+    split: Split,
+    recipe: Recipe,
+    history: Sequence[Epoch],
+    *,
+    progress: bool,
+) -> tuple[HeadLearner, NDArray[np.intp]]:
+    """Train once more, on the validation images as well; return also what it learned from."""
+    rows = np.union1d(split.fit, split.watch)
+    stopped = len(history) < recipe.epochs
+    again = replace(recipe, epochs=best_epoch(history).number if stopped else recipe.epochs)
+    learner, _ = fit(library, names, rows, again, progress=progress)
+    return learner, rows
 
 
 _Found: TypeAlias = "Evaluation | None"
@@ -405,6 +419,7 @@ class _Tuning(NamedTuple):
     split: Split
     recipe: Recipe
     stage: Stage
+    refit: bool
 
     def run(self, checkpoint: str | os.PathLike[str] | None, *, progress: bool) -> TrainedHead:
         """Train a head, then the stage and the head together; report both."""
@@ -415,8 +430,12 @@ class _Tuning(NamedTuple):
             if len(split.watch):
                 watch = Watch(library, self.names, split, self.recipe.seed, _AGAINST)
             first = replace(self.recipe, epochs=_EPOCHS, patience=_PATIENCE)
-            learner, _ = fit(library, self.names, split.fit, first, watch, progress=progress)
-            alone = library.with_head(learner.network.head(library.fingerprint))
+            learner, epochs = fit(library, self.names, split.fit, first, watch, progress=progress)
+            rival, rows = learner, split.fit
+            if watch and self.refit:
+                rival, rows = _refit(library, self.names, split, first, epochs, progress=progress)
+            rival_head = rival.network.head(library.fingerprint)
+            alone = library.with_head(rival_head)
             tuner = self._tuner(learner)
             with seeded_torch(self.recipe.seed, [self.stage.backbone.device]):
                 history = self._run(tuner, learner, watch, file, state, progress=progress)
@@ -426,23 +445,36 @@ class _Tuning(NamedTuple):
                 "Fine-tuning gained nothing on the validation images: the head alone is returned."
             )
             report = _report(library, alone, self.names, split)
-            head = learner.network.head(library.fingerprint)
-            return TrainedHead(head, self.recipe.loss, history, split.fit, seconds, *report)
-        network = self.stage.tuned()
+            return TrainedHead(rival_head, self.recipe.loss, history, rows, seconds, *report)
+        return self._reported(
+            learner, alone, tuner.pictures, history=history, seconds=seconds, progress=progress
+        )
+
+    def _reported(
+        self,
+        learner: HeadLearner,
+        alone: ImageLibrary,
+        pictures: Pictures,
+        *,
+        history: tuple[Epoch, ...],
+        seconds: float,
+        progress: bool,
+    ) -> TrainedHead:
+        """Embed what the report is about with the tuned network, and compare."""
+        library, names, split = self.library, self.names, self.split
+        network, frozen = self.stage.tuned(), self.stage.backbone
         head = learner.network.head(network.fingerprint)
-        backbone = self.stage.backbone
-        backbone = Backbone(network, backbone.device, backbone.precision)
+        backbone = Backbone(network, frozen.device, frozen.precision)
         served, good = self._embed(backbone, progress=progress)
-        good[[*tuner.pictures.unreadable]] = False
-        report = _report(library, served.with_head(head), self.names, split, good)
-        known, left_out = (_evaluate(alone, self.names, *x) for x in _parts(split, good))
+        good[[*pictures.unreadable]] = False
+        known, left_out = (_evaluate(alone, names, *part) for part in _parts(split, good))
         return TrainedHead(
             head,
             self.recipe.loss,
             history,
             split.fit[good[split.fit]],
             seconds,
-            *report,
+            *_report(library, served.with_head(head), names, split, good),
             tuned=network,
             backbone=backbone,
             stage=self.stage.names,
