@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
@@ -156,10 +156,11 @@ class Backbone:
         self.device = torch.device(device)
         self.precision = _choose_precision(network.module, self.device, precision)
         self._pooling = network.pooling
+        self._own = network if network.weights == OWN_WEIGHTS else None
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._exclusive, self._finding = threading.Lock(), threading.Lock()
         self._tap: _Tap | None = None
-        probe = self._probe()
+        probe = self.probe()
         self._module = _fold_batch_norms(network.module, self._inputs(torch.from_numpy(probe)))
         self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
@@ -186,6 +187,23 @@ class Backbone:
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
 
+    def thaw(self) -> Network:
+        """Return the network as it was before it was frozen: a float32 copy, on the processor.
+
+        Raises
+        ------
+        BackboneError
+            If its weights are no longer those that this backbone was loaded from.
+        """
+        file = Path(self.weights) if os.path.isabs(self.weights) else None  # noqa: PTH117
+        network = self._own or _build(self.name, file)
+        if network.fingerprint != self.fingerprint:
+            raise BackboneError(
+                f"the weights of {self.name} ({self.weights}) have changed since they were "
+                "loaded: load the backbone again, and embed the dataset with it"
+            )
+        return replace(network, module=copy.deepcopy(network.module).cpu().float().eval())
+
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Embed a batch of prepared images.
 
@@ -208,7 +226,7 @@ class Backbone:
         import torch
 
         output = self._module(inputs).float()
-        pooled: torch.Tensor = output.mean(dim=(2, 3)) if self._pooling == "avg" else output
+        pooled = pool(output, self._pooling)
         units: torch.Tensor = pooled / torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
         return units
 
@@ -242,7 +260,7 @@ class Backbone:
 
     def _find_tap(self) -> _Tap:
         """Find the last map in a forward pass, and see that its cells tell the embedding."""
-        probe = self._probe()
+        probe = self.probe()
         found: list[torch.nn.Module] = []
         self._run(lambda inputs: _note_maps(self._module, inputs, found), probe)
         problem: Exception | None = None
@@ -281,20 +299,27 @@ class Backbone:
         with self._exclusive:  # the device has one queue: more threads would only fill its memory
             return run(inputs.to(self.device, non_blocking=True))
 
-    def _probe(self) -> NDArray[Any]:
+    def probe(self) -> NDArray[Any]:
         """Prepare a picture that shows what a network does: a batch of one."""
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         return self.prepare(Image.fromarray(noise))[None]
 
     def _inputs(self, batch: torch.Tensor) -> torch.Tensor:
-        """Normalise (B, S, S, 3) uint8 to (B, 3, S, S), which then lies channels-last in memory."""
-        if not isinstance(self.transform, Preprocessing):
-            return batch
-        pixels = batch.float()
-        mean, std = (
-            pixels.new_tensor(values) * 255 for values in (self.transform.mean, self.transform.std)
-        )
-        return ((pixels - mean) / std).permute(0, 3, 1, 2)
+        return normalise(batch, self.transform)
+
+
+def normalise(batch: torch.Tensor, transform: Preprocessing | Transform) -> torch.Tensor:
+    """Normalise (B, S, S, 3) uint8 to (B, 3, S, S), which then lies channels-last in memory."""
+    if not isinstance(transform, Preprocessing):
+        return batch
+    pixels = batch.float()
+    mean, std = (pixels.new_tensor(values) * 255 for values in (transform.mean, transform.std))
+    return ((pixels - mean) / std).permute(0, 3, 1, 2)
+
+
+def pool(output: torch.Tensor, pooling: Literal["own", "avg"]) -> torch.Tensor:
+    """Average a (B, D, H, W) map over its positions, where the network does not: (B, D)."""
+    return output.mean(dim=(2, 3)) if pooling == "avg" else output
 
 
 class _Tap:
@@ -421,8 +446,12 @@ def load_backbone(
 def _load_named(
     name: str, file: Path | None, _version: int | None, device: str, precision: Precision
 ) -> Backbone:
+    return Backbone(_build(name, file), device, precision)
+
+
+def _build(name: str, file: Path | None) -> Network:
     family = "timm" if name.startswith("timm:") else name
-    return Backbone(_REGISTRY.get(family, _torchvision)(name, file), device, precision)
+    return _REGISTRY.get(family, _torchvision)(name, file)
 
 
 def _best_device() -> str:
@@ -474,7 +503,7 @@ def _choose_precision(
         return precision
     if device.type != "cpu":
         return "float16"
-    return "float32" if _has_depthwise(module) or not _bfloat16_is_fast() else "bfloat16"
+    return "float32" if _has_depthwise(module) or not bfloat16_is_fast() else "bfloat16"
 
 
 def _has_depthwise(module: torch.nn.Module) -> bool:
@@ -487,7 +516,7 @@ def _has_depthwise(module: torch.nn.Module) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _bfloat16_is_fast() -> bool:
+def bfloat16_is_fast() -> bool:
     """Ask this processor rather than assume: emulated bfloat16 is slower than float32.
 
     A ResNet block is run in both on one core, turn by turn, so that whatever else the machine does
@@ -682,6 +711,27 @@ def _load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, 
             f"{file} does not hold weights for {type(module).__name__}: {reason}; give a state "
             "dict of this architecture, or delete a damaged file to have it fetched again"
         ) from error
+
+
+def save_weights(network: Network, file: str | os.PathLike[str]) -> None:
+    """Write a network's state dict as safetensors, whole or not at all.
+
+    `load_backbone(network.name, weights=file)` loads it again, unless the module is a user's own.
+    """
+    import torch
+    from safetensors.torch import save
+
+    # Copies: tensors that share memory, or lie channels-last, cannot be written.
+    state = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in network.module.state_dict().items()
+    }
+    part = Path(f"{os.fspath(file)}.part")
+    with part.open("wb") as stream:
+        stream.write(save(state))
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
 
 
 @lru_cache(maxsize=1)

@@ -70,6 +70,7 @@ examples:
   simsearch train outputs --on 'seg_train/*' --out outputs_head
   simsearch train outputs --labels labels.csv   lines of path,label
   simsearch train outputs --leave-out sea --keep 0.65
+  simsearch train outputs --finetune --checkpoint outputs_head/unfinished
   simsearch search outputs_head photo.jpg       search with the head
 """,
     "info": "example:\n  simsearch info outputs\n",
@@ -213,6 +214,12 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--dim", type=int, help="width of the new embeddings")
     parser.add_argument("--keep", type=float, help="share of the backbone's own cosine")
     parser.add_argument("--epochs", type=int, help="passes over the images, at most")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images that are compared")
+    parser.add_argument("--finetune", action="store_true", help="the backbone's last stage, too")
+    parser.add_argument("--stage", nargs="+", metavar="MODULE", help="open these instead of it")
+    parser.add_argument(
+        "--checkpoint", metavar="FOLDER", help="where a stopped fine-tuning goes on when run again"
+    )
     parser.add_argument("--seed", type=int, help="of everything that is drawn at random")
 
 
@@ -399,7 +406,7 @@ def _train(
         options["labels"] = _read_labels(labels)
     trained = ss.train_head(library, **options)
     folder = out or f"{Path(outputs).as_posix()}_head"
-    library.with_head(trained.head).save(folder)
+    trained.apply(library, folder)
     print(f"{trained}\nThe library with this head is in {folder}")
 
 

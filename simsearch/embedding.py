@@ -261,6 +261,71 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     return library
 
 
+def reembed(
+    library: ImageLibrary,
+    outputs: str | os.PathLike[str],
+    backbone: Backbone,
+    head: Head | None = None,
+    *,
+    progress: bool = True,
+) -> ImageLibrary:
+    """Embed the images of a library anew, by another backbone and then a head.
+
+    May be stopped and run again, as `embed_dataset`. What was in `outputs` is replaced in the end;
+    images that cannot be read any more are left out, and listed in `skipped.csv`.
+
+    Parameters
+    ----------
+    library
+        Whose images are meant.
+    outputs
+        Folder of the new library.
+    backbone, head
+        What makes the embeddings.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    ImageLibrary
+        The library in `outputs`, opened.
+
+    Raises
+    ------
+    DatasetError
+        If no image can be read.
+    LibraryBusyError, LibraryError
+        As `embed_dataset`.
+    """
+    root = library.root or ""
+    files = [_look_at(root, name) for name in library.names]
+    with writing(outputs) as folder:
+        store = _Store(root, None, backbone, _Log(folder, backbone))
+        store.head = head
+        with store.log:
+            missing = [file for file in files if file not in store]
+            skipped = store.embed(missing, None, None, strict=False, progress=progress)
+            write_skipped(folder, sorted(skipped))
+            kept = [file for file in files if file in store]
+            if not kept:
+                raise DatasetError(
+                    f"none of the {len(files):,} images can be read: {skipped[0].name}: "
+                    f"{skipped[0].reason}; "
+                    'ImageLibrary.load(outputs, root="new/place") opens a library that has moved'
+                )
+            store.replace_library(folder, kept)
+            store.log.discard()
+        return ImageLibrary.load(folder, backbone=backbone)
+
+
+def _look_at(root: str, name: str) -> ImageFile:
+    try:
+        status = Path(in_folder(root, name)).stat()
+    except OSError:  # an address, or gone: reading it will tell
+        return ImageFile(name, -1, -1)
+    return ImageFile(name, status.st_size, status.st_mtime_ns)
+
+
 def _last_library(folder: Path) -> ImageLibrary | None:
     """Open the library that is to be brought up to date; a damaged one is made anew."""
     if not (folder / MANIFEST).exists():

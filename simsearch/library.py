@@ -20,10 +20,10 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -76,6 +76,12 @@ class Source:
     def weights_file(self) -> str | None:
         """Path of the weights, where they are a local file."""
         return self.weights if os.path.isabs(self.weights) else None  # noqa: PTH117
+
+    def beside(self, folder: Path) -> Source:
+        """Return the same with the weights that a library carries, if it has moved since."""
+        file = folder / PureWindowsPath(self.weights).name  # which knows both separators
+        moved = file.is_file() and not Path(self.weights).is_file()
+        return replace(self, weights=str(file.resolve())) if moved else self
 
 
 class ImageLibrary:
@@ -188,7 +194,8 @@ class ImageLibrary:
         library.paths = _open_array(folder, PATHS, manifest)
         library.stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
         library.root = manifest["root"]
-        library.source = Source(**manifest["source"]) if manifest["source"] else None
+        source = manifest["source"]
+        library.source = Source(**source).beside(folder) if source else None
         library.head = _open_file(folder, HEAD, manifest, read_head) if manifest["head"] else None
         library.metadata = None
         library._backbone = backbone
@@ -270,7 +277,8 @@ class ImageLibrary:
             raise BackboneError(
                 f"{head!r} takes {head.dim_in}-d embeddings of {head.source or 'any'}, and these "
                 f"are {self.dim}-d, of {self.fingerprint or 'unknown origin'}: use the library "
-                "that it was trained on, or train one on this library"
+                "that it was trained on, or train one on this library; a fine-tuned one comes with "
+                "its backbone, by trained.apply(library, outputs)"
             )
         derived = copy.copy(self)
         derived.__dict__.pop("background", None)  # of the rows as they were

@@ -1,68 +1,64 @@
 """A head trained on labels: images of one class drawn together, those of other classes apart.
 
-The backbone stays frozen. Its embeddings are in the library already, so no image is decoded, and
-a minute does for thousands of images. What is reported comes from `evaluate`, on images, and if
-asked on classes, that the training never saw.
-
-The triplet loss with semi-hard mining is FaceNet's [1]_, with hard mining that of [2]_; both and
-the other losses are run by pytorch-metric-learning [3]_.
-
-.. [1] F. Schroff, D. Kalenichenko, J. Philbin. FaceNet: A Unified Embedding for Face Recognition
-   and Clustering. CVPR 2015.
-.. [2] A. Hermans, L. Beyer, B. Leibe. In Defense of the Triplet Loss for Person Re-Identification.
-   arXiv:1703.07737, 2017.
-.. [3] K. Musgrave, S. Belongie, S.-N. Lim. PyTorch Metric Learning. arXiv:2008.09164, 2020.
+The backbone stays frozen, unless `finetune` opens its last stage. Its embeddings are in the library
+already, so no image is decoded, and a minute does for thousands of images. What is reported comes
+from `evaluate`, on images, and if asked on classes, that the training never saw.
 """
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import logging
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.backbones import own_torch_threads
-from simsearch.errors import MissingExtraError, TrainingError
-from simsearch.heads import Layer, ProjectionHead
-from simsearch.library import ImageLibrary, Labels, Rows
+from simsearch.backbones import OWN_WEIGHTS, Backbone, Network, load_backbone, save_weights
+from simsearch.embedding import embed_batches, reembed
+from simsearch.errors import TrainingError
+from simsearch.finetune import Checkpoint, Pictures, Stage, Tuner
+from simsearch.heads import ProjectionHead
+from simsearch.learning import (
+    Epoch,
+    HeadLearner,
+    Recipe,
+    Split,
+    Steps,
+    Watch,
+    best_epoch,
+    fit,
+    metric_learning,
+    run,
+    seeded_torch,
+    split_rows,
+)
+from simsearch.library import ImageLibrary, Labels, Rows, writing
 from simsearch.metrics import Evaluation, evaluate
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
-
-    Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 logger = logging.getLogger("simsearch")
 
-_SAMPLE = 20_000  # rows that tell the mean, the spread and the principal axes
-_WATCHED, _AGAINST = 500, 5_000  # queries and gallery of the validation after each epoch
-_STEPS = 20  # of an epoch at least, so that few images are learned from as thoroughly as many
-_PER_CLASS = 4  # images at least that a batch holds of each of its classes
-_DIVERGED = 1e6  # no weight of standardised features comes near it
-_SOFTENING = 0.05  # of the mean spread, added to each: a feature that hardly varies stays small
-
-
-class Epoch(NamedTuple):
-    """One pass over the training images: its mean loss, and the mAP on the validation images."""
-
-    number: int
-    loss: float
-    mAP: float  # noqa: N815 (its name everywhere)
+_EPOCHS, _PATIENCE = 25, 8  # of a head
+_TUNING_EPOCHS, _TUNING_PATIENCE = 8, 3
+_AGAINST = 1_500  # images that validate a fine-tuning as the gallery: each is embedded every time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedHead:
     """A head, and what it is worth on images that the training never saw.
 
-    Prints as a small table. `library.with_head(trained.head)` puts it to use.
+    Prints as a small table. `apply` makes the library that it serves; without fine-tuning,
+    `library.with_head(trained.head)` does so in memory.
 
     Attributes
     ----------
@@ -70,6 +66,7 @@ class TrainedHead:
     loss : str
         Name of the loss.
     history : tuple of Epoch
+        With fine-tuning, epoch 0 is the head on the frozen backbone, which has no loss.
     rows : numpy.ndarray
         Rows of the library that it was trained on, rising.
     seconds : float
@@ -79,6 +76,16 @@ class TrainedHead:
         no part in training or validation, against the others. None if `validation` is 0.
     before_left_out, after_left_out : Evaluation or None
         The same for the images of the classes in `leave_out`, against all; None without any.
+    tuned : Network or None
+        The fine-tuned network, whose embeddings the head takes; None if that is the library's own.
+    backbone : Backbone or None
+        The same, frozen and ready to embed.
+    stage : tuple of str
+        Names of its modules that were opened.
+    alone, alone_left_out : Evaluation or None
+        What the head that `train_head` makes without fine-tuning gives for the same queries.
+    unreadable : int
+        Images that could not be read any more, and took no part in the training or the report.
     """
 
     head: ProjectionHead
@@ -90,26 +97,92 @@ class TrainedHead:
     after: Evaluation | None
     before_left_out: Evaluation | None
     after_left_out: Evaluation | None
+    tuned: Network | None = None
+    backbone: Backbone | None = None
+    stage: tuple[str, ...] = ()
+    alone: Evaluation | None = None
+    alone_left_out: Evaluation | None = None
+    unreadable: int = 0
 
     def __str__(self) -> str:
         lines = [
-            f"{self.head!r}, {self.loss} loss: {len(self.history)} epochs of {len(self.rows):,} "
-            f"images in {self.seconds:.0f} s"
+            f"{self.head!r}, {self.loss} loss: {self.history[-1].number} epochs of "
+            f"{len(self.rows):,} images in {self.seconds:.0f} s"
         ]
-        for what, before, after in (
-            ("images", self.before, self.after),
-            ("classes", self.before_left_out, self.after_left_out),
+        if self.tuned:
+            lines.append(f"with {', '.join(self.stage)} of {self.tuned.name} fine-tuned")
+        if self.unreadable:
+            lines.append(f"without {self.unreadable:,} images that cannot be read")
+        for what, *reports in (
+            ("images", self.before, self.after, self.alone),
+            ("classes", self.before_left_out, self.after_left_out, self.alone_left_out),
         ):
-            if before and after:
-                lines.append(f"{what} that training never saw ({len(after.rows):,} queries):")
-                lines += [
-                    f"  {name:<12}  {before.overall[name].value:.3f} -> {value.value:.3f}"
-                    for name, value in after.overall.items()
-                    if name == "mAP" or name.startswith("precision@")
-                ]
+            lines += _table(what, *reports)
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def apply(
+        self, library: ImageLibrary, outputs: str | os.PathLike[str], *, progress: bool = True
+    ) -> ImageLibrary:
+        """Make the library of the same images that this head serves, and save it.
+
+        Without fine-tuning no image is decoded. With it, every image passes through the tuned
+        backbone; that may be stopped and run again. The backbone's weights are saved beside the
+        library, which can then be opened, searched and brought up to date as any other, and moved
+        as a whole. Only the library of a module of your own has to be opened with
+        ``ImageLibrary.load(outputs, backbone=load_backbone(trained.tuned.module, transform=...))``.
+
+        Parameters
+        ----------
+        library
+            The one that it was trained on; with fine-tuning, any library.
+        outputs
+            Folder of the new library; what is there is replaced in the end.
+        progress
+            Show a progress bar.
+
+        Raises
+        ------
+        BackboneError, LibraryError
+            As `ImageLibrary.with_head` and `ImageLibrary.save`.
+        DatasetError
+            If no image can be read.
+        """
+        if self.tuned is None or self.backbone is None:
+            derived = library.with_head(self.head)
+            derived.save(outputs)
+            return derived
+        with writing(outputs) as folder:
+            file = folder / f"backbone-{self.tuned.fingerprint}.safetensors"
+            save_weights(self.tuned, file)
+        backbone = _loaded(self.tuned, file, self.backbone)
+        made = reembed(library, folder, backbone, self.head, progress=progress)
+        for older in set(folder.glob("backbone-*.safetensors")) - {file}:
+            older.unlink()
+        return made
+
+
+def _table(
+    what: str, before: Evaluation | None, after: Evaluation | None, alone: Evaluation | None
+) -> list[str]:
+    """Write the lines of one comparison."""
+    if not before or not after:
+        return []
+    lines = [f"{what} that training never saw ({len(after.rows):,} queries):"]
+    for name, value in after.overall.items():
+        if name == "mAP" or name.startswith("precision@"):
+            line = f"  {name:<12}  {before.overall[name].value:.3f} -> {value.value:.3f}"
+            line += f"  ({alone.overall[name].value:.3f} by a head alone)" if alone else ""
+            lines.append(line)
+    return lines
+
+
+def _loaded(tuned: Network, file: Path, like: Backbone) -> Backbone:
+    """Load a tuned network as a library's users will, where it was trained."""
+    if tuned.weights == OWN_WEIGHTS:
+        return like
+    return load_backbone(tuned.name, file, device=like.device, precision=like.precision)
 
 
 def train_head(
@@ -124,14 +197,18 @@ def train_head(
     keep: float = 0.1,
     hidden: int | None = 512,
     dropout: float = 0.3,
-    epochs: int = 25,
-    patience: int = 8,
+    epochs: int | None = None,
+    patience: int | None = None,
     batch_size: int = 96,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     validation: float = 0.1,
     refit: bool = True,
     leave_out: Sequence[str] = (),
+    finetune: bool = False,
+    stage: str | Sequence[str] | None = None,
+    stage_rate: float = 1e-4,
+    checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> TrainedHead:
@@ -140,10 +217,17 @@ def train_head(
     Images without a label, and classes of a single image, are left out. The same seed gives the
     same head on the same machine.
 
+    With `finetune`, the backbone's last stage then learns as well, together with the head: from
+    the images themselves, so that an epoch takes about as long as embedding them three times. That
+    is for machines with a GPU, or for few images. It needs more images a class than a head does;
+    the report says what it adds to one. Where the validation images gain nothing by it, a head
+    alone is what is returned.
+
     Parameters
     ----------
     library
-        From `embed_dataset`, `ImageLibrary.load` or `with_head`.
+        From `embed_dataset`, `ImageLibrary.load` or `with_head`. To fine-tune, one without a head;
+        its backbone's device is the one that is used.
     labels
         What `ImageLibrary.label_rows` takes.
     on
@@ -167,7 +251,8 @@ def train_head(
         Share of the features that are hidden at each step.
     epochs, patience
         Passes at most, and those without a better validation mAP after which training stops. The
-        best epoch's head is kept.
+        best epoch's head is kept. 25 and 8 if not given; with `finetune` they are about the
+        fine-tuning, 8 and 3 if not given.
     batch_size, learning_rate, weight_decay
         Of AdamW, with one cycle of the learning rate.
     validation
@@ -176,9 +261,20 @@ def train_head(
     refit
         Train once more in the end, on the validation images as well, for as many epochs as were
         best if training stopped early, and for all otherwise: more to learn from, for twice the
-        time.
+        time. With `finetune`, that is done for the head alone, which it has to surpass.
     leave_out
         Classes that take no part in the training, to see what the head does to unknown ones.
+    finetune
+        Open the backbone's last stage. Its batch norms keep their statistics; the images are cut,
+        mirrored and varied in colour at random; products are in half precision where that is fast.
+    stage
+        Names of the modules to open, as the network's `named_modules` has them, such as "layer4".
+        If not given, the last ones that together hold a quarter of the parameters.
+    stage_rate
+        The learning rate of the stage.
+    checkpoint
+        A folder that is to hold the fine-tuning after each epoch. Run again with the same
+        arguments, a training that was stopped in any way goes on after its last whole epoch.
     seed
         Of everything that is drawn at random.
     progress
@@ -192,13 +288,16 @@ def train_head(
     ------
     TrainingError
         If there are not two classes of two images to train on, if a parameter is out of range, or
-        if the loss is no longer a number.
+        if the loss is no longer a number; with `finetune`, also if no image can be read, if the
+        library has a head, or if the checkpoint is of another training.
+    BackboneError
+        If the backbone to be fine-tuned cannot be loaded.
     QueryError
         If `labels` or `on` do not fit the library.
     MissingExtraError
         If pytorch-metric-learning is not installed.
     """
-    recipe = _Recipe(
+    recipe = Recipe(
         dim=dim,
         loss=loss,
         mining=mining,
@@ -206,433 +305,267 @@ def train_head(
         keep=keep,
         hidden=hidden,
         dropout=dropout,
-        epochs=epochs,
-        patience=patience,
+        epochs=_EPOCHS if epochs is None else epochs,
+        patience=_PATIENCE if patience is None else patience,
         batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         validation=validation,
+        stage_rate=stage_rate,
         seed=seed,
     )
-    _metric_learning()
+    if not finetune and (stage is not None or checkpoint is not None):
+        raise TrainingError("stage= and checkpoint= go with finetune=True")
+    metric_learning()
     names = library.label_rows(labels)
-    split = _split(names, library.select(on), leave_out, recipe)
-    watch = _Watch(library, names, split, seed) if len(split.watch) else None
+    split = split_rows(names, library.select(on), leave_out, recipe)
+    if finetune:
+        tuning = replace(
+            recipe, epochs=epochs or _TUNING_EPOCHS, patience=patience or _TUNING_PATIENCE
+        )
+        task = _Tuning(library, names, split, tuning, _open(library, stage), refit)
+        return task.run(checkpoint, progress=progress)
     start = time.perf_counter()
+    watch = Watch(library, names, split, seed) if len(split.watch) else None
     rows = split.fit
-    network, history = _fit(library, names, rows, recipe, watch, progress=progress)
+    learner, history = fit(library, names, rows, recipe, watch, progress=progress)
     if watch and refit:
-        rows = np.union1d(split.fit, split.watch)
-        stopped = len(history) < epochs
-        again = replace(recipe, epochs=best_epoch(history).number if stopped else epochs)
-        network, _ = _fit(library, names, rows, again, progress=progress)
+        learner, rows = _refit(library, names, split, recipe, history, progress=progress)
     seconds = time.perf_counter() - start
-    head = network.head(library.fingerprint)
-    derived = library.with_head(head)
-    seen = np.union1d(split.fit, split.watch)
-    return TrainedHead(
-        head,
-        loss,
-        history,
-        rows,
-        seconds,
-        *_report(library, derived, names, split.unseen, seen),
-        *_report(library, derived, names, split.left_queries, np.union1d(seen, split.left_gallery)),
-    )
+    head = learner.network.head(library.fingerprint)
+    report = _report(library, library.with_head(head), names, split)
+    return TrainedHead(head, loss, history, rows, seconds, *report)
+
+
+def _refit(
+    library: ImageLibrary,
+    names: NDArray[np.str_],
+    split: Split,
+    recipe: Recipe,
+    history: Sequence[Epoch],
+    *,
+    progress: bool,
+) -> tuple[HeadLearner, NDArray[np.intp]]:
+    """Train once more, on the validation images as well; return also what it learned from."""
+    rows = np.union1d(split.fit, split.watch)
+    stopped = len(history) < recipe.epochs
+    again = replace(recipe, epochs=best_epoch(history).number if stopped else recipe.epochs)
+    learner, _ = fit(library, names, rows, again, progress=progress)
+    return learner, rows
+
+
+_Found: TypeAlias = "Evaluation | None"
 
 
 def _report(
     before: ImageLibrary,
     after: ImageLibrary,
     names: NDArray[np.str_],
-    queries: NDArray[np.intp],
-    gallery: NDArray[np.intp],
-) -> tuple[Evaluation | None, Evaluation | None]:
-    """Evaluate both libraries alike; nothing where there is no query."""
-    if not len(queries):
-        return None, None
-    depth = min(10, len(gallery) - 1)
-    first, second = (
-        evaluate(library, names, queries, gallery, depth, progress=False)
-        for library in (before, after)
-    )
-    return first, second
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """The parameters of `train_head`, checked."""
-
-    dim: int
-    loss: str
-    mining: str
-    margin: float
-    keep: float
-    hidden: int | None
-    dropout: float
-    epochs: int
-    patience: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    validation: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name, known in (("loss", list(_LOSSES)), ("mining", list(_MINING))):
-            if getattr(self, name) not in known:
-                raise TrainingError(
-                    f"{name}={getattr(self, name)!r} is unknown; choose from {', '.join(known)}"
-                )
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise TrainingError(f"{name}={value}: give a number from {low:g} to {high:g}")
-
-
-_RANGES = (
-    ("dim", 2, 2**16),
-    ("margin", 0, 2),
-    ("keep", 0, 0.99),
-    ("hidden", 1, 2**16),
-    ("dropout", 0, 0.95),
-    ("epochs", 1, 10_000),
-    ("patience", 1, 10_000),
-    ("batch_size", 4, 2**16),
-    ("learning_rate", 1e-12, math.inf),
-    ("weight_decay", 0, math.inf),
-    ("validation", 0, 0.4),
-)
-
-
-# Who trains, who watches, who is asked in the end
-
-
-class _Split(NamedTuple):
-    """Rows of a library, each kind rising."""
-
-    fit: NDArray[np.intp]  # trained on
-    watch: NDArray[np.intp]  # tell when to stop
-    unseen: NDArray[np.intp]  # of the report
-    left_queries: NDArray[np.intp]  # of classes that are left out
-    left_gallery: NDArray[np.intp]
-
-
-def _split(
-    names: NDArray[np.str_], on: NDArray[np.bool_], leave_out: Sequence[str], recipe: _Recipe
-) -> _Split:
-    """Share out the labelled rows, class by class."""
-    left_out = _classes(names, leave_out)
-    left = np.isin(names, left_out)
-    usable = _usable(names[on & (names != "") & ~left])
-    outside = np.flatnonzero(np.isin(names, usable) & ~on)
-    rng = np.random.default_rng(recipe.seed)
-    parts: list[list[NDArray[np.intp]]] = [[], [], []]
-    for name in usable:
-        rows = rng.permutation(np.flatnonzero(on & (names == name)))
-        share = round(recipe.validation * len(rows)) or bool(recipe.validation)
-        share = min(share, (len(rows) - 2) // 2)  # two are left to learn from
-        cuts = [share, share if len(outside) else 2 * share]
-        for part, piece in zip(parts, np.split(rows, cuts), strict=True):
-            part.append(piece)
-    watch, aside, fit = (np.sort(np.concatenate(part)) for part in parts)
-    left_on, left_off = np.flatnonzero(left & on), np.flatnonzero(left & ~on)
-    return _Split(
-        fit=fit,
-        watch=watch,
-        unseen=outside if len(outside) else aside,
-        left_queries=left_off if len(left_off) else left_on,
-        left_gallery=left_on,
+    split: Split,
+    good: NDArray[np.bool_] | None = None,
+) -> tuple[_Found, _Found, _Found, _Found]:
+    """Evaluate both libraries alike: on unseen images, then on those of the classes left out."""
+    known, left_out = _parts(split, good)
+    return (
+        _evaluate(before, names, *known),
+        _evaluate(after, names, *known),
+        _evaluate(before, names, *left_out),
+        _evaluate(after, names, *left_out),
     )
 
 
-def _usable(names: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Return the classes of at least two images, of which there must be two."""
-    classes, counts = np.unique(names, return_counts=True)
-    usable = classes[counts >= 2]
-    if len(usable) < 2:
-        found = [f"{name} ({n})" for name, n in zip(classes[:5], counts, strict=False)]
-        raise TrainingError(
-            "a head learns from at least two classes of two images or more, and there are only "
-            f"{', '.join(found) or 'images without a label'}: keep the images in one folder a "
-            "class (dataset/forest/1.jpg), choose others with on=, or give labels="
-        )
-    if len(usable) < len(classes):
-        logger.warning(
-            "Training without %d classes of a single image, such as %s.",
-            *(len(classes) - len(usable), classes[counts < 2][0]),
-        )
-    return usable
+_Part: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.intp]]"
 
 
-def _classes(names: NDArray[np.str_], leave_out: Sequence[str]) -> list[str]:
-    """Check the names of the classes that are left out."""
-    chosen = [leave_out] if isinstance(leave_out, str) else list(leave_out)
-    known = sorted(set(names.tolist()) - {""})
-    for name in chosen:
-        if name not in known:
-            raise TrainingError(
-                f"leave_out={name!r} is no class; there are {', '.join(known[:20])}"
-            )
-    return chosen
+def _parts(split: Split, good: NDArray[np.bool_] | None = None) -> tuple[_Part, _Part]:
+    """Return queries and gallery of both parts of a report, of the rows that are good."""
+    seen = np.union1d(split.fit, split.watch)
+    rows = (split.unseen, seen, split.left_queries, np.union1d(seen, split.left_gallery))
+    queries, gallery, others, all_seen = rows if good is None else (x[good[x]] for x in rows)
+    return (queries, gallery), (others, all_seen)
 
 
-# The network, while it learns
-
-
-class _Network:
-    """The learning part of a `ProjectionHead`, and the standardisation before it."""
-
-    def __init__(self, library: ImageLibrary, fit: NDArray[np.intp], recipe: _Recipe) -> None:
-        sample = np.random.default_rng(recipe.seed).permutation(fit)[:_SAMPLE]
-        rows = np.asarray(library.embeddings[np.sort(sample)])
-        self.mean, spread = rows.mean(axis=0), rows.std(axis=0)
-        self.scale = spread + max(_SOFTENING * spread.mean(), np.finfo(np.float32).tiny)
-        self.keep, self.kept = recipe.keep, None
-        if recipe.keep:
-            self.kept = _principal(rows - self.mean, self.mean, recipe.dim // 2)
-        self.dim = recipe.dim - (len(self.kept[0]) if self.kept else 0)
-        self.module = _layers([library.dim, recipe.hidden, self.dim], recipe.dropout)
-        self.parameters = self.module.parameters
-
-    def __call__(self, rows: NDArray[np.float32]) -> torch.Tensor:
-        import torch
-
-        standard = torch.from_numpy((rows - self.mean) / self.scale)
-        return torch.nn.functional.normalize(self.module(standard))
-
-    def head(self, source: str = "") -> ProjectionHead:
-        """Fold the standardisation into the first layer."""
-        from torch import nn
-
-        linear = [x for x in self.module if isinstance(x, nn.Linear)]
-        layers = [
-            (x.weight.detach().numpy().copy(), x.bias.detach().numpy().copy()) for x in linear
-        ]
-        weight, bias = layers[0]
-        layers[0] = weight / self.scale, bias - (weight / self.scale) @ self.mean
-        return ProjectionHead(layers, source, self.kept, self.keep)
-
-
-def _layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Sequential:
-    """Make linear layers with ReLU and dropout between them; a width of None is no layer."""
-    from torch import nn
-
-    sizes = [width for width in widths if width]
-    layers: list[nn.Module] = []
-    for i, width in enumerate(sizes[1:]):
-        layers += [nn.ReLU()] if i else []
-        layers += [nn.Dropout(dropout), nn.Linear(sizes[i], width)]
-    return nn.Sequential(*layers)
-
-
-def _principal(centred: NDArray[np.float32], mean: NDArray[np.float32], dim: int) -> Layer:
-    """Make the layer that centres and rotates onto the widest directions."""
-    _, axes = np.linalg.eigh(centred.T.astype(np.float64) @ centred)
-    weight = axes.T[::-1][:dim].astype(np.float32)  # (dim, D)
-    return weight, -weight @ mean
-
-
-@contextmanager
-def _quiet_torch(seed: int) -> Iterator[None]:
-    """Seed PyTorch, on one thread, and put both back afterwards.
-
-    The products are so small that threads would mostly wait for each other: on two busy cores,
-    one thread was four times as fast.
-    """
-    import torch
-
-    with torch.random.fork_rng(devices=[]), own_torch_threads():
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        yield
-
-
-# Losses
-
-
-def _metric_learning() -> Any:  # noqa: ANN401
-    try:
-        import pytorch_metric_learning.losses
-        import pytorch_metric_learning.miners
-    except ImportError as error:
-        raise MissingExtraError('train_head needs: pip install "simsearch[train]"') from error
-    return pytorch_metric_learning
-
-
-_MINING: dict[str, Callable[[Any, float], Any]] = {
-    "semihard": lambda miners, margin: miners.TripletMarginMiner(margin, "semihard"),
-    "hard": lambda miners, _: miners.BatchHardMiner(),
-    "all": lambda miners, margin: miners.TripletMarginMiner(margin, "all"),
-}
-
-_LOSSES: dict[str, Callable[[Any, float, int, int], Any]] = {
-    "triplet": lambda losses, margin, _, __: losses.TripletMarginLoss(margin),
-    "contrastive": lambda losses, *_: losses.ContrastiveLoss(),
-    "multi-similarity": lambda losses, *_: losses.MultiSimilarityLoss(),
-    "arcface": lambda losses, _, classes, dim: losses.ArcFaceLoss(classes, dim, scale=16),
-    "supcon": lambda losses, *_: losses.SupConLoss(),
-}
-
-
-def _criterion(recipe: _Recipe, classes: int, dim: int) -> torch.nn.Module:
-    """Return the loss as a module of embeddings (B, dim) and class numbers (B,)."""
-    import torch
-
-    package = _metric_learning()
-    mined = recipe.loss == "triplet"
-    miner = _MINING[recipe.mining](package.miners, recipe.margin) if mined else None
-
-    class Criterion(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.measure = _LOSSES[recipe.loss](package.losses, recipe.margin, classes, dim)
-
-        def forward(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-            chosen = (miner(embeddings, codes),) if miner else ()
-            value: torch.Tensor = self.measure(embeddings, codes, *chosen)
-            return value
-
-    return Criterion()
-
-
-# Training
-
-
-class _Steps:
-    """Balanced batches: as many images of each class, drawn again where there are too few."""
-
-    def __init__(
-        self,
-        embeddings: NDArray[np.float32],
-        names: NDArray[np.str_],
-        fit: NDArray[np.intp],
-        recipe: _Recipe,
-    ) -> None:
-        self.embeddings, self.rng = embeddings, np.random.default_rng(recipe.seed)
-        self.members = [fit[names[fit] == name] for name in np.unique(names[fit])]
-        self.classes = max(2, min(len(self.members), recipe.batch_size // _PER_CLASS))
-        self.each = max(2, recipe.batch_size // self.classes)
-        self.count = max(_STEPS, round(len(fit) / (self.classes * self.each)))
-
-    def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp]]]:
-        """Yield one epoch of (B, D) embeddings with their (B,) class numbers."""
-        for _ in range(self.count):
-            codes = self.rng.choice(len(self.members), self.classes, replace=False)
-            rows = [
-                self.rng.choice(self.members[code], self.each, len(self.members[code]) < self.each)
-                for code in codes
-            ]
-            yield np.asarray(self.embeddings[np.concatenate(rows)]), np.repeat(codes, self.each)
-
-
-class _Watch:
-    """The validation images: after each epoch, how well they find their class."""
-
-    def __init__(
-        self, library: ImageLibrary, names: NDArray[np.str_], split: _Split, seed: int
-    ) -> None:
-        rng = np.random.default_rng(seed)
-        queries = rng.permutation(split.watch)[:_WATCHED]
-        gallery = rng.permutation(split.fit)[:_AGAINST]
-        rows = np.concatenate([queries, gallery])
-        self.library = ImageLibrary(library.embeddings[rows], library.paths[rows])
-        self.names = names[rows]
-        self.queries = np.arange(len(queries))
-        self.gallery = np.arange(len(queries), len(rows))
-
-    def __call__(self, head: ProjectionHead) -> float:
-        """Return the mAP."""
-        derived = self.library.with_head(head)
-        found = evaluate(
-            derived, self.names, self.queries, self.gallery, 1, resamples=0, progress=False
-        )
-        return float(found.per_query("mAP").mean())
-
-
-def _fit(
+def _evaluate(
     library: ImageLibrary,
     names: NDArray[np.str_],
-    rows: NDArray[np.intp],
-    recipe: _Recipe,
-    watch: _Watch | None = None,
-    *,
-    progress: bool,
-) -> tuple[_Network, tuple[Epoch, ...]]:
-    """Train on rows of a library; return the network as the best epoch left it."""
-    with _quiet_torch(recipe.seed):
-        steps = _Steps(library.embeddings, names, rows, recipe)
-        network = _Network(library, rows, recipe)
-        criterion = _criterion(recipe, len(steps.members), network.dim)
-        step = _stepper([*network.parameters(), *criterion.parameters()], steps, recipe)
-        history: list[Epoch] = []
-        weights = network.module.state_dict()
-        with tqdm(desc="Training", total=recipe.epochs, unit="epoch", disable=not progress) as bar:
-            for number in range(1, recipe.epochs + 1):
-                loss = _pass(network, criterion, steps, step, number)
-                reached = watch(network.head()) if watch else math.nan
-                history.append(Epoch(number, loss, reached))
-                bar.set_postfix(loss=f"{loss:.3f}", **({"mAP": f"{reached:.3f}"} if watch else {}))
-                bar.update()
-                best = best_epoch(history).number
-                if best == number:
-                    weights = copy.deepcopy(network.module.state_dict())
-                elif number - best >= recipe.patience:
-                    break
-        network.module.load_state_dict(weights)
-    return network, tuple(history)
+    queries: NDArray[np.intp],
+    gallery: NDArray[np.intp],
+) -> Evaluation | None:
+    """Evaluate rows; nothing where there is no query."""
+    if not len(queries):
+        return None
+    depth = min(10, len(gallery) - 1)
+    return evaluate(library, names, queries, gallery, depth, progress=False)
 
 
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the first epoch of the highest validation mAP; without validation, the last."""
-    watched = not math.isnan(history[-1].mAP)
-    return max(history, key=lambda epoch: epoch.mAP) if watched else history[-1]
+# Fine-tuning
 
 
-def _stepper(
-    parameters: list[torch.nn.Parameter], steps: _Steps, recipe: _Recipe
-) -> Callable[[torch.Tensor], None]:
-    """Return what makes one step down from a loss."""
-    import torch
-
-    optimizer = torch.optim.AdamW(
-        parameters, recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps.count, pct_start=0.1
-    )
-
-    def step(loss: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-
-    return step
+def _open(library: ImageLibrary, stage: str | Sequence[str] | None) -> Stage:
+    """Open the last stage of what made a library."""
+    if library.head:
+        raise TrainingError(
+            f"{library!r} has a head, through which no gradient passes: fine-tune the library "
+            "that embed_dataset made"
+        )
+    return Stage(library.backbone, stage)
 
 
-def _pass(
-    network: _Network,
-    criterion: torch.nn.Module,
-    steps: _Steps,
-    step: Callable[[torch.Tensor], None],
-    number: int,
-) -> float:
-    """Train for one epoch; return the mean loss."""
-    import torch
+class _Tuning(NamedTuple):
+    """A fine-tuning that is to be done."""
 
-    total = 0.0
-    for rows, codes in steps:
-        loss = criterion(network(rows), torch.from_numpy(codes))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise _diverged(f"the loss is {value}", number)
-        step(loss)
-        total += value
-    if not all(float(weight.detach().abs().max()) < _DIVERGED for weight in network.parameters()):
-        raise _diverged("the weights grow without limit", number)
-    return total / steps.count
+    library: ImageLibrary
+    names: NDArray[np.str_]
+    split: Split
+    recipe: Recipe
+    stage: Stage
+    refit: bool
 
+    def run(self, checkpoint: str | os.PathLike[str] | None, *, progress: bool) -> TrainedHead:
+        """Train a head, then the stage and the head together; report both."""
+        library, split, start = self.library, self.split, time.perf_counter()
+        file = None if checkpoint is None else Checkpoint(checkpoint, self._settings())
+        with file.hold() if file else nullcontext() as state:
+            watch = None
+            if len(split.watch):
+                watch = Watch(library, self.names, split, self.recipe.seed, _AGAINST)
+            first = replace(self.recipe, epochs=_EPOCHS, patience=_PATIENCE)
+            learner, epochs = fit(library, self.names, split.fit, first, watch, progress=progress)
+            rival, rows = learner, split.fit
+            if watch and self.refit:
+                rival, rows = _refit(library, self.names, split, first, epochs, progress=progress)
+            rival_head = rival.network.head(library.fingerprint)
+            alone = library.with_head(rival_head)
+            tuner = self._tuner(learner)
+            with seeded_torch(self.recipe.seed, [self.stage.backbone.device]):
+                history = self._run(tuner, learner, watch, file, state, progress=progress)
+        seconds = time.perf_counter() - start
+        if not best_epoch(history).number:
+            logger.warning(
+                "Fine-tuning gained nothing on the validation images: the head alone is returned."
+            )
+            report = _report(library, alone, self.names, split)
+            return TrainedHead(rival_head, self.recipe.loss, history, rows, seconds, *report)
+        return self._reported(
+            learner, alone, tuner.pictures, history=history, seconds=seconds, progress=progress
+        )
 
-def _diverged(what: str, number: int) -> TrainingError:
-    return TrainingError(f"{what} in epoch {number}: lower learning_rate=, or choose another loss=")
+    def _reported(
+        self,
+        learner: HeadLearner,
+        alone: ImageLibrary,
+        pictures: Pictures,
+        *,
+        history: tuple[Epoch, ...],
+        seconds: float,
+        progress: bool,
+    ) -> TrainedHead:
+        """Embed what the report is about with the tuned network, and compare."""
+        library, names, split = self.library, self.names, self.split
+        network, frozen = self.stage.tuned(), self.stage.backbone
+        head = learner.network.head(network.fingerprint)
+        backbone = Backbone(network, frozen.device, frozen.precision)
+        served, good = self._embed(backbone, progress=progress)
+        good[[*pictures.unreadable]] = False
+        known, left_out = (_evaluate(alone, names, *part) for part in _parts(split, good))
+        return TrainedHead(
+            head,
+            self.recipe.loss,
+            history,
+            split.fit[good[split.fit]],
+            seconds,
+            *_report(library, served.with_head(head), names, split, good),
+            tuned=network,
+            backbone=backbone,
+            stage=self.stage.names,
+            alone=known,
+            alone_left_out=left_out,
+            unreadable=int((~good).sum()),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """Return all that tells this training from another one."""
+        digest = hashlib.sha256(repr(self.library.names).encode("utf-8", "surrogateescape"))
+        for array in (self.names, self.split.fit, self.split.watch):
+            digest.update(array.tobytes())
+        return {
+            **asdict(self.recipe),
+            "stage": list(self.stage.names),
+            "backbone": self.library.fingerprint,
+            "images and labels": digest.hexdigest()[:16],
+        }
+
+    def _tuner(self, learner: HeadLearner) -> Tuner:
+        recipe, steps = self.recipe, Steps(self.names, self.split.fit, self.recipe, least=1)
+        for module in learner.modules.values():
+            module.to(self.stage.backbone.device)
+
+        def plan(number: int) -> Steps:
+            steps.rng = np.random.default_rng([recipe.seed, number])
+            return steps
+
+        return Tuner(
+            self.stage,
+            Pictures(self.library.paths, self.stage.backbone),
+            learner.modules,
+            learner.loss,
+            plan,
+            steps=steps.count,
+            epochs=recipe.epochs,
+            rate=recipe.learning_rate,
+            stage_rate=recipe.stage_rate,
+            weight_decay=recipe.weight_decay,
+            seed=recipe.seed,
+        )
+
+    def _run(
+        self,
+        tuner: Tuner,
+        learner: HeadLearner,
+        watch: Watch | None,
+        file: Checkpoint | None,
+        state: Mapping[str, Any] | None,
+        *,
+        progress: bool,
+    ) -> tuple[Epoch, ...]:
+        """Run the epochs that are not yet in the checkpoint."""
+        history, best = [], None
+        if watch:
+            history = [Epoch(0, math.nan, watch(learner.network.head()))]
+        if state:
+            tuner.resume(state["tuner"])
+            history, best = [Epoch(*epoch) for epoch in state["history"]], state["best"]
+
+        def keep(history: Sequence[Epoch], best: Mapping[str, Any]) -> None:
+            if file:
+                epochs = [list(epoch) for epoch in history]
+                file.write({"tuner": tuner.state(), "best": best, "history": epochs})
+
+        def reached() -> float:
+            assert watch
+            return watch(learner.network.head(), tuner.embed(watch.rows))
+
+        return run(
+            tuner,
+            self.recipe,
+            reached if watch else None,
+            history=history,
+            best=best,
+            keep=keep,
+            progress=progress,
+        )
+
+    def _embed(
+        self, backbone: Backbone, *, progress: bool
+    ) -> tuple[ImageLibrary, NDArray[np.bool_]]:
+        """Embed what the report is about; return also which rows could be read."""
+        library = self.library
+        embeddings, good = np.array(library.embeddings), np.ones(len(library), bool)
+        rows = np.unique(np.concatenate(self.split))
+        sources = library.paths[rows].tolist()
+        with tqdm(desc="Embedding", total=len(rows), unit="image", disable=not progress) as bar:
+            for batch in embed_batches(sources, backbone):
+                embeddings[rows[batch.positions]] = batch.embeddings
+                good[rows[[i for i, _ in batch.failures]]] = False
+                bar.update(len(batch.positions) + len(batch.failures))
+        return ImageLibrary(embeddings, library.paths, backbone), good

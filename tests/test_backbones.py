@@ -762,7 +762,7 @@ def test_precision_follows_the_processor(saved, photos, monkeypatch):
     rows = {}
     for fast, wanted in ((True, "bfloat16"), (False, "float32")):
         backbones._load_named.cache_clear()
-        monkeypatch.setattr(backbones, "_bfloat16_is_fast", lambda fast=fast: fast)
+        monkeypatch.setattr(backbones, "bfloat16_is_fast", lambda fast=fast: fast)
         backbone = load_backbone("resnet50", file, device="cpu")
         assert backbone.precision == wanted
         rows[wanted] = embedded(backbone, photos)
@@ -772,7 +772,7 @@ def test_precision_follows_the_processor(saved, photos, monkeypatch):
 
 
 def test_depthwise_networks_stay_in_float32(monkeypatch):
-    monkeypatch.setattr(backbones, "_bfloat16_is_fast", lambda: True)
+    monkeypatch.setattr(backbones, "bfloat16_is_fast", lambda: True)
     assert load_backbone("efficientnet_lite0", device="cpu").precision == "float32"
 
 
@@ -822,7 +822,7 @@ def test_speed_of_bfloat16_is_measured(bfloat16, float32, answer, monkeypatch):
     turns = [[99, 99], *[[float32, bfloat16]] * 99]  # the first run of each is slow, as in life
     clock = iter(np.cumsum([[0, seconds] for turn in turns for seconds in turn]).tolist())
     monkeypatch.setattr(backbones, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert backbones._bfloat16_is_fast.__wrapped__() is answer
+    assert backbones.bfloat16_is_fast.__wrapped__() is answer
 
 
 # Devices

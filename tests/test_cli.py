@@ -311,6 +311,20 @@ def test_train_saves_a_library_with_a_head(capsys, tmp_path):
     assert ss.ImageLibrary.load(tmp_path / "head").dim == 8
 
 
+@pytest.mark.slow
+def test_train_finetunes(capsys, tmp_path):
+    options = ["--epochs", 1, "--batch-size", 8, "--dim", 8, "--checkpoint", tmp_path / "stopped"]
+    command = ["train", "outputs", "--finetune", "--stage", "_conv_head", *options]
+    code, out, _ = run(capsys, *command, "--out", tmp_path / "tuned")
+    assert code == 0
+    assert "images that training never saw" in out
+    assert list((tmp_path / "stopped").glob("*.pt"))
+    assert ss.ImageLibrary.load(tmp_path / "tuned").dim == 8
+    code, _, err = run(capsys, *command[:3], "--checkpoint", tmp_path / "stopped")
+    assert code == 1
+    assert "is of another training" in err
+
+
 def test_train_takes_labels_from_a_file(capsys, tmp_path):
     library = ss.ImageLibrary.load("outputs")
     lines = [f"{path},{'ab'[i % 2]}" for i, path in enumerate(library.names)]

@@ -80,6 +80,8 @@ def test_imports_point_one_way():
         "metrics",
         "calibration",
         "refine",
+        "learning",
+        "finetune",
         "triplet",
         "explain",
         "viz.cells",

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch import embedding, triplet
+from simsearch import embedding, learning
 from simsearch.errors import MissingExtraError, QueryError, TrainingError
 from simsearch.triplet import train_head
 
@@ -116,7 +116,7 @@ class TestResult:
             heads.append(head)
             return next(values)
 
-        monkeypatch.setattr(triplet._Watch, "__call__", watch)
+        monkeypatch.setattr(learning.Watch, "__call__", watch)
         trained = train_head(library, **QUICK | {"patience": 2, "epochs": 9, "refit": False})
         assert [epoch.mAP for epoch in trained.history] == [0.5, 0.7, 0.6, 0.6]
         assert trained.head.fingerprint == heads[1].fingerprint
@@ -134,16 +134,16 @@ class TestResult:
         assert curve[:, 1].tolist() == [epoch.mAP for epoch in trained.history]
         right = fig.axes[1]
         assert right.lines[0].get_ydata().tolist() == [epoch.loss for epoch in trained.history]
-        best = triplet.best_epoch(trained.history)
+        best = learning.best_epoch(trained.history)
         assert ax.lines[1].get_xydata().tolist() == [[best.number, best.mAP]]
 
 
 class TestSettings:
-    @pytest.mark.parametrize("loss", list(triplet._LOSSES))
+    @pytest.mark.parametrize("loss", list(learning.LOSSES))
     def test_every_loss_learns(self, library, loss):
         assert gain(train_head(library, loss=loss, **LONG)) > 0.05
 
-    @pytest.mark.parametrize("mining", list(triplet._MINING))
+    @pytest.mark.parametrize("mining", list(learning.MINING))
     def test_every_mining_learns(self, library, mining):
         assert gain(train_head(library, mining=mining, **LONG)) > 0.05
 

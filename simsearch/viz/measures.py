@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simsearch.errors import QueryError
+from simsearch.learning import best_epoch
 from simsearch.library import ImageLibrary
 from simsearch.matches import Match, Matches
 from simsearch.metrics import RECALLS, Evaluation
 from simsearch.search import search
-from simsearch.triplet import TrainedHead, best_epoch
+from simsearch.triplet import TrainedHead
 from simsearch.viz.cells import (
     ACCENT,
     COLORS,
