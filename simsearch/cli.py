@@ -55,6 +55,12 @@ examples:
   simsearch duplicates outputs
   simsearch duplicates outputs --threshold 0.9 --csv duplicates.csv --save duplicates.png
 """,
+    "index": """\
+examples:
+  simsearch index outputs
+  simsearch index outputs --kind hnsw
+  simsearch search outputs photo.jpg --index    search through it
+""",
     "evaluate": """\
 examples:
   simsearch evaluate outputs                    each image against all others
@@ -115,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_search,
         _add_recommend,
         _add_duplicates,
+        _add_index,
         _add_evaluate,
         _add_train,
         _add_info,
@@ -185,6 +192,14 @@ def _add_duplicates(commands: _Commands) -> None:
     parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the groups to a file")
 
 
+def _add_index(commands: _Commands) -> None:
+    parser = _described(
+        commands.add_parser, "index", "Build a FAISS index for a very large library.", _index
+    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("--kind", help="auto, flat, sq, hnsw, ivf or ivfpq")
+
+
 def _add_evaluate(commands: _Commands) -> None:
     parser = _described(
         commands.add_parser, "evaluate", "Measure how well images find their class.", _evaluate
@@ -253,6 +268,7 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unique", type=float, nargs="?", const=True, metavar="COSINE", help="fold near-duplicates"
     )
+    parser.add_argument("--index", action="store_true", help="search through the stored index")
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
     parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the matches to a file")
     parser.add_argument(
@@ -304,7 +320,9 @@ def _search(
     asked: Any = _images(queries)
     if options.get("regions") and len(asked) == 1:
         (asked,) = asked
-    _answer(ss.search(library, asked, **_wishes(options)), save, explain=explain, json=json)
+    _answer(
+        ss.search(library, asked, **_wishes(options, outputs)), save, explain=explain, json=json
+    )
 
 
 def _recommend(
@@ -321,7 +339,7 @@ def _recommend(
         if side in options:
             options[side] = _images(options[side])
     library = _library(outputs, root, metadata)
-    _answer(ss.recommend(library, **_wishes(options)), save, explain=explain, json=json)
+    _answer(ss.recommend(library, **_wishes(options, outputs)), save, explain=explain, json=json)
 
 
 def _library(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLibrary:
@@ -334,19 +352,24 @@ def _images(names: Sequence[str]) -> list[str | int]:
     return [int(name) if name.isdecimal() and not Path(name).exists() else name for name in names]
 
 
-def _wishes(options: dict[str, Any]) -> dict[str, Any]:
-    """Read conditions as `ImageLibrary.where` takes them; those of one column are alternatives."""
-    conditions: dict[str, list[object]] = {}
-    for text in options.pop("where", ()):
+def _wishes(options: dict[str, Any], outputs: str) -> dict[str, Any]:
+    """Put options as the library takes them."""
+    if "where" in options:
+        options["where"] = _conditions(options["where"])
+    if options.pop("index", False):
+        options["index"] = ss.load_index(outputs)
+    return options
+
+
+def _conditions(texts: Sequence[str]) -> dict[str, object]:
+    """Read globs, COLUMN=VALUE and COLUMN=LOW..HIGH; several of one column are alternatives."""
+    found: dict[str, list[object]] = {}
+    for text in texts:
         name, given, value = text.partition("=")
         low, ranged, high = value.partition("..")
         condition = (low or None, high or None) if ranged else value
-        conditions.setdefault(name if given else "path", []).append(condition if given else text)
-    if conditions:
-        options["where"] = {
-            name: each[0] if len(each) == 1 else each for name, each in conditions.items()
-        }
-    return options
+        found.setdefault(name if given else "path", []).append(condition if given else text)
+    return {name: each[0] if len(each) == 1 else each for name, each in found.items()}
 
 
 def _answer(
@@ -376,6 +399,10 @@ def _duplicates(
     if save:
         _save(ss.show_duplicates(found)[0], save)
     print(found)
+
+
+def _index(outputs: str, **options: Any) -> None:  # noqa: ANN401
+    print(ss.build_index(ss.ImageLibrary.load(outputs), **options).report)
 
 
 def _evaluate(

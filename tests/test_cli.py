@@ -151,6 +151,20 @@ def test_duplicates_go_to_a_table_and_a_figure(capsys, tmp_path):
     assert figure.exists()
 
 
+def test_an_index_is_built_and_searched(capsys, project, tmp_path):
+    shutil.copytree(project / "outputs", tmp_path / "outputs")
+    code, _, err = run(capsys, "search", tmp_path / "outputs", 0, "--index")
+    assert code == 1
+    assert "build_index" in err
+    code, out, _ = run(capsys, "index", tmp_path / "outputs", "--kind", "hnsw")
+    assert code == 0
+    assert "recall@10" in out
+    _, out, _ = run(capsys, "search", tmp_path / "outputs", 0, "--index", "--json")
+    assert json.loads(out)["exact"] is False
+    exact = ss.search(ss.ImageLibrary.load("outputs"), 0).to_dict()
+    assert json.loads(out)["matches"] == exact["matches"]
+
+
 def test_a_figure_may_explain(capsys, tmp_path):
     pictures = []
     for flags in ([], ["--explain"]):
