@@ -46,6 +46,7 @@ INDEX, RECORD = "index.faiss", "index.json"
 
 _SMALL, _HUGE = 10_000, 5_000_000  # rows: below a scan is as quick, above a graph takes much memory
 _GOAL = 0.997  # recall@10 that the effort is set for, so that 0.99 is reached by other queries too
+_MARGIN = 2  # times as far as the sample needs: a query that misses its place misses all ten
 _K = 10
 _LOSS = 0.002  # of the most that can be reached, given up for speed
 _SAME = 1e-12  # by which sums in another order may differ
@@ -459,7 +460,7 @@ def _choose(kind: str, rows: int) -> tuple[Kind, str]:
     if kind != "auto":
         raise QueryError(f"kind={kind!r}: choose one of {('auto', *get_args(Kind))}")
     if rows < _SMALL:
-        return "flat", f"below {_SMALL:,} images a full scan is about as quick, and exact"
+        return "flat", f"below {_SMALL:,} images no index gains on exact search; leave it out"
     if rows <= _HUGE:
         return "hnsw", f"up to {_HUGE:,} images a graph fits in memory, and is the quickest"
     return "ivfpq", f"above {_HUGE:,} images a graph would take much memory and long to build"
@@ -553,7 +554,7 @@ def _reaches(kind: Kind, rows: int) -> list[int]:
 
 
 def _tuned(index: FaissIndex, library: ImageLibrary) -> _Effort:
-    """Find the least effort that reaches the goal, or nearly the most that can be reached.
+    """Find the effort that reaches the goal, or nearly the most that can be reached.
 
     Half of the queries are rows. The others lean towards other rows and are like none, as new
     images are: a graph finds its own rows, and what is linked to them, a little too easily.
@@ -578,7 +579,7 @@ def _tuned(index: FaissIndex, library: ImageLibrary) -> _Effort:
     reach = _first(
         reaches, goal, lambda reach: recall(index._find(vectors, _Effort(enough, reach)))
     )
-    return _Effort(enough, reach)
+    return _Effort(enough, min(_MARGIN * reach, reaches[-1]))
 
 
 def _first(steps: Sequence[int], goal: float, reached: Callable[[int], float]) -> int:
