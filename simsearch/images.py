@@ -257,16 +257,16 @@ def _in_pixels(image: Image.Image, box: Sequence[float]) -> list[float]:
 
 
 def load_picture(source: Pictured, min_side: int | None = None) -> Image.Image:
-    """Load an image to look at, as `load_image` does; several are laid out on one square.
+    """Load an image to look at, as `load_image` does; several are laid out on one sheet.
 
-    The square shows the first four, cut to squares, two by two.
+    The sheet shows the first four, cut to squares, two beside each other.
     """
     if not isinstance(source, tuple):
         return load_image(source, min_side)
     if len(source) == 1:
         return load_image(source[0], min_side)
     side = (min_side or 448) // 2
-    sheet = Image.new("RGB", (2 * side, 2 * side), "white")
+    sheet = Image.new("RGB", (2 * side, side if len(source) == 2 else 2 * side), "white")
     for i, each in enumerate(source[:4]):
         square = ImageOps.fit(load_image(each, side), (side - 1, side - 1))
         sheet.paste(square, (i % 2 * (side + 1), i // 2 * (side + 1)))

@@ -1097,11 +1097,12 @@ def test_a_part_is_four_numbers(box):
         images.crop(Image.new("RGB", (100, 60)), box)
 
 
-def test_several_images_are_shown_on_one_square():
+def test_several_images_are_shown_on_one_sheet():
     colours = ["red", "lime", "blue", "white", "black"]
     sources = tuple(Image.new("RGB", (90, 60), colour) for colour in colours)
     sheet = images.load_picture(sources, 100)
     assert sheet.size == (100, 100)
     corners = [sheet.getpixel(place) for place in ((10, 10), (90, 10), (10, 90), (90, 90))]
     assert corners == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    assert images.load_picture(sources[:2], 100).size == (100, 50)
     assert images.load_picture(sources[:1]).size == images.load_picture(sources[0]).size == (90, 60)
