@@ -191,15 +191,20 @@ def product(rows: np.ndarray) -> Contestant:
     return Contestant("numpy product", lambda queries: queries @ rows.T)
 
 
-def exact_search(library: ss.ImageLibrary) -> Contestant:
+def searched(
+    bench: Bench, index: ss.FaissIndex | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Ask as a user would, from queries to matches."""
+
     def ask(queries: np.ndarray) -> np.ndarray:
-        if len(queries) == 1:
-            answers = [ss.search(library, queries[0], k=K)]
-        else:
-            answers = ss.search(library, list(queries), k=K)
+        answers = ss.search(bench.library, list(queries), k=K, index=index)
         return np.array([[match.row for match in matches] for matches in answers])
 
-    return Contestant("simsearch, exact", ask)
+    return ask
+
+
+def exact_search(bench: Bench) -> Contestant:
+    return Contestant("simsearch, exact", searched(bench))
 
 
 def by_hand(rows: np.ndarray) -> Contestant:
@@ -243,11 +248,10 @@ def indexed(bench: Bench, kind: Any) -> Contestant:
     index = ss.build_index(bench.library, kind, progress=False)
     print("\n".join(f"      {line}" for line in str(index.report).splitlines()), flush=True)
 
-    def ask(queries: np.ndarray) -> np.ndarray:
-        return np.array([found.rows for found in index.top(bench.library, queries, K)])
-
     report = index.report
-    return Contestant(f"simsearch, {kind}", ask, report.build_seconds, report.size_bytes)
+    return Contestant(
+        f"simsearch, {kind}", searched(bench, index), report.build_seconds, report.size_bytes
+    )
 
 
 def faiss_hnsw(bench: Bench) -> Contestant:
@@ -356,7 +360,7 @@ def exact(bench: Bench) -> dict[str, Any]:
     """Time everybody who looks at all rows."""
     rows = bench.rows
     others = [scikit_learn(rows), faiss_flat(rows)]
-    contestants = [product(rows), exact_search(bench.library), *others]
+    contestants = [product(rows), exact_search(bench), *others]
     times = race(bench, contestants)
     for contestant, taken in zip(contestants, times, strict=True):
         tell(contestant, taken)
@@ -378,7 +382,7 @@ def exact(bench: Bench) -> dict[str, Any]:
 
 def against_by_hand(bench: Bench, size: str) -> dict[str, Any]:
     """Time the hand-written search on few single queries: it copies all rows for each."""
-    hand, ours = by_hand(bench.rows), exact_search(bench.library)
+    hand, ours = by_hand(bench.rows), exact_search(bench)
     pairs = [
         [1e3 * seconds(lambda: who.ask(query[None])) for who in (hand, ours)]  # noqa: B023
         for query in bench.singles[:3]

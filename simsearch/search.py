@@ -311,6 +311,9 @@ def recommend(
     sides = [list(x) if isinstance(x, (list, tuple)) else [x] for x in (liked, disliked)]
     if not sides[0]:
         raise QueryError("nothing is liked; give at least one image")
+    if seen := _rows_of(library, exclude):
+        where = library.where(where).copy()
+        where[seen] = False
     wish = _wish(
         library,
         k=k,
@@ -321,7 +324,6 @@ def recommend(
         false_match_rate=false_match_rate,
         index=index,
     )
-    wish.among[_rows_of(library, exclude)] = False
     asked = [_ask(library, one) for side in sides for one in side]
     weights = [1 / len(sides[0])] * len(sides[0])
     weights += [-dislike / max(1, len(sides[1]))] * len(sides[1])
@@ -487,7 +489,7 @@ class _Wish(NamedTuple):
 
     k: int
     floor: float  # cosine
-    among: NDArray[np.bool_]  # (N,)
+    among: NDArray[np.bool_] | None  # (N,)
     diversity: float
     unique: float | None  # cosine
     engine: Index | None
@@ -530,7 +532,7 @@ def _wish(
     return _Wish(
         int(k),
         floor,
-        library.where(where).copy(),
+        None if where is None else library.where(where),
         diversity,
         None if fold is None else _cosine("unique", fold),
         index,
@@ -573,8 +575,7 @@ def _rankings(
     find: Callable[..., Iterator[Found]] = wish.engine.top if wish.engine else top
     vectors = np.concatenate([question.vectors for question in questions])
     spare = max(len(question.without) for question in questions)
-    among = None if wish.among.all() else wish.among
-    found = find(library, vectors, depth + spare, among)
+    found = find(library, vectors, depth + spare, wish.among)
     for question in questions:
         merged = _merged(library, list(islice(found, len(question.vectors))))
         fit = (merged.scores >= wish.floor) & ~np.isin(merged.rows, list(question.without))
