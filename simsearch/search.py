@@ -613,17 +613,19 @@ def _picked(library: ImageLibrary, question: _Question, found: Found, wish: _Wis
 
 def _folded(library: ImageLibrary, found: Found, wish: _Wish) -> list[_Pick]:
     """Go down a ranking, folding each near-duplicate into the best match that it is like."""
+    ranking = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
+    if wish.unique is None:
+        return [_Pick(row, score, []) for row, score in ranking]
     picks: list[_Pick] = []
-    kept = np.empty((0 if wish.unique is None else wish.depth, library.dim))
-    for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
-        if wish.unique is not None:
-            alike = _cosines(kept[: len(picks)], library.embeddings[row]) >= wish.unique
-            if alike.any():
-                picks[int(alike.argmax())].folded.append(row)
-                continue
-            kept[len(picks)] = library.embeddings[row]
+    kept = np.empty((wish.depth, library.dim))
+    for row, score in ranking:
+        alike = _cosines(kept[: len(picks)], library.embeddings[row]) >= wish.unique
+        if alike.any():
+            picks[int(alike.argmax())].folded.append(row)
+            continue
+        kept[len(picks)] = library.embeddings[row]
         picks.append(_Pick(row, score, []))
-        if len(picks) == wish.depth:
+        if len(picks) == len(kept):
             break
     return picks
 
