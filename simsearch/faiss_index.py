@@ -280,9 +280,9 @@ class FaissIndex:
         """Rank the candidates for each query; None where they do not tell the k best."""
         for vector, scores, rows in zip(vectors, *candidates, strict=True):
             # Exact, if all rows that float32 could have kept from the first k are here.
-            settled = not self.exact or scores[-1] < scores[k - 1] - 2 * _rounding(library)
+            settled = not self.exact or scores[-1] < scores[k - 1] - 2 * scan.rounding(library.dim)
             there = rows[rows >= 0]
-            yield _best(library, vector, there, k) if settled and len(there) >= k else None
+            yield scan.race(library, vector, there, k) if settled and len(there) >= k else None
 
     def _find(
         self,
@@ -646,30 +646,8 @@ def _size(index: Any) -> int:  # noqa: ANN401
     return count
 
 
-# Ranking
-
-
-def _best(
-    library: ImageLibrary, vector: NDArray[np.float32], rows: NDArray[np.int64], k: int
-) -> Found:
-    """Return the k best of some rows, by exact scores."""
-    near = np.take(np.asarray(library.embeddings), rows, axis=0, mode="clip")
-    if len(rows) > k:
-        scores = np.einsum("ij,j->i", near, vector)  # unlike a product by BLAS, wakes no threads
-        kept = scores >= np.partition(scores, -k)[-k] - 2 * _rounding(library)
-        rows, near = rows[kept], near[kept]
-    exact = np.clip((near.astype(np.float64) * vector).sum(axis=1), -1, 1)
-    best = np.lexsort((library.paths[rows], -exact))[:k]
-    return Found(rows[best].astype(np.intp), exact[best])
-
-
 def _same(one: Found | None, other: Found | None) -> bool:
     return bool(one and other and np.array_equal(one.rows, other.rows))
-
-
-def _rounding(library: ImageLibrary) -> float:
-    """Bound what rounding may do to a float32 product of unit rows (see `scan`)."""
-    return 1.01 * (library.dim + 1) * 2.0**-24
 
 
 # FAISS itself

@@ -66,6 +66,15 @@ def top(
         yield from scan.answer(np.asarray(vectors[i : i + at_once]))
 
 
+def race(
+    library: ImageLibrary, vector: NDArray[np.float32], rows: NDArray[np.intp], k: int
+) -> Found:
+    """Find the k best of some rows, given by number, for one embedding."""
+    with one_blas_thread():
+        scores = _gathered(np.asarray(library.embeddings), rows, vector)
+    return _top(library, vector, scores, k, among=rows)
+
+
 class _Asked(NamedTuple):
     """One query, and what its sketch says of it."""
 
@@ -99,7 +108,7 @@ class _Scan:
 
     def _plain(self, vectors: NDArray[np.float32]) -> Iterator[Found]:
         """Score every row; with more care for queries that float32 leaves too much to tell."""
-        errors = np.full(len(vectors), _error(self.library.dim))
+        errors = np.full(len(vectors), rounding(self.library.dim))
         with _threads(self.rows, vectors):
             scores = self._allowed(vectors @ self.rows.T)
         crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
@@ -146,7 +155,7 @@ class _Scan:
         lost = self._too_many(left)
         plain = self._plain(vectors[lost])
         for vector, rows, many in zip(vectors, left, lost.tolist(), strict=True):
-            yield next(plain) if many or rows is None else self._race(vector, rows)
+            yield next(plain) if many or rows is None else race(self.library, vector, rows, self.k)
 
     def _left(
         self, asked: _Asked, sketch: Sketch, depth: int, limit: float
@@ -180,7 +189,7 @@ class _Scan:
         likely = np.argpartition(guess, -tries)[-tries:]
         likely = np.sort(likely if rows is None else rows[likely])
         scores = _gathered(self.rows, likely, vector)
-        bar = float(np.partition(scores, -self.k)[-self.k]) - _error(self.library.dim)
+        bar = float(np.partition(scores, -self.k)[-self.k]) - rounding(self.library.dim)
         return min(bar, 1.0) if bar > -1 else -2.0  # scores are cut off there, and may tie
 
     def _too_many(self, left: list[NDArray[np.intp] | None]) -> NDArray[np.bool_]:
@@ -194,12 +203,6 @@ class _Scan:
         if count and costs[many].sum() <= total * plain_cost(dim, count) * count:
             many[:] = False
         return many
-
-    def _race(self, vector: NDArray[np.float32], rows: NDArray[np.intp]) -> Found:
-        """Score some rows."""
-        with one_blas_thread():
-            scores = _gathered(self.rows, rows, vector)
-        return _top(self.library, vector, scores, self.k, among=rows)
 
 
 def _gathered(
@@ -224,7 +227,7 @@ def _threads(
     return one_blas_thread() if rows.nbytes * len(vectors) < _WAKE_BYTES else nullcontext()
 
 
-def _error(terms: int) -> float:
+def rounding(terms: int) -> float:
     """Bound by how much rounding moves a float32 product of unit vectors.
 
     After Higham (2002, ch. 3); the 1 and the 1% are for the norms and for the bar.
@@ -243,7 +246,7 @@ def _careful(
             some, part = rows[i : i + _TOGETHER], scores[:, i : i + _TOGETHER]
             for j in starts:
                 part += vectors[:, j : j + _SHORT] @ some[:, j : j + _SHORT].T
-    return scores, _error(_SHORT + len(starts))
+    return scores, rounding(_SHORT + len(starts))
 
 
 def _top(
@@ -261,7 +264,7 @@ def _top(
         return Found(np.empty(0, np.intp), np.empty(0))
     # Every winner is within twice the error of the float32 score that comes k-th. Scores are cut
     # off at 1 and -1, which rounding can pass, and may tie there.
-    error = _error(library.dim) if error is None else error
+    error = rounding(library.dim) if error is None else error
     bar = min(np.partition(scores, -k)[-k], 1) - 2 * error
     best = np.flatnonzero(scores >= bar if bar > -1 else scores > -np.inf)
     rows = best if among is None else among[best]

@@ -214,7 +214,7 @@ def test_short_sums_err_less_than_they_promise():
     rows = unit(rows)
     scores, error = scan._careful(rows, rows[:7])
     exact = rows[:7].astype(float) @ rows.T.astype(float)
-    assert error < scan._error(2048) / 15
+    assert error < scan.rounding(2048) / 15
     assert 0 < np.abs(scores - exact).max() < error
 
 
