@@ -50,6 +50,7 @@ logger = logging.getLogger("simsearch")
 
 _EPOCHS, _PATIENCE = 25, 8  # of a head
 _TUNING_EPOCHS, _TUNING_PATIENCE = 8, 3
+_SLOWLY = 0.1  # of the head's learning rate: it has learned already when the stage begins
 _AGAINST = 1_500  # images that validate a fine-tuning as the gallery: each is embedded every time
 
 
@@ -207,7 +208,7 @@ def train_head(
     leave_out: Sequence[str] = (),
     finetune: bool = False,
     stage: str | Sequence[str] | None = None,
-    stage_rate: float = 1e-4,
+    stage_rate: float = 1e-5,
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -271,7 +272,7 @@ def train_head(
         Names of the modules to open, as the network's `named_modules` has them, such as "layer4".
         If not given, the last ones that together hold a quarter of the parameters.
     stage_rate
-        The learning rate of the stage.
+        The learning rate of the stage; the head then learns at a tenth of `learning_rate`.
     checkpoint
         A folder that is to hold the fine-tuning after each epoch. Run again with the same
         arguments, a training that was stopped in any way goes on after its last whole epoch.
@@ -512,7 +513,7 @@ class _Tuning(NamedTuple):
             plan,
             steps=steps.count,
             epochs=recipe.epochs,
-            rate=recipe.learning_rate,
+            rate=_SLOWLY * recipe.learning_rate,
             stage_rate=recipe.stage_rate,
             weight_decay=recipe.weight_decay,
             seed=recipe.seed,

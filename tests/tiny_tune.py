@@ -27,6 +27,7 @@ SETTINGS = {
     "margin": 0.3,
     "epochs": 3,
     "batch_size": 12,
+    "learning_rate": 1e-2,
     "stage_rate": 1e-2,
     "progress": False,
 }
