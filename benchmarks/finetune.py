@@ -33,7 +33,7 @@ def compare(folder: Path, count: int) -> None:
     library = ss.embed_dataset(
         folder / "data", folder / "outputs", "efficientnet_lite0", progress=False
     )
-    tuned = ss.train_head(library, on="seg_train/*", finetune=True, progress=False)
+    tuned = ss.train_head(library, on="seg_train/*", keep=0.1, finetune=True, progress=False)
     kept = measures(tuned.after)
     print(f"      {count} images a class, plain: {measures(tuned.before)}")
     print(f"      {count} images a class, a head alone: {measures(tuned.alone) or kept}")
