@@ -46,7 +46,7 @@ INDEX, RECORD = "index.faiss", "index.json"
 
 _SMALL, _HUGE = 10_000, 5_000_000  # rows: below a scan is as quick, above a graph takes much memory
 _GOAL = 0.997  # recall@10 that the effort is set for, so that 0.99 is reached by other queries too
-_MARGIN = 2  # times as far as the sample needs: a query that misses its place misses all ten
+_MARGIN = 2  # times as many lists as the sample needs
 _K = 10
 _LOSS = 0.002  # of the most that can be reached, given up for speed
 _SAME = 1e-12  # by which sums in another order may differ
@@ -304,7 +304,10 @@ class FaissIndex:
         if not self.exact:
             parameters = faiss.SearchParametersPreTransform(index_params=parameters)
         with _threads(1 if len(vectors) <= _ALONE else faiss.omp_get_max_threads()):
-            scores, rows = self._index.search(
+            # faiss.contrib.torch_utils, which pytorch-metric-learning imports, puts methods that
+            # know no parameters in place of FAISS's own, and these aside.
+            search = getattr(self._index, "search_numpy", self._index.search)
+            scores, rows = search(
                 np.ascontiguousarray(vectors), effort.candidates, params=parameters
             )
         return _Candidates(scores, rows)
@@ -579,7 +582,9 @@ def _tuned(index: FaissIndex, library: ImageLibrary) -> _Effort:
     reach = _first(
         reaches, goal, lambda reach: recall(index._find(vectors, _Effort(enough, reach)))
     )
-    return _Effort(enough, min(_MARGIN * reach, reaches[-1]))
+    # A list that is not read may hold all the neighbours of a query: the sample meets few such.
+    margin = 1 if index.kind == "hnsw" else _MARGIN
+    return _Effort(enough, min(margin * reach, reaches[-1]))
 
 
 def _first(steps: Sequence[int], goal: float, reached: Callable[[int], float]) -> int:

@@ -385,7 +385,12 @@ class ImageLibrary:
         if isinstance(labels, str):
             if labels == "folder":
                 return self.labels
-            column = self._column(labels)
+            if self.metadata is None or labels not in self.metadata.columns:
+                raise QueryError(
+                    f'labels={labels!r}: give "folder", a column of the attached metadata, or a '
+                    "label for each image"
+                )
+            column = self.metadata[labels]
             labels = column.astype(object).where(column.notna(), None).tolist()
         if isinstance(labels, Mapping):
             paths = zip(self.paths.tolist(), self.names, strict=True)

@@ -654,6 +654,7 @@ def _matches(library: ImageLibrary, picks: Sequence[_Pick]) -> tuple[Match, ...]
     background = library.background
     below = np.searchsorted(background, np.array([pick.score for pick in picks], np.float32))
     shares = 100 * below / len(background) if len(background) else below * np.nan
+    told = library.metadata is not None
     return tuple(
         Match(
             rank,
@@ -661,9 +662,9 @@ def _matches(library: ImageLibrary, picks: Sequence[_Pick]) -> tuple[Match, ...]
             pick.score,
             float(share),
             pick.row,
-            library.caption(pick.row),
-            library.facts(pick.row),
-            tuple(library.paths[pick.folded].tolist()),
+            library.caption(pick.row) if told else "",
+            library.facts(pick.row) if told else {},
+            tuple(library.paths[pick.folded].tolist()) if pick.folded else (),
         )
         for rank, (pick, share) in enumerate(zip(picks, shares, strict=True), 1)
     )

@@ -655,3 +655,16 @@ def test_recall_counts_equals_alike():
     assert module._recall([module._NOTHING], truth) == 0
     assert module._recall([module._NOTHING], [module._NOTHING]) == 1
     assert not math.isnan(module._recall([], []))
+
+
+def test_methods_that_take_tensors_are_no_hindrance():
+    """pytorch-metric-learning puts them in place of FAISS's own when it is imported."""
+    code = (
+        "import numpy as np, simsearch as ss, faiss.contrib.torch_utils\n"
+        "rows = np.random.default_rng(0).standard_normal((2000, 96))\n"
+        "library = ss.ImageLibrary(rows, [f'{i}.jpg' for i in range(2000)])\n"
+        "index = ss.build_index(library, 'hnsw', progress=False)\n"
+        "found = ss.search(library, 7, index=index, where=np.arange(1500))\n"
+        "assert found.paths == ss.search(library, 7, where=np.arange(1500)).paths\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -684,7 +684,7 @@ class TestShowMap:
         ("arguments", "message"),
         [
             ({"method": "umap"}, "'umap' is unknown; choose from pca, tsne"),
-            ({"color_by": "size"}, "no column 'size'"),
+            ({"color_by": "size"}, "labels='size'"),
             ({"color_by": ["a"]}, "1 labels for 92 images"),
         ],
     )
