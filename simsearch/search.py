@@ -472,11 +472,12 @@ def _taste(vectors: NDArray[np.float32], weights: Sequence[float] | None) -> NDA
     return (taste / norm).astype(np.float32)[None]
 
 
-def _rows_of(library: ImageLibrary, images: Collection[int | str | os.PathLike[str]]) -> list[int]:
+def _rows_of(library: ImageLibrary, images: Any) -> list[int]:  # noqa: ANN401
     """Row numbers of images, without those that the library does not hold."""
+    one = isinstance(images, (int, np.integer, str, os.PathLike))
     found = [
         _ask(library, each).row if isinstance(each, (int, np.integer)) else library.find(each)
-        for each in images
+        for each in ([images] if one else images)
     ]
     return [row for row in found if row is not None]
 

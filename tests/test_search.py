@@ -444,6 +444,8 @@ def test_what_was_seen_is_not_recommended():
     library = circle(0, 10, 20, 30, 40)
     seen = [1, "20.jpg", Path("gone.jpg")]
     assert recommend(library, 0, exclude=seen).paths == ["30.jpg", "40.jpg"]
+    assert recommend(library, 0, exclude="10.jpg", k=1).paths == ["20.jpg"]
+    assert recommend(library, 0, exclude=1, k=1).paths == ["20.jpg"]
     assert recommend(library, 0, exclude=seen, where=[2, 3], k=9).paths == ["30.jpg"]
     with pytest.raises(QueryError, match="row 9: the library has rows 0 to 4"):
         recommend(library, 0, exclude=[9])
