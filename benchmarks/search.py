@@ -36,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS, PLOT = HERE / "search.json", HERE / "search.png"
 
 K, BATCH = 10, 100
-ROUNDS, TURNS = 5, 5  # TURNS queries one by one within a round
+ROUNDS, TURNS = 5, 20  # TURNS queries one by one within a round
 MAPPED_FROM = 1_000_000  # rows from which on they stay in their file
 BLOCK, LATENT = 8192, 512
 PER_CLUSTER = 50
@@ -454,8 +454,11 @@ def draw(known: dict[str, Any]) -> None:
     grid = figure.subplots(len(dims), len(panels), squeeze=False)
     for line, dim in zip(grid, dims, strict=True):
         for axes, (figure_name, title) in zip(line, panels, strict=True):
-            curves(axes, known, [rows for rows, width in sizes if width == dim], dim, figure_name)
+            counts = [rows for rows, width in sizes if width == dim]
+            curves(axes, known, counts, dim, figure_name)
             axes.set(title=f"{title}, {dim}-d", xlabel="rows", xscale="log", yscale="log")
+            axes.set_xticks(counts, [f"{rows:,}" for rows in counts])
+            axes.minorticks_off()
             axes.grid(alpha=0.3)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6)

@@ -24,7 +24,8 @@ import simsearch as ss
 TEST, TRAIN = "seg_test/*", "seg_train/*"
 PAIRS = [("buildings", "mountain"), ("forest", "sea"), ("glacier", "street")]
 LOSSES = ("triplet", "contrastive", "multi-similarity", "arcface", "supcon")
-KEEP, DEFAULT = 0.6, 0.3  # for classes that training does not know, and for those that it does
+# Of the backbone's own cosine: for classes that training does not know, the default, and the least.
+KEEP, DEFAULT, LITTLE = 0.6, 0.3, 0.1
 
 
 def main() -> None:
@@ -50,9 +51,13 @@ def known_classes(library: ss.ImageLibrary) -> None:
     for loss in LOSSES:
         trained = ss.train_head(library, on=TRAIN, loss=loss)
         after = retrieve(library.with_head(trained.head))
-        best = max(best, after["mAP"])
+        little = retrieve(library.with_head(trained.head.keeping(LITTLE)))["mAP"]
+        best = max(best, after["mAP"], little)
         figures = f"mAP {after['mAP']:.3f}, precision@10 {after['precision@10']:.3f}"
-        print(f"      {loss}: {figures}, {len(trained.history)} epochs, {trained.seconds:.0f} s")
+        print(
+            f"      {loss}: {figures}; {little:.3f} with keep={LITTLE}; "
+            f"{len(trained.history)} epochs, {trained.seconds:.0f} s"
+        )
         if loss == "triplet":
             verdict("triplet head: mAP", after["mAP"], 0.925)
             verdict("triplet head: precision@10", after["precision@10"], 0.905)
@@ -61,7 +66,7 @@ def known_classes(library: ss.ImageLibrary) -> None:
             kept = retrieve(library.with_head(trained.head.keeping(KEEP)))
             figures = f"mAP {kept['mAP']:.3f}, precision@10 {kept['precision@10']:.3f}"
             print(f"      triplet, keep={KEEP}: {figures}")
-    verdict("best loss: mAP", best, 0.93)
+    verdict(f"best loss, keep={LITTLE} or {DEFAULT}: mAP", best, 0.93)
 
 
 def discriminant(library: ss.ImageLibrary) -> float:
