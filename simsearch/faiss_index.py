@@ -47,6 +47,7 @@ INDEX, RECORD = "index.faiss", "index.json"
 _SMALL, _HUGE = 10_000, 5_000_000  # rows: below a scan is as quick, above a graph takes much memory
 _GOAL = 0.997  # recall@10 that the effort is set for, so that 0.99 is reached by other queries too
 _MARGIN = 2  # times as many lists as the sample needs
+_LEAST = 40  # of efSearch, however little the sample needs
 _K = 10
 _LOSS = 0.002  # of the most that can be reached, given up for speed
 _SAME = 1e-12  # by which sums in another order may differ
@@ -55,7 +56,7 @@ _TIMED, _TIMED_EXACT = 100, 15  # queries of which the median time is reported
 _LEAN = 0.3  # of another row, added to a row to make a query that is like none of the library
 _AXES_FROM = 20_000  # rows that tell the principal axes
 _NARROW, _WIDE, _HELD = 64, 384, 0.9  # axes at least and at most; share of the variance they hold
-_LINKS = 80  # rows that are looked at to link a new one into the graph
+_LINKS = 160  # rows that are looked at to link a new one into the graph
 _PER_LIST, _ROUNDS = (
     50,
     10,
@@ -582,9 +583,9 @@ def _tuned(index: FaissIndex, library: ImageLibrary) -> _Effort:
     reach = _first(
         reaches, goal, lambda reach: recall(index._find(vectors, _Effort(enough, reach)))
     )
-    # A list that is not read may hold all the neighbours of a query: the sample meets few such.
-    margin = 1 if index.kind == "hnsw" else _MARGIN
-    return _Effort(enough, min(margin * reach, reaches[-1]))
+    # A query that misses the place of its neighbours misses them all; a sample meets few such.
+    safe = max(reach, _LEAST) if index.kind == "hnsw" else _MARGIN * reach
+    return _Effort(enough, min(safe, reaches[-1]))
 
 
 def _first(steps: Sequence[int], goal: float, reached: Callable[[int], float]) -> int:
