@@ -138,7 +138,7 @@ class Matches(Sequence[Match]):
 
     def __str__(self) -> str:
         how = "" if self.exact else " (approximate)"
-        lines = [f"{len(self)} matches for {self.query}{how}"]
+        lines = [f"{len(self)} match{'es' * (len(self) != 1)} for {self.query}{how}"]
         lines += [
             f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {m.path}"
             + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
