@@ -305,41 +305,18 @@ def _embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
     ss.embed_dataset(root, outputs, **options)
 
 
-def _search(
-    outputs: str,
-    queries: list[str],
-    *,
-    root: str | None = None,
-    metadata: str | None = None,
-    save: Path | None = None,
-    explain: bool = False,
-    json: bool = False,
-    **options: Any,  # noqa: ANN401
-) -> None:
-    library = _library(outputs, root, metadata)
+def _search(outputs: str, queries: list[str], **options: Any) -> None:  # noqa: ANN401
     asked: Any = _images(queries)
     if options.get("regions") and len(asked) == 1:
         (asked,) = asked
-    _answer(
-        ss.search(library, asked, **_wishes(options, outputs)), save, explain=explain, json=json
-    )
+    _answer(lambda library, **wishes: ss.search(library, asked, **wishes), outputs, **options)
 
 
-def _recommend(
-    outputs: str,
-    *,
-    root: str | None = None,
-    metadata: str | None = None,
-    save: Path | None = None,
-    explain: bool = False,
-    json: bool = False,
-    **options: Any,  # noqa: ANN401
-) -> None:
+def _recommend(outputs: str, **options: Any) -> None:  # noqa: ANN401
     for side in ("liked", "disliked", "exclude"):
         if side in options:
             options[side] = _images(options[side])
-    library = _library(outputs, root, metadata)
-    _answer(ss.recommend(library, **_wishes(options, outputs)), save, explain=explain, json=json)
+    _answer(ss.recommend, outputs, **options)
 
 
 def _library(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLibrary:
@@ -373,16 +350,21 @@ def _conditions(texts: Sequence[str]) -> dict[str, object]:
 
 
 def _answer(
-    answers: ss.Matches | list[ss.Matches],
-    save: Path | None,
+    find: Callable[..., ss.Matches | list[ss.Matches]],
+    outputs: str,
     *,
-    explain: bool,
-    json: bool,
+    root: str | None = None,
+    metadata: str | None = None,
+    save: Path | None = None,
+    explain: bool = False,
+    json: bool = False,
+    **options: Any,  # noqa: ANN401
 ) -> None:
-    several = answers if isinstance(answers, list) else [answers]
+    """Find matches in a library, draw them, and print them."""
+    answers = find(_library(outputs, root, metadata), **_wishes(options, outputs))
     if save:
         _save(ss.show_matches(answers, explain=explain)[0], save)
-    for matches in several:
+    for matches in answers if isinstance(answers, list) else [answers]:
         print(matches.to_json() if json else matches)
 
 

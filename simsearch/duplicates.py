@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.library import ImageLibrary, write_text
+from simsearch.scan import exact_cosines, rounding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,8 +252,7 @@ def _edges(
     threshold: float,
 ) -> NDArray[np.intp]:
     """Return which parts the rows of two blocks join that are still apart: (2, P)."""
-    # Rounding moves a float32 product of unit vectors by less than this (Higham, 2002, ch. 3).
-    error = 1.01 * (here.shape[1] + 1) * 2.0**-24
+    error = rounding(here.shape[1])
     scores = here @ there.T
     a, b = np.divmod(np.flatnonzero(scores >= threshold - error), len(there))
     apart = mine[a] != others[b]
@@ -281,23 +281,16 @@ def _reach(
 def _group(library: ImageLibrary, rows: NDArray[np.intp]) -> DuplicateGroup:
     """Choose the one to keep, and put the others in order behind it."""
     total = sum(block.sum(axis=0) for block in _blocks(library, rows))
-    alike = _cosines(library, rows, total / len(rows)).round(6)  # of two, both are equally so
+    alike = exact_cosines(library, rows, total / len(rows)).round(6)  # of two, both are equally so
     sizes = np.zeros(len(rows)) if library.stats is None else library.stats[rows, 0]
     first = np.lexsort((library.paths[rows], -alike, -sizes))[0]
-    scores = np.clip(_cosines(library, rows, library.embeddings[rows[first]]), -1, 1)
+    scores = np.clip(exact_cosines(library, rows, library.embeddings[rows[first]]), -1, 1)
     scores[first] = 1
     order = np.lexsort((library.paths[rows], -scores, np.arange(len(rows)) != first))
     rows, scores = rows[order], scores[order]
     return DuplicateGroup(
         tuple(rows.tolist()), tuple(library.paths[rows].tolist()), tuple(scores.tolist())
     )
-
-
-def _cosines(
-    library: ImageLibrary, rows: NDArray[np.intp], vector: NDArray[Any]
-) -> NDArray[np.float64]:
-    # A sum a row, as in a search: equal rows get equal scores.
-    return np.concatenate([(block * vector).sum(axis=1) for block in _blocks(library, rows)])
 
 
 def _blocks(library: ImageLibrary, rows: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:

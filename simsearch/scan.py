@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -227,6 +227,21 @@ def _threads(
     return one_blas_thread() if rows.nbytes * len(vectors) < _WAKE_BYTES else nullcontext()
 
 
+def exact_cosines(
+    library: ImageLibrary, rows: NDArray[np.intp], vector: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Products of some rows with a vector, in float64: (n,).
+
+    A sum a row, not a matrix product: equal rows get equal scores, wherever they stand.
+    """
+    return np.concatenate(
+        [
+            (library.embeddings[rows[i : i + _BLOCK]].astype(np.float64) * vector).sum(axis=1)
+            for i in range(0, len(rows), _BLOCK)
+        ]
+    )
+
+
 def rounding(terms: int) -> float:
     """Bound by how much rounding moves a float32 product of unit vectors.
 
@@ -268,13 +283,7 @@ def _top(
     bar = min(np.partition(scores, -k)[-k], 1) - 2 * error
     best = np.flatnonzero(scores >= bar if bar > -1 else scores > -np.inf)
     rows = best if among is None else among[best]
-    exact = np.concatenate(
-        [
-            # A sum a row, not a matrix product: equal rows get equal scores, wherever they stand.
-            (library.embeddings[rows[i : i + _BLOCK]].astype(np.float64) * vector).sum(axis=1)
-            for i in range(0, len(rows), _BLOCK)
-        ]
-    )
+    exact = exact_cosines(library, rows, vector)
     exact = np.clip(exact, -1, 1)
     best = np.lexsort((library.paths[rows], -exact))[:k]
     return Found(rows[best], exact[best])

@@ -235,9 +235,10 @@ def search(
         raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
     asked = [_ask(library, one) for one in (query if several else [query])]  # type: ignore[union-attr]
     if box is not None:
-        asked = [_part(one, box) for one in asked]
+        asked = [_part(one, _opened(one), box) for one in asked]
     if regions:
-        asked = [_part(asked[0], part, name) for name, part in REGIONS.items()]
+        image = _opened(asked[0])
+        asked = [_part(asked[0], image, part, name) for name, part in REGIONS.items()]
     questions = _questions(library, asked, exclude_query=exclude_query)
     if combine is not None or weights is not None:
         questions = [_combined(questions, combine, weights)]
@@ -387,13 +388,18 @@ def _unit(vector: NDArray[Any], dim: int) -> NDArray[np.float32]:
     return (vector / norm).astype(np.float32)
 
 
-def _part(asked: _Asked, box: Box, name: str | None = None) -> _Asked:
-    """Ask with a part of an image instead of the whole."""
+def _opened(asked: _Asked) -> Image.Image:
+    """Load the image of a query, to cut parts out of it."""
     if asked.image is None:
         raise QueryError("an embedding has no parts: box= and regions= need an image")
-    image = crop(load_image(asked.image), box)
+    return load_image(asked.image)
+
+
+def _part(asked: _Asked, image: Image.Image, box: Box, name: str | None = None) -> _Asked:
+    """Ask with a part of an image instead of the whole."""
+    part = crop(image, box)
     words = f"{asked.name}, {name or 'box ' + ' '.join(f'{edge:g}' for edge in box)}"
-    return _Asked(words, image, asked.row, None, tuple(box))
+    return _Asked(words, part, asked.row, None, tuple(box))
 
 
 def _embeddings(library: ImageLibrary, asked: Sequence[_Asked]) -> NDArray[np.float32]:
