@@ -278,7 +278,11 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
 
 
 def _threshold(text: str) -> float | str:
-    return text if text == "auto" else float(text)
+    """Read a cosine; of anything else the library says whether it will do."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _described(

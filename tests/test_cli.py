@@ -165,6 +165,12 @@ def test_an_index_is_built_and_searched(capsys, project, tmp_path):
     assert json.loads(out)["matches"] == exact["matches"]
 
 
+def test_a_threshold_that_is_none_is_said_in_one_line(capsys):
+    code, _, err = run(capsys, "search", "outputs", 0, "--threshold", "high")
+    assert code == 1
+    assert err == "simsearch: threshold='high': give a cosine, or \"auto\"\n"
+
+
 def test_a_figure_may_explain(capsys, tmp_path):
     pictures = []
     for flags in ([], ["--explain"]):
