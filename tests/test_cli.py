@@ -314,7 +314,8 @@ def test_the_installed_command_stops_at_ctrl_c_and_goes_on(project, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not (tmp_path / "unfinished.f32").exists():
+    rows = tmp_path / "unfinished.f32"
+    while process.poll() is None and not (rows.exists() and rows.stat().st_size):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
