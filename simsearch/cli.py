@@ -27,6 +27,7 @@ examples:
   simsearch search outputs photo.jpg -k 5       the five most alike images
   simsearch evaluate outputs                    how often they are of the same class
   simsearch train outputs                       learn from the labels, into outputs_head
+  simsearch serve outputs                       the same in a browser
 """,
     "embed": """\
 examples:
@@ -79,6 +80,13 @@ examples:
   simsearch train outputs --finetune --checkpoint outputs_head/unfinished
   simsearch search outputs_head photo.jpg       search with the head
 """,
+    "serve": """\
+examples:
+  simsearch serve outputs                       then open the address that it prints
+  simsearch serve outputs --metadata metadata.csv --index
+  simsearch serve outputs --host 0.0.0.0        for others, who need the token it prints
+  SIMSEARCH_TOKEN=... simsearch serve outputs --host 0.0.0.0
+""",
     "info": "example:\n  simsearch info outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
 }
@@ -124,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_index,
         _add_evaluate,
         _add_train,
+        _add_serve,
         _add_info,
         _add_sample,
     ):
@@ -236,6 +245,25 @@ def _add_train(commands: _Commands) -> None:
         "--checkpoint", metavar="FOLDER", help="where a stopped fine-tuning goes on when run again"
     )
     parser.add_argument("--seed", type=int, help="of everything that is drawn at random")
+
+
+def _add_serve(commands: _Commands) -> None:
+    parser = _described(
+        commands.add_parser, "serve", "Serve a web page and a REST API to search with.", _serve
+    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("--host", help="where to listen; others than this machine need the token")
+    parser.add_argument("--port", type=int, help="0 for any that is free")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("SIMSEARCH_TOKEN") or argparse.SUPPRESS,
+        help="what a browser has to show; better given as SIMSEARCH_TOKEN, which no list of "
+        "processes tells",
+    )
+    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    parser.add_argument("--index", action="store_true", help="search through the stored index")
+    parser.add_argument("--urls", action="store_true", help="take public addresses for queries")
 
 
 def _add_info(commands: _Commands) -> None:
@@ -437,6 +465,12 @@ def _save(figure: Figure, file: Path) -> None:
         figure.savefig(file)
     except (OSError, ValueError) as error:  # no such folder, or no such format
         raise ss.QueryError(f"cannot save the figure to {file}: {error}") from error
+
+
+def _serve(**options: Any) -> None:  # noqa: ANN401
+    from simsearch.web.server import serve
+
+    serve(**options)
 
 
 def _info(outputs: str) -> None:

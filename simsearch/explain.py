@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _BATCH = 8  # images whose maps are held at once
 
+# Of the colour map of a heat map, which colour-blind readers can follow: its range, whose dark end
+# would hide the picture, and how much of it covers a picture at the hottest.
+_COLDEST, _HOTTEST, _OPACITY = 0.4, 0.95, 0.85
+
 
 def heat_map(
     library: ImageLibrary, image: ImageSource | int, embedding: NDArray[np.float32]
@@ -157,3 +161,26 @@ def spread(
     smooth = Image.fromarray(cells * cells.size).resize(area, Image.Resampling.BICUBIC)
     whole[top : top + area[1], left : left + area[0]] = np.asarray(smooth)
     return whole
+
+
+def glow(heat: NDArray[np.float32], top: float) -> NDArray[np.float64]:
+    """Colour a heat map, to be laid over a picture: the hotter, the brighter and the denser.
+
+    Parameters
+    ----------
+    heat
+        (H, W), as `spread` gives it.
+    top
+        The heat that is shown at the brightest.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 4), red, green, blue and opacity in [0, 1]; where there is no heat, nothing.
+    """
+    from matplotlib import colormaps
+
+    level = np.clip(heat / max(top, 1e-9), 0, 1)
+    color: NDArray[np.float64] = colormaps["inferno"](_COLDEST + (_HOTTEST - _COLDEST) * level)
+    color[..., 3] = _OPACITY * level**1.5  # a little heat everywhere is no veil
+    return color

@@ -219,6 +219,29 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
         raise ImageError(_reason(error), describe(source)) from error
 
 
+class Header(NamedTuple):
+    """What an image's file says of it."""
+
+    format: str  # Pillow's name, such as "JPEG"
+    width: int  # pixels
+    height: int
+
+
+def read_header(source: ImageSource) -> Header:
+    """Look at what an image is, without decoding it.
+
+    Raises
+    ------
+    ImageError
+        If the source is no image.
+    """
+    try:
+        with _open(source) as image:
+            return Header(image.format or "", *image.size)
+    except Exception as error:
+        raise ImageError(_reason(error), describe(source)) from error
+
+
 def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
     """Cut a part out of an upright image.
 
@@ -340,8 +363,15 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
 
 
-def download(url: str) -> bytes:
+def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
     """Fetch a URL's bytes, within `MAX_DOWNLOAD_BYTES` and `DOWNLOAD_SECONDS`.
+
+    Parameters
+    ----------
+    url
+        Of http or https.
+    handlers
+        What connects, in place of urllib's own.
 
     Raises
     ------
@@ -353,7 +383,7 @@ def download(url: str) -> bytes:
     received = 0
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "simsearch"})  # noqa: S310
-        opener = urllib.request.build_opener(_WebOnly)
+        opener = urllib.request.build_opener(_WebOnly, *handlers)
         with opener.open(request, timeout=DOWNLOAD_SECONDS) as response:
             while chunk := response.read1(2**16):
                 chunks.append(chunk)

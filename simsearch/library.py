@@ -291,6 +291,18 @@ class ImageLibrary:
         derived.embeddings = _unit_rows(embeddings)
         return derived
 
+    def with_backbone(self, backbone: Backbone | str) -> ImageLibrary:
+        """Return the same library, whose new queries are embedded by this backbone.
+
+        Parameters
+        ----------
+        backbone
+            The one that made the library, loaded already or by name; it is checked at first use.
+        """
+        same = copy.copy(self)
+        same._backbone = backbone
+        return same
+
     @property
     def fingerprint(self) -> str:
         """Digest of all that made these embeddings, the backbone and the head; "" if unknown."""

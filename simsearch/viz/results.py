@@ -12,7 +12,7 @@ from PIL import Image
 
 from simsearch.duplicates import DuplicateGroup, Duplicates
 from simsearch.errors import QueryError
-from simsearch.explain import contributions, spread
+from simsearch.explain import contributions, glow, spread
 from simsearch.images import ImageSource, describe
 from simsearch.library import ImageLibrary
 from simsearch.matches import Match, Matches, also, percentile
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 _MATCHES_A_ROW = 6
 
-# Of the colour map of a heat map, which colour-blind readers can follow: its range, whose dark end
-# would hide the picture, and how much of it covers a picture at the hottest.
-_COLDEST, _HOTTEST, _OPACITY = 0.4, 0.95, 0.85
 _LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a grey (ITU-R BT.601)
 
 
@@ -155,14 +152,11 @@ def _glowing(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture
 
 
 def _tinted(picture: Picture, heat: NDArray[np.float32], top: float) -> Picture:
-    """Lay colour over a grey picture, the more the hotter it is: of no heat or less, none."""
-    from matplotlib import colormaps
-
-    level = np.clip(heat / max(top, 1e-9), 0, 1)
-    color = 255 * colormaps["inferno"](_COLDEST + (_HOTTEST - _COLDEST) * level)[..., :3]
+    """Lay colour over a grey picture, the more the hotter it is."""
+    color = glow(heat, top)
     grey = (picture.pixels @ _LUMA)[..., None]
-    opacity = _OPACITY * level[..., None] ** 1.5  # a little heat everywhere is no veil
-    return picture._replace(pixels=(grey + opacity * (color - grey)).round().astype(np.uint8))
+    tinted = grey + color[..., 3:] * (255 * color[..., :3] - grey)
+    return picture._replace(pixels=tinted.round().astype(np.uint8))
 
 
 def show_duplicates(

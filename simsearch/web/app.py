@@ -1,0 +1,234 @@
+"""The app: its addresses, and what stands around them. The work itself is `service`'s."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path as File
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, FastAPI, Form, Path, Query, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from pydantic import BeforeValidator
+
+import simsearch
+from simsearch.web import forms
+from simsearch.web.guard import Door, Hardened, Limits, Lock
+from simsearch.web.measures import Measured, Measures
+from simsearch.web.pictures import Picture, Size
+from simsearch.web.problems import MEDIA_TYPE, Problem, handle_problems
+from simsearch.web.service import Service
+from simsearch.web.settings import Settings
+
+STATIC = File(__file__).with_name("static")
+
+_YEAR = "private, max-age=31536000, immutable"  # for what an address with a version stands for
+_FRESH = {"Cache-Control": "no-cache"}
+_FORM = Form(media_type="multipart/form-data")
+
+Row = Annotated[int, Path(description="Of the library.", examples=[0])]
+Version = Annotated[str | None, Query(description="The library's; if it is another by now, 409.")]
+Offset = Annotated[int, Query(ge=0, le=2**53, description="Images to pass over.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="Images to list, at most.")]
+Where = Annotated[str | None, Query(description="JSON, as in a search.", examples=['"sea/*"'])]
+ThumbnailSize = Annotated[
+    Size, BeforeValidator(int), Query(description="Longer side in pixels, at most.")
+]
+
+_ANYWHERE = {401: "A token is needed.", 403: "Another site asks.", 421: "Called by a wrong name."}
+_LOOKING = {
+    404: "There is no such row.",
+    409: "The library has changed since.",
+    422: "What is asked for cannot be given.",
+}
+_ASKING = _LOOKING | {
+    400: "The body is no form.",
+    408: "The upload took too long.",
+    413: "The upload is too large.",
+    501: "The library's backbone cannot be loaded.",
+    503: "Too many requests are waiting; see Retry-After.",
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the app that serves a library.
+
+    Parameters
+    ----------
+    settings
+        Which library, and to whom.
+
+    Returns
+    -------
+    fastapi.FastAPI
+        To be run by any ASGI server, in one process: its batches are its own.
+
+    Raises
+    ------
+    LibraryError
+        If there is no library, or it is damaged.
+    QueryError
+        If the table cannot be attached.
+    """
+    measures = Measures()
+    service = Service(settings, measures)
+    lock = Lock(settings.token, (STATIC / "login.html").read_text("utf-8"))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.look_after)
+            yield
+            tasks.cancel_scope.cancel()
+        service.gallery.close()
+
+    app = FastAPI(
+        title="simsearch",
+        version=simsearch.__version__,
+        description="Image similarity search: a picture in, the most alike ones out.",
+        lifespan=lifespan,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # those pages would come from another host
+        redoc_url=None,
+    )
+    handle_problems(app)
+    app.include_router(_api(service))
+    app.include_router(_pages(lock, measures))
+    app.mount("/static", StaticFiles(directory=STATIC), "static")
+    app.openapi = partial(_described, app)  # type: ignore[method-assign]
+    app.add_middleware(Limits, settings=settings, turned_away=measures.turned_away.inc)
+    app.add_middleware(Door, lock=lock, hosts=settings.hosts)
+    app.add_middleware(Measured, measures=measures)
+    app.add_middleware(Hardened)  # the outermost
+    return app
+
+
+def _api(service: Service) -> APIRouter:
+    api = APIRouter(prefix="/api")
+
+    @api.get("/library", response_model=forms.Library)
+    async def library() -> Response:
+        """Tell what is served, and what may be asked of it."""
+        return JSONResponse(await service.library())
+
+    @api.get("/images", response_model=forms.Page)
+    async def images(
+        v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
+    ) -> Response:
+        """List images, in the order of their paths."""
+        return JSONResponse(await service.page(offset, limit, where, v))
+
+    @api.get("/images/{row}", **_picture("The image; one that browsers do not show, as JPEG."))
+    async def image(request: Request, row: Row, v: Version = None) -> Response:
+        """Return an image as it is."""
+        return _sent(request, await service.original(row, v), v)
+
+    @api.get("/images/{row}/thumbnail", **_picture("A small copy.", "image/jpeg"))
+    async def thumbnail(
+        request: Request, row: Row, v: Version = None, size: ThumbnailSize = 256
+    ) -> Response:
+        """Return a small copy of an image."""
+        return _sent(request, await service.thumbnail(row, v, size), v)
+
+    @api.get("/images/{row}/facts", response_model=forms.Image)
+    async def facts(row: Row, v: Version = None) -> Response:
+        """Tell what is known of an image."""
+        state = service.state(v, row)
+        return JSONResponse(forms.image(state.library, state.version, row))
+
+    @api.post("/search", response_model=forms.Answers)
+    async def search(form: Annotated[forms.SearchForm, _FORM]) -> Response:
+        """Find the images that are most alike to a row, an image, or several of them."""
+        return JSONResponse(await service.search(form))
+
+    @api.post("/recommend", response_model=forms.Answers)
+    async def recommend(form: Annotated[forms.RecommendForm, _FORM]) -> Response:
+        """Find what somebody may like, from what they liked and what they did not."""
+        return JSONResponse(await service.recommend(form))
+
+    @api.post("/explain", **_picture("A heat map, to lay over the thumbnail.", "image/png"))
+    async def explain(form: Annotated[forms.ExplainForm, _FORM]) -> Response:
+        """Show which parts of a match carry its likeness."""
+        found = await service.explain(form)
+        return Response(found.data, media_type=found.media_type)
+
+    @api.get("/health", response_model=forms.Health)
+    async def health() -> Response:
+        """Tell that the server answers."""
+        state = service.state()
+        content = forms.Health(images=len(state.library), version=state.version)
+        return JSONResponse(content.model_dump())
+
+    return api
+
+
+def _pages(lock: Lock, measures: Measures) -> APIRouter:
+    """Make what is no part of the API: the page, its description, the log-in, the measures."""
+    pages = APIRouter(include_in_schema=False)
+
+    @pages.get("/")
+    async def index() -> Response:
+        return FileResponse(STATIC / "index.html", headers=_FRESH)
+
+    @pages.get("/docs")
+    async def docs() -> Response:
+        return FileResponse(STATIC / "docs.html", headers=_FRESH)
+
+    @pages.post("/login")
+    async def login(request: Request, token: Annotated[str, Form()]) -> Response:
+        if lock.accepts(token.strip()):
+            return lock.let_in("/", secure=request.url.scheme == "https")
+        return Response(lock.page, 401, media_type="text/html")
+
+    @pages.get("/metrics")
+    async def metrics() -> Response:
+        return Response(measures.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return pages
+
+
+def _picture(description: str, media_type: str = "image/*") -> dict[str, Any]:
+    """Describe an answer that is an image, for the API's schema."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    answers = {200: {"description": description, "content": content}}
+    return {"response_class": Response, "responses": answers}
+
+
+def _sent(request: Request, picture: Picture, version: str | None) -> Response:
+    """Send an image, unless the browser has it."""
+    headers = {"ETag": picture.etag, "Cache-Control": _YEAR if version else "no-cache"}
+    if picture.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(picture.data, media_type=picture.media_type, headers=headers)
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Make the API's schema, with the problems that each address may answer."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = schema["components"]["schemas"]
+        schemas["Problem"] = Problem.model_json_schema()
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                operation["responses"] |= _problems(path, method)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _problems(path: str, method: str) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    asks = method == "post"
+    found = _ANYWHERE | (_ASKING if asks else _LOOKING if path.startswith("/api/images") else {})
+    return {
+        str(status): {"description": description, "content": content}
+        for status, description in sorted(found.items())
+    }

@@ -1,0 +1,116 @@
+"""One network for many requests: images that arrive together pass through it together.
+
+A batch is whatever has come in while the last one was under way, so that nobody ever waits for
+company. Nothing here decodes, or knows of HTTP.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from simsearch.backbones import Backbone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class _Job(NamedTuple):
+    inputs: NDArray[Any]
+    result: Future[NDArray[np.float32]]
+
+
+class BatchedBackbone(Backbone):
+    """A backbone that many threads may ask at once, and that answers them in batches.
+
+    Parameters
+    ----------
+    backbone
+        What embeds; this is the same to whoever looks at its name or its fingerprint.
+    most
+        Images a batch.
+    observe
+        Is told the size of each batch.
+
+    Attributes
+    ----------
+    original : Backbone
+        What it was made from.
+    """
+
+    def __init__(
+        self, backbone: Backbone, most: int, observe: Callable[[int], object] = lambda _: None
+    ) -> None:
+        vars(self).update(vars(backbone))
+        self.original, self._most, self._observe = backbone, most, observe
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._open, self._opening = True, threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="simsearch-batches", daemon=True)
+        self._thread.start()
+
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Embed prepared images, as `Backbone.embed` does, together with those of others."""
+        job = _Job(batch, Future())
+        with self._opening:
+            if not self._open:  # a library that was replaced may still have questions to answer
+                return self.original.embed(batch)
+            self._jobs.put(job)
+        return job.result.result()
+
+    def close(self) -> None:
+        """Finish what is waiting, and stop; what comes later is embedded alone."""
+        with self._opening:
+            self._open = False
+            self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            jobs, open_ = self._gather()
+            for alike in _by_shape(jobs):
+                self._answer(alike)
+            if not open_:
+                return
+
+    def _gather(self) -> tuple[list[_Job], bool]:
+        """Wait for a job and take along what has come in since; False at the end."""
+        jobs: list[_Job] = []
+        while sum(len(job.inputs) for job in jobs) < self._most:
+            try:
+                job = self._jobs.get(block=not jobs)
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, False
+            jobs.append(job)
+        return jobs, True
+
+    def _answer(self, jobs: list[_Job]) -> None:
+        inputs = np.concatenate([job.inputs for job in jobs])
+        self._observe(len(inputs))
+        try:
+            embeddings = self.original.embed(inputs)
+        except Exception as error:  # such as no memory for so many: perhaps for each alone
+            if len(jobs) == 1:
+                jobs[0].result.set_exception(error)
+            else:
+                for job in jobs:
+                    self._answer([job])
+            return
+        start = 0
+        for job in jobs:
+            job.result.set_result(embeddings[start : start + len(job.inputs)])
+            start += len(job.inputs)
+
+
+def _by_shape(jobs: list[_Job]) -> list[list[_Job]]:
+    """Part jobs whose images cannot be stacked: a user's own transform may not cut squares."""
+    groups: dict[tuple[int, ...], list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.inputs.shape[1:], []).append(job)
+    return list(groups.values())

@@ -1,0 +1,298 @@
+"""What can be asked and answered over HTTP, as forms and JSON: names, types, examples.
+
+An option that is not given is left to the library, so no default of a search stands here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from fastapi import UploadFile
+from pydantic import BaseModel, ConfigDict, Field
+
+from simsearch.errors import QueryError
+from simsearch.library import ImageLibrary
+from simsearch.matches import Match, Matches
+
+_MANY = 100  # columns, or members of a list, that a condition may have
+_HUGE = 2**53  # from which on numbers are no longer told apart
+_WHERE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["red", "blue"]}'
+
+
+class _Wishes(BaseModel):
+    """Options that searches and recommendations share; they are those of `simsearch.search`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Annotated[str | None, Field(description="The library's, if rows are given.")] = None
+    k: Annotated[int | None, Field(description="How many matches.", examples=[24])] = None
+    threshold: Annotated[
+        float | Literal["auto"] | None, Field(description="The lowest cosine, or auto.")
+    ] = None
+    false_match_rate: Annotated[
+        float | None, Field(description="Share of random pairs that may match, with auto.")
+    ] = None
+    where: Annotated[
+        str | None,
+        Field(description="JSON: a glob, or conditions on columns.", examples=[_WHERE]),
+    ] = None
+    diversity: Annotated[float | None, Field(description="From 0 to 1, against sameness.")] = None
+    unique: Annotated[
+        bool | float | None, Field(description="Fold near-duplicates; or from which cosine on.")
+    ] = None
+
+    def wishes(self) -> dict[str, Any]:
+        """Put what was given as `search` takes it."""
+        given = self.model_dump(include=set(_Wishes.model_fields) - {"version"}, exclude_none=True)
+        if "where" in given:
+            given["where"] = conditions(given["where"])
+        return given
+
+
+class SearchForm(_Wishes):
+    """One query or several, of any kind: rows, images, addresses, in this order."""
+
+    row: Annotated[list[int], Field(description="Of the library.")] = []
+    image: Annotated[list[UploadFile], Field(description="An image's file.")] = []
+    url: Annotated[list[str], Field(description="Where the server allows it.")] = []
+    box: Annotated[
+        str | None,
+        Field(description="left,top,right,bottom: pixels or fractions.", examples=["0.5,0,1,1"]),
+    ] = None
+    regions: Annotated[bool | None, Field(description="Search with several parts.")] = None
+    exclude_query: Annotated[
+        bool | None, Field(description="Whether a row does not find itself.")
+    ] = None
+    combine: Annotated[
+        Literal["mean", "max"] | None, Field(description="Take all queries for one taste.")
+    ] = None
+    weights: Annotated[
+        str | None, Field(description="Of the queries, in a mean.", examples=["1,0.5"])
+    ] = None
+
+    def options(self) -> dict[str, Any]:
+        """Put what was given as `search` takes it."""
+        own = {"box", "regions", "exclude_query", "combine", "weights"}
+        given = self.wishes() | self.model_dump(include=own, exclude_none=True)
+        for name in {"box", "weights"} & given.keys():
+            given[name] = _numbers(name, given[name])
+        return given
+
+
+class RecommendForm(_Wishes):
+    """What somebody liked and what they did not."""
+
+    liked: Annotated[list[int], Field(description="Rows.")] = []
+    liked_image: Annotated[list[UploadFile], Field(description="Files.")] = []
+    disliked: Annotated[list[int], Field(description="Rows.")] = []
+    disliked_image: Annotated[list[UploadFile], Field(description="Files.")] = []
+    exclude: Annotated[list[int], Field(description="Rows that are not wanted.")] = []
+    dislike: Annotated[float | None, Field(description="Weight of the disliked.")] = None
+
+    def recommend_options(self) -> dict[str, Any]:
+        """Put what was given as `recommend` takes it, the images aside."""
+        return self.wishes() | self.model_dump(include={"exclude", "dislike"}, exclude_none=True)
+
+
+class ExplainForm(SearchForm, RecommendForm):
+    """What was asked, as for a search or for a recommendation, and which match to explain."""
+
+    match: Annotated[int, Field(description="Row of the match.")]
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    """Read "0.5,0,1,1"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise QueryError(f"{name}={text!r}: give numbers with commas between them") from None
+
+
+# Conditions
+
+
+def conditions(text: str) -> Any:  # noqa: ANN401
+    """Read what `ImageLibrary.where` takes from JSON, where a range is {"min": 1, "max": 2}.
+
+    Raises
+    ------
+    QueryError
+        If it is something else, or so long that nobody has written it.
+    """
+    try:
+        asked = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
+    if isinstance(asked, str):
+        return asked
+    if not isinstance(asked, dict) or len(asked) > _MANY:
+        raise QueryError(f"where={text!r:.80}: give a glob, or up to {_MANY} columns")
+    return {name: _condition(name, value) for name, value in asked.items()}
+
+
+def _condition(name: str, value: object) -> object:
+    if isinstance(value, dict) and value.keys() <= {"min", "max"}:
+        limits = value.get("min"), value.get("max")
+        return tuple(None if limit is None else _plain(name, limit) for limit in limits)
+    if isinstance(value, list) and len(value) <= _MANY:
+        return [_plain(name, member) for member in value]
+    return _plain(name, value)
+
+
+def _plain(name: str, value: object) -> str | int | float:
+    """Check that a value is one, of a size that columns hold."""
+    if isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) < _HUGE):
+        return value  # which neither None nor NaN is
+    raise QueryError(
+        f"where: {name!r} cannot be compared with {value!r:.80}; give text, a number, a list of "
+        f'up to {_MANY}, or {{"min": 1, "max": 2}}'
+    )
+
+
+# Answers
+
+
+class Image(BaseModel):
+    """An image of the library."""
+
+    row: int
+    path: str = Field(description="Relative to the dataset's folder.")
+    caption: str
+    metadata: dict[str, Any]
+    image: str = Field(description="Address of the original.")
+    thumbnail: str = Field(description="Address of a small copy; takes size=128, 256 or 512.")
+
+
+class FoundImage(Image):
+    """An image of the library, found for a query; see `simsearch.Match`."""
+
+    rank: int
+    score: float
+    percentile: float | None
+    duplicates: list[Image]
+
+
+class Answer(BaseModel):
+    """The matches of one query; see `simsearch.Matches`."""
+
+    query: str
+    box: list[float] | None
+    exact: bool
+    matches: list[FoundImage]
+
+
+class Answers(BaseModel):
+    """One answer; several for several queries that are not combined, and for regions."""
+
+    version: str
+    milliseconds: float
+    answers: list[Answer]
+
+
+class Page(BaseModel):
+    """Some images of the library, in the order of their rows."""
+
+    version: str
+    total: int = Field(description="How many meet the condition.")
+    images: list[Image]
+
+
+class Folder(BaseModel):
+    """A folder of the dataset."""
+
+    name: str
+    images: int
+
+
+class Column(BaseModel):
+    """A column of the attached table."""
+
+    name: str
+    kind: Literal["number", "text"]
+    min: float | None = None
+    max: float | None = None
+    values: list[str] = []
+
+
+class UploadLimits(BaseModel):
+    """What an upload may have."""
+
+    bytes: int
+    pixels: int
+
+
+class Library(BaseModel):
+    """What is served, and what may be asked of it."""
+
+    version: str
+    images: int
+    dim: int
+    backbone: str | None
+    head: str | None
+    index: str | None
+    folders: list[Folder]
+    columns: list[Column]
+    urls: bool
+    explains: bool
+    limits: UploadLimits
+    matches: int = Field(description="The largest k.")
+    auto_threshold: float | None
+    skipped: int
+
+
+class Health(BaseModel):
+    """That the server answers, and with what."""
+
+    status: Literal["ok"] = "ok"
+    images: int
+    version: str
+
+
+def image(library: ImageLibrary, version: str, row: int, *, brief: bool = False) -> dict[str, Any]:
+    """Describe an image of a library, as `Image`."""
+    place = f"/api/images/{row}"
+    return {
+        "row": row,
+        "path": library.names[row],
+        "caption": library.caption(row),
+        "metadata": {} if brief else _plain_facts(library.facts(row)),
+        "image": f"{place}?v={version}",
+        "thumbnail": f"{place}/thumbnail?v={version}",
+    }
+
+
+def answer(library: ImageLibrary, version: str, found: Matches) -> dict[str, Any]:
+    """Put an answer in plain values, as `Answer`."""
+    query = found.query
+    if (row := library.find(query)) is not None:
+        query = library.names[row]
+    return {
+        "query": query,
+        "box": None if found.box is None else list(found.box),
+        "exact": found.exact,
+        "matches": [_match(library, version, match) for match in found],
+    }
+
+
+def _match(library: ImageLibrary, version: str, match: Match) -> dict[str, Any]:
+    folded = [library.find(path) for path in match.duplicates]
+    return image(library, version, match.row) | {
+        "rank": match.rank,
+        "score": match.score,
+        "percentile": None if math.isnan(match.percentile) else match.percentile,
+        "duplicates": [
+            image(library, version, row, brief=True) for row in folded if row is not None
+        ],
+    }
+
+
+def _plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Put cells as JSON has them: a date becomes text."""
+    return {
+        name: cell
+        if isinstance(cell, (str, int, bool)) or (isinstance(cell, float) and math.isfinite(cell))
+        else str(cell)
+        for name, cell in facts.items()
+    }

@@ -1,0 +1,246 @@
+"""Who gets in, how much of it, and what a browser may do with the answers: around every request.
+
+Plain ASGI, so that a request is turned away before a byte of its body is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qs, urlencode
+
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from simsearch.web.problems import problem
+
+if TYPE_CHECKING:
+    from simsearch.web.settings import Settings
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Scope: TypeAlias = MutableMapping[str, Any]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",  # an address may name what is searched for
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_OPEN = {"/api/health", "/login"}  # to everybody, as is what lies in /static/
+_PAGES = {"/", "/docs"}
+_MULTIPART = 2**20  # bytes that a form may add to its images
+_MONTH = 30 * 24 * 3600  # seconds that a browser stays logged in
+
+
+logger = logging.getLogger("simsearch.web")
+
+
+class Hardened:
+    """Adds the headers that tell a browser to run nothing but this page's own files.
+
+    A request that fails in a way that nobody foresaw is answered, too: with nothing of the inside.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and its answer back with more headers."""
+        started = False
+
+        async def hardened(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, hardened)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            logger.error("a request failed", exc_info=error)
+            response = problem(500, "something went wrong here; the server's log says what")
+            await response(scope, receive, hardened)
+
+
+class Lock:
+    """Knows the token, and who has shown it.
+
+    A browser shows it once, in the address (`/?token=...`) or the log-in form, and gets a cookie
+    for it; programs send it as `Authorization: Bearer ...`.
+    """
+
+    def __init__(self, token: str | None, page: str) -> None:
+        self.page = page  # HTML, where to show the token
+        self._token = None if token is None else token.encode()
+        # Cookies do not know ports: two servers on one machine must not overwrite each other's.
+        self._cookie = f"simsearch_{hashlib.sha256(self._token or b'').hexdigest()[:8]}"
+
+    def accepts(self, token: str) -> bool:
+        """Compare a token with the server's, in a time that tells nothing."""
+        return self._token is None or hmac.compare_digest(
+            token.encode("utf-8", "replace"), self._token
+        )
+
+    def knows(self, headers: Headers) -> bool:
+        """Tell whether a request shows the token, or the cookie that stands for it."""
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if self._token is None or (kind.lower() == "bearer" and self.accepts(token.strip())):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+            return cookie is not None and self.accepts(bytes.fromhex(cookie.value).decode())
+        except (CookieError, ValueError):
+            return False
+
+    def let_in(self, place: str, *, secure: bool) -> Response:
+        """Send a browser on to a place, with a cookie."""
+        response = RedirectResponse(place, 303)
+        if self._token is not None:
+            response.set_cookie(
+                self._cookie,
+                self._token.hex(),
+                max_age=_MONTH,
+                httponly=True,
+                samesite="lax",
+                secure=secure,
+            )
+        return response
+
+
+class Door:
+    """Lets in who has the key, and calls the server by a name that it has."""
+
+    def __init__(self, app: App, lock: Lock, hosts: frozenset[str] | None) -> None:
+        self.app, self._lock, self._hosts = app, lock, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        response = self._answer(scope) if scope["type"] == "http" else None
+        await (response or self.app)(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> Response | None:
+        headers, path = Headers(scope=scope), scope["path"]
+        if self._hosts is not None and _host(headers) not in self._hosts:
+            return problem(
+                421,
+                f"this server is not called {_host(headers)!r}; start it with --host to be "
+                "reached by another name",
+            )
+        if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _navigates(
+            headers, path
+        ):
+            return problem(403, "another site may link here, and no more")
+        if path in _OPEN or path.startswith("/static/") or self._lock.knows(headers):
+            return None
+        return self._entered(scope) or self._refused(path)
+
+    def _entered(self, scope: Scope) -> Response | None:
+        """Take a token out of an address, where others would see it."""
+        given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if scope["path"] != "/" or not self._lock.accepts(given.pop("token", [""])[0]):
+            return None
+        rest = urlencode(given, doseq=True)
+        return self._lock.let_in(f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https")
+
+    def _refused(self, path: str) -> Response:
+        if path in _PAGES:
+            return Response(self._lock.page, 401, media_type="text/html")
+        response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+
+class Limits:
+    """Turns away what is too large, too slow, or too much at once.
+
+    Counts the requests with a body; nothing of a body is read before there is room for all of it.
+    """
+
+    def __init__(self, app: App, settings: Settings, turned_away: Callable[[], object]) -> None:
+        self.app, self._settings, self._turned_away = app, settings, turned_away
+        self._requests = self._bytes = 0
+        self._most = settings.max_bytes + _MULTIPART
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            return await self.app(scope, receive, send)
+        length = Headers(scope=scope).get("content-length")
+        size = int(length) if length is not None and length.isdecimal() else self._most
+        if size > self._most:
+            return await self._too_large()(scope, receive, send)
+        if (
+            self._requests >= self._settings.max_waiting
+            or self._bytes + size > self._settings.max_waiting_bytes
+        ):
+            self._turned_away()
+            response = problem(503, "too many requests are waiting; ask again in a moment")
+            response.headers["Retry-After"] = "1"
+            return await response(scope, receive, send)
+        self._requests += 1
+        self._bytes += size
+        try:
+            return await self.app(scope, self._measured(receive), send)
+        finally:
+            self._requests -= 1
+            self._bytes -= size
+
+    def _too_large(self) -> Response:
+        return problem(413, f"an upload may have {self._settings.max_bytes:,} bytes")
+
+    def _measured(self, receive: Receive) -> Receive:
+        """Receive a body as long as it is neither too long nor too late."""
+        received, deadline = 0, anyio.current_time() + self._settings.seconds
+        complete = False
+
+        async def measured() -> Message:
+            nonlocal received, complete
+            if complete:  # what is left is to hear that the client has gone
+                return await receive()
+            try:
+                with anyio.fail_after(max(0, deadline - anyio.current_time())):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(
+                    408, f"the upload took over {self._settings.seconds:g} seconds"
+                ) from None
+            received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if received > self._most:
+                raise HTTPException(413, f"an upload may have {self._settings.max_bytes:,} bytes")
+            return message
+
+        return measured
+
+
+def _host(headers: Headers) -> str:
+    """Return the name by which the server was called, without the port."""
+    host = headers.get("host", "").lower()
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+
+
+def _navigates(headers: Headers, path: str) -> bool:
+    """Tell whether somebody follows a link to a page."""
+    return headers.get("sec-fetch-mode") == "navigate" and path in {*_PAGES, "/login"}

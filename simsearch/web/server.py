@@ -1,0 +1,114 @@
+"""Start a server, and say where it is and how to get in."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+from typing import Any
+
+from simsearch.errors import MissingExtraError, QueryError
+
+_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def serve(
+    outputs: str | os.PathLike[str] = "outputs",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Serve a library's web page and REST API, until interrupted.
+
+    Parameters
+    ----------
+    outputs
+        Folder of the library.
+    host
+        Where to listen. This machine alone by default; anywhere else a token is needed.
+    port
+        0 for any that is free.
+    token
+        What a browser or a program has to show; made anew and printed if `host` needs one and none
+        is given.
+    settings
+        Any of `simsearch.web.settings.Settings`.
+
+    Raises
+    ------
+    LibraryError
+        If there is no library.
+    QueryError
+        If the port is taken, or a setting makes no sense.
+    MissingExtraError
+        If the packages for it are not installed.
+    """
+    try:
+        import uvicorn
+
+        from simsearch.web.app import create_app
+        from simsearch.web.settings import Settings
+    except ImportError as error:
+        raise MissingExtraError(
+            'serving needs more packages: pip install "simsearch[web]"'
+        ) from error
+    local = is_local(host)
+    if not local and token is None:
+        token = secrets.token_urlsafe(24)
+    hosts = _LOCAL | {host} if local and token is None else None
+    app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
+    listening = _listen(host, port)
+    print(_greeting(listening, host, token), flush=True)  # noqa: T201  # it is what was asked for
+    config = uvicorn.Config(
+        app,
+        access_log=False,  # it would write tokens down
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_local(host: str) -> bool:
+    """Tell whether nobody but this machine can reach an address.
+
+    Examples
+    --------
+    >>> [is_local(each) for each in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "")]
+    [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host.strip("[]"), port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise QueryError(
+            f"cannot listen at {host} port {port}: {getattr(error, 'strerror', None) or error}; "
+            "choose another port, or 0 for any that is free"
+        ) from error
+    return listening
+
+
+def _greeting(listening: socket.socket, host: str, token: str | None) -> str:
+    port = listening.getsockname()[1]
+    name = "127.0.0.1" if is_local(host) else _own_name(host)
+    lines = [f"simsearch is at  http://{name}:{port}/{f'?token={token}' if token else ''}"]
+    if token:
+        lines.append(f"programs send    Authorization: Bearer {token}")
+    return "\n".join([*lines, "Ctrl-C stops it."])
+
+
+def _own_name(host: str) -> str:
+    """Name this machine to others, where it listens at every address."""
+    return socket.gethostname() if host in {"", "0.0.0.0", "::"} else host  # noqa: S104

@@ -1,0 +1,237 @@
+"""What the server does: read what was asked, call the library on a thread, describe the answer."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import numpy as np
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+
+from simsearch.errors import ImageError, QueryError
+from simsearch.images import read_header
+from simsearch.matches import Matches
+from simsearch.search import recommend, search
+from simsearch.web import forms
+from simsearch.web.addresses import fetch
+from simsearch.web.gallery import Gallery, State
+from simsearch.web.pictures import Picture, Size, Thumbnails, heat, original
+
+if TYPE_CHECKING:
+    from fastapi import UploadFile
+
+    from simsearch.web.measures import Measures
+    from simsearch.web.settings import Settings
+
+_T = TypeVar("_T")
+_LOOK = 1.0  # seconds between looks at whether the library has changed
+_VALUES = 100  # of a column that are listed
+
+
+class Service:
+    """One library, its pictures, and the threads that work on them."""
+
+    def __init__(self, settings: Settings, measures: Measures) -> None:
+        self.settings, self._measures = settings, measures
+        self.gallery = Gallery(settings, measures.batch.observe)
+        self._thumbnails = Thumbnails(Path(settings.outputs).expanduser() / ".thumbnails")
+        self._asking = anyio.CapacityLimiter(settings.workers)
+        self._looking = anyio.CapacityLimiter(settings.workers)
+        measures.images.set(len(self.gallery.state.library))
+
+    async def look_after(self) -> None:
+        """Take up a library that has been embedded again, as long as the server runs."""
+        while True:
+            await anyio.sleep(_LOOK)
+            if await to_thread.run_sync(self.gallery.refresh):
+                self._measures.reloads.inc()
+                self._measures.images.set(len(self.gallery.state.library))
+
+    async def search(self, form: forms.SearchForm) -> dict[str, Any]:
+        """Answer a search, as `forms.Answers`."""
+        uploads = await _received(form.image)
+        return await self._asked(lambda: self._answers(form, uploads))
+
+    async def recommend(self, form: forms.RecommendForm) -> dict[str, Any]:
+        """Answer a recommendation, as `forms.Answers`."""
+        uploads = await _received(form.liked_image), await _received(form.disliked_image)
+        return await self._asked(lambda: self._recommended(form, *uploads))
+
+    async def explain(self, form: forms.ExplainForm) -> Picture:
+        """Draw what makes an image of the library a match."""
+        liked = await _received(form.liked_image), await _received(form.disliked_image)
+        uploads = await _received(form.image)
+
+        def draw() -> Picture:
+            state = self.state(form.version, form.match)
+            if form.liked or form.liked_image:
+                found = [self._recommend(state, form, *liked)]
+            else:
+                found = self._search(state, form, uploads)
+            if len(found) != 1 or found[0].embedding is None:
+                raise QueryError("several answers cannot be explained at once: ask for one")
+            return heat(found[0], form.match, 512)
+
+        return await self._asked(draw)
+
+    async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
+        """Return a small copy of an image."""
+        path = self.state(version, row).library.paths[row]
+        return await to_thread.run_sync(
+            self._thumbnails.get, str(path), size, limiter=self._looking
+        )
+
+    async def original(self, row: int, version: str | None) -> Picture:
+        """Return an image."""
+        path = self.state(version, row).library.paths[row]
+        return await to_thread.run_sync(original, str(path), limiter=self._looking)
+
+    async def page(
+        self, offset: int, limit: int, where: str | None, version: str | None
+    ) -> dict[str, Any]:
+        """List images, as `forms.Page`."""
+
+        def listed() -> dict[str, Any]:
+            state = self.state(version)
+            asked = None if where is None else forms.conditions(where)
+            rows = np.flatnonzero(state.library.where(asked))
+            shown = rows[offset : offset + limit].tolist()
+            images = [forms.image(state.library, state.version, row) for row in shown]
+            return {"version": state.version, "total": len(rows), "images": images}
+
+        return await self._asked(listed)
+
+    async def library(self) -> dict[str, Any]:
+        """Describe what is served, as `forms.Library`."""
+        return await self._asked(lambda: self._described(self.gallery.state))
+
+    def state(self, version: str | None = None, *rows: int) -> State:
+        """Return what is served now, if that is what a request was made for."""
+        state = self.gallery.state
+        if version is not None and version != state.version:
+            raise HTTPException(
+                409, "the library has changed since; read /api/library and ask again"
+            )
+        for row in rows:
+            if not 0 <= row < len(state.library):
+                raise HTTPException(404, f"no row {row}: there are 0 to {len(state.library) - 1}")
+        return state
+
+    async def _asked(self, answer: Callable[[], _T]) -> _T:
+        """Work on a thread, as many requests at once as there are workers."""
+        return await to_thread.run_sync(answer, limiter=self._asking)
+
+    def _answers(self, form: forms.SearchForm, uploads: Sequence[bytes]) -> dict[str, Any]:
+        start = time.perf_counter()
+        state = self.state(form.version)
+        return _in_words(state, self._search(state, form, uploads), start)
+
+    def _recommended(
+        self, form: forms.RecommendForm, liked: Sequence[bytes], disliked: Sequence[bytes]
+    ) -> dict[str, Any]:
+        start = time.perf_counter()
+        state = self.state(form.version)
+        return _in_words(state, [self._recommend(state, form, liked, disliked)], start)
+
+    def _search(
+        self, state: State, form: forms.SearchForm, uploads: Sequence[bytes]
+    ) -> list[Matches]:
+        """Search with rows, images and addresses; no text of a request is ever a path."""
+        self._count(form.k, form.row, uploads, form.url)
+        if form.url and not self.settings.urls:
+            raise QueryError("url: this server fetches no addresses; send the image itself")
+        images = [*uploads, *map(fetch, form.url)]
+        queries: list[Any] = [*form.row, *self._checked(images)]
+        if not queries:
+            raise QueryError("no query: give a row, an image, or an address")
+        options = form.options()
+        if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
+            (queries,) = queries
+        found = search(state.library, queries, index=state.index, **options)
+        return [found] if isinstance(found, Matches) else found
+
+    def _recommend(
+        self,
+        state: State,
+        form: forms.RecommendForm,
+        liked: Sequence[bytes],
+        disliked: Sequence[bytes],
+    ) -> Matches:
+        self._count(form.k, form.liked, form.disliked, liked, disliked)
+        return recommend(
+            state.library,
+            [*form.liked, *self._checked(liked)],
+            [*form.disliked, *self._checked(disliked)],
+            index=state.index,
+            **form.recommend_options(),
+        )
+
+    def _count(self, k: int | None, *queries: Sequence[object]) -> None:
+        settings = self.settings
+        if k is not None and k > settings.max_matches:
+            raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
+        if (count := sum(map(len, queries))) > settings.max_queries:
+            raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
+
+    def _checked(self, images: Sequence[bytes]) -> Sequence[bytes]:
+        """Look at what images are before any is decoded."""
+        for data in images:
+            header = read_header(data)
+            if header.width * header.height > self.settings.max_pixels:
+                raise ImageError(
+                    f"{header.width}×{header.height} pixels, over the limit of "
+                    f"{self.settings.max_pixels:,}: send a smaller copy",
+                    "the image",
+                )
+        return images
+
+    def _described(self, state: State) -> dict[str, Any]:
+        library, settings = state.library, self.settings
+        folders = Counter(library.folders.tolist())
+        return {
+            "version": state.version,
+            "images": len(library),
+            "dim": library.dim,
+            "backbone": library.source.backbone if library.source else None,
+            "head": repr(library.head) if library.head else None,
+            "index": state.index.report.kind if state.index else None,
+            "folders": [{"name": name, "images": count} for name, count in sorted(folders.items())],
+            "columns": _columns(library.metadata),
+            "urls": settings.urls,
+            "explains": True,
+            "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
+            "matches": settings.max_matches,
+            "auto_threshold": library.threshold() if len(library) > 1 else None,
+            "skipped": state.skipped,
+        }
+
+
+async def _received(files: Sequence[UploadFile]) -> list[bytes]:
+    return [await file.read() for file in files]
+
+
+def _in_words(state: State, found: Sequence[Matches], start: float) -> dict[str, Any]:
+    return {
+        "version": state.version,
+        "answers": [forms.answer(state.library, state.version, each) for each in found],
+        "milliseconds": round(1000 * (time.perf_counter() - start), 3),
+    }
+
+
+def _columns(table: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    columns: list[dict[str, Any]] = []
+    for name in () if table is None else table.columns:
+        cells = table[name].dropna()
+        if cells.dtype.kind in "iuf" and len(cells):
+            limits = {"min": float(cells.min()), "max": float(cells.max())}
+            columns.append({"name": name, "kind": "number", **limits})
+            continue
+        counts = Counter(cells.astype(str).tolist())
+        values = [] if len(counts) > _VALUES else [value for value, _ in counts.most_common()]
+        columns.append({"name": name, "kind": "text", "values": values})
+    return columns

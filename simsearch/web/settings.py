@@ -1,0 +1,76 @@
+"""What a server serves, to whom, and how much of it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simsearch.errors import QueryError
+
+_SHORTEST_TOKEN = 16  # characters; what can be guessed keeps nobody out
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of whoever starts a server.
+
+    Attributes
+    ----------
+    outputs : str
+        Folder of the library.
+    root : str or None
+        Where the images are, if they have moved.
+    metadata : str or None
+        A table to attach; see `ImageLibrary.attach`.
+    index : bool
+        Search through the stored FAISS index where it belongs to the library.
+    token : str or None
+        What a request has to show; None answers everybody who can reach the server.
+    hosts : frozenset of str, or None
+        Names by which the server may be called, None for any: without a token, a page elsewhere
+        could otherwise have its own name point here, and read along.
+    urls : bool
+        Whether an address may be a query; private ones never are.
+    max_bytes, max_pixels : int
+        Of one upload, all its images together, and of each image.
+    max_matches : int
+        The largest k, and the longest page of images.
+    max_queries : int
+        Images and rows that one request may hold.
+    max_waiting : int
+        Requests that are answered or waiting; more are turned away.
+    max_waiting_bytes : int
+        The same for the bytes of their uploads together.
+    workers : int
+        Requests that are answered at once.
+    max_batch : int
+        Images that pass through the network together.
+    seconds : float
+        How long an upload may take to arrive.
+    """
+
+    outputs: str
+    root: str | None = None
+    metadata: str | None = None
+    index: bool = False
+    token: str | None = None
+    hosts: frozenset[str] | None = None
+    urls: bool = False
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 64_000_000
+    max_matches: int = 200
+    max_queries: int = 32
+    max_waiting: int = 128
+    max_waiting_bytes: int = 512 * 2**20
+    workers: int = 16
+    max_batch: int = 16
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.token is not None and len(self.token) < _SHORTEST_TOKEN:
+            raise QueryError(
+                f"a token of {len(self.token)} characters can be guessed; give at least "
+                f"{_SHORTEST_TOKEN}, or none to have one made"
+            )
+        for name in ("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"):
+            if getattr(self, name) < 1:
+                raise QueryError(f"{name}={getattr(self, name)} must be at least 1")
