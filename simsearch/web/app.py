@@ -96,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # those pages would come from another host
         redoc_url=None,
     )
+    app.state.service = service
     handle_problems(app)
     app.include_router(_api(service))
     app.include_router(_pages(lock, measures))

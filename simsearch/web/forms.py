@@ -13,7 +13,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from simsearch.errors import QueryError
-from simsearch.library import ImageLibrary
+from simsearch.library import ImageLibrary, in_folder
 from simsearch.matches import Match, Matches
 
 _MANY = 100  # columns, or members of a list, that a condition may have
@@ -265,11 +265,8 @@ def image(library: ImageLibrary, version: str, row: int, *, brief: bool = False)
 
 def answer(library: ImageLibrary, version: str, found: Matches) -> dict[str, Any]:
     """Put an answer in plain values, as `Answer`."""
-    query = found.query
-    if (row := library.find(query)) is not None:
-        query = library.names[row]
     return {
-        "query": query,
+        "query": found.query.removeprefix(in_folder(library.root or "", "")),
         "box": None if found.box is None else list(found.box),
         "exact": found.exact,
         "matches": [_match(library, version, match) for match in found],

@@ -91,6 +91,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host.strip("[]"), port))
+        listening.listen()  # whoever reads the greeting may connect at once
     except (OSError, OverflowError) as error:
         listening.close()
         raise QueryError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -40,7 +41,10 @@ class Service:
         self.settings, self._measures = settings, measures
         self.gallery = Gallery(settings, measures.batch.observe)
         self._thumbnails = Thumbnails(Path(settings.outputs).expanduser() / ".thumbnails")
-        self._asking = anyio.CapacityLimiter(settings.workers)
+        # What only reads memory is quickest with a thread a core; what waits for the network has
+        # to wait together with others, or there would be no batches.
+        self._ranking = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._embedding = anyio.CapacityLimiter(settings.workers)
         self._looking = anyio.CapacityLimiter(settings.workers)
         measures.images.set(len(self.gallery.state.library))
 
@@ -55,12 +59,14 @@ class Service:
     async def search(self, form: forms.SearchForm) -> dict[str, Any]:
         """Answer a search, as `forms.Answers`."""
         uploads = await _received(form.image)
-        return await self._asked(lambda: self._answers(form, uploads))
+        new = bool(uploads or form.url or form.box or form.regions)
+        return await self._asked(lambda: self._answers(form, uploads), new=new)
 
     async def recommend(self, form: forms.RecommendForm) -> dict[str, Any]:
         """Answer a recommendation, as `forms.Answers`."""
         uploads = await _received(form.liked_image), await _received(form.disliked_image)
-        return await self._asked(lambda: self._recommended(form, *uploads))
+        new = any(uploads)
+        return await self._asked(lambda: self._recommended(form, *uploads), new=new)
 
     async def explain(self, form: forms.ExplainForm) -> Picture:
         """Draw what makes an image of the library a match."""
@@ -77,7 +83,7 @@ class Service:
                 raise QueryError("several answers cannot be explained at once: ask for one")
             return heat(found[0], form.match, 512)
 
-        return await self._asked(draw)
+        return await self._asked(draw, new=True)
 
     async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
         """Return a small copy of an image."""
@@ -104,11 +110,11 @@ class Service:
             images = [forms.image(state.library, state.version, row) for row in shown]
             return {"version": state.version, "total": len(rows), "images": images}
 
-        return await self._asked(listed)
+        return await self._asked(listed, new=False)
 
     async def library(self) -> dict[str, Any]:
         """Describe what is served, as `forms.Library`."""
-        return await self._asked(lambda: self._described(self.gallery.state))
+        return await self._asked(lambda: self._described(self.gallery.state), new=False)
 
     def state(self, version: str | None = None, *rows: int) -> State:
         """Return what is served now, if that is what a request was made for."""
@@ -122,9 +128,10 @@ class Service:
                 raise HTTPException(404, f"no row {row}: there are 0 to {len(state.library) - 1}")
         return state
 
-    async def _asked(self, answer: Callable[[], _T]) -> _T:
-        """Work on a thread, as many requests at once as there are workers."""
-        return await to_thread.run_sync(answer, limiter=self._asking)
+    async def _asked(self, answer: Callable[[], _T], *, new: bool) -> _T:
+        """Work on a thread; `new` tells whether images have to be embedded for it."""
+        limiter = self._embedding if new else self._ranking
+        return await to_thread.run_sync(answer, limiter=limiter)
 
     def _answers(self, form: forms.SearchForm, uploads: Sequence[bytes]) -> dict[str, Any]:
         start = time.perf_counter()

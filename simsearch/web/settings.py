@@ -62,7 +62,7 @@ class Settings:
     max_waiting: int = 128
     max_waiting_bytes: int = 512 * 2**20
     workers: int = 16
-    max_batch: int = 16
+    max_batch: int = 8
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
