@@ -5,6 +5,8 @@ import { byId, el } from "./dom.js";
 const SAMPLES = { image: "@photo.jpg", liked_image: "@photo.jpg", disliked_image: "@other.jpg", row: 12, liked: 12, disliked: 34, match: 56, k: 10, version: null };
 const SHOWN = { "/api/search": ["image", "k"], "/api/recommend": ["liked", "disliked", "k"], "/api/explain": ["row", "match"], "/login": ["token"] };
 
+const HUGE = 2 ** 53; // no bound that anybody meets
+
 let description = {};
 
 /** What a $ref stands for. */
@@ -28,7 +30,7 @@ function bounds(schema) {
   const inner = [part, ...(part.anyOf || [])].find((each) => each.minimum !== undefined || each.maximum !== undefined) || {};
   const words = [];
   if (inner.minimum !== undefined) words.push(`from ${inner.minimum}`);
-  if (inner.maximum !== undefined) words.push(`to ${inner.maximum}`);
+  if (inner.maximum < HUGE) words.push(`to ${inner.maximum}`);
   if (part.default !== undefined && part.default !== null) words.push(`default ${JSON.stringify(part.default)}`);
   return words.join(" ");
 }
@@ -39,7 +41,7 @@ function row({ name, schema, required, description: words }) {
 }
 
 const table = (heading, rows) => (rows.length
-  ? [el("h3", {}, heading), el("table", { className: "fields" }, el("tbody", {}, ...rows))] : []);
+  ? [heading ? el("h3", {}, heading) : "", el("table", { className: "fields" }, el("tbody", {}, ...rows))] : []);
 
 function bodyOf(call) {
   const content = solved(call.requestBody).content || {};
@@ -74,12 +76,13 @@ function section(id, method, path, call) {
   const body = bodyOf(call);
   const given = (call.parameters || []).map(solved).filter((part) => part.in !== "cookie" && part.in !== "header");
   const answers = Object.entries(call.responses || {}).map(([status, answer]) =>
-    ({ name: status, schema: { type: Object.keys(solved(answer).content || {})[0] || "" }, description: solved(answer).description }));
+    ({ name: status, schema: { type: Object.keys(solved(answer).content || {})[0] || "nothing" }, description: solved(answer).description }));
   return el("section", { className: "call", id, "aria-labelledby": `${id}-name` },
     el("h2", { id: `${id}-name` }, el("span", { className: "method" }, method.toUpperCase()), path),
     el("p", {}, call.description || call.summary || ""),
     ...table("Parameters", given.map(row)), ...table("Fields", body.fields.map(row)),
-    el("h3", {}, "Try it"), code(curl(method, path, call, body)), ...table("Answers", answers.map(row)));
+    el("h3", {}, "Try it"), code(curl(method, path, call, body)),
+    el("details", {}, el("summary", {}, "Answers"), ...table("", answers.map(row))));
 }
 
 async function draw() {

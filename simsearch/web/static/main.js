@@ -12,6 +12,12 @@ import * as refine from "./refine.js";
 import { asking, filtering, from, go, keep, state, tasting, uploaded, watch } from "./state.js";
 import * as taste from "./taste.js";
 
+const FAULTS = {
+  404: "There is no such picture",
+  413: "That is too large",
+  422: "That cannot be searched with",
+  503: "The server is busy",
+};
 const PAGE = 60; // pictures of the library that are loaded at once
 
 let library = null;
@@ -49,6 +55,7 @@ function changed(now, before) {
   if (before && !asking(before)) scrolled = scrollY;
   document.body.dataset.mode = asked ? "asked" : "start";
   for (const name of ["unique", "heat"]) byId(name).setAttribute("aria-pressed", String(now[name]));
+  byId("choosing").textContent = asked ? "Another picture" : "Choose a picture";
   refine.show(now);
   taste.show(now, (row) => ({ thumbnail: thumbnailOf(row), name: known.has(row) ? title(known.get(row)) : `picture ${row}` }));
   complain(null);
@@ -247,10 +254,15 @@ function fail(error, again) {
   const list = byId(asking() ? "matches" : "library");
   list.removeAttribute("aria-busy");
   list.replaceChildren();
-  byId("heading").textContent = "That did not work";
+  byId("heading").textContent = "No answer";
   byId("note").textContent = "";
-  const actions = [action("Try again", again), ...(asking() ? [chooseAgain(), action("Back to the library", home)] : [])];
-  return message("The server could not answer", error.message, actions, "alert");
+  const actions = [
+    error.status >= 500 ? action("Try again", again) : null,
+    ...(asking() ? [chooseAgain(), action("Back to the library", home)] : []),
+    ...(filtering() ? [action("Clear filters", refine.clear)] : []),
+  ].filter(Boolean);
+  const words = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+  return message(FAULTS[error.status] ?? "The server could not answer", words, actions, "alert");
 }
 
 /** The server does not answer: say so, and go on by itself once it does. */

@@ -17,7 +17,7 @@ export function build(library) {
     amount(library), likeness(library), folders(library.folders),
     ...columns.map((column) => (column.kind === "number" ? range(column) : words(column))),
     written("path", "File name contains"),
-    el("p", { className: "ends" }, el("button", { type: "button", className: "button", id: "clear", onclick: clear }, "Clear filters")));
+    el("p", {}, el("button", { type: "button", className: "button", id: "clear", onclick: clear }, "Clear filters")));
 }
 
 /** Make the panel, the chips and the count show a state. */
