@@ -206,7 +206,7 @@ function answer({ matches, exact }, milliseconds, now) {
   byId("heading").textContent = words;
   byId("note").textContent = [tasting(now) ? "by your taste" : now.box ? "for the part" : "", `${milliseconds.toFixed(0)} ms`, exact ? "" : "approximate"].filter(Boolean).join(" · ");
   say(words);
-  if (now.heat) heat.all(list.children, true);
+  if (state().heat) heat.all(list.children, true);
   if (!matches.length) message("No matches", "Nothing in the library is like that under these conditions. Ask for less:", loosenings());
   refocus(list);
 }
@@ -251,6 +251,8 @@ function fail(error, again) {
   if (api.aborted(error)) return undefined;
   if (error.status === 0) return wait(again);
   if (error.status === 409) return reload(again);
+  if (!(error instanceof api.Problem)) console.error(error); // a fault of this page
+  if (error.status === 404) query.show(null, null);
   const list = byId(asking() ? "matches" : "library");
   list.removeAttribute("aria-busy");
   list.replaceChildren();
@@ -278,6 +280,7 @@ async function wait(again) {
   }
   byId("banner").hidden = true;
   say("The server is back.");
+  if (document.querySelector("#library .gone")) browsed = null;
   reload(again);
 }
 
@@ -287,10 +290,10 @@ async function reload(again) {
   const signal = job.signal;
   try {
     library = await api.library(signal);
-    if (before && before.version !== library.version) await relocate(signal);
     settle();
-    if (again === start || !before) return changed(state(), null);
-    again();
+    if (!before) changed(state(), null);
+    else if (before.version !== library.version) await relocate(signal);
+    else again();
   } catch (error) {
     fail(error, () => reload(again));
   }
@@ -304,6 +307,7 @@ async function relocate(signal) {
   const [[row = null], liked, disliked] = await Promise.all([now.row === null ? [] : [now.row], now.liked, now.disliked].map(move));
   browsed = null;
   go({ row, liked, disliked }, "relocate");
+  if (now.row !== null && row === null) complain("The library has changed, and that picture is no longer in it.");
 }
 
 async function placeOf(path, signal) {

@@ -155,8 +155,9 @@ function drag(event) {
     if (cancelled || small) draw(before);
     else if (box !== before) settle();
   };
+  const { signal } = ends;
   frame.setPointerCapture(event.pointerId);
-  frame.addEventListener("pointermove", (move) => draw(change(at(move))), ends);
-  frame.addEventListener("pointerup", () => end(false), ends);
-  frame.addEventListener("pointercancel", () => end(true), ends);
+  frame.addEventListener("pointermove", (move) => draw(change(at(move))), { signal });
+  frame.addEventListener("pointerup", () => end(false), { signal });
+  frame.addEventListener("pointercancel", () => end(true), { signal });
 }

@@ -79,7 +79,7 @@ function likeness({ auto_threshold: auto }) {
 function choiceOf(type, name, value, label, change, note = null) {
   const box = el("input", { type, name, value });
   box.addEventListener("change", change);
-  return el("label", { className: "choice", title: label }, box, el("span", {}, label), note && el("small", {}, note));
+  return el("label", { className: "choice", title: label }, box, el("span", {}, label), note && " ", note && el("small", {}, note));
 }
 
 function boxes(legend, values, chosen, choose) {

@@ -59,7 +59,7 @@ export function watch(listener) {
     const before = current;
     current = read(location.search);
     merged = null;
-    hear(current, before);
+    if (write(current) !== write(before)) hear(current, before); // not for a link within the page
   });
 }
 

@@ -28,7 +28,7 @@ export const forget = () => go({ liked: [], disliked: [] });
 
 function side(name, words, state, imageOf) {
   if (!state[name].length) return null;
-  return el("div", { className: "side" }, el("h3", {}, icon(name.slice(0, -1)), words),
+  return el("div", { className: "side" }, el("h2", {}, icon(name.slice(0, -1)), words),
     el("ul", {}, ...state[name].map((row) => entry(row, name, words, state, imageOf(row)))));
 }
 
