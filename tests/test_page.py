@@ -581,11 +581,12 @@ def test_a_phone_reaches_everything(new_page, site):
     matches(page).first.locator(".like").tap()
     expect(page.locator("#taste li")).to_have_count(1)
     assert overflow(page) == 0
-    for control in page.locator("button:visible, a:visible, input:visible").all():
-        area = control.bounding_box()
-        if area["width"] > 1:  # what only a screen reader meets has no place
-            assert area["x"] >= 0
-            assert area["x"] + area["width"] <= 360
+    sides = page.locator("button:visible, a:visible, input:visible").evaluate_all(
+        "all => all.map((each) => each.getBoundingClientRect()).map((at) => [at.left, at.right])"
+    )
+    placed = [side for side in sides if side[1] - side[0] > 1]  # not for a screen reader alone
+    assert len(placed) > 100
+    assert all(0 <= left < right <= 360 for left, right in placed)
     for path in ("/docs", "/static/login.html"):
         page.goto(site.address + path)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -717,7 +718,8 @@ def test_a_late_answer_does_not_overwrite_a_newer_one(page, site):
     expect_found(page, search(site, quick))
     with suppress(sync_api.Error):  # the page has hung up already
         held[0].continue_()
-    page.wait_for_load_state("networkidle")
+    mark(page, search(site, quick)[0].row, "why")  # time enough for it to arrive
+    expect(page.locator("#matches .map")).to_be_visible()
     expect_found(page, search(site, quick))
 
 
@@ -756,7 +758,7 @@ def test_the_page_follows_a_library_that_is_embedded_again(new_page, sample, con
         expect_found(page, search(site, row, unique=True))
         expect(page).to_have_url(re.compile(f"row={row}&"))
         expect(page.locator("#size")).to_have_text("7 pictures")
-        assert all("409" in console.pop() for _ in list(console))
+        assert all("status of 4" in console.pop() for _ in list(console))
         page.close()
     finally:
         site.stop()

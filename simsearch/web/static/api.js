@@ -25,7 +25,10 @@ const pause = (milliseconds, signal) =>
 
 async function problem(answer) {
   const told = await answer.json().catch(() => ({}));
-  return new Problem(told.detail || told.title || `The server answered ${answer.status}.`, answer.status);
+  return new Problem(
+    told.detail || told.title || `The server answered ${answer.status}.`,
+    answer.status,
+  );
 }
 
 async function once(path, { signal, body, as = "json" }) {

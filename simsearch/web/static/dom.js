@@ -34,7 +34,12 @@ export function elided(text) {
   const letters = [...text];
   const head = letters.slice(0, -TAIL).join("");
   const tail = letters.slice(-TAIL).join("");
-  return el("span", { className: "elided", title: text }, el("span", {}, head), el("span", {}, tail));
+  return el(
+    "span",
+    { className: "elided", title: text },
+    el("span", {}, head),
+    el("span", {}, tail),
+  );
 }
 
 /** Title of an image for people: its caption, or else its path. */

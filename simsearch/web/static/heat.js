@@ -9,9 +9,12 @@ let waiting = [];
 let running = 0;
 let job = new AbortController();
 let fieldsFor = null;
-const sight = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) if (isIntersecting) turn(target, true);
-}, { rootMargin: "100px" });
+const sight = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) if (isIntersecting) turn(target, true);
+  },
+  { rootMargin: "100px" },
+);
 
 /** Forget the matches of before; `fields()` gives those of the new question. */
 export function renew(fields) {
@@ -26,7 +29,9 @@ export function renew(fields) {
 /** Turn the maps of all cards on, as they come in sight, or off. */
 export function all(cards, on) {
   sight.disconnect();
-  for (const card of cards) if (on) sight.observe(card); else turn(card, false);
+  for (const card of cards)
+    if (on) sight.observe(card);
+    else turn(card, false);
 }
 
 /** Turn one map on or off. */
@@ -67,7 +72,11 @@ async function lay(card, signal) {
 
 function show(card, png) {
   const source = URL.createObjectURL(png);
-  const map = el("img", { className: "map", alt: "Heat map: bright where it is alike", src: source });
+  const map = el("img", {
+    className: "map",
+    alt: "Heat map: bright where it is alike",
+    src: source,
+  });
   map.addEventListener("load", () => URL.revokeObjectURL(source));
   card.querySelector(".picture").append(map);
 }

@@ -13,11 +13,12 @@ export function listen(take, library) {
     complain(fault);
     if (!fault) take({ file });
   };
-  for (const id of ["choose", "photograph"]) byId(id).addEventListener("change", (event) => {
-    const [file] = event.target.files;
-    event.target.value = ""; // so that the same file can be chosen again
-    if (file) offer(file);
-  });
+  for (const id of ["choose", "photograph"])
+    byId(id).addEventListener("change", (event) => {
+      const [file] = event.target.files;
+      event.target.value = ""; // so that the same file can be chosen again
+      if (file) offer(file);
+    });
   byId("address").addEventListener("submit", (event) => {
     event.preventDefault();
     take({ url: byId("url").value.trim() });
@@ -36,8 +37,10 @@ function faultOf(file, library) {
     return `“${file.name}” is not a picture. Choose a JPEG, PNG, WebP or the like.`;
   if (file.size === 0) return `“${file.name}” is empty. Choose another picture.`;
   if (library && file.size > library.limits.bytes)
-    return `“${file.name}” has ${(file.size / MIB).toFixed(1)} MB, and at most ` +
-      `${(library.limits.bytes / MIB).toFixed(0)} MB are taken. Save it smaller, then try again.`;
+    return (
+      `“${file.name}” has ${(file.size / MIB).toFixed(1)} MB, and at most ` +
+      `${(library.limits.bytes / MIB).toFixed(0)} MB are taken. Save it smaller, then try again.`
+    );
   return null;
 }
 
@@ -79,6 +82,7 @@ function listenToDrops(offer, take, library) {
     veil.hidden = true;
     if (!foreign(event)) return;
     event.preventDefault();
-    if (!receive(event.dataTransfer, offer, take, library)) complain("That is no picture. Drop an image file.");
+    if (!receive(event.dataTransfer, offer, take, library))
+      complain("That is no picture. Drop an image file.");
   });
 }

@@ -2,12 +2,14 @@
 // wrong. A newer question always ends an older one.
 
 import * as api from "./api.js";
-import { byId, el, icon, plural, say, title } from "./dom.js";
+import { byId, plural, say, title } from "./dom.js";
 import * as grid from "./grid.js";
 import * as heat from "./heat.js";
 import { complain, listen } from "./intake.js";
+import { follow, met, remember } from "./known.js";
+import { action, banner, hide, message } from "./notice.js";
 import * as query from "./query.js";
-import { conditions, literally, question } from "./question.js";
+import { conditions, question } from "./question.js";
 import * as refine from "./refine.js";
 import { asking, filtering, from, go, keep, state, tasting, uploaded, watch } from "./state.js";
 import * as taste from "./taste.js";
@@ -26,13 +28,12 @@ let browsed = null; // {key, total, count} of the library's grid
 let loading = false;
 let scrolled = 0; // of the library's grid, for the way back
 let next = null; // which card takes the focus after a like
-const known = new Map(); // images by row, as far as they were shown
 
 // Start, and follow the state
 
 async function start() {
   try {
-    library = await api.library(job.signal);
+    library = await api.library(renew());
   } catch (error) {
     return fail(error, start);
   }
@@ -57,9 +58,13 @@ function changed(now, before) {
   for (const name of ["unique", "heat"]) byId(name).setAttribute("aria-pressed", String(now[name]));
   byId("choosing").textContent = asked ? "Another picture" : "Choose a picture";
   refine.show(now);
-  taste.show(now, (row) => ({ thumbnail: thumbnailOf(row), name: known.has(row) ? title(known.get(row)) : `picture ${row}` }));
+  taste.show(now, (row) => ({
+    thumbnail: thumbnailOf(row),
+    name: met(row) ? title(met(row)) : `picture ${row}`,
+  }));
   complain(null);
-  if (before && asked && sameBut("heat", now, before)) return heat.all(byId("matches").children, now.heat);
+  if (before && asked && sameBut("heat", now, before))
+    return heat.all(byId("matches").children, now.heat);
   if (!asked) return browse(before && asking(before));
   if (!before || keyOf(now) !== keyOf(before)) {
     scrollTo(0, 0);
@@ -68,17 +73,21 @@ function changed(now, before) {
   ask();
 }
 
-const thumbnailOf = (row) => `/api/images/${row}/thumbnail?v=${encodeURIComponent(library.version)}`;
+const thumbnailOf = (row) =>
+  `/api/images/${row}/thumbnail?v=${encodeURIComponent(library.version)}`;
 const keyOf = ({ row, upload, url }) => JSON.stringify([row, upload, url]);
 
 function sameBut(name, one, other) {
-  return one[name] !== other[name] && JSON.stringify({ ...one, [name]: 0 }) === JSON.stringify({ ...other, [name]: 0 });
+  return (
+    one[name] !== other[name] &&
+    JSON.stringify({ ...one, [name]: 0 }) === JSON.stringify({ ...other, [name]: 0 })
+  );
 }
 
 function renew() {
   job.abort();
   job = new AbortController();
-  byId("banner").hidden = true;
+  hide("banner");
   return job.signal;
 }
 
@@ -91,12 +100,15 @@ function browse(returning) {
   document.title = "simsearch";
   query.show(null, null);
   display("library");
-  if (browsed?.key !== key) {
+  if (browsed?.key !== key || browsed.total === null) {
     browsed = { key, where, total: null, count: 0 };
     byId("library").replaceChildren(...grid.skeletons(12));
     loading = false;
     more(signal);
-  } else told();
+  } else {
+    told();
+    if (inSight) more(signal);
+  }
   if (returning) scrollTo(0, scrolled);
 }
 
@@ -109,7 +121,7 @@ async function more(signal = job.signal) {
     if (page.version !== library.version) throw new api.Problem("The library has changed.", 409);
     append(mine, page);
   } catch (error) {
-    fail(error, mine.count ? more : () => browse(false));
+    return fail(error, () => browse(false));
   } finally {
     if (mine === browsed) loading = false;
   }
@@ -125,23 +137,27 @@ function append(mine, { total, images }) {
 }
 
 function shown(image) {
-  known.set(image.row, image);
-  return grid.card(image, state());
+  return grid.card(remember(image), state());
 }
 
 function told() {
   byId("heading").textContent = filtering() ? plural(browsed.total, "picture") : "Library";
-  byId("note").textContent = filtering() ? `of ${library.images.toLocaleString("en")}` : "Click one to find its like";
+  byId("note").textContent = filtering()
+    ? `of ${library.images.toLocaleString("en")}`
+    : "Click one to find its like";
   byId("more").hidden = browsed.count === browsed.total;
   if (browsed.total) return say(plural(browsed.total, "picture"));
   message("No such pictures", "No picture of the library meets these filters.", loosenings());
 }
 
 let inSight = false;
-new IntersectionObserver(([{ isIntersecting }]) => {
-  inSight = isIntersecting;
-  if (inSight) more();
-}, { rootMargin: "600px" }).observe(byId("more"));
+new IntersectionObserver(
+  ([{ isIntersecting }]) => {
+    inSight = isIntersecting;
+    if (inSight) more();
+  },
+  { rootMargin: "600px" },
+).observe(byId("more"));
 
 // Ask
 
@@ -168,13 +184,18 @@ async function ask() {
 async function present(now, signal) {
   if (now.upload !== null) return presentUpload(now);
   if (now.url !== null) {
-    query.show({ key: keyOf(now), name: now.url, lost: "The server fetches this picture by its address." }, null);
+    query.show(
+      { key: keyOf(now), name: now.url, lost: "The server fetches this picture by its address." },
+      null,
+    );
     return true;
   }
-  if (!known.has(now.row)) known.set(now.row, await api.facts(now.row, library.version, signal));
-  const image = known.get(now.row);
+  const image = met(now.row) ?? remember(await api.facts(now.row, library.version, signal));
   document.title = `${title(image)} – simsearch`;
-  query.show({ key: `${keyOf(now)} ${image.image}`, source: image.image, name: title(image) }, now.box);
+  query.show(
+    { key: `${keyOf(now)} ${image.image}`, source: image.image, name: title(image) },
+    now.box,
+  );
   return true;
 }
 
@@ -192,11 +213,16 @@ function presentUpload(now) {
   byId("matches").replaceChildren();
   byId("heading").textContent = "Choose it again";
   byId("note").textContent = "";
-  message("Your picture is no longer here", "A picture of yours is kept only as long as the page is open, and is never stored. Choose it again to go on.", [chooseAgain()]);
+  message(
+    "Your picture is no longer here",
+    "A picture of yours is kept only as long as the page is open, and is never stored. Choose it again to go on.",
+    [chooseAgain()],
+  );
   return false;
 }
 
-const busy = (seconds) => (byId("note").textContent = `The server is busy; asking again in ${seconds} s`);
+const busy = (seconds) =>
+  (byId("note").textContent = `The server is busy; asking again in ${seconds} s`);
 
 function answer({ matches, exact }, milliseconds, now) {
   const list = byId("matches");
@@ -204,10 +230,21 @@ function answer({ matches, exact }, milliseconds, now) {
   list.replaceChildren(...matches.map(shown));
   const words = plural(matches.length, "match", "matches");
   byId("heading").textContent = words;
-  byId("note").textContent = [tasting(now) ? "by your taste" : now.box ? "for the part" : "", `${milliseconds.toFixed(0)} ms`, exact ? "" : "approximate"].filter(Boolean).join(" · ");
+  byId("note").textContent = [
+    tasting(now) ? "by your taste" : now.box ? "for the part" : "",
+    `${milliseconds.toFixed(0)} ms`,
+    exact ? "" : "approximate",
+  ]
+    .filter(Boolean)
+    .join(" · ");
   say(words);
   if (state().heat) heat.all(list.children, true);
-  if (!matches.length) message("No matches", "Nothing in the library is like that under these conditions. Ask for less:", loosenings());
+  if (!matches.length)
+    message(
+      "No matches",
+      "Nothing in the library is like that under these conditions. Ask for less:",
+      loosenings(),
+    );
   refocus(list);
 }
 
@@ -215,7 +252,9 @@ function answer({ matches, exact }, milliseconds, now) {
 function refocus(list) {
   if (next === null) return;
   const card = list.children[Math.min(next.place, list.children.length - 1)];
-  (card?.querySelector(`[data-act=${next.what}]`) ?? byId("heading")).focus({ preventScroll: true });
+  (card?.querySelector(`[data-act=${next.what}]`) ?? byId("heading")).focus({
+    preventScroll: true,
+  });
   next = null;
 }
 
@@ -223,28 +262,21 @@ function refocus(list) {
 
 function display(name) {
   for (const each of ["library", "matches"]) byId(each).hidden = each !== name;
-  byId("more").hidden = true;
-  byId("message").hidden = true;
+  hide("more", "message");
 }
 
-function message(heading, words, actions, role = "status") {
-  const panel = byId("message");
-  panel.setAttribute("role", role);
-  panel.replaceChildren(icon(role === "alert" ? "alert" : "search"), el("h3", {}, heading), el("p", {}, words), el("div", { className: "ways" }, ...actions));
-  panel.hidden = false;
-}
-
-const action = (words, onclick) => el("button", { type: "button", className: "button", onclick }, words);
 const chooseAgain = () => action("Choose a picture", () => byId("choose").click());
 
 function loosenings() {
   const now = state();
   return [
-    now.threshold !== null && asking(now) ? action("Take any likeness", () => go({ threshold: null })) : null,
+    now.threshold !== null && asking(now)
+      ? action("Take any likeness", () => go({ threshold: null }))
+      : null,
     filtering(now) ? action("Clear filters", refine.clear) : null,
     now.box ? action("Use the whole picture", () => go({ box: null })) : null,
     tasting(now) ? action("Forget likes and dislikes", taste.forget) : null,
-  ].filter(Boolean);
+  ];
 }
 
 function fail(error, again) {
@@ -253,6 +285,7 @@ function fail(error, again) {
   if (error.status === 409) return reload(again);
   if (!(error instanceof api.Problem)) console.error(error); // a fault of this page
   if (error.status === 404) query.show(null, null);
+  if (!asking()) browsed = null;
   const list = byId(asking() ? "matches" : "library");
   list.removeAttribute("aria-busy");
   list.replaceChildren();
@@ -260,9 +293,10 @@ function fail(error, again) {
   byId("note").textContent = "";
   const actions = [
     error.status >= 500 ? action("Try again", again) : null,
-    ...(asking() ? [chooseAgain(), action("Back to the library", home)] : []),
-    ...(filtering() ? [action("Clear filters", refine.clear)] : []),
-  ].filter(Boolean);
+    asking() ? chooseAgain() : null,
+    asking() ? action("Back to the library", home) : null,
+    filtering() ? action("Clear filters", refine.clear) : null,
+  ];
   const words = error.message.charAt(0).toUpperCase() + error.message.slice(1);
   return message(FAULTS[error.status] ?? "The server could not answer", words, actions, "alert");
 }
@@ -270,15 +304,16 @@ function fail(error, again) {
 /** The server does not answer: say so, and go on by itself once it does. */
 async function wait(again) {
   const signal = job.signal;
-  const retry = action("Try now", again);
-  byId("banner").replaceChildren(icon("alert"), el("p", {}, "The server does not answer. This page goes on by itself once it is back."), retry);
-  byId("banner").hidden = false;
+  banner(
+    "The server does not answer. This page goes on by itself once it is back.",
+    action("Try now", again),
+  );
   try {
     await api.recovered(signal);
   } catch {
     return; // something else was asked meanwhile
   }
-  byId("banner").hidden = true;
+  hide("banner");
   say("The server is back.");
   if (document.querySelector("#library .gone")) browsed = null;
   reload(again);
@@ -301,21 +336,12 @@ async function reload(again) {
 
 async function relocate(signal) {
   const now = state();
-  const paths = new Map([...known].map(([row, image]) => [row, image.path]));
-  known.clear();
-  const move = async (rows) => (await Promise.all(rows.map((row) => placeOf(paths.get(row), signal)))).filter((row) => row !== null);
-  const [[row = null], liked, disliked] = await Promise.all([now.row === null ? [] : [now.row], now.liked, now.disliked].map(move));
+  const query = now.row === null ? [] : [now.row];
+  const [[row = null], liked, disliked] = await follow([query, now.liked, now.disliked], signal);
   browsed = null;
   go({ row, liked, disliked }, "relocate");
-  if (now.row !== null && row === null) complain("The library has changed, and that picture is no longer in it.");
-}
-
-async function placeOf(path, signal) {
-  if (path === undefined) return null;
-  const { images } = await api.images({ offset: 0, limit: 1, where: { path: literally(path) } }, signal);
-  if (!images.length) return null;
-  known.set(images[0].row, images[0]);
-  return images[0].row;
+  if (query.length && row === null)
+    complain("The library has changed, and that picture is no longer in it.");
 }
 
 // What people do
@@ -348,7 +374,8 @@ history.scrollRestoration = "manual";
 query.onBox((box) => go({ box }, box && state().box ? "box" : null));
 listen(take, () => library);
 for (const id of ["library", "matches"]) grid.listen(byId(id), act);
-for (const name of ["unique", "heat"]) byId(name).addEventListener("click", () => go({ [name]: !state()[name] }, name));
+for (const name of ["unique", "heat"])
+  byId(name).addEventListener("click", () => go({ [name]: !state()[name] }, name));
 byId("refine").addEventListener("click", () => refine.open(byId("panel").hidden));
 byId("panel").addEventListener("submit", (event) => event.preventDefault());
 byId("more").addEventListener("click", () => more());

@@ -45,25 +45,56 @@ const blank = (words) => el("p", { className: "blank" }, icon("picture"), words)
 function staged(source, name) {
   const frame = el("div", { className: "frame" });
   const image = el("img", { src: source, alt: `Your picture: ${name}`, draggable: false });
-  const mark = el("div", { className: "mark", tabIndex: 0, hidden: true, role: "application" },
-    ...Object.keys(CORNERS).map((corner) => el("i", { "data-corner": corner })));
+  const mark = el(
+    "div",
+    { className: "mark", tabIndex: 0, hidden: true, role: "application" },
+    ...Object.keys(CORNERS).map((corner) => el("i", { "data-corner": corner })),
+  );
   image.addEventListener("load", () => {
     frame.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
     frame.classList.add("ready");
   });
-  image.addEventListener("error", () => frame.replaceWith(
-    blank("This browser cannot show the picture; the search may still read it.")));
+  image.addEventListener("error", () =>
+    frame.replaceWith(blank("This browser cannot show the picture; the search may still read it.")),
+  );
   frame.append(image, mark);
   frame.addEventListener("pointerdown", drag);
   mark.addEventListener("keydown", press);
-  const choose = el("button", { type: "button", className: "button", id: "part", onclick: begin }, icon("crop"), el("span", {}, "Choose a part"));
-  const clear = el("button", { type: "button", className: "button", id: "whole", onclick: wipe }, icon("close"), el("span", {}, "Whole picture"));
+  const choose = el(
+    "button",
+    { type: "button", className: "button", id: "part", onclick: begin },
+    icon("crop"),
+    el("span", {}, "Choose a part"),
+  );
+  const clear = el(
+    "button",
+    { type: "button", className: "button", id: "whole", onclick: wipe },
+    icon("close"),
+    el("span", {}, "Whole picture"),
+  );
   parts = { frame, picture: image, mark, choose, clear };
-  return [frame, el("p", { className: "hint" }, "Drag over the picture to search by a part of it."), el("div", { className: "ways" }, choose, clear)];
+  return [
+    frame,
+    el("p", { className: "hint" }, "Drag over the picture to search by a part of it."),
+    el("div", { className: "ways" }, choose, clear),
+  ];
 }
 
 function caption(source, name) {
-  const original = source && el("a", { className: "round", href: source, target: "_blank", rel: "noopener", title: "Open the original", "aria-label": `Open the original of ${name}` }, icon("open"));
+  const original =
+    source &&
+    el(
+      "a",
+      {
+        className: "round",
+        href: source,
+        target: "_blank",
+        rel: "noopener",
+        title: "Open the original",
+        "aria-label": `Open the original of ${name}`,
+      },
+      icon("open"),
+    );
   return el("figcaption", {}, elided(name), original);
 }
 
@@ -74,10 +105,18 @@ function draw(part) {
   choose.hidden = Boolean(part);
   if (!part) return;
   const [left, top, right, bottom] = part.map((edge) => 100 * edge);
-  Object.assign(mark.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
+  Object.assign(mark.style, {
+    left: `${left}%`,
+    top: `${top}%`,
+    width: `${right - left}%`,
+    height: `${bottom - top}%`,
+  });
   const [l, t, r, b] = part.map((edge) => Math.round(100 * edge));
-  mark.setAttribute("aria-label", `The part that is searched with: from ${l} to ${r} percent across, ` +
-    `${t} to ${b} percent down. Arrow keys move it, with Shift they resize it, Escape clears it.`);
+  mark.setAttribute(
+    "aria-label",
+    `The part that is searched with: from ${l} to ${r} percent across, ` +
+      `${t} to ${b} percent down. Arrow keys move it, with Shift they resize it, Escape clears it.`,
+  );
 }
 
 function begin() {
@@ -98,7 +137,14 @@ function press(event) {
   if (event.key === "Escape" || event.key === "Delete") wipe();
   else if (event.key === "Enter") settle();
   else if (arrow) {
-    draw(event.shiftKey ? resized(box, arrow) : moved(box, arrow.map((way) => way * STEP)));
+    draw(
+      event.shiftKey
+        ? resized(box, arrow)
+        : moved(
+            box,
+            arrow.map((way) => way * STEP),
+          ),
+    );
     soon();
   } else return;
   event.preventDefault();
@@ -120,10 +166,16 @@ function moved([left, top, right, bottom], [x, y]) {
 }
 
 function resized([left, top, right, bottom], [x, y]) {
-  return rounded([left, top, inside(right + x * STEP, left + LEAST), inside(bottom + y * STEP, top + LEAST)]);
+  return rounded([
+    left,
+    top,
+    inside(right + x * STEP, left + LEAST),
+    inside(bottom + y * STEP, top + LEAST),
+  ]);
 }
 
-const between = ([x, y], [u, v]) => rounded([Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)]);
+const between = ([x, y], [u, v]) =>
+  rounded([Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)]);
 
 /** What a drag makes of the box, by where it begins: on a corner, inside, or elsewhere. */
 function pull(event, start) {

@@ -14,10 +14,21 @@ export function build(library) {
   reflections = [];
   const columns = library.columns.filter((column) => column.name !== "path");
   byId("panel").replaceChildren(
-    amount(library), likeness(library), folders(library.folders),
+    amount(library),
+    likeness(library),
+    folders(library.folders),
     ...columns.map((column) => (column.kind === "number" ? range(column) : words(column))),
     written("path", "File name contains"),
-    el("p", {}, el("button", { type: "button", className: "button", id: "clear", onclick: clear }, "Clear filters")));
+    el(
+      "p",
+      {},
+      el(
+        "button",
+        { type: "button", className: "button", id: "clear", onclick: clear },
+        "Clear filters",
+      ),
+    ),
+  );
 }
 
 /** Make the panel, the chips and the count show a state. */
@@ -46,8 +57,14 @@ function group(legend, className, ...children) {
 
 function amount({ matches, images }) {
   const most = Math.max(1, Math.min(matches, images));
-  const output = el("output", { "for": "k" });
-  const slider = el("input", { type: "range", id: "k", min: 1, max: most, "aria-label": "How many matches" });
+  const output = el("output", { for: "k" });
+  const slider = el("input", {
+    type: "range",
+    id: "k",
+    min: 1,
+    max: most,
+    "aria-label": "How many matches",
+  });
   slider.addEventListener("input", () => (output.textContent = slider.value));
   slider.addEventListener("change", () => go({ k: Number(slider.value) }, "k"));
   reflections.push(({ k }) => {
@@ -58,12 +75,26 @@ function amount({ matches, images }) {
 }
 
 function likeness({ auto_threshold: auto }) {
-  const output = el("output", { "for": "threshold" });
-  const slider = el("input", { type: "range", id: "threshold", min: 0, max: 1, step: 0.01, "aria-label": "Least cosine" });
+  const output = el("output", { for: "threshold" });
+  const slider = el("input", {
+    type: "range",
+    id: "threshold",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    "aria-label": "Least cosine",
+  });
   const first = auto === null ? LEAST : Number(auto.toFixed(2));
   const choices = { any: null, auto: "auto", own: first };
-  const choice = (value, label) => choiceOf("radio", "likeness", value, label, () => go({ threshold: choices[value] }, "threshold"));
-  const radios = { any: choice("any", "Any"), ...(auto === null ? {} : { auto: choice("auto", `Auto (${auto.toFixed(2)})`) }), own: choice("own", "At least") };
+  const choice = (value, label) =>
+    choiceOf("radio", "likeness", value, label, () =>
+      go({ threshold: choices[value] }, "threshold"),
+    );
+  const radios = {
+    any: choice("any", "Any"),
+    ...(auto === null ? {} : { auto: choice("auto", `Auto (${auto.toFixed(2)})`) }),
+    own: choice("own", "At least"),
+  };
   slider.addEventListener("input", () => (output.textContent = Number(slider.value).toFixed(2)));
   slider.addEventListener("change", () => go({ threshold: Number(slider.value) }, "threshold"));
   reflections.push(({ threshold }) => {
@@ -73,19 +104,43 @@ function likeness({ auto_threshold: auto }) {
     slider.value = kind === "own" ? threshold : first;
     output.textContent = kind === "own" ? Number(slider.value).toFixed(2) : "";
   });
-  return group("Likeness", "asked", el("div", { className: "choices inline" }, ...Object.values(radios)), el("div", { className: "slide" }, slider, output));
+  return group(
+    "Likeness",
+    "asked",
+    el("div", { className: "choices inline" }, ...Object.values(radios)),
+    el("div", { className: "slide" }, slider, output),
+  );
 }
 
 function choiceOf(type, name, value, label, change, note = null) {
   const box = el("input", { type, name, value });
   box.addEventListener("change", change);
-  return el("label", { className: "choice", title: label }, box, el("span", {}, label), note && " ", note && el("small", {}, note));
+  return el(
+    "label",
+    { className: "choice", title: label },
+    box,
+    el("span", {}, label),
+    note && " ",
+    note && el("small", {}, note),
+  );
 }
 
 function boxes(legend, values, chosen, choose) {
   const change = () => choose([...list.querySelectorAll(":checked")].map((box) => box.value));
-  const list = el("div", { className: "choices" }, ...values.map(({ name, images }) =>
-    choiceOf("checkbox", legend, name, name === "." ? "(top folder)" : name, change, images?.toLocaleString("en"))));
+  const list = el(
+    "div",
+    { className: "choices" },
+    ...values.map(({ name, images }) =>
+      choiceOf(
+        "checkbox",
+        legend,
+        name,
+        name === "." ? "(top folder)" : name,
+        change,
+        images?.toLocaleString("en"),
+      ),
+    ),
+  );
   reflections.push((now) => {
     const on = new Set(chosen(now));
     for (const box of list.querySelectorAll("input")) box.checked = on.has(box.value);
@@ -94,7 +149,11 @@ function boxes(legend, values, chosen, choose) {
 }
 
 function narrower(legend, list) {
-  const field = el("input", { type: "search", placeholder: "Narrow the list", "aria-label": `Narrow the list: ${legend}` });
+  const field = el("input", {
+    type: "search",
+    placeholder: "Narrow the list",
+    "aria-label": `Narrow the list: ${legend}`,
+  });
   field.addEventListener("input", () => {
     for (const label of list.children)
       label.hidden = !label.title.toLowerCase().includes(field.value.toLowerCase());
@@ -102,13 +161,24 @@ function narrower(legend, list) {
   return field;
 }
 
-const folders = (all) => (all.length > 1
-  ? boxes("Folder", all, ({ folder }) => folder, (folder) => go({ folder }, "folder")) : "");
+const folders = (all) =>
+  all.length > 1
+    ? boxes(
+        "Folder",
+        all,
+        ({ folder }) => folder,
+        (folder) => go({ folder }, "folder"),
+      )
+    : "";
 
 function words({ name, values }) {
   if (!values.length) return written(name, `${name} contains`);
-  return boxes(name, values.map((value) => ({ name: value })), ({ columns }) => columns[name]?.is ?? [],
-    (is) => column(name, is.length ? { is } : null));
+  return boxes(
+    name,
+    values.map((value) => ({ name: value })),
+    ({ columns }) => columns[name]?.is ?? [],
+    (is) => column(name, is.length ? { is } : null),
+  );
 }
 
 function written(name, legend) {
@@ -124,7 +194,14 @@ function written(name, legend) {
 }
 
 function range({ name, min, max }) {
-  const ends = ["from", "to"].map((end) => el("input", { type: "number", step: "any", placeholder: end === "from" ? min : max, "aria-label": `${name} ${end}` }));
+  const ends = ["from", "to"].map((end) =>
+    el("input", {
+      type: "number",
+      step: "any",
+      placeholder: end === "from" ? min : max,
+      "aria-label": `${name} ${end}`,
+    }),
+  );
   const change = () => {
     const [from, to] = ends.map((field) => (field.value === "" ? undefined : field.valueAsNumber));
     const given = { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
@@ -135,7 +212,17 @@ function range({ name, min, max }) {
     ends[0].value = columns[name]?.from ?? "";
     ends[1].value = columns[name]?.to ?? "";
   });
-  return group(name, "", el("div", { className: "range" }, ends[0], el("span", { "aria-hidden": "true" }, "to"), ends[1]));
+  return group(
+    name,
+    "",
+    el(
+      "div",
+      { className: "range" },
+      ends[0],
+      el("span", { "aria-hidden": "true" }, "to"),
+      ends[1],
+    ),
+  );
 }
 
 function column(name, condition) {
@@ -146,7 +233,10 @@ function column(name, condition) {
 /** [words, the change that takes it back] of each filter in use. */
 function inUse(now) {
   if (!filtering(now)) return [];
-  const folders = now.folder.map((name) => [name, { folder: now.folder.filter((each) => each !== name) }]);
+  const folders = now.folder.map((name) => [
+    name,
+    { folder: now.folder.filter((each) => each !== name) },
+  ]);
   const others = Object.entries(now.columns).map(([name, condition]) => {
     const { [name]: _, ...columns } = now.columns;
     return [`${name}: ${inWords(condition)}`, { columns }];
@@ -162,6 +252,19 @@ function inWords({ from, to, is, has }) {
 }
 
 function chip([words, change]) {
-  return el("li", {}, el("button", { type: "button", className: "chip", "aria-label": `Remove the filter ${words}`, onclick: () => go(change) },
-    el("span", {}, words), icon("close")));
+  return el(
+    "li",
+    {},
+    el(
+      "button",
+      {
+        type: "button",
+        className: "chip",
+        "aria-label": `Remove the filter ${words}`,
+        onclick: () => go(change),
+      },
+      el("span", {}, words),
+      icon("close"),
+    ),
+  );
 }

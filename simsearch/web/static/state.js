@@ -24,7 +24,8 @@ let merged = null;
 let hear = () => {};
 
 export const state = () => current;
-export const asking = ({ row, upload, url } = current) => row !== null || upload !== null || url !== null;
+export const asking = ({ row, upload, url } = current) =>
+  row !== null || upload !== null || url !== null;
 export const filtering = ({ folder, columns } = current) =>
   folder.length > 0 || Object.keys(columns).length > 0;
 export const tasting = ({ liked, disliked } = current) => liked.length + disliked.length > 0;
@@ -69,7 +70,11 @@ export const addressOf = (row) =>
 
 function read(search) {
   const given = new URLSearchParams(search);
-  const rows = (name) => (given.get(name) || "").split(",").filter((row) => /^\d+$/.test(row)).map(Number);
+  const rows = (name) =>
+    (given.get(name) || "")
+      .split(",")
+      .filter((row) => /^\d+$/.test(row))
+      .map(Number);
   const box = (given.get("box") || "").split(",").map(Number);
   const threshold = given.get("threshold");
   return {
@@ -113,7 +118,8 @@ function write(from) {
   if (from.box) given.set("box", from.box.map((side) => Number(side.toFixed(4))).join(","));
   if (from.k !== START.k) given.set("k", from.k);
   for (const name of ["unique", "heat"]) if (from[name]) given.set(name, 1);
-  for (const name of ["liked", "disliked"]) if (from[name].length) given.set(name, from[name].join(","));
+  for (const name of ["liked", "disliked"])
+    if (from[name].length) given.set(name, from[name].join(","));
   for (const folder of from.folder) given.append("folder", folder);
   for (const [name, parts] of Object.entries(from.columns))
     for (const [part, value] of Object.entries(parts))

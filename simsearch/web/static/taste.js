@@ -9,11 +9,19 @@ export function show(state, imageOf) {
   const tray = byId("taste");
   const any = state.liked.length + state.disliked.length > 0;
   tray.hidden = !any;
-  tray.replaceChildren(...(any ? [
-    side("liked", "More like", state, imageOf),
-    side("disliked", "Less like", state, imageOf),
-    el("button", { type: "button", className: "quiet", id: "forget", onclick: forget }, "Clear all"),
-  ].filter(Boolean) : []));
+  tray.replaceChildren(
+    ...(any
+      ? [
+          side("liked", "More like", state, imageOf),
+          side("disliked", "Less like", state, imageOf),
+          el(
+            "button",
+            { type: "button", className: "quiet", id: "forget", onclick: forget },
+            "Clear all",
+          ),
+        ].filter(Boolean)
+      : []),
+  );
 }
 
 /** Put a row on one side, or take it back if it is there. */
@@ -28,12 +36,25 @@ export const forget = () => go({ liked: [], disliked: [] });
 
 function side(name, words, state, imageOf) {
   if (!state[name].length) return null;
-  return el("div", { className: "side" }, el("h2", {}, icon(name.slice(0, -1)), words),
-    el("ul", {}, ...state[name].map((row) => entry(row, name, words, state, imageOf(row)))));
+  return el(
+    "div",
+    { className: "side" },
+    el("h2", {}, icon(name.slice(0, -1)), words),
+    el("ul", {}, ...state[name].map((row) => entry(row, name, words, state, imageOf(row)))),
+  );
 }
 
 function entry(row, name, words, state, image) {
-  const button = el("button", { type: "button", title: `Take back: ${image.name}`, "aria-label": `No longer “${words}”: ${image.name}`, onclick: () => mark(state, name, row) },
-    thumbnail(image), icon("close"));
+  const button = el(
+    "button",
+    {
+      type: "button",
+      title: `Take back: ${image.name}`,
+      "aria-label": `No longer “${words}”: ${image.name}`,
+      onclick: () => mark(state, name, row),
+    },
+    thumbnail(image),
+    icon("close"),
+  );
   return el("li", {}, button);
 }
