@@ -738,6 +738,34 @@ def test_the_page_survives_a_server_that_goes_away(page, site, console):
     assert all("ERR_" in console.pop() for _ in list(console))
 
 
+def test_the_page_gives_up_on_an_answer_that_never_arrives(page, site, console):
+    page.route("**/api/search", lambda route: route.abort())
+    page.locator("#library .picture").first.click()
+    expect(page.locator("#banner")).to_be_visible()
+    expect(page.locator("#message")).to_contain_text("its answer does not arrive")
+    page.unroute("**/api/search")
+    page.get_by_role("button", name="Try again").click()
+    expect(matches(page)).to_have_count(SEEN)
+    expect(page.locator("#banner")).to_be_hidden()
+    assert all("ERR_FAILED" in console.pop() for _ in list(console))
+
+
+def test_an_address_is_searched_with_where_the_server_allows_it(new_page, site, console):
+    address, stop = start(site.outputs, urls=True)
+    try:
+        page = new_page("/", address)
+        page.get_by_label("Address of an image").fill("http://127.0.0.1:9/private.jpg")
+        with page.expect_request("**/api/search") as asked:
+            page.get_by_label("Address of an image").press("Enter")
+        assert "http://127.0.0.1:9/private.jpg" in asked.value.post_data
+        expect(page.get_by_role("heading", name="That cannot be searched with")).to_be_visible()
+        expect(page).to_have_url(re.compile("url=http"))
+        assert "422" in console.pop()
+        page.close()
+    finally:
+        stop()
+
+
 def test_the_page_follows_a_library_that_is_embedded_again(new_page, sample, console, tmp_path):
     views(sample, tmp_path / "dataset", {"cat": 5, "coffee": 3})
     site = Site(tmp_path)

@@ -58,6 +58,11 @@ function bounds(schema) {
   return words.join(" ");
 }
 
+function example(schema) {
+  const [one] = solved(schema).examples || [];
+  return one === undefined ? "" : el("code", {}, String(one));
+}
+
 function row({ name, schema, required, description: words }) {
   const kind = [typeOf(schema), bounds(schema), required ? "needed" : ""]
     .filter(Boolean)
@@ -66,7 +71,12 @@ function row({ name, schema, required, description: words }) {
     "tr",
     {},
     el("th", { scope: "row" }, name, el("small", {}, kind)),
-    el("td", {}, words || solved(schema).description || solved(schema).title || ""),
+    el(
+      "td",
+      {},
+      words || solved(schema).description || solved(schema).title || "",
+      example(schema),
+    ),
   );
 }
 

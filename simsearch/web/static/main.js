@@ -20,6 +20,8 @@ const FAULTS = {
   422: "That cannot be searched with",
   503: "The server is busy",
 };
+const CUT_OFF = "The server is there, and its answer does not arrive. Try another picture.";
+const PATIENCE = 4; // times that an answer may be lost
 const PAGE = 60; // pictures of the library that are loaded at once
 
 let library = null;
@@ -27,6 +29,7 @@ let job = new AbortController(); // of the question that is being answered
 let browsed = null; // {key, total, count} of the library's grid
 let loading = false;
 let scrolled = 0; // of the library's grid, for the way back
+let lost = 0; // answers that did not arrive, one after another
 let next = null; // which card takes the focus after a like
 
 // Start, and follow the state
@@ -130,6 +133,7 @@ async function more(signal = job.signal) {
 
 function append(mine, { total, images }) {
   if (!mine.count) byId("library").replaceChildren();
+  lost = 0;
   mine.total = total;
   mine.count = images.length ? mine.count + images.length : total;
   byId("library").append(...images.map(shown));
@@ -170,8 +174,8 @@ async function ask() {
   list.setAttribute("aria-busy", "true");
   try {
     if (!(await present(now, signal))) return;
-    const fields = async () => (await question(now, library, query.picture()))[1];
-    const [kind, body] = await question(now, library, query.picture());
+    const fields = async () => (await question(now, library, query.original()))[1];
+    const [kind, body] = await question(now, library, query.original());
     const { answers, milliseconds } = await api.ask(kind, body, signal, busy);
     heat.renew(fields);
     answer(answers[0], milliseconds, now);
@@ -191,9 +195,15 @@ async function present(now, signal) {
     return true;
   }
   const image = met(now.row) ?? remember(await api.facts(now.row, library.version, signal));
+  const shown = devicePixelRatio > 1.5 ? image.image : `${image.thumbnail}&size=512`;
   document.title = `${title(image)} – simsearch`;
   query.show(
-    { key: `${keyOf(now)} ${image.image}`, source: image.image, name: title(image) },
+    {
+      key: `${keyOf(now)} ${image.image}`,
+      source: shown,
+      original: image.image,
+      name: title(image),
+    },
     now.box,
   );
   return true;
@@ -226,6 +236,7 @@ const busy = (seconds) =>
 
 function answer({ matches, exact }, milliseconds, now) {
   const list = byId("matches");
+  lost = 0;
   list.removeAttribute("aria-busy");
   list.replaceChildren(...matches.map(shown));
   const words = plural(matches.length, "match", "matches");
@@ -303,6 +314,8 @@ function fail(error, again) {
 
 /** The server does not answer: say so, and go on by itself once it does. */
 async function wait(again) {
+  lost += 1;
+  if (lost > PATIENCE) return fail(new api.Problem(CUT_OFF, 502), again);
   const signal = job.signal;
   banner(
     "The server does not answer. This page goes on by itself once it is back.",

@@ -15,12 +15,14 @@ let box = null;
 let tell = () => {};
 const soon = later(() => tell(box), 350);
 
-export const picture = () => parts?.picture ?? null;
+/** Address of the picture in full. */
+export const original = () => parts?.original ?? null;
 
 /** Call `listener(box)` once a part has been chosen, or null once it is cleared. */
 export const onBox = (listener) => (tell = listener);
 
-/** Show a query: {key, name, source: an address or a file}, or {key, name, lost: why it cannot be seen}. */
+/** Show a query: {key, name, source: an address or a file, original: its address, if that is another},
+    or {key, name, lost: why it cannot be seen}. */
 export function show(query, part) {
   byId("stage").hidden = !query;
   if (query?.key !== shown?.key) build(query);
@@ -30,12 +32,14 @@ export function show(query, part) {
 }
 
 function build(query) {
-  URL.revokeObjectURL(parts?.picture.src); // does nothing where it is no file's
+  if (parts) URL.revokeObjectURL(parts.original); // does nothing where it is no file's
   parts = null;
   const nodes = [];
   if (query?.source) {
     const source = query.source instanceof Blob ? URL.createObjectURL(query.source) : query.source;
-    nodes.push(...staged(source, query.name), caption(source, query.name));
+    const original = query.original ?? source;
+    nodes.push(...staged(source, query.name), caption(original, query.name));
+    parts.original = original;
   } else if (query) nodes.push(blank(query.lost), caption(null, query.name));
   byId("stage").replaceChildren(...nodes);
 }
@@ -72,7 +76,7 @@ function staged(source, name) {
     icon("close"),
     el("span", {}, "Whole picture"),
   );
-  parts = { frame, picture: image, mark, choose, clear };
+  parts = { frame, mark, choose, clear };
   return [
     frame,
     el("p", { className: "hint" }, "Drag over the picture to search by a part of it."),

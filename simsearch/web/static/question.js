@@ -17,8 +17,8 @@ export function conditions({ folder, columns }) {
 /** Text that a glob takes by the letter. */
 export const literally = (text) => text.replace(/[*?[]/g, "[$&]");
 
-/** ["search" or "recommend", FormData]; `picture` is the query as the page shows it. */
-export async function question(state, library, picture) {
+/** ["search" or "recommend", FormData]; `original` is the address of the query's picture. */
+export async function question(state, library, original) {
   const body = new FormData();
   body.set("version", library.version);
   body.set("k", Math.min(state.k, library.matches));
@@ -31,16 +31,16 @@ export async function question(state, library, picture) {
     if (state.box) body.set("box", state.box.join(","));
     return ["search", body];
   }
-  await like(body, state, picture);
+  await like(body, state, original);
   for (const side of ["liked", "disliked"]) for (const row of state[side]) body.append(side, row);
   return ["recommend", body];
 }
 
 /** The query itself is liked, or the part of it that is marked. */
-async function like(body, state, picture) {
+async function like(body, state, original) {
   if (!asking(state) || state.url !== null) return; // an address cannot be liked, only searched from
   if (!state.box) return put(body, state, "liked", "liked_image");
-  body.append("liked_image", await part(picture, state.box), "part.png");
+  body.append("liked_image", await part(original, state.box), "part.png");
   if (state.row !== null) body.append("exclude", state.row);
 }
 
@@ -51,7 +51,9 @@ function put(body, state, row, image) {
 }
 
 /** The marked part of a picture, cut out without loss. */
-async function part(picture, [left, top, right, bottom]) {
+async function part(original, [left, top, right, bottom]) {
+  const picture = new Image();
+  picture.src = original;
   await picture.decode();
   const { naturalWidth: width, naturalHeight: height } = picture;
   const edges = [left * width, top * height, right * width, bottom * height].map(Math.round);
