@@ -79,7 +79,7 @@ function staged(source, name) {
   parts = { frame, mark, choose, clear };
   return [
     frame,
-    el("p", { className: "hint" }, "Drag over the picture to search by a part of it."),
+    el("p", { className: "hint" }, "Drag over it to search by a part."),
     el("div", { className: "ways" }, choose, clear),
   ];
 }
