@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlencode
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 
 from simsearch.web.problems import problem
@@ -45,6 +46,7 @@ _HEADERS = {
 _OPEN = {"/api/health", "/login"}  # to everybody, as is what lies in /static/
 _PAGES = {"/", "/docs"}
 _MULTIPART = 2**20  # bytes that a form may add to its images
+_LOGIN = 2**12  # bytes of a log-in
 _MONTH = 30 * 24 * 3600  # seconds that a browser stays logged in
 
 
@@ -108,10 +110,11 @@ class Lock:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if self._token is None or (kind.lower() == "bearer" and self.accepts(token.strip())):
             return True
+        # Unlike the standard library's, this parser passes over what other servers have left.
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-            return cookie is not None and self.accepts(bytes.fromhex(cookie.value).decode())
-        except (CookieError, ValueError):
+            return self.accepts(bytes.fromhex(cookie).decode())
+        except ValueError:
             return False
 
     def let_in(self, place: str, *, secure: bool) -> Response:
@@ -152,14 +155,17 @@ class Door:
             headers, path
         ):
             return problem(403, "another site may link here, and no more")
+        if entered := self._entered(scope):
+            return entered
         if path in _OPEN or path.startswith("/static/") or self._lock.knows(headers):
             return None
-        return self._entered(scope) or self._refused(path)
+        return self._refused(path)
 
     def _entered(self, scope: Scope) -> Response | None:
         """Take a token out of an address, where others would see it."""
         given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if scope["path"] != "/" or not self._lock.accepts(given.pop("token", [""])[0]):
+        tokens = given.pop("token", [])
+        if scope["path"] != "/" or not tokens or not self._lock.accepts(tokens[0]):
             return None
         rest = urlencode(given, doseq=True)
         return self._lock.let_in(f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https")
@@ -176,22 +182,23 @@ class Limits:
     """Turns away what is too large, too slow, or too much at once.
 
     Counts the requests with a body; nothing of a body is read before there is room for all of it.
+    A log-in is small and not counted: strangers send it, and must not fill the room of the others.
     """
 
     def __init__(self, app: App, settings: Settings, turned_away: Callable[[], object]) -> None:
         self.app, self._settings, self._turned_away = app, settings, turned_away
         self._requests = self._bytes = 0
-        self._most = settings.max_bytes + _MULTIPART
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here."""
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             return await self.app(scope, receive, send)
-        length = Headers(scope=scope).get("content-length")
-        size = int(length) if length is not None and length.isdecimal() else self._most
-        if size > self._most:
-            return await self._too_large()(scope, receive, send)
-        if (
+        counted = scope["path"] != "/login"
+        most = self._settings.max_bytes + _MULTIPART if counted else _LOGIN
+        size = _announced(Headers(scope=scope), most)
+        if size > most:
+            return await problem(413, self._too_large(counted))(scope, receive, send)
+        if counted and (
             self._requests >= self._settings.max_waiting
             or self._bytes + size > self._settings.max_waiting_bytes
         ):
@@ -199,18 +206,18 @@ class Limits:
             response = problem(503, "too many requests are waiting; ask again in a moment")
             response.headers["Retry-After"] = "1"
             return await response(scope, receive, send)
-        self._requests += 1
-        self._bytes += size
+        self._requests += counted
+        self._bytes += counted * int(size)
         try:
-            return await self.app(scope, self._measured(receive), send)
+            return await self.app(scope, self._measured(receive, most, counted=counted), send)
         finally:
-            self._requests -= 1
-            self._bytes -= size
+            self._requests -= counted
+            self._bytes -= counted * int(size)
 
-    def _too_large(self) -> Response:
-        return problem(413, f"an upload may have {self._settings.max_bytes:,} bytes")
+    def _too_large(self, counted: bool) -> str:
+        return f"an upload may have {self._settings.max_bytes if counted else _LOGIN:,} bytes"
 
-    def _measured(self, receive: Receive) -> Receive:
+    def _measured(self, receive: Receive, most: int, *, counted: bool) -> Receive:
         """Receive a body as long as it is neither too long nor too late."""
         received, deadline = 0, anyio.current_time() + self._settings.seconds
         complete = False
@@ -228,11 +235,19 @@ class Limits:
                 ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if received > self._most:
-                raise HTTPException(413, f"an upload may have {self._settings.max_bytes:,} bytes")
+            if received > most:
+                raise HTTPException(413, self._too_large(counted))
             return message
 
         return measured
+
+
+def _announced(headers: Headers, otherwise: int) -> float:
+    """Return how many bytes a body will have, if its sender says."""
+    length = headers.get("content-length", "")
+    if not length.isdecimal():
+        return otherwise
+    return int(length) if len(length) < 20 else math.inf  # Python reads no number of any length
 
 
 def _host(headers: Headers) -> str:

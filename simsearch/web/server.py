@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 from typing import Any
+from urllib.parse import quote
 
 from simsearch.errors import MissingExtraError, QueryError
 
@@ -103,8 +104,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _greeting(listening: socket.socket, host: str, token: str | None) -> str:
     port = listening.getsockname()[1]
-    name = "127.0.0.1" if is_local(host) else _own_name(host)
-    lines = [f"simsearch is at  http://{name}:{port}/{f'?token={token}' if token else ''}"]
+    name = _own_name(host)
+    shown = f"?token={quote(token, safe='')}" if token else ""
+    lines = [f"simsearch is at  http://{f'[{name}]' if ':' in name else name}:{port}/{shown}"]
     if token:
         lines.append(f"programs send    Authorization: Bearer {token}")
     return "\n".join([*lines, "Ctrl-C stops it."])
@@ -112,4 +114,5 @@ def _greeting(listening: socket.socket, host: str, token: str | None) -> str:
 
 def _own_name(host: str) -> str:
     """Name this machine to others, where it listens at every address."""
-    return socket.gethostname() if host in {"", "0.0.0.0", "::"} else host  # noqa: S104
+    bare = host.strip("[]")
+    return socket.gethostname() if bare in {"", "0.0.0.0", "::"} else bare  # noqa: S104
