@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import anyio
 from fastapi import APIRouter, FastAPI, Form, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BeforeValidator
@@ -21,7 +21,7 @@ from simsearch.web import forms
 from simsearch.web.guard import Door, Hardened, Limits, Lock
 from simsearch.web.measures import Measured, Measures
 from simsearch.web.pictures import Picture, Size
-from simsearch.web.problems import MEDIA_TYPE, Problem, handle_problems
+from simsearch.web.problems import MEDIA_TYPE, Json, Problem, handle_problems
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
 
@@ -95,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,  # those pages would come from another host
         redoc_url=None,
+        redirect_slashes=False,  # it would send to whatever name the request called the server
     )
     app.state.service = service
     handle_problems(app)
@@ -115,14 +116,14 @@ def _api(service: Service) -> APIRouter:
     @api.get("/library", response_model=forms.Library)
     async def library() -> Response:
         """Tell what is served, and what may be asked of it."""
-        return JSONResponse(await service.library())
+        return Json(await service.library())
 
     @api.get("/images", response_model=forms.Page)
     async def images(
         v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
     ) -> Response:
         """List images, in the order of their paths."""
-        return JSONResponse(await service.page(offset, limit, where, v))
+        return Json(await service.page(offset, limit, where, v))
 
     @api.get("/images/{row}", **_picture("The image; one that browsers do not show, as JPEG."))
     async def image(request: Request, row: Row, v: Version = None) -> Response:
@@ -140,17 +141,17 @@ def _api(service: Service) -> APIRouter:
     async def facts(row: Row, v: Version = None) -> Response:
         """Tell what is known of an image."""
         state = service.state(v, row)
-        return JSONResponse(forms.image(state.library, state.version, row))
+        return Json(forms.image(state.library, state.version, row))
 
     @api.post("/search", response_model=forms.Answers)
     async def search(form: Annotated[forms.SearchForm, _FORM]) -> Response:
         """Find the images that are most alike to a row, an image, or several of them."""
-        return JSONResponse(await service.search(form))
+        return Json(await service.search(form))
 
     @api.post("/recommend", response_model=forms.Answers)
     async def recommend(form: Annotated[forms.RecommendForm, _FORM]) -> Response:
         """Find what somebody may like, from what they liked and what they did not."""
-        return JSONResponse(await service.recommend(form))
+        return Json(await service.recommend(form))
 
     @api.post("/explain", **_picture("A heat map, to lay over the thumbnail.", "image/png"))
     async def explain(form: Annotated[forms.ExplainForm, _FORM]) -> Response:
@@ -163,7 +164,7 @@ def _api(service: Service) -> APIRouter:
         """Tell that the server answers."""
         state = service.state()
         content = forms.Health(images=len(state.library), version=state.version)
-        return JSONResponse(content.model_dump())
+        return Json(content.model_dump())
 
     return api
 

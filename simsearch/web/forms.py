@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
@@ -17,6 +18,8 @@ from simsearch.library import ImageLibrary, in_folder
 from simsearch.matches import Match, Matches
 
 _MANY = 100  # columns, or members of a list, that a condition may have
+_LONG = 500  # characters of a glob; Python keeps what it makes of thousands of them
+_LONGEST = 2**16  # characters of all conditions
 _HUGE = 2**53  # from which on numbers are no longer told apart
 _WHERE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["red", "blue"]}'
 
@@ -89,7 +92,7 @@ class RecommendForm(_Wishes):
     disliked: Annotated[list[int], Field(description="Rows.")] = []
     disliked_image: Annotated[list[UploadFile], Field(description="Files.")] = []
     exclude: Annotated[list[int], Field(description="Rows that are not wanted.")] = []
-    dislike: Annotated[float | None, Field(description="Weight of the disliked.")] = None
+    dislike: Annotated[float | None, Field(description="Weight of the disliked.", le=_HUGE)] = None
 
     def recommend_options(self) -> dict[str, Any]:
         """Put what was given as `recommend` takes it, the images aside."""
@@ -105,9 +108,14 @@ class ExplainForm(SearchForm, RecommendForm):
 def _numbers(name: str, text: str) -> list[float]:
     """Read "0.5,0,1,1"."""
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",", _MANY)]
     except ValueError:
-        raise QueryError(f"{name}={text!r}: give numbers with commas between them") from None
+        numbers = [math.nan]
+    if not all(abs(number) < _HUGE for number in numbers):
+        raise QueryError(
+            f"{name}={text!r:.80}: give up to {_MANY} numbers with commas between them"
+        )
+    return numbers
 
 
 # Conditions
@@ -121,12 +129,14 @@ def conditions(text: str) -> Any:  # noqa: ANN401
     QueryError
         If it is something else, or so long that nobody has written it.
     """
+    if len(text) > _LONGEST:
+        raise QueryError(f"where has {len(text):,} characters; give up to {_LONGEST:,}")
     try:
         asked = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
     if isinstance(asked, str):
-        return asked
+        return _plain("path", asked)
     if not isinstance(asked, dict) or len(asked) > _MANY:
         raise QueryError(f"where={text!r:.80}: give a glob, or up to {_MANY} columns")
     return {name: _condition(name, value) for name, value in asked.items()}
@@ -143,11 +153,13 @@ def _condition(name: str, value: object) -> object:
 
 def _plain(name: str, value: object) -> str | int | float:
     """Check that a value is one, of a size that columns hold."""
-    if isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) < _HUGE):
+    if isinstance(value, str) and len(value) <= _LONG:
+        return value
+    if isinstance(value, (int, float)) and abs(value) < _HUGE:
         return value  # which neither None nor NaN is
     raise QueryError(
-        f"where: {name!r} cannot be compared with {value!r:.80}; give text, a number, a list of "
-        f'up to {_MANY}, or {{"min": 1, "max": 2}}'
+        f"where: {name!r:.80} cannot be compared with {reprlib.repr(value)}; give text of up to "
+        f'{_LONG} characters, a number, a list of up to {_MANY}, or {{"min": 1, "max": 2}}'
     )
 
 

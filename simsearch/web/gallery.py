@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import posixpath
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +118,7 @@ class Gallery:
 
     def _open(self) -> State:
         settings = self._settings
-        library = ImageLibrary.load(settings.outputs, settings.root)
+        library = _rooted(ImageLibrary.load(settings.outputs, settings.root))
         if settings.metadata:
             library.attach(settings.metadata)
         library = self._networked(library)
@@ -148,6 +151,14 @@ class Gallery:
             logger.warning("searching without an index: %s", error)
             return None
         return index
+
+
+def _rooted(library: ImageLibrary) -> ImageLibrary:
+    """Give a library of unknown origin a root, so that its names do not tell the server's."""
+    if library.root is None:
+        with suppress(ValueError):  # some paths are absolute and some are not
+            library.root = os.path.commonpath([posixpath.dirname(path) for path in library.paths])
+    return library
 
 
 def _version(library: ImageLibrary) -> str:

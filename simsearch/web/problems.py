@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,24 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
+_LONGEST = 1000  # characters of a detail: nobody is sent back what they have sent
 _STATUS: dict[type[SimsearchError], int] = {
     QueryError: 422,
     ImageError: 422,
     BackboneError: 501,  # asked of a library that only finds what it holds
     LibraryError: 503,
 }
+
+logger = logging.getLogger("simsearch.web")
+
+
+class Json(JSONResponse):
+    """JSON of any text: a file's name need not be UTF-8, and what is not is shown as "?"."""
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401
+        """Put content in bytes."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
 
 
 class Problem(BaseModel):
@@ -39,10 +52,11 @@ class Problem(BaseModel):
     detail: str = Field(examples=["k=0: ask for a whole number of matches, at least one"])
 
 
-def problem(status: int, detail: str) -> JSONResponse:
+def problem(status: int, detail: str) -> Json:
     """Answer with a problem."""
-    content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
-    return JSONResponse(content.model_dump(), status, media_type=MEDIA_TYPE)
+    title = HTTPStatus(status).phrase
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail[:_LONGEST]}
+    return Json(content, status, media_type=MEDIA_TYPE)
 
 
 def handle_problems(app: FastAPI) -> None:
@@ -53,7 +67,7 @@ def handle_problems(app: FastAPI) -> None:
     @app.exception_handler(SimsearchError)
     def known(_: Request, error: SimsearchError) -> JSONResponse:
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-        return problem(status, " ".join(str(error).split()))
+        return problem(status, _told(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -66,9 +80,19 @@ def handle_problems(app: FastAPI) -> None:
         return response
 
 
+def _told(error: SimsearchError) -> str:
+    """Say what went wrong, without where on the server's disk it did."""
+    if isinstance(error, ImageError):
+        return f"the image cannot be read: {error.reason}"
+    if isinstance(error, QueryError):
+        return " ".join(str(error).split())
+    logger.warning("a request failed: %s", error)
+    return "the library or its network cannot do this; the server's log says why"
+
+
 def _in_words(error: Any) -> str:  # noqa: ANN401
     """Put what pydantic says of a field in one line, the value at fault included."""
-    places: Sequence[object] = [each for each in error["loc"] if each not in {"body", "query"}]
+    places = [f"{each!s:.80}" for each in error["loc"] if each not in {"body", "query"}]
     value = error.get("input")
     given = f" ({value!r:.80})" if isinstance(value, (str, int, float)) else ""
-    return f"{'.'.join(map(str, places)) or 'request'}{given}: {error['msg']}"
+    return f"{'.'.join(places) or 'request'}{given}: {error['msg']}"
