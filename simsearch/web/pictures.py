@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,10 @@ _SHOWN = {  # by every browser of today
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
+_MARKER = re.compile(
+    rb"\xff+([^\x00\x01\xd0-\xd8\xff])"
+)  # of a JPEG's segment, and its length follows
+_SCAN, _END = b"\xda", b"\xd9"
 _QUALITY = 82  # of JPEG; what is cached is looked at small
 
 
@@ -81,6 +86,18 @@ class Thumbnails:
             data = _shrunk(path, size)
             _keep(file, data, changed)
         return Picture(data, "image/jpeg", _etag(path, changed, size))
+
+
+def scans(data: bytes) -> int:
+    """Count the scans of a JPEG, each of which is as much work as all of the image.
+
+    A scan may have a hundred bytes, so that a small file keeps a decoder busy for hours.
+    """
+    count, place = 0, 2
+    while (marker := _MARKER.search(data, place)) and marker[1] != _END:
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        count += marker[1] == _SCAN
+    return count
 
 
 def original(path: str) -> Picture:

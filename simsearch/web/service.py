@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,13 +17,13 @@ from anyio import to_thread
 from starlette.exceptions import HTTPException
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images import read_header
+from simsearch.images import DOWNLOAD_SECONDS, read_header
 from simsearch.matches import Matches
 from simsearch.search import recommend, search
 from simsearch.web import forms
 from simsearch.web.addresses import fetch
 from simsearch.web.gallery import Gallery, State
-from simsearch.web.pictures import Picture, Size, Thumbnails, heat, original
+from simsearch.web.pictures import Picture, Size, Thumbnails, heat, original, scans
 
 if TYPE_CHECKING:
     from fastapi import UploadFile
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _LOOK = 1.0  # seconds between looks at whether the library has changed
 _VALUES = 100  # of a column that are listed
+_SCANS = 100  # of a JPEG; a progressive one has about ten
 
 
 class Service:
@@ -46,6 +49,7 @@ class Service:
         self._ranking = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._looking = anyio.CapacityLimiter(settings.workers)
+        self._decoding = Room(settings.max_decoding)
         measures.images.set(len(self.gallery.state.library))
 
     async def look_after(self) -> None:
@@ -152,14 +156,15 @@ class Service:
         self._count(form.k, form.row, uploads, form.url)
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no addresses; send the image itself")
-        images = [*uploads, *map(fetch, form.url)]
-        queries: list[Any] = [*form.row, *self._checked(images)]
+        options = form.options()
+        images = [*uploads, *self._fetched(form.url)]
+        queries: Any = [*form.row, *images]
         if not queries:
             raise QueryError("no query: give a row, an image, or an address")
-        options = form.options()
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
-        found = search(state.library, queries, index=state.index, **options)
+        with self._decoding.taken(self._pixels(images)):
+            found = search(state.library, queries, index=state.index, **options)
         return [found] if isinstance(found, Matches) else found
 
     def _recommend(
@@ -170,13 +175,14 @@ class Service:
         disliked: Sequence[bytes],
     ) -> Matches:
         self._count(form.k, form.liked, form.disliked, liked, disliked)
-        return recommend(
-            state.library,
-            [*form.liked, *self._checked(liked)],
-            [*form.disliked, *self._checked(disliked)],
-            index=state.index,
-            **form.recommend_options(),
-        )
+        with self._decoding.taken(self._pixels([*liked, *disliked])):
+            return recommend(
+                state.library,
+                [*form.liked, *liked],
+                [*form.disliked, *disliked],
+                index=state.index,
+                **form.recommend_options(),
+            )
 
     def _count(self, k: int | None, *queries: Sequence[object]) -> None:
         settings = self.settings
@@ -185,17 +191,30 @@ class Service:
         if (count := sum(map(len, queries))) > settings.max_queries:
             raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
 
-    def _checked(self, images: Sequence[bytes]) -> Sequence[bytes]:
-        """Look at what images are before any is decoded."""
+    def _fetched(self, urls: Sequence[str]) -> list[bytes]:
+        """Fetch images, all of them within the limits of an upload, and of one download's time."""
+        end = time.monotonic() + DOWNLOAD_SECONDS
+        images: list[bytes] = []
+        for url in urls:
+            images.append(fetch(url, end - time.monotonic()))
+            if sum(map(len, images)) > self.settings.max_bytes:
+                raise ImageError(f"over {self.settings.max_bytes:,} bytes", url)
+        return images
+
+    def _pixels(self, images: Sequence[bytes]) -> int:
+        """Look at what images are before any is decoded, and count their pixels."""
+        pixels = 0
         for data in images:
             header = read_header(data)
             if header.width * header.height > self.settings.max_pixels:
                 raise ImageError(
                     f"{header.width}×{header.height} pixels, over the limit of "
-                    f"{self.settings.max_pixels:,}: send a smaller copy",
-                    "the image",
+                    f"{self.settings.max_pixels:,}: send a smaller copy"
                 )
-        return images
+            if header.format in {"JPEG", "MPO"} and scans(data) > _SCANS:
+                raise ImageError(f"over {_SCANS} scans: send another copy")
+            pixels += header.width * header.height
+        return pixels
 
     def _described(self, state: State) -> dict[str, Any]:
         library, settings = state.library, self.settings
@@ -218,6 +237,28 @@ class Service:
         }
 
 
+class Room:
+    """So much of something for everybody together: whoever wants more waits until it is free."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        """Hold an amount, or all there is if that is less."""
+        amount = min(amount, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += amount
+                self._changed.notify_all()
+
+
 async def _received(files: Sequence[UploadFile]) -> list[bytes]:
     return [await file.read() for file in files]
 
@@ -234,8 +275,9 @@ def _columns(table: Any) -> list[dict[str, Any]]:  # noqa: ANN401
     columns: list[dict[str, Any]] = []
     for name in () if table is None else table.columns:
         cells = table[name].dropna()
-        if cells.dtype.kind in "iuf" and len(cells):
-            limits = {"min": float(cells.min()), "max": float(cells.max())}
+        if cells.dtype.kind in "iuf" and np.isfinite(cells.to_numpy(float)).any():
+            finite = cells.to_numpy(float)[np.isfinite(cells.to_numpy(float))]
+            limits = {"min": float(finite.min()), "max": float(finite.max())}
             columns.append({"name": name, "kind": "number", **limits})
             continue
         counts = Counter(cells.astype(str).tolist())

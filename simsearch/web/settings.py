@@ -32,6 +32,8 @@ class Settings:
         Whether an address may be a query; private ones never are.
     max_bytes, max_pixels : int
         Of one upload, all its images together, and of each image.
+    max_decoding : int
+        Pixels of uploads that are decoded at once; whoever comes with more waits.
     max_matches : int
         The largest k, and the longest page of images.
     max_queries : int
@@ -57,6 +59,7 @@ class Settings:
     urls: bool = False
     max_bytes: int = 32 * 2**20
     max_pixels: int = 64_000_000
+    max_decoding: int = 128_000_000
     max_matches: int = 200
     max_queries: int = 32
     max_waiting: int = 128
@@ -70,6 +73,11 @@ class Settings:
             raise QueryError(
                 f"a token of {len(self.token)} characters can be guessed; give at least "
                 f"{_SHORTEST_TOKEN}, or none to have one made"
+            )
+        if self.token is not None and not all("!" <= letter <= "~" for letter in self.token):
+            raise QueryError(
+                "this token has a blank, or a letter that a header cannot carry; give one of "
+                "unaccented letters, digits and signs"
             )
         for name in ("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"):
             if getattr(self, name) < 1:
