@@ -103,6 +103,7 @@ def test_imports_point_one_way():
         "web.pictures",
         "web.service",
         "web.app",
+        "web.protocol",
         "web.server",
     ]
     assert set(order) | {"cli"} == set(MODULES)

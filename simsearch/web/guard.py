@@ -47,6 +47,7 @@ _OPEN = {"/api/health", "/login"}  # to everybody, as is what lies in /static/
 _PAGES = {"/", "/docs"}
 _MULTIPART = 2**20  # bytes that a form may add to its images
 _LOGIN = 2**12  # bytes of a log-in
+_CLOSE = {"Connection": "close"}  # or the server would read the rest, whatever it is
 _MONTH = 30 * 24 * 3600  # seconds that a browser stays logged in
 
 
@@ -197,7 +198,9 @@ class Limits:
         most = self._settings.max_bytes + _MULTIPART if counted else _LOGIN
         size = _announced(Headers(scope=scope), most)
         if size > most:
-            return await problem(413, self._too_large(counted))(scope, receive, send)
+            response = problem(413, self._too_large(counted))
+            response.headers.update(_CLOSE)
+            return await response(scope, receive, send)
         if counted and (
             self._requests >= self._settings.max_waiting
             or self._bytes + size > self._settings.max_waiting_bytes
@@ -231,12 +234,12 @@ class Limits:
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(
-                    408, f"the upload took over {self._settings.seconds:g} seconds"
+                    408, f"the upload took over {self._settings.seconds:g} seconds", _CLOSE
                 ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if received > most:
-                raise HTTPException(413, self._too_large(counted))
+                raise HTTPException(413, self._too_large(counted), _CLOSE)
             return message
 
         return measured

@@ -50,6 +50,7 @@ def serve(
         import uvicorn
 
         from simsearch.web.app import create_app
+        from simsearch.web.protocol import configured
         from simsearch.web.settings import Settings
     except ImportError as error:
         raise MissingExtraError(
@@ -62,14 +63,7 @@ def serve(
     app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
     listening = _listen(host, port)
     print(_greeting(listening, host, token), flush=True)  # noqa: T201  # it is what was asked for
-    config = uvicorn.Config(
-        app,
-        access_log=False,  # it would write tokens down
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(configured(app)).run(sockets=[listening])
 
 
 def is_local(host: str) -> bool:
