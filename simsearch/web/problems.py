@@ -84,8 +84,9 @@ def _told(error: SimsearchError) -> str:
     """Say what went wrong, without where on the server's disk it did."""
     if isinstance(error, ImageError):
         return f"the image cannot be read: {error.reason}"
-    if isinstance(error, QueryError):
-        return " ".join(str(error).split())
+    told = " ".join(str(error).split())
+    if isinstance(error, QueryError) or not {"/", "\\"} & set(told):
+        return told
     logger.warning("a request failed: %s", error)
     return "the library or its network cannot do this; the server's log says why"
 
