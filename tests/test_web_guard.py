@@ -721,7 +721,11 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_an_image_of_too_many_pixels_is_never_decoded(open_server, name, monkeypatch):
     decoded = []
-    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
+
+    def load(image):
+        decoded.append(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     for field, path in (("image", "search"), ("liked_image", "recommend")):
         answer = post(open_server, f"/api/{path}", (field, f"x.{name}", BOMBS[name]))
         assert answer.status == 422
