@@ -70,6 +70,7 @@ def test_imports_point_one_way():
         "backbones",
         "heads",
         "metadata",
+        "gallery",
         "library",
         "embedding",
         "sketch",
