@@ -429,6 +429,11 @@ class ImageLibrary(Gallery):
         line = self.metadata.iloc[row].dropna().to_dict()
         return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
 
+    @property
+    def captions(self) -> list[str]:
+        """Columns of the metadata that stand under a match."""
+        return [] if self.metadata is None else self._captions
+
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
         return "" if self.metadata is None else caption(self.facts(row), self._captions)

@@ -146,12 +146,17 @@ def _number(column: pd.Series[Any], value: object) -> Any:  # noqa: ANN401
 
 
 def _has(cell: object, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.match(part) for part in folded_parts(cell))
+
+
+def folded_parts(cell: object) -> list[str]:
+    """Return what text may be met by: the whole of a cell and each of its tags, in lower case."""
     if isinstance(cell, (list, tuple, set)):
-        return any(_has(tag, pattern) for tag in cell)
-    text = "" if cell is None else str(cell).casefold().strip()
-    return cell is not None and any(
-        pattern.match(part) for part in (text, *_SEPARATORS.split(text))
-    )
+        return [part for tag in cell for part in folded_parts(tag)]
+    if cell is None:
+        return []
+    text = str(cell).casefold().strip()
+    return [text, *_SEPARATORS.split(text)]
 
 
 def summary(column: pd.Series[Any]) -> dict[str, Any]:
