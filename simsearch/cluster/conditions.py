@@ -30,7 +30,7 @@ _MOST_WORDS = 3_000  # of a row, in one text field of the engine
 _CROWDED = "more"  # the word of a row that has yet more of them
 _GLOB = re.compile(r"[*?\[]")
 _NOTHING = "id < 0"
-_WIDEST = np.finfo(np.float64).max
+_WIDEST = float(np.finfo(np.float64).max)
 
 
 def columns_of(table: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Nothing here knows a library. pymilvus and milvus-lite are imported when a store
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
@@ -295,7 +296,8 @@ def _connect(address: str, token: str, seconds: float) -> Any:  # noqa: ANN401
             "Milvus needs pymilvus: pip install 'simsearch[cluster]'"
         ) from error
     # It logs each error with its stack before it raises it; here all are told in other words.
-    logging.getLogger("pymilvus.decorators").setLevel(logging.CRITICAL)
+    for name in ("decorators", "client.connection_manager"):
+        logging.getLogger(f"pymilvus.{name}").setLevel(logging.CRITICAL)
     return MilvusClient(address, token=token, timeout=seconds, dedicated=True)
 
 
@@ -312,6 +314,9 @@ def _serve(file: str) -> str:
     logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)  # its errors come as answers, too
     with _serving:
         if file not in _served:
+            if not _served:
+                atexit.unregister(_release_all)
+                atexit.register(_release_all)
             try:
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
                 _served[file] = [*start_server_in_thread(file), 0]
@@ -338,6 +343,13 @@ def _release(file: str) -> None:
             entry[1].close()
 
 
+def _release_all() -> None:
+    """Close what was left open, so that nothing of it keeps the process alive."""
+    for file in list(_served):
+        _served[file][3] = 1
+        _release(file)
+
+
 def _is_engines(error: Exception) -> bool:
     import grpc
     from pymilvus.exceptions import MilvusException
@@ -351,14 +363,12 @@ def _may_pass(error: Exception) -> bool:
 
     if isinstance(error, grpc.FutureTimeoutError):
         return True
-    if not isinstance(error, grpc.RpcError) and isinstance(error.__cause__, grpc.RpcError):
-        error = error.__cause__  # of a connection that failed
     code = error.code() if isinstance(error, grpc.RpcError) else getattr(error, "code", None)
     return (
         getattr(code, "name", "") in _CODES
         or code == _LIMITED
         or bool(getattr(error, "retriable", False))
-        or "Retry timeout" in str(error)
+        or any(words in str(error) for words in ("Retry timeout", "Fail connecting"))
     )
 
 
@@ -367,4 +377,5 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, grpc.RpcError):
         return f"{error.code().name.lower()}, {error.details()}"
-    return str(getattr(error, "message", "") or error)
+    # Its first line: an engine may repeat all of an expression below it.
+    return str(getattr(error, "message", "") or error).partition("\n")[0][:300]
