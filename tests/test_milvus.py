@@ -163,7 +163,7 @@ def test_recommendations(library, remote):
     same(ss.recommend(remote, 3, exclude=seen), ss.recommend(library, 3, exclude=seen))
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf", "flat"])
+@pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8", "ivf", "flat"])
 def test_among_many_rows_few_are_missed(tmp_path, kind):
     rows = clustered(3000, 48, seed=1)
     library = ss.ImageLibrary(rows, [f"{i}.jpg" for i in range(3000)])

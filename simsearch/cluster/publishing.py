@@ -29,9 +29,10 @@ from simsearch.library import ImageLibrary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Kind = Literal["hnsw", "ivf", "flat"]
-_KINDS: dict[str, tuple[str, dict[str, int]]] = {
+Kind = Literal["hnsw", "hnsw_sq8", "ivf", "flat"]
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
+    "hnsw_sq8": ("HNSW_SQ", {"M": 32, "efConstruction": 200, "sq_type": "SQ8"}),
     "ivf": ("IVF_FLAT", {"nlist": 1024}),
     "flat": ("FLAT", {}),
 }
@@ -99,7 +100,8 @@ def publish(
         Whether open readers may go on with the version before. If not, what is superseded is
         deleted at once rather than by the next call.
     kind
-        The engine's index: "hnsw", a graph of the whole rows; "ivf", lists; "flat", none.
+        The engine's index: "hnsw", a graph of the whole rows; "hnsw_sq8", of rows of 8
+        bits, a quarter of the memory; "ivf", lists; "flat", none.
     token
         "user:password" or an API key; by default the environment's ``MILVUS_TOKEN``.
     timeout

@@ -425,7 +425,7 @@ class RemoteLibrary(Gallery):
 
     def _effort(self, depth: int, text: str) -> dict[str, int]:
         """Look so widely that few are missed; more widely among those of a condition."""
-        if self._state["index"] == "HNSW":
+        if self._state["index"].startswith("HNSW"):
             return {"ef": min(32_768, max(4 * depth, 4096 if "(" in text else 256))}
         return {"nprobe": 128} if self._state["index"] == "IVF_FLAT" else {}
 
