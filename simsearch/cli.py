@@ -287,7 +287,9 @@ def _add_publish(commands: _Commands) -> None:
     parser.add_argument("collection", metavar="COLLECTION", help="name for it there")
     parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
-    parser.add_argument("--kind", choices=["hnsw", "hnsw_sq8", "ivf", "flat"], help="the engine's index")
+    parser.add_argument(
+        "--kind", choices=["hnsw", "hnsw_sq8", "ivf", "flat"], help="the engine's index"
+    )
     parser.add_argument("--replace", action="store_true", help="embeddings of another origin")
 
 

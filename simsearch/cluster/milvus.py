@@ -29,8 +29,10 @@ FORMAT = 1
 STATE = "state"  # the record that says which version counts
 CHUNK = 48_000  # bytes: with base64 they still fit in a text field
 TEXT = 65_535  # bytes that a text field may hold
-_ATTEMPTS = 4
-_PAUSE = 0.2  # seconds before the second attempt, doubled before each further one, and jittered
+_ATTEMPTS = 6
+_SLOW = {"flush", "load_collection", "create_collection"}  # they may build or read an index
+_PATIENCE = 10  # times as long they may take
+_PAUSE = 0.25  # seconds before the second attempt, doubled before each further one, and jittered
 _NAME = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
 _CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}  # of gRPC, that may pass
 _LIMITED = 8  # Milvus' own code for "too many requests"
@@ -76,7 +78,8 @@ class Store:
         self._users, self._loaded = 1, False
         self._lock = threading.Lock()
         address = os.fspath(uri) if self.file is None else _serve(self.file)
-        token = os.environ.get("MILVUS_TOKEN", "") if token is None else token
+        if token is None:  # an address with a user in it needs none
+            token = "" if self.address != os.fspath(uri) else os.environ.get("MILVUS_TOKEN", "")
         try:
             self._client = self._tried(
                 "connect",
@@ -111,9 +114,12 @@ class Store:
 
         Every call that is made here may be made twice: rows are written by their own numbers.
         """
+        longer = _PATIENCE if method in _SLOW else 1
         return self._tried(
             method,
-            lambda seconds: getattr(self._client, method)(*args, timeout=seconds, **options),
+            lambda seconds: getattr(self._client, method)(
+                *args, timeout=longer * seconds, **options
+            ),
         )
 
     def _tried(self, name: str, attempt: Any) -> Any:  # noqa: ANN401

@@ -105,7 +105,7 @@ def publish(
     token
         "user:password" or an API key; by default the environment's ``MILVUS_TOKEN``.
     timeout
-        Seconds that a call to the engine may take, with up to four attempts.
+        Seconds that a call to the engine may take, with up to six attempts.
     progress
         Whether to show progress bars.
 

@@ -82,7 +82,7 @@ class RemoteLibrary(Gallery):
     backbone
         What made the embeddings, if it cannot be loaded by name, such as a module of your own.
     timeout
-        Seconds that a call to the engine may take, with up to four attempts.
+        Seconds that a call to the engine may take, with up to six attempts.
 
     Attributes
     ----------
@@ -115,13 +115,20 @@ class RemoteLibrary(Gallery):
             )
         store = Store(uri, collection, token, timeout)
         try:
-            state = store.read_state()
-            if state is None:
-                raise RemoteError(
-                    f"{store!r} holds no library; publish one with simsearch.publish(library, "
-                    f"{store.address!r}, {collection!r})"
-                )
-            self._open(store, state, backbone)
+            while True:
+                state = store.read_state()
+                if state is None:
+                    raise RemoteError(
+                        f"{store!r} holds no library; publish one with simsearch.publish(library, "
+                        f"{store.address!r}, {collection!r})"
+                    )
+                try:
+                    self._open(store, state, backbone)
+                    break
+                except RemoteError:
+                    if store.read_state() == state:
+                        raise
+                    # Otherwise it was published anew just now, and again: open that.
         except BaseException:
             store.close()
             raise
@@ -145,7 +152,7 @@ class RemoteLibrary(Gallery):
         self.embeddings = _Lookup(self._entities_of, lambda one: one.vector, np.stack)
 
     def _read_head(self) -> Head:
-        data = self._store.read_part(self._state, "head")
+        data = self._store.read_part(self._state, "head")  # before there is anything to confirm
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "head.safetensors"
             file.write_bytes(data)
@@ -191,7 +198,7 @@ class RemoteLibrary(Gallery):
     @cached_property
     def background(self) -> NDArray[np.float32]:
         """Cosines of pairs of random images, sorted: those of the library that was published."""
-        return np.frombuffer(self._store.read_part(self._state, "background"), np.float32)
+        return np.frombuffer(self._part("background"), np.float32)
 
     @property
     def _start(self) -> int:
@@ -238,7 +245,7 @@ class RemoteLibrary(Gallery):
 
     def overview(self) -> Overview:
         """Sum up folders and metadata, for a menu of filters, as it was when published."""
-        folders, columns = unpack(self._store.read_part(self._state, "overview"))
+        folders, columns = unpack(self._part("overview"))
         return Overview([(name, count) for name, count in folders], columns)
 
     def through_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -321,7 +328,8 @@ class RemoteLibrary(Gallery):
         stop = min(stop, len(self))
         while start < stop:
             chunk, inside = divmod(start, ORDER)
-            ids = np.frombuffer(self._store.read_chunk(self._state, "order", chunk), np.int64)
+            data = self._current(lambda: self._store.read_chunk(self._state, "order", chunk))  # noqa: B023
+            ids = np.frombuffer(data, np.int64)
             ids = ids[inside : inside + min(_AT_ONCE, stop - start)]
             text = f"id in {ids.tolist()}"
             text += f" and ({among.text})" if among and among.text else ""
@@ -364,11 +372,7 @@ class RemoteLibrary(Gallery):
 
     def _query(self, text: str, *, vectors: bool = True) -> list[Entity]:
         fields = _FIELDS if vectors else _FIELDS[:-1]
-        try:
-            answer = self._store.call("query", self._rows, filter=text, output_fields=fields)
-        except RemoteError:
-            self.confirm()
-            raise
+        answer = self._ask("query", filter=text, output_fields=fields)
         found = [self._entity(line) for line in answer]
         if vectors:
             with self._lock:
@@ -376,6 +380,20 @@ class RemoteLibrary(Gallery):
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
         return found
+
+    def _ask(self, method: str, **options: Any) -> Any:  # noqa: ANN401
+        return self._current(lambda: self._store.call(method, self._rows, **options))
+
+    def _part(self, name: str) -> bytes:
+        return self._current(lambda: self._store.read_part(self._state, name))
+
+    def _current(self, read: Callable[[], _T]) -> _T:
+        """Read; where that fails because this version has gone, say so."""
+        try:
+            return read()
+        except RemoteError:
+            self.confirm()
+            raise
 
     def _entity(self, line: dict[str, Any]) -> Entity:
         about = json.loads(line["about"])
@@ -391,9 +409,7 @@ class RemoteLibrary(Gallery):
 
     def ids(self, among: Condition, limit: int) -> list[int]:
         """Read numbers of images that the engine lets through a condition, up to so many."""
-        answer = self._store.call(
-            "query", self._rows, filter=self.visible(among), output_fields=["id"], limit=limit
-        )
+        answer = self._ask("query", filter=self.visible(among), output_fields=["id"], limit=limit)
         return [int(line["id"]) for line in answer]
 
     def _all(self, among: Condition | None) -> Iterator[list[Entity]]:
@@ -411,9 +427,8 @@ class RemoteLibrary(Gallery):
 
     def nearest(self, vectors: NDArray[np.float32], depth: int, text: str) -> list[list[int]]:
         """Let the engine rank: numbers of images, best first, for each of (Q, D) embeddings."""
-        answers = self._store.call(
+        answers = self._ask(
             "search",
-            self._rows,
             data=list(vectors),
             anns_field="vector",
             filter=text,
@@ -425,6 +440,7 @@ class RemoteLibrary(Gallery):
 
     def _effort(self, depth: int, text: str) -> dict[str, int]:
         """Look so widely that few are missed; more widely among those of a condition."""
+        # Only a condition brings a bracket.
         if self._state["index"].startswith("HNSW"):
             return {"ef": min(32_768, max(4 * depth, 4096 if "(" in text else 256))}
         return {"nprobe": 128} if self._state["index"] == "IVF_FLAT" else {}
