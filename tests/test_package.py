@@ -126,7 +126,8 @@ def test_the_names_in_the_readme_exist():
 
 
 @pytest.mark.parametrize(
-    "line", re.findall(r"^simsearch (?:embed|search|info|evaluate|train|serve).*", README, re.MULTILINE)
+    "line",
+    re.findall(r"^simsearch (?:embed|search|info|evaluate|train|serve).*", README, re.MULTILINE),
 )
 def test_the_commands_in_the_readme_parse(line):
     cli._parser().parse_args(shlex.split(line, comments=True)[1:])
