@@ -9,6 +9,8 @@ ss.show_matches(matches)
 
 from simsearch.backbones import Backbone, load_backbone
 from simsearch.calibration import SuggestedThreshold, suggest_threshold
+from simsearch.cluster.publishing import Published, publish
+from simsearch.cluster.remote import RemoteLibrary
 from simsearch.duplicates import NEAR_DUPLICATE, DuplicateGroup, Duplicates, duplicates
 from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import (
@@ -19,8 +21,10 @@ from simsearch.errors import (
     LibraryError,
     MissingExtraError,
     QueryError,
+    RemoteError,
     SimsearchError,
     StaleIndexError,
+    StaleVersionError,
     TrainingError,
     WeightsError,
 )
@@ -65,9 +69,13 @@ __all__ = [
     "Matches",
     "MissingExtraError",
     "ProjectionHead",
+    "Published",
     "QueryError",
+    "RemoteError",
+    "RemoteLibrary",
     "SimsearchError",
     "StaleIndexError",
+    "StaleVersionError",
     "SuggestedThreshold",
     "TrainedHead",
     "TrainingError",
@@ -84,6 +92,7 @@ __all__ = [
     "load_image",
     "load_index",
     "make_sample",
+    "publish",
     "recommend",
     "refine",
     "save_head",

@@ -9,7 +9,8 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -87,6 +88,12 @@ examples:
   simsearch serve outputs --host 0.0.0.0        for others, who need the token it prints
   SIMSEARCH_TOKEN=... simsearch serve outputs --host 0.0.0.0
 """,
+    "publish": """\
+examples:
+  simsearch publish outputs images.db shop      into a Milvus Lite file
+  simsearch publish outputs https://milvus.example.org:19530 shop --metadata metadata.csv
+  simsearch search images.db#shop photo.jpg     search there; MILVUS_TOKEN is the token
+""",
     "info": "example:\n  simsearch info outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
 }
@@ -133,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_train,
         _add_serve,
+        _add_publish,
         _add_info,
         _add_sample,
     ):
@@ -155,7 +163,9 @@ def _add_embed(commands: _Commands) -> None:
 
 def _add_search(commands: _Commands) -> None:
     parser = _described(commands.add_parser, "search", "Find the most alike images.", _search)
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument(
+        "outputs", metavar="OUTPUTS", help="folder of the library, or URI#COLLECTION"
+    )
     parser.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
     parser.add_argument(
         "--include-query",
@@ -182,7 +192,9 @@ def _add_recommend(commands: _Commands) -> None:
     parser = _described(
         commands.add_parser, "recommend", "Find what somebody may like.", _recommend
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument(
+        "outputs", metavar="OUTPUTS", help="folder of the library, or URI#COLLECTION"
+    )
     parser.add_argument("--liked", nargs="+", required=True, metavar="IMAGE")
     parser.add_argument("--disliked", nargs="+", metavar="IMAGE")
     parser.add_argument("--exclude", nargs="+", metavar="IMAGE", help="not to be recommended")
@@ -264,6 +276,21 @@ def _add_serve(commands: _Commands) -> None:
     parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
     parser.add_argument("--index", action="store_true", help="search through the stored index")
     parser.add_argument("--urls", action="store_true", help="take public addresses for queries")
+
+
+def _add_publish(commands: _Commands) -> None:
+    parser = _described(
+        commands.add_parser, "publish", "Put a library on Milvus, or what has changed.", _publish
+    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("uri", metavar="URI", help="Milvus Lite file, or http(s)://host:port")
+    parser.add_argument("collection", metavar="COLLECTION", help="name for it there")
+    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    parser.add_argument(
+        "--kind", choices=["hnsw", "hnsw_sq8", "ivf", "flat"], help="the engine's index"
+    )
+    parser.add_argument("--replace", action="store_true", help="embeddings of another origin")
 
 
 def _add_info(commands: _Commands) -> None:
@@ -356,6 +383,23 @@ def _library(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLi
     return library.attach(metadata) if metadata else library
 
 
+@contextmanager
+def _gallery(
+    outputs: str, root: str | None, metadata: str | None
+) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
+    """Open a folder, or what was published, as URI#COLLECTION."""
+    uri, mark, collection = outputs.rpartition("#")
+    if not mark or Path(outputs).exists():
+        yield _library(outputs, root, metadata)
+        return
+    if root or metadata:
+        raise ss.QueryError(
+            f"--root and --metadata belong to `simsearch publish`: {outputs} has them already"
+        )
+    with ss.RemoteLibrary(uri, collection) as library:
+        yield library
+
+
 def _images(names: Sequence[str]) -> list[str | int]:
     """Take a number for a row, unless there is a file of that name."""
     return [int(name) if name.isdecimal() and not Path(name).exists() else name for name in names]
@@ -393,9 +437,10 @@ def _answer(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Find matches in a library, draw them, and print them."""
-    answers = find(_library(outputs, root, metadata), **_wishes(options, outputs))
-    if save:
-        _save(ss.show_matches(answers, explain=explain)[0], save)
+    with _gallery(outputs, root, metadata) as library:
+        answers = find(library, **_wishes(options, outputs))
+        if save:
+            _save(ss.show_matches(answers, explain=explain)[0], save)
     for matches in answers if isinstance(answers, list) else [answers]:
         print(matches.to_json() if json else matches)
 
@@ -471,6 +516,15 @@ def _serve(**options: Any) -> None:  # noqa: ANN401
     from simsearch.web.server import serve
 
     serve(**options)
+
+
+def _publish(
+    outputs: str,
+    root: str | None = None,
+    metadata: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    print(ss.publish(_library(outputs, root, metadata), **options))
 
 
 def _info(outputs: str) -> None:

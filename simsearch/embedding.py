@@ -27,14 +27,13 @@ from tqdm.auto import tqdm
 
 from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone, own_torch_threads
 from simsearch.errors import BackboneError, DatasetError, ImageError, LibraryError
+from simsearch.gallery import Source, in_folder
 from simsearch.heads import Head
 from simsearch.images import ImageFile, ImageSource, Skipped, find_images, load_image
 from simsearch.library import (
     MANIFEST,
     SKIPPED,
     ImageLibrary,
-    Source,
-    in_folder,
     replace_library,
     write_skipped,
     writing,

@@ -46,6 +46,14 @@ class LibraryBusyError(LibraryError):
     """Another process is writing this library."""
 
 
+class RemoteError(LibraryError):
+    """A collection on a server, or in a Milvus Lite file, cannot be reached, read or written."""
+
+
+class StaleVersionError(RemoteError):
+    """An open `RemoteLibrary` is of a version whose rows have gone: `refresh` it."""
+
+
 class QueryError(SimsearchError):
     """A search was asked for something that it cannot answer."""
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from simsearch.backbones import Backbone, Preprocessing
 from simsearch.errors import ImageError, QueryError
+from simsearch.gallery import Gallery
 from simsearch.heads import Head
 from simsearch.images import ImageSource, load_image
-from simsearch.library import ImageLibrary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ _COLDEST, _HOTTEST, _OPACITY = 0.4, 0.95, 0.85
 
 
 def heat_map(
-    library: ImageLibrary, image: ImageSource | int, embedding: NDArray[np.float32]
+    library: Gallery, image: ImageSource | int, embedding: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Show what each part of an image contributes to its cosine with an embedding.
 
@@ -65,7 +65,7 @@ def heat_map(
     >>> heat_map(library, matches[0].row, matches.embedding)  # doctest: +SKIP
     """
     if isinstance(image, (int, np.integer)):
-        if not 0 <= image < len(library):
+        if not library.has_row(int(image)):
             raise QueryError(f"row {image}: the library has rows 0 to {len(library) - 1}")
         image = str(library.paths[image])
     opened = load_image(image)
@@ -74,7 +74,7 @@ def heat_map(
 
 
 def contributions(
-    library: ImageLibrary, images: Sequence[ImageSource], embedding: NDArray[np.float32]
+    library: Gallery, images: Sequence[ImageSource], embedding: NDArray[np.float32]
 ) -> list[NDArray[np.float32] | None]:
     """Split the cosine of each image with an embedding among the cells of its feature map.
 
@@ -143,7 +143,7 @@ def _split(cells: NDArray[np.float32], embedding: NDArray[np.float32]) -> NDArra
 
 
 def spread(
-    library: ImageLibrary, cells: NDArray[np.float32], size: tuple[int, int]
+    library: Gallery, cells: NDArray[np.float32], size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Lay contributions over an image of (width, height), or a smaller copy: (H, W) float32.
 

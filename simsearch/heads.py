@@ -52,6 +52,11 @@ class Head(ABC):
     dim_in: int
     dim: int
 
+    @property
+    def reach(self) -> int:
+        """How many of the nearest rows `query` looks at; 0 for a head that sees none."""
+        return 0
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         _KINDS[cls.kind] = cls
@@ -244,6 +249,11 @@ class HeadChain(Head):
         self.source, self.dim_in = self.heads[0].source, self.heads[0].dim_in
         self.dim = self.heads[-1].dim
         self.whole = self.heads[-1].whole  # type: ignore[misc]
+
+    @property
+    def reach(self) -> int:
+        """How many of the nearest rows the last head looks at."""
+        return self.heads[-1].reach
 
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map embeddings by one head after another."""

@@ -18,22 +18,23 @@ import posixpath
 import statistics
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from simsearch.backbones import OWN_WEIGHTS, Backbone, load_backbone
+from simsearch.backbones import Backbone
 from simsearch.errors import BackboneError, LibraryBusyError, LibraryError, QueryError
+from simsearch.gallery import Gallery, Overview, Rows, Source, as_posix, in_folder, is_unchanged
 from simsearch.heads import Head, chain, read_head, save_head
 from simsearch.images import Skipped
-from simsearch.metadata import align, caption, matching, read_table
+from simsearch.metadata import align, caption, matching, read_table, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
 Labels: TypeAlias = "str | Sequence[object] | NDArray[Any] | Mapping[str, object]"
 """What `ImageLibrary.label_rows` takes: "folder", a column of the metadata, a label a row, or a
 mapping of path to label."""
-
-Rows: TypeAlias = "str | Mapping[str, object] | Sequence[bool] | NDArray[Any] | None"
-"""What `ImageLibrary.where` takes: a glob, conditions on columns, a mask, row numbers, or None for
-every row."""
 
 _T = TypeVar("_T")
 
@@ -58,33 +55,7 @@ _BLOCK = 4096  # rows that are looked at together
 _ROUNDING = 1e-5  # by which the norm of a float32 unit row may be off
 
 
-@dataclass(frozen=True)
-class Source:
-    """What made the embeddings of a library, as the manifest records it."""
-
-    backbone: str
-    weights: str
-    fingerprint: str
-    precision: str
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> Source:
-        """Describe a backbone."""
-        return cls(backbone.name, backbone.weights, backbone.fingerprint, backbone.precision)
-
-    @property
-    def weights_file(self) -> str | None:
-        """Path of the weights, where they are a local file."""
-        return self.weights if os.path.isabs(self.weights) else None  # noqa: PTH117
-
-    def beside(self, folder: Path) -> Source:
-        """Return the same with the weights that a library carries, if it has moved since."""
-        file = folder / PureWindowsPath(self.weights).name  # which knows both separators
-        moved = file.is_file() and not Path(self.weights).is_file()
-        return replace(self, weights=str(file.resolve())) if moved else self
-
-
-class ImageLibrary:
+class ImageLibrary(Gallery):
     """Embeddings and the paths of their images, ready to be searched.
 
     Parameters
@@ -133,7 +104,7 @@ class ImageLibrary:
         backbone: Backbone | str | None = None,
     ) -> None:
         self.embeddings = _unit_rows(embeddings)
-        self.paths: NDArray[np.str_] = np.array([_as_posix(path) for path in paths], "U")
+        self.paths: NDArray[np.str_] = np.array([as_posix(path) for path in paths], "U")
         if len(self.paths) != len(self.embeddings):
             raise LibraryError(
                 f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
@@ -304,13 +275,6 @@ class ImageLibrary:
         return same
 
     @property
-    def fingerprint(self) -> str:
-        """Digest of all that made these embeddings, the backbone and the head; "" if unknown."""
-        if self.head:
-            return self.head.fingerprint
-        return self.source.fingerprint if self.source else ""
-
-    @property
     def stored(self) -> tuple[Path, str] | None:
         """Folder and digest of the file that holds these embeddings; None if they came otherwise.
 
@@ -465,6 +429,11 @@ class ImageLibrary:
         line = self.metadata.iloc[row].dropna().to_dict()
         return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
 
+    @property
+    def captions(self) -> list[str]:
+        """Columns of the metadata that stand under a match."""
+        return [] if self.metadata is None else self._captions
+
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
         return "" if self.metadata is None else caption(self.facts(row), self._captions)
@@ -521,6 +490,38 @@ class ImageLibrary:
             return np.array([fnmatchcase(cell, condition) for cell in column.tolist()], bool)
         return matching(column, condition)
 
+    def among(self, rows: Rows, without: Collection[int] = ()) -> NDArray[np.bool_] | None:
+        """Return the mask of rows that may be found, (N,) bool; None for all rows."""
+        if rows is None and not without:
+            return None
+        chosen = self.where(rows).copy()
+        chosen[list(without)] = False
+        return chosen
+
+    def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
+        """Return the rows of images that meet a condition, in the order of their paths.
+
+        Parameters
+        ----------
+        offset, limit
+            How many to pass over, and how many to return at most.
+        where
+            As in `where`.
+        """
+        chosen = self._by_path[self.where(where)[self._by_path]]
+        return [int(row) for row in chosen[offset : offset + limit]]
+
+    def count(self, where: Rows = None) -> int:
+        """Count the images that meet a condition."""
+        return len(self) if where is None else int(np.count_nonzero(self.where(where)))
+
+    def overview(self) -> Overview:
+        """Sum up folders and metadata, for a menu of filters."""
+        folders = sorted(Counter(self.folders.tolist()).items())
+        table = self.metadata
+        columns = [] if table is None else [summary(table[name]) for name in table.columns]
+        return Overview(folders, columns)
+
     def select(self, rows: Rows = None) -> NDArray[np.bool_]:
         """Choose images, as `where` does, and at least one.
 
@@ -559,24 +560,6 @@ class ImageLibrary:
         sample = np.asarray(self.embeddings[rows])
         return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
 
-    def threshold(self, false_match_rate: float = 1e-3) -> float:
-        """Cosine that no more than such a share of random pairs of this library reach.
-
-        Two images that have nothing to do with each other then count as a match about that often,
-        or less often, since some pairs of the background are alike.
-
-        Raises
-        ------
-        QueryError
-            If the rate is not between 0 and 1, or the library has no pairs.
-        """
-        if not 0 < false_match_rate < 1:
-            raise QueryError(f"false_match_rate={false_match_rate}: give a share between 0 and 1")
-        if not len(self.background):
-            raise QueryError("a library of one image has no background; give a cosine")
-        place = len(self.background) - 1 - int(false_match_rate * len(self.background))
-        return float(np.nextafter(self.background[place], np.float32(2)))
-
     def find(self, path: str | os.PathLike[str]) -> int | None:
         """Row of the image at a path, given in any form that leads to the same file.
 
@@ -597,76 +580,23 @@ class ImageLibrary:
         """Rows in the order of their paths: quick, since they mostly are in it already."""
         return np.argsort(self.paths, kind="stable")
 
-    def _forms(self, path: str | os.PathLike[str]) -> Iterator[str]:
-        """Yield the ways in which this library may list a path, the cheapest first."""
-        yield _as_posix(path)
-        folder = self.root or "."
-        for resolve in (Path.absolute, os.path.realpath):  # a link may be listed, or its target
-            file, root = Path(resolve(Path(path))), Path(resolve(Path(folder)))
-            if file.is_relative_to(root):
-                yield in_folder(folder, file.relative_to(root).as_posix())
-            yield file.as_posix()
-
     def is_current(self, row: int) -> bool:
         """Tell whether the file of a row is still the one that was embedded, or has gone."""
-        if self.stats is None:
-            return True
-        try:
-            status = Path(self.paths[row]).stat()
-        except OSError:
-            return True
-        return (status.st_size, status.st_mtime_ns) == tuple(self.stats[row].tolist())
+        stat = None if self.stats is None else self.stats[row].tolist()
+        return is_unchanged(str(self.paths[row]), stat)
 
-    @property
-    def backbone(self) -> Backbone:
-        """The backbone that made the embeddings (before the head), loaded at first use.
+    def has_row(self, row: int) -> bool:
+        """Tell whether there is such a row."""
+        return 0 <= row < len(self)
 
-        Raises
-        ------
-        BackboneError
-            If it is unknown, cannot be loaded, or is not the one that made the library.
-        """
-        if not isinstance(self._backbone, Backbone):
-            self._backbone = self._load_backbone()
-        made_by = self.source.fingerprint if self.source else self._backbone.fingerprint
-        dim = self.head.dim_in if self.head else self.dim
-        if self._backbone.dim != dim or self._backbone.fingerprint != made_by:
-            raise BackboneError(
-                f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
-                "pass the backbone that did, or embed the dataset again"
-            )
-        return self._backbone
-
-    def _load_backbone(self) -> Backbone:
-        if self._backbone is not None:
-            return load_backbone(self._backbone)
-        if self.source is None:
-            raise BackboneError(
-                "this library does not know what made its embeddings: pass backbone= to "
-                "ImageLibrary, or query with a row number or an embedding"
-            )
-        if self.source.weights == OWN_WEIGHTS:
-            raise BackboneError(
-                f"this library was made by {self.source.backbone}, a module of your own: pass it, "
-                "as ImageLibrary.load(outputs, backbone=load_backbone(module, transform=...))"
-            )
-        return load_backbone(self.source.backbone, self.source.weights_file)
+    def through_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pass what the backbone gives, (Q, D) of unit norm, through the head."""
+        return self.head.query(embeddings, self.embeddings) if self.head else embeddings
 
 
 def _is_missing(label: object) -> bool:
     """Tell a label that is not there: pandas has NaN for it, Python None."""
     return label is None or (isinstance(label, float) and math.isnan(label))
-
-
-def in_folder(folder: str, name: str) -> str:
-    """Join POSIX paths, with nothing before the name where the folder is the current one."""
-    return name if folder in ("", ".") else posixpath.join(folder, name)
-
-
-def _as_posix(path: str | os.PathLike[str]) -> str:
-    """Write a path with POSIX separators; an address keeps its two slashes."""
-    text = os.fspath(path)
-    return text if "://" in text else PurePath(text).as_posix()
 
 
 def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from simsearch.errors import ImageError
+from simsearch.gallery import Gallery
 from simsearch.images import Pictured, load_picture
-from simsearch.library import ImageLibrary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +80,7 @@ class Matches(Sequence[Match]):
         Whether no row was overlooked; an approximate index may.
     box : tuple of float, or None
         The part of the image that was searched with: left, top, right, bottom, as asked.
-    library : ImageLibrary or None
+    library : Gallery or None
         What was searched.
     embedding : numpy.ndarray or None
         (D,) float32, unit norm, what it was searched with; None for the maximum over several.
@@ -91,7 +91,7 @@ class Matches(Sequence[Match]):
     image: Pictured | None = field(default=None, repr=False, compare=False)
     exact: bool = True
     box: tuple[float, ...] | None = None
-    library: ImageLibrary | None = field(default=None, repr=False, compare=False)
+    library: Gallery | None = field(default=None, repr=False, compare=False)
     embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:

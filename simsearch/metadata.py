@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import translate
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEY = "path"
+_MENU = 100  # values of a column that a menu offers
 _SEPARATORS = re.compile(r"\s*[;,|]\s*")  # between the tags of one cell
 
 
@@ -144,12 +146,45 @@ def _number(column: pd.Series[Any], value: object) -> Any:  # noqa: ANN401
 
 
 def _has(cell: object, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.match(part) for part in folded_parts(cell))
+
+
+def folded_parts(cell: object) -> list[str]:
+    """Return what text may be met by: the whole of a cell and each of its tags, in lower case."""
     if isinstance(cell, (list, tuple, set)):
-        return any(_has(tag, pattern) for tag in cell)
-    text = "" if cell is None else str(cell).casefold().strip()
-    return cell is not None and any(
-        pattern.match(part) for part in (text, *_SEPARATORS.split(text))
-    )
+        return [part for tag in cell for part in folded_parts(tag)]
+    if cell is None:
+        return []
+    text = str(cell).casefold().strip()
+    return [text, *_SEPARATORS.split(text)]
+
+
+def summary(column: pd.Series[Any]) -> dict[str, Any]:
+    """Sum up a column for a menu of filters.
+
+    Returns
+    -------
+    dict
+        `name`, `kind` ("number" or "text"), and `min` and `max`, None where it is empty; or
+        `values`, its up to 100 most frequent tags, as they are written.
+    """
+    found: dict[str, Any] = {"name": str(column.name)}
+    cells = column.dropna().tolist()
+    if column.dtype.kind in "iuf":
+        return found | {
+            "kind": "number",
+            "min": min(cells, default=None),
+            "max": max(cells, default=None),
+        }
+    counts = Counter(tag for cell in cells for tag in tags(cell) if tag)
+    return found | {"kind": "text", "values": [tag for tag, _ in counts.most_common(_MENU)]}
+
+
+def tags(cell: object) -> list[str]:
+    """Cut a cell into its tags, as they are written."""
+    if isinstance(cell, (list, tuple, set)):
+        return [tag for each in cell for tag in tags(each)]
+    return _SEPARATORS.split(str(cell).strip())
 
 
 def caption(line: Mapping[str, object], columns: Sequence[str]) -> str:

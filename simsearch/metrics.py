@@ -38,7 +38,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import LibraryError, QueryError
-from simsearch.library import ImageLibrary, Labels, Rows
+from simsearch.gallery import Rows
+from simsearch.library import ImageLibrary, Labels
 
 if TYPE_CHECKING:
     import pandas as pd

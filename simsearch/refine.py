@@ -125,6 +125,11 @@ class RefineHead(Head):
         (self.dim_in,) = (self.dim,) = self.mean.shape
         self.progress = False
 
+    @property
+    def reach(self) -> int:
+        """How many of the nearest rows it looks at."""
+        return self.neighbours
+
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Centre embeddings and leave it at that; one that is the mean itself stays as it is."""
         centred = embeddings - self.mean

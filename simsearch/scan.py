@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from simsearch.gallery import Gallery
 from simsearch.library import ImageLibrary
 from simsearch.sketch import Sketch, gather_cost, one_blas_thread, plain_cost, sketch_of
 
@@ -228,7 +229,7 @@ def _threads(
 
 
 def exact_cosines(
-    library: ImageLibrary, rows: NDArray[np.intp], vector: NDArray[Any]
+    library: Gallery, rows: NDArray[np.intp], vector: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Products of some rows with a vector, in float64: (n,).
 

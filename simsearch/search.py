@@ -29,6 +29,7 @@ from PIL import Image
 from simsearch.duplicates import NEAR_DUPLICATE
 from simsearch.embedding import embed_images
 from simsearch.errors import ImageError, QueryError
+from simsearch.gallery import Gallery, Rows
 from simsearch.images import (
     ImageSource,
     Pictured,
@@ -38,7 +39,6 @@ from simsearch.images import (
     is_url,
     load_image,
 )
-from simsearch.library import ImageLibrary, Rows
 from simsearch.matches import Match, Matches
 from simsearch.scan import Found, top
 
@@ -73,17 +73,17 @@ class Index(Protocol):
 
     exact: bool
 
-    def check(self, library: ImageLibrary) -> None:
+    def check(self, library: Any) -> None:  # noqa: ANN401
         """Raise an error if it was not made for this library."""
 
     def top(
         self,
-        library: ImageLibrary,
+        library: Any,  # noqa: ANN401
         vectors: NDArray[np.float32],
         k: int,
-        among: NDArray[np.bool_] | None = None,
+        among: Any = None,  # noqa: ANN401
     ) -> Iterator[Found]:
-        """Find rows as `scan.top` does."""
+        """Find rows as `scan.top` does; `among` is what the library's own method gives."""
 
 
 class _Options(TypedDict, total=False):
@@ -98,7 +98,7 @@ class _Options(TypedDict, total=False):
 
 @overload
 def search(
-    library: ImageLibrary,
+    library: Gallery,
     query: Query,
     k: int = ...,
     threshold: Threshold = ...,
@@ -109,7 +109,7 @@ def search(
 ) -> Matches: ...
 @overload
 def search(
-    library: ImageLibrary,
+    library: Gallery,
     query: Query,
     k: int = ...,
     threshold: Threshold = ...,
@@ -120,7 +120,7 @@ def search(
 ) -> list[Matches]: ...
 @overload
 def search(
-    library: ImageLibrary,
+    library: Gallery,
     query: list[Any] | tuple[Any, ...],
     k: int = ...,
     threshold: Threshold = ...,
@@ -131,7 +131,7 @@ def search(
 ) -> list[Matches]: ...
 @overload
 def search(
-    library: ImageLibrary,
+    library: Gallery,
     query: list[Any] | tuple[Any, ...],
     k: int = ...,
     threshold: Threshold = ...,
@@ -141,7 +141,7 @@ def search(
     **options: Unpack[_Options],
 ) -> Matches: ...
 def search(
-    library: ImageLibrary,
+    library: Gallery,
     query: Query | list[Any] | tuple[Any, ...],
     k: int = 5,
     threshold: Threshold = None,
@@ -216,6 +216,7 @@ def search(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> library = ImageLibrary([[1, 0], [0.8, 0.6], [0, 1]], ["a.jpg", "b.jpg", "c.jpg"])
     >>> [(match.path, round(match.score, 3)) for match in search(library, 0, k=2)]
     [('b.jpg', 0.8), ('c.jpg', 0.0)]
@@ -247,7 +248,7 @@ def search(
 
 
 def recommend(
-    library: ImageLibrary,
+    library: Gallery,
     liked: Query | Sequence[Any],
     disliked: Query | Sequence[Any] = (),
     k: int = 5,
@@ -302,6 +303,7 @@ def recommend(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1, 0, 0], [0.8, 0.6, 0], [0.8, 0, 0.6], [0, 1, 0]]
     >>> library = ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
     >>> recommend(library, liked=["a.jpg"], disliked=["d.jpg"]).paths
@@ -312,9 +314,6 @@ def recommend(
     sides = [list(x) if isinstance(x, (list, tuple)) else [x] for x in (liked, disliked)]
     if not sides[0]:
         raise QueryError("nothing is liked; give at least one image")
-    if seen := _rows_of(library, exclude):
-        where = library.where(where).copy()
-        where[seen] = False
     wish = _wish(
         library,
         k=k,
@@ -324,6 +323,7 @@ def recommend(
         unique=unique,
         false_match_rate=false_match_rate,
         index=index,
+        without=_rows_of(library, exclude),
     )
     asked = [_ask(library, one) for side in sides for one in side]
     weights = [1 / len(sides[0])] * len(sides[0])
@@ -349,9 +349,9 @@ class _Asked(NamedTuple):
     box: tuple[float, ...] | None = None
 
 
-def _ask(library: ImageLibrary, query: Any) -> _Asked:  # noqa: ANN401
+def _ask(library: Gallery, query: Any) -> _Asked:  # noqa: ANN401
     if isinstance(query, (int, np.integer)) and not isinstance(query, bool):
-        if not 0 <= query < len(library):
+        if not library.has_row(int(query)):
             raise QueryError(f"row {query}: the library has rows 0 to {len(library) - 1}")
         path = str(library.paths[query])
         return _Asked(path, path, int(query), library.embeddings[query])
@@ -402,7 +402,7 @@ def _part(asked: _Asked, image: Image.Image, box: Box, name: str | None = None) 
     return _Asked(words, part, asked.row, None, tuple(box))
 
 
-def _embeddings(library: ImageLibrary, asked: Sequence[_Asked]) -> NDArray[np.float32]:
+def _embeddings(library: Gallery, asked: Sequence[_Asked]) -> NDArray[np.float32]:
     """Embed those queries that are not in the library yet: (Q, D) float32."""
     vectors = np.empty((len(asked), library.dim), np.float32)
     new = [i for i, one in enumerate(asked) if one.embedding is None]
@@ -411,10 +411,7 @@ def _embeddings(library: ImageLibrary, asked: Sequence[_Asked]) -> NDArray[np.fl
             vectors[i] = one.embedding
     if new:
         images: list[Any] = [asked[i].image for i in new]
-        embedded = embed_images(images, library.backbone)
-        vectors[new] = (
-            library.head.query(embedded, library.embeddings) if library.head else embedded
-        )
+        vectors[new] = library.through_head(embed_images(images, library.backbone))
     return vectors
 
 
@@ -429,7 +426,7 @@ class _Question(NamedTuple):
 
 
 def _questions(
-    library: ImageLibrary, asked: Sequence[_Asked], *, exclude_query: bool
+    library: Gallery, asked: Sequence[_Asked], *, exclude_query: bool
 ) -> list[_Question]:
     vectors = _embeddings(library, asked)
     return [
@@ -478,7 +475,7 @@ def _taste(vectors: NDArray[np.float32], weights: Sequence[float] | None) -> NDA
     return (taste / norm).astype(np.float32)[None]
 
 
-def _rows_of(library: ImageLibrary, images: Any) -> list[int]:  # noqa: ANN401
+def _rows_of(library: Gallery, images: Any) -> list[int]:  # noqa: ANN401
     """Row numbers of images, without those that the library does not hold."""
     one = isinstance(images, (int, np.integer, str, os.PathLike))
     found = [
@@ -496,7 +493,7 @@ class _Wish(NamedTuple):
 
     k: int
     floor: float  # cosine
-    among: NDArray[np.bool_] | None  # (N,)
+    among: Any  # what the library's engine takes for a condition; None for all rows
     diversity: float
     unique: float | None  # cosine
     engine: Index | None
@@ -513,7 +510,7 @@ class _Wish(NamedTuple):
 
 
 def _wish(
-    library: ImageLibrary,
+    library: Gallery,
     *,
     k: int,
     threshold: Threshold,
@@ -522,6 +519,7 @@ def _wish(
     unique: bool | float,
     false_match_rate: float,
     index: Index | None,
+    without: Collection[int] = (),
 ) -> _Wish:
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
         raise QueryError(f"k={k!r}: ask for a whole number of matches, at least one")
@@ -534,15 +532,18 @@ def _wish(
     if not 0 <= diversity <= 1:
         raise QueryError(f"diversity={diversity}: give a number from 0 to 1")
     fold = None if unique is False else NEAR_DUPLICATE if unique is True else unique
-    if index is not None:
-        index.check(library)
+    if index is not None and library.engine is not None:
+        raise QueryError(f"index= goes with a library of files; {library!r} has its own")
+    engine = library.engine if index is None else index
+    if engine is not None:
+        engine.check(library)
     return _Wish(
         int(k),
         floor,
-        None if where is None else library.where(where),
+        library.among(where, without),
         diversity,
         None if fold is None else _cosine("unique", fold),
-        index,
+        engine,
     )
 
 
@@ -555,9 +556,7 @@ def _cosine(name: str, value: SupportsFloat) -> float:
 # The answer
 
 
-def _answers(
-    library: ImageLibrary, questions: Sequence[_Question], wish: _Wish
-) -> Iterator[Matches]:
+def _answers(library: Gallery, questions: Sequence[_Question], wish: _Wish) -> Iterator[Matches]:
     for question, found in zip(
         questions, _rankings(library, questions, wish, wish.depth), strict=True
     ):
@@ -574,7 +573,7 @@ def _answers(
 
 
 def _rankings(
-    library: ImageLibrary, questions: Sequence[_Question], wish: _Wish, depth: int
+    library: Gallery, questions: Sequence[_Question], wish: _Wish, depth: int
 ) -> Iterator[Found]:
     """Rank the best rows for each question, `depth` of them if there are."""
     if not questions:
@@ -589,7 +588,7 @@ def _rankings(
         yield Found(merged.rows[fit][:depth], merged.scores[fit][:depth])
 
 
-def _merged(library: ImageLibrary, rankings: Sequence[Found]) -> Found:
+def _merged(library: Gallery, rankings: Sequence[Found]) -> Found:
     """Rank rows by the best of their scores; exact as deep as each ranking goes."""
     if len(rankings) == 1:
         return rankings[0]
@@ -608,7 +607,7 @@ class _Pick(NamedTuple):
     folded: list[int]
 
 
-def _picked(library: ImageLibrary, question: _Question, found: Found, wish: _Wish) -> list[_Pick]:
+def _picked(library: Gallery, question: _Question, found: Found, wish: _Wish) -> list[_Pick]:
     depth, picks = wish.depth, _folded(library, found, wish)
     while len(picks) < wish.depth and len(found.rows) == depth:  # there is more, further down
         depth *= _DEEPER
@@ -618,7 +617,7 @@ def _picked(library: ImageLibrary, question: _Question, found: Found, wish: _Wis
     return _diverse(library, picks, wish) if wish.diversity else picks
 
 
-def _folded(library: ImageLibrary, found: Found, wish: _Wish) -> list[_Pick]:
+def _folded(library: Gallery, found: Found, wish: _Wish) -> list[_Pick]:
     """Go down a ranking, folding each near-duplicate into the best match that it is like."""
     ranking = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
     if wish.unique is None:
@@ -637,7 +636,7 @@ def _folded(library: ImageLibrary, found: Found, wish: _Wish) -> list[_Pick]:
     return picks
 
 
-def _diverse(library: ImageLibrary, picks: Sequence[_Pick], wish: _Wish) -> list[_Pick]:
+def _diverse(library: Gallery, picks: Sequence[_Pick], wish: _Wish) -> list[_Pick]:
     """Choose k of the pool by maximal marginal relevance, one after another."""
     rows = library.embeddings[[pick.row for pick in picks]].astype(np.float64)
     scores = (1 - wish.diversity) * np.array([pick.score for pick in picks])
@@ -657,11 +656,10 @@ def _cosines(rows: NDArray[np.float64], row: NDArray[Any]) -> NDArray[np.float64
     return cosines
 
 
-def _matches(library: ImageLibrary, picks: Sequence[_Pick]) -> tuple[Match, ...]:
+def _matches(library: Gallery, picks: Sequence[_Pick]) -> tuple[Match, ...]:
     background = library.background
     below = np.searchsorted(background, np.array([pick.score for pick in picks], np.float32))
     shares = 100 * below / len(background) if len(background) else below * np.nan
-    told = library.metadata is not None
     return tuple(
         Match(
             rank,
@@ -669,8 +667,8 @@ def _matches(library: ImageLibrary, picks: Sequence[_Pick]) -> tuple[Match, ...]
             pick.score,
             float(share),
             pick.row,
-            library.caption(pick.row) if told else "",
-            library.facts(pick.row) if told else {},
+            library.caption(pick.row),
+            library.facts(pick.row),
             tuple(library.paths[pick.folded].tolist()) if pick.folded else (),
         )
         for rank, (pick, share) in enumerate(zip(picks, shares, strict=True), 1)

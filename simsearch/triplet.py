@@ -25,6 +25,7 @@ from simsearch.backbones import OWN_WEIGHTS, Backbone, Network, load_backbone, s
 from simsearch.embedding import embed_batches, reembed
 from simsearch.errors import TrainingError
 from simsearch.finetune import Checkpoint, Pictures, Stage, Tuner
+from simsearch.gallery import Rows
 from simsearch.heads import ProjectionHead
 from simsearch.learning import (
     Epoch,
@@ -40,7 +41,7 @@ from simsearch.learning import (
     seeded_torch,
     split_rows,
 )
-from simsearch.library import ImageLibrary, Labels, Rows, writing
+from simsearch.library import ImageLibrary, Labels, writing
 from simsearch.metrics import Evaluation, evaluate
 
 if TYPE_CHECKING:

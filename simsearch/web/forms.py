@@ -14,7 +14,8 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from simsearch.errors import QueryError
-from simsearch.library import ImageLibrary, in_folder
+from simsearch.gallery import in_folder
+from simsearch.library import ImageLibrary
 from simsearch.matches import Match, Matches
 
 _MANY = 100  # columns, or members of a list, that a condition may have
