@@ -9,11 +9,13 @@ ss.show_matches(matches)
 
 from simsearch.backbones import Backbone, load_backbone
 from simsearch.calibration import SuggestedThreshold, suggest_threshold
+from simsearch.cluster.ray_engine import RayEngine
 from simsearch.duplicates import NEAR_DUPLICATE, DuplicateGroup, Duplicates, duplicates
 from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import (
     BackboneError,
     DatasetError,
+    EngineError,
     ImageError,
     LibraryBusyError,
     LibraryError,
@@ -53,6 +55,7 @@ __all__ = [
     "DatasetError",
     "DuplicateGroup",
     "Duplicates",
+    "EngineError",
     "Evaluation",
     "FaissIndex",
     "Head",
@@ -66,6 +69,7 @@ __all__ = [
     "MissingExtraError",
     "ProjectionHead",
     "QueryError",
+    "RayEngine",
     "SimsearchError",
     "StaleIndexError",
     "SuggestedThreshold",

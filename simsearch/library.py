@@ -34,6 +34,7 @@ from simsearch.errors import BackboneError, LibraryBusyError, LibraryError, Quer
 from simsearch.heads import Head, chain, read_head, save_head
 from simsearch.images import Skipped
 from simsearch.metadata import align, caption, matching, read_table
+from simsearch.storage import is_uri, local_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,7 +214,7 @@ class ImageLibrary:
 
     def _moved_to(self, root: str | os.PathLike[str]) -> ImageLibrary:
         """Point every path at the dataset's new place."""
-        prefix = Path(root).expanduser().as_posix()
+        prefix = as_root(root)
         self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
         self.root = prefix
         return self
@@ -350,8 +351,10 @@ class ImageLibrary:
     @cached_property
     def names(self) -> list[str]:
         """Path of each image relative to the dataset's root."""
-        start = 0 if self.root is None else len(in_folder(self.root, ""))
-        return [path[start:] for path in self.paths.tolist()]
+        if self.root is None:
+            return list(self.paths.tolist())
+        before, after = map(len, in_folder(self.root, "\0").split("\0"))
+        return [path[before : len(path) - after] for path in self.paths.tolist()]
 
     @cached_property
     def folders(self) -> NDArray[np.str_]:
@@ -612,7 +615,7 @@ class ImageLibrary:
         if self.stats is None:
             return True
         try:
-            status = Path(self.paths[row]).stat()
+            status = Path(local_path(str(self.paths[row]))).stat()
         except OSError:
             return True
         return (status.st_size, status.st_mtime_ns) == tuple(self.stats[row].tolist())
@@ -658,9 +661,20 @@ def _is_missing(label: object) -> bool:
     return label is None or (isinstance(label, float) and math.isnan(label))
 
 
+def as_root(folder: str | os.PathLike[str]) -> str:
+    """Write a dataset's folder as a library records it; an address stays as it is."""
+    return str(folder) if is_uri(folder) else Path(folder).expanduser().as_posix()
+
+
 def in_folder(folder: str, name: str) -> str:
-    """Join POSIX paths, with nothing before the name where the folder is the current one."""
-    return name if folder in ("", ".") else posixpath.join(folder, name)
+    """Join POSIX paths, with nothing before the name where the folder is the current one.
+
+    Of a chained address, such as `zip://photos::s3://bucket/all.zip`, the first part goes on.
+    """
+    if folder in ("", "."):
+        return name
+    inner, chain, outer = folder.partition("::") if is_uri(folder) else (folder, "", "")
+    return posixpath.join(inner, name) + chain + outer
 
 
 def _as_posix(path: str | os.PathLike[str]) -> str:
