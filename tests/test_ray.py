@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_embedding import FILES, LOG, contents, counts, names, paint, stored, wait_for_rows
-from tiny import tiny_backbone
+from test_embedding import FILES, contents, counts, names, paint, stored, wait_for_rows
+from tiny import thumbnail, tiny_backbone
 from tiny_ray import DEADLY, backbone_with, deadly_thumbnail, failing_thumbnail, slow_thumbnail
 
 import simsearch as ss
@@ -64,7 +64,7 @@ def test_a_named_backbone_and_bad_files(cluster, dataset, capsys):
     assert library.source.backbone == "efficientnet_lite0"
 
 
-def test_only_what_is_new_or_has_changed(cluster, dataset, capsys):
+def test_only_what_is_new_or_has_changed(cluster, dataset, capsys, caplog, monkeypatch):
     """By a module of the user's own, into a library that the local engine has begun."""
     backbone = tiny_backbone()
     ss.embed_dataset(dataset, "outputs", backbone)
@@ -72,8 +72,10 @@ def test_only_what_is_new_or_has_changed(cluster, dataset, capsys):
     paint(dataset / "a/00.png", 101)
     os.utime(dataset / "a/00.png", ns=(0, 1))
     (dataset / "b/01.png").unlink()
+    monkeypatch.setattr(ray_engine, "_PATIENCE", 0.01)
     ss.embed_dataset(dataset, "outputs", backbone, engine=ss.RayEngine(threads=2))
     assert counts(capsys) == (2, 38, 1, 0)
+    assert "no worker has started yet" in caplog.text
     ss.embed_dataset(dataset, "fresh", backbone, batch_size=1)
     assert contents("outputs").keys() == set(FILES)
     np.testing.assert_allclose(*map(rows, ("outputs", "fresh")), atol=1e-6)
@@ -124,20 +126,17 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, dataset, capsys, caplog)
     killed = []
 
     def kill():
-        log = Path("cluster", LOG)
-        while not log.exists() or log.read_bytes().count(b"\n") < 4:
-            time.sleep(0.002)
         workers = {int(note.name) for note in Path("processes").iterdir()} - {os.getpid()}
         killed.append(workers.pop())
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=once_kept, args=(4, kill))
     killer.start()
-    ss.embed_dataset(dataset, "cluster", backbone, 2, engine="ray")
+    ss.embed_dataset(dataset, "outputs", backbone, 2, engine="ray")
     killer.join()
     assert counts(capsys) == (40, 0, 0, 0)
     assert "A worker has died" in caplog.text
-    assert same("local", "cluster")
+    assert same("local", "outputs")
     assert len(names("processes")) >= 4  # this one, two workers, and one in a dead one's place
 
 
@@ -176,6 +175,18 @@ def test_of_a_batch_that_kills_workers_each_image_is_tried_alone():
     assert run._next_job() is None
 
 
+def once_kept(rows, then):
+    """Wait until a run has kept so many rows."""
+    while stored("outputs") < rows:
+        time.sleep(0.002)
+    then()
+
+
+def interrupt():
+    """Press Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def start(cluster, dataset):
     return subprocess.Popen(
         [sys.executable, TINY, str(dataset), "outputs"],
@@ -185,17 +196,22 @@ def start(cluster, dataset):
     )
 
 
-def test_a_driver_that_is_stopped_and_killed_goes_on(cluster, dataset, capsys):
+def test_a_run_that_is_interrupted_and_then_killed_goes_on(cluster, dataset, capsys):
     backbone = backbone_with(slow_thumbnail)
     ss.embed_dataset(dataset, "local", backbone, 2)
-    left = 0
-    for end in (signal.SIGINT, signal.SIGKILL):
-        process = start(cluster, dataset)
-        wait_for_rows(process, "outputs", left + 4)
-        process.send_signal(end)
-        assert process.wait(timeout=30) != 0
-        assert left < stored("outputs") < 40
-        left = stored("outputs")
+    interrupter = threading.Thread(target=once_kept, args=(4, interrupt))
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        ss.embed_dataset(dataset, "outputs", backbone, 2, engine="ray")
+    interrupter.join()
+    interrupted = stored("outputs")
+    assert 4 <= interrupted < 40
+    process = start(cluster, dataset)
+    wait_for_rows(process, "outputs", interrupted + 4)
+    process.kill()
+    process.wait()
+    left = stored("outputs")
+    assert interrupted < left < 40
     capsys.readouterr()
     ss.embed_dataset(dataset, "outputs", backbone, 2, engine="ray")
     assert counts(capsys) == (40 - left, left, 0, 0)
@@ -214,7 +230,7 @@ def test_a_fault_in_the_users_own_code_is_raised_as_it_is(cluster, dataset):
 
 def still_held():
     """Tell whether workers still hold the cluster, some time after a run."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if ray.available_resources().get("CPU") == 2:
             return False
@@ -288,6 +304,33 @@ def test_no_room_for_a_worker():
     with pytest.raises(ss.EngineError, match="no node has room for a worker of 4 CPUs and 0 GPUs"):
         ss.RayEngine(cpus=4).share([{"CPU": 2}, {"CPU": 3}])
     assert ss.RayEngine(cpus=4).share([{"CPU": 2}], workers=3).workers == 3  # which may come
+
+
+def test_a_backbone_that_cannot_be_sent(cluster, dataset):
+    backbone = backbone_with(Guarded())
+    with pytest.raises(ss.EngineError, match=r"cannot be sent to other processes: .*lock"):
+        ss.embed_dataset(dataset, "outputs", backbone, engine="ray")
+
+
+class Guarded:
+    """A transform with a lock in it."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, image):
+        with self.lock:
+            return thumbnail(image)
+
+
+def test_a_cluster_that_is_not_there(dataset, monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("nobody listens at 192.0.2.1")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ss.EngineError, match=r"cannot connect to Ray: nobody .* RAY_ADDRESS"):
+        ss.embed_dataset(dataset, "outputs", tiny_backbone(), engine="ray")
 
 
 def a_worker(backbone):

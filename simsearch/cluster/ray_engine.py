@@ -49,7 +49,8 @@ class RayEngine:
     `ray.init(address=...)`, or the variable RAY_ADDRESS, chooses a cluster; without either, Ray is
     started on this machine for the run. Every node needs this package, and must be able to open
     the files: from a folder that all of them mount, or from an address such as `s3://bucket`.
-    Workers compute where Ray gives them a GPU, and in the precision of the caller's backbone.
+    Workers compute on a GPU where Ray gives them one, in the precision of the caller's backbone: a
+    caller without a GPU says `precision="float16"` to have theirs at full speed.
 
     Parameters
     ----------
@@ -188,9 +189,10 @@ def _connected() -> Iterator[None]:
         return
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        yield
-    except ConnectionError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise EngineError(f"cannot connect to Ray: {error}; is RAY_ADDRESS right?") from error
+    try:
+        yield
     finally:
         ray.shutdown()
 
@@ -400,7 +402,8 @@ def _starter(backbone: Backbone, share: Share) -> Callable[[], Any]:
     try:
         shipped = ray.put(backbone)
     except TypeError as error:
-        raise EngineError(f"{backbone!r} cannot be sent to other processes: {error}") from error
+        reason = error.__cause__ or error  # Ray's own words are a page
+        raise EngineError(f"{backbone!r} cannot be sent to other processes: {reason}") from error
     actor = ray.remote(_Worker).options(
         num_cpus=share.cpus,
         num_gpus=share.gpus,
