@@ -15,6 +15,7 @@ import argparse
 import logging
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,36 +54,33 @@ def embed(images: int, rounds: int) -> None:
     options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
     start = seconds(lambda: init(num_cpus=cores(), log_to_driver=False, **options))
     print(f"      start of a cluster of this machine alone {start:29.1f} s")
-    times: dict[str, list[float]] = {name: [] for name in engines}
     with tempfile.TemporaryDirectory() as folder:
         dataset = link_images(INTEL, Path(folder) / "dataset", images)
         sources = [path.as_posix() for path in sorted(dataset.iterdir())]
         first = [seconds(lambda: first_batch(several, sources, backbone)) for _ in range(3)]
         print(f"      from the call to the first batch, {cores()} workers {median(first):25.1f} s")
+        times: dict[str, list[float]] = {name: [] for name in engines}
         for number in range(rounds):
             for name, chosen in engines.items():
                 outputs = Path(folder) / f"{name}{number}"
-                times[name].append(
-                    seconds(
-                        lambda: ss.embed_dataset(
-                            dataset,
-                            outputs,  # noqa: B023
-                            backbone,
-                            progress=False,
-                            **chosen,  # noqa: B023
-                        )
-                    )
-                )
+                run = partial(ss.embed_dataset, dataset, outputs, backbone, progress=False)
+                times[name].append(seconds(partial(run, **chosen)))
         alike = [rows(Path(folder) / f"{name}0") for name in engines]
     shutdown()
+    report(images, times)
+    furthest = max(float(np.abs(other - alike[0]).max()) for other in alike[1:])
+    verdict("largest difference of a row's entries", furthest, 1e-3, at_most=True)
+
+
+def report(images: int, times: dict[str, list[float]]) -> None:
+    """Print what each contestant took, and how that compares with the first, the local one."""
     for name, values in times.items():
         rate = images / median(values)
         print(f"      {name:<44} {median(values):8.1f} s {rate:8.1f} images/s")
-    for name in list(engines)[1:]:
-        ratio = median([ray / here for ray, here in zip(times[name], times["local"], strict=True)])
+    (_, local), *others = times.items()
+    for name, values in others:
+        ratio = median([there / here for there, here in zip(values, local, strict=True)])
         verdict(f"{name}, over the local engine", ratio, 1.15, at_most=True)
-    furthest = max(float(np.abs(other - alike[0]).max()) for other in alike[1:])
-    verdict("largest difference of a row's entries", furthest, 1e-3, at_most=True)
 
 
 def first_batch(engine: ss.RayEngine, sources: list[str], backbone: ss.Backbone) -> None:

@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import math
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -112,7 +113,7 @@ class RayEngine:
         Raises
         ------
         EngineError
-            If there is no cluster or no room in it, a worker opens or embeds images otherwise than
+            If no cluster answers or it has no room, a worker opens or embeds images otherwise than
             this machine does, or workers die one after the other.
         """
         if not sources:
@@ -187,14 +188,29 @@ def _connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        raise EngineError(f"cannot connect to Ray: {error}; is RAY_ADDRESS right?") from error
+        raise EngineError(f"cannot start Ray, or connect to it: {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """See that somebody listens there: Ray itself would go on asking for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():  # none, or a word such as "auto"
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise EngineError(
+            f"no Ray cluster answers at RAY_ADDRESS={address!r} ({error}): correct it, or unset it "
+            "to have Ray started on this machine"
+        ) from error
 
 
 def _ray() -> Any:  # noqa: ANN401 (half of its functions have no types)
