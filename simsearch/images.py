@@ -339,10 +339,8 @@ def _open(source: ImageSource) -> Image.Image:
         return source.copy()  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if is_url(source):
-        source = download(str(source))
     if isinstance(source, str) and is_uri(source := local_path(source)):
-        source = read_bytes(str(source))
+        source = read_file(str(source))
     if isinstance(source, bytes):
         return _identified(io.BytesIO(source), len(source))
     if isinstance(source, (str, os.PathLike)):
@@ -378,6 +376,25 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     elif array.dtype != np.uint8:
         raise ImageError(f"dtype {array.dtype} is not bool, uint8, uint16 or float")
     return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def read_file(path: str) -> bytes:
+    """Read the file of an image, at a path or at an address, undecoded.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    """
+    if is_url(path):
+        return download(path)
+    plain = local_path(path)
+    if is_uri(plain):
+        return read_bytes(path)
+    try:
+        return Path(plain).read_bytes()
+    except OSError as error:
+        raise ImageError(str(error.strerror).lower(), path) from error
 
 
 def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:

@@ -120,6 +120,7 @@ def test_an_archive_for_a_library_with_a_head(cluster, dataset, capsys):
 # Whoever dies
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_nothing(cluster, dataset, capsys, caplog):
     backbone = backbone_with(slow_thumbnail)
     ss.embed_dataset(dataset, "local", backbone, 2)
@@ -141,6 +142,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, dataset, capsys, caplog)
     assert len(names("processes")) >= 4  # this one, two workers, and one in a dead one's place
 
 
+@pytest.mark.slow
 def test_a_picture_that_kills_its_worker_is_skipped(cluster, dataset, monkeypatch):
     monkeypatch.setattr(ray_engine, "_DEATHS", 1)  # each costs the start of a process
     monkeypatch.setattr(ray_engine, "_DEATHS_ALONE", 1)
@@ -198,6 +200,7 @@ def start(cluster, dataset, stderr=subprocess.DEVNULL):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_and_then_killed_goes_on(cluster, dataset, capsys):
     backbone = backbone_with(slow_thumbnail)
     ss.embed_dataset(dataset, "local", backbone, 2)
@@ -243,6 +246,7 @@ def still_held():
 # A cluster of its own, on the command line
 
 
+@pytest.mark.slow
 def test_the_command_line_starts_and_ends_ray_by_itself(dataset, tmp_path):
     with zipfile.ZipFile("photos.zip", "w") as archive:
         for file in sorted(dataset.rglob("*.png")):

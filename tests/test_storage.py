@@ -14,6 +14,7 @@ from test_embedding import contents, counts, paint
 from tiny import tiny_backbone
 
 import simsearch as ss
+from simsearch.images import read_file
 from simsearch.library import as_root, in_folder
 from simsearch.storage import is_uri, list_files, local_path
 
@@ -90,6 +91,7 @@ def test_a_folder_at_an_address_is_listed_and_read_as_a_folder_is(photos, number
     for name in LISTED:
         there = ss.load_image(in_folder(root, name))
         np.testing.assert_array_equal(there, ss.load_image(photos / name))
+        assert read_file(in_folder(root, name)) == (photos / name).read_bytes()
 
 
 @pytest.mark.parametrize("number", range(7))
