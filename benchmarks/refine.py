@@ -21,7 +21,7 @@ from common import INTEL, PHOTOS, seconds, verdict
 from PIL import Image
 
 import simsearch as ss
-from simsearch.embedding import embed_batches
+from simsearch.batches import embed_batches
 from simsearch.images import ImageSource
 from simsearch.refine import RefineHead
 

@@ -10,12 +10,14 @@ ss.show_matches(matches)
 from simsearch.backbones import Backbone, load_backbone
 from simsearch.calibration import SuggestedThreshold, suggest_threshold
 from simsearch.cluster.publishing import Published, publish
+from simsearch.cluster.ray_engine import RayEngine
 from simsearch.cluster.remote import RemoteLibrary
 from simsearch.duplicates import NEAR_DUPLICATE, DuplicateGroup, Duplicates, duplicates
 from simsearch.embedding import embed_dataset, embed_images
 from simsearch.errors import (
     BackboneError,
     DatasetError,
+    EngineError,
     ImageError,
     LibraryBusyError,
     LibraryError,
@@ -57,6 +59,7 @@ __all__ = [
     "DatasetError",
     "DuplicateGroup",
     "Duplicates",
+    "EngineError",
     "Evaluation",
     "FaissIndex",
     "Head",
@@ -71,6 +74,7 @@ __all__ = [
     "ProjectionHead",
     "Published",
     "QueryError",
+    "RayEngine",
     "RemoteError",
     "RemoteLibrary",
     "SimsearchError",

@@ -165,6 +165,26 @@ class Backbone:
         self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Let another process embed as this one does: the folded network, from the processor."""
+        apart = {"_exclusive", "_finding", "_tap", "_own", "_module", "device"}
+        kept = {name: value for name, value in self.__dict__.items() if name not in apart}
+        here = self.device.type == "cpu"
+        return kept | {"_module": self._module if here else copy.deepcopy(self._module).cpu()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import torch
+
+        self.__dict__.update(state, device=torch.device("cpu"), _own=None, _tap=None)
+        self._exclusive, self._finding = threading.Lock(), threading.Lock()
+
+    def move(self, device: str) -> None:
+        """Take the network to another device, in the precision that it has."""
+        import torch
+
+        self.device = torch.device(device)
+        self._module.to(self.device)
+
     def __repr__(self) -> str:
         return (
             f"Backbone({self.name!r}, weights={self.weights!r}, dim={self.dim}, "
@@ -331,6 +351,9 @@ class _Tap:
     def __init__(self, network: torch.nn.Module, layer: torch.nn.Module) -> None:
         self._network, self._mine = network, threading.local()
         self.remove = layer.register_forward_hook(self._take_apart).remove
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_mine": None}  # a copy that goes elsewhere with its network takes nothing apart
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Embed the cells: (B, h, w, D)."""

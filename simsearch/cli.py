@@ -35,6 +35,7 @@ examples:
   simsearch embed dataset outputs
   simsearch embed ~/Pictures outputs --backbone efficientnet_lite0
   simsearch embed dataset outputs --backbone resnet50 --weights resnet50.pth
+  simsearch embed s3://bucket/photos outputs --engine ray      on a cluster
 """,
     "search": """\
 examples:
@@ -150,12 +151,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_embed(commands: _Commands) -> None:
     parser = _described(commands.add_parser, "embed", "Embed the images below a folder.", _embed)
-    parser.add_argument("root", metavar="DATASET", help="folder of images")
+    parser.add_argument("root", metavar="DATASET", help="folder of images, or its address")
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
     parser.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, timm:NAME, ...")
     parser.add_argument("--weights", metavar="FILE", help="local state dict for the backbone")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images a forward pass")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads or processes")
+    parser.add_argument("--engine", help="local, or ray for a cluster")
     parser.add_argument("--device", help="cpu, cuda or mps")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")

@@ -1,9 +1,7 @@
-"""The pipeline: decode in parallel, batch, forward, store; incremental and resumable.
+"""The pipeline: find what is missing, have an engine embed it, store; incremental and resumable.
 
-One worker takes one batch all the way from files to embeddings. On a processor each worker runs
-the network on a single core, so that some decode while others compute, and no core waits at a
-barrier; on a GPU the workers take turns, and decode while it computes. Threads do both, since
-Pillow and PyTorch release the interpreter's lock: nothing is forked, spawned or pickled.
+Whatever the engine, everything that a run has to keep is kept here, on the machine that called:
+the log of rows that no library holds yet, the list of skipped files, and the library in the end.
 """
 
 from __future__ import annotations
@@ -13,23 +11,22 @@ import logging
 import os
 import time
 import zlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone, own_torch_threads
-from simsearch.errors import BackboneError, DatasetError, ImageError, LibraryError
-from simsearch.gallery import Source, in_folder
+from simsearch.backbones import OWN_WEIGHTS, Backbone, Precision, load_backbone
+from simsearch.batches import Engine, embed_batch, embed_batches
+from simsearch.cluster.ray_engine import RayEngine
+from simsearch.errors import BackboneError, DatasetError, EngineError, LibraryError
+from simsearch.gallery import Source, as_root, in_folder
 from simsearch.heads import Head
-from simsearch.images import ImageFile, ImageSource, Skipped, find_images, load_image
+from simsearch.images import ImageFile, ImageSource, Skipped, find_images
 from simsearch.library import (
     MANIFEST,
     SKIPPED,
@@ -38,6 +35,7 @@ from simsearch.library import (
     write_skipped,
     writing,
 )
+from simsearch.storage import is_uri, local_path
 
 if TYPE_CHECKING:
     import torch
@@ -46,16 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simsearch")
 
-_MAX_WORKERS = 16  # beyond that, threads wait for the interpreter's lock
 _BLOCK = 1024  # rows that are copied together
-
-
-class Batch(NamedTuple):
-    """What became of one batch of sources."""
-
-    positions: list[int]  # of those that were embedded, in the order of the sources
-    embeddings: NDArray[np.float32]  # (len(positions), D), unit norm
-    failures: list[tuple[int, ImageError]]  # position and reason of the others
 
 
 def embed_images(
@@ -95,7 +84,7 @@ def embed_images(
     sources: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
     embeddings = np.empty((len(sources), backbone.dim), np.float32)
     if len(sources) == 1:  # one query: all cores on one image, and no pool to start
-        batches = iter([_embed_batch(sources, 0, backbone)])
+        batches = iter([embed_batch(sources, 0, backbone)])
     else:
         batches = embed_batches(sources, backbone, batch_size, workers)
     for batch in batches:
@@ -103,67 +92,6 @@ def embed_images(
             raise batch.failures[0][1]
         embeddings[batch.positions] = batch.embeddings
     return embeddings
-
-
-def embed_batches(
-    sources: Sequence[ImageSource],
-    backbone: Backbone,
-    batch_size: int | None = None,
-    workers: int | None = None,
-) -> Iterator[Batch]:
-    """Embed sources in order, a batch at a time; bad ones are reported and never raised.
-
-    Memory holds a few batches, however many sources there are.
-    """
-    import torch
-
-    on_cpu = backbone.device.type == "cpu"
-    size = batch_size or (8 if on_cpu else 64)
-    workers = workers or min(_cores(), _MAX_WORKERS)
-    if size < 1 or workers < 1:
-        raise DatasetError(f"batch_size={size} and workers={workers} must be at least 1")
-    starts = iter(range(0, len(sources), size))
-    waiting: deque[Future[Batch]] = deque()
-    share = partial(torch.set_num_threads, max(1, _cores() // workers)) if on_cpu else None
-    with own_torch_threads():
-        pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer=share)
-        try:
-            while True:
-                for start in islice(starts, 2 * workers - len(waiting)):
-                    waiting.append(
-                        pool.submit(_embed_batch, sources[start : start + size], start, backbone)
-                    )
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
-        finally:  # on Ctrl-C, too: what is under way ends within a batch
-            pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) -> Batch:
-    positions: list[int] = []
-    inputs: list[NDArray[Any]] = []
-    failures: list[tuple[int, ImageError]] = []
-    for position, source in enumerate(sources, start):
-        try:
-            inputs.append(backbone.prepare(load_image(source, backbone.min_side)))
-            positions.append(position)
-        except ImageError as error:
-            failures.append((position, error))
-    if not inputs:
-        return Batch([], np.empty((0, backbone.dim), np.float32), failures)
-    embeddings = backbone.embed(np.stack(inputs))
-    lost = np.isnan(embeddings[:, 0])
-    reason = f'no finite embedding in {backbone.precision}; try precision="float32"'
-    failures += [(positions[i], ImageError(reason)) for i in np.flatnonzero(lost)]
-    return Batch([positions[i] for i in np.flatnonzero(~lost)], embeddings[~lost], failures)
 
 
 def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people know)
@@ -177,6 +105,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     strict: bool = False,
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    engine: str | Engine = "local",
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
@@ -187,20 +116,24 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     Parameters
     ----------
     root
-        The dataset's folder, with any folders in it.
+        The dataset's folder, with any folders in it; or an address that fsspec opens, such as
+        `s3://bucket/photos`.
     outputs
         Where the library lies; see `ImageLibrary` for its files.
     backbone
         What `load_backbone` takes. "auto" stays with the backbone that made the library, if there
         is one; naming another embeds everything again.
     batch_size, workers, device, precision
-        Chosen for this machine if not given; `workers` are threads.
+        Chosen for this machine if not given; `workers` are threads, or the processes of a cluster.
     weights
         A local state dict for the backbone, instead of the published one.
     strict
         Raise at the first image that cannot be read.
     progress
         Show a progress bar and the summary.
+    engine
+        "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
+        own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.
 
     Returns
     -------
@@ -220,22 +153,29 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         together (`refine`). The last complete library stays readable.
     ImageError
         With `strict`, for an image that cannot be read.
+    EngineError
+        If the engine is unknown, or its cluster cannot do the work.
+    MissingExtraError
+        If the engine, or the address of the dataset, needs a package that is not installed.
     """
-    dataset, folder = Path(root).expanduser(), Path(outputs).expanduser()
+    batches = _engine(engine)
+    dataset, folder = as_root(root), Path(outputs).expanduser()
     files, skipped = find_images(dataset, exclude=folder)
     if not files:
-        raise DatasetError(f"no images below {dataset.as_posix()!r}; put some there")
+        raise DatasetError(f"no images below {dataset!r}; put some there")
     with writing(folder):
         old = _last_library(folder)
         network = load_backbone(
             *_choose(backbone, weights, old), device=device, precision=precision
         )
-        store = _Store(dataset.as_posix(), old, network, _Log(folder, network))
+        store = _Store(dataset, old, network, _Log(folder, network))
         with store.log:
             skipped = [Skipped(in_folder(store.root, name), why) for name, why in skipped]
             missing = [file for file in files if file not in store]
             start = time.perf_counter()
-            skipped += store.embed(missing, batch_size, workers, strict=strict, progress=progress)
+            skipped += store.embed(
+                missing, batches, batch_size, workers, strict=strict, progress=progress
+            )
             seconds = time.perf_counter() - start
             write_skipped(folder, sorted(skipped))
             kept = [file for file in files if file in store]
@@ -258,6 +198,18 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             + (f", see {(folder / SKIPPED).as_posix()}" if skipped else "")
         )
     return library
+
+
+_ENGINES: dict[str, Callable[[], Engine]] = {"local": lambda: embed_batches, "ray": RayEngine}
+
+
+def _engine(engine: str | Engine) -> Engine:
+    """Return what embeds batches."""
+    if callable(engine):
+        return engine
+    if engine not in _ENGINES:
+        raise EngineError(f"engine={engine!r}: choose {' or '.join(_ENGINES)}, or a RayEngine")
+    return _ENGINES[engine]()
 
 
 def reembed(
@@ -297,13 +249,13 @@ def reembed(
         As `embed_dataset`.
     """
     root = library.root or ""
-    files = [_look_at(root, name) for name in library.names]
+    files = [_look_at(library, row) for row in range(len(library))]
     with writing(outputs) as folder:
         store = _Store(root, None, backbone, _Log(folder, backbone))
         store.head = head
         with store.log:
             missing = [file for file in files if file not in store]
-            skipped = store.embed(missing, None, None, strict=False, progress=progress)
+            skipped = store.embed(missing, embed_batches, strict=False, progress=progress)
             write_skipped(folder, sorted(skipped))
             kept = [file for file in files if file in store]
             if not kept:
@@ -317,11 +269,13 @@ def reembed(
         return ImageLibrary.load(folder, backbone=backbone)
 
 
-def _look_at(root: str, name: str) -> ImageFile:
+def _look_at(library: ImageLibrary, row: int) -> ImageFile:
+    name, path = library.names[row], local_path(str(library.paths[row]))
     try:
-        status = Path(in_folder(root, name)).stat()
+        status = Path(path).stat()
     except OSError:  # an address, or gone: reading it will tell
-        return ImageFile(name, -1, -1)
+        known = None if library.stats is None or not is_uri(path) else library.stats[row].tolist()
+        return ImageFile(name, *(known or (-1, -1)))
     return ImageFile(name, status.st_size, status.st_mtime_ns)
 
 
@@ -394,8 +348,9 @@ class _Store:
     def embed(
         self,
         files: Sequence[ImageFile],
-        batch_size: int | None,
-        workers: int | None,
+        engine: Engine,
+        batch_size: int | None = None,
+        workers: int | None = None,
         *,
         strict: bool,
         progress: bool,
@@ -403,10 +358,13 @@ class _Store:
         """Embed files into the log; return those that cannot be."""
         sources = [in_folder(self.root, file.name) for file in files]
         skipped: list[Skipped] = []
-        with tqdm(
-            desc="Embedding", total=len(files), unit="image", disable=not (progress and files)
-        ) as bar:
-            for batch in embed_batches(sources, self.network, batch_size, workers):
+        with (
+            tqdm(
+                desc="Embedding", total=len(files), unit="image", disable=not (progress and files)
+            ) as bar,
+            closing(engine(sources, self.network, batch_size, workers)) as batches,
+        ):
+            for batch in batches:
                 self.log.append([files[i] for i in batch.positions], batch.embeddings)
                 if strict and batch.failures:
                     raise batch.failures[0][1]

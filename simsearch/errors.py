@@ -62,5 +62,9 @@ class TrainingError(SimsearchError):
     """A head cannot be trained from what was given."""
 
 
+class EngineError(SimsearchError):
+    """An engine is unknown, or its cluster cannot do the work."""
+
+
 class MissingExtraError(SimsearchError, ImportError):
     """An optional package is needed and not installed."""

@@ -18,6 +18,7 @@ import numpy as np
 from simsearch.backbones import OWN_WEIGHTS, Backbone, load_backbone
 from simsearch.errors import BackboneError, QueryError
 from simsearch.heads import Head
+from simsearch.storage import is_uri, local_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -227,15 +228,26 @@ def is_unchanged(path: str, stat: Sequence[int] | None) -> bool:
     if stat is None:
         return True
     try:
-        status = Path(path).stat()
+        status = Path(local_path(path)).stat()
     except OSError:
         return True
     return (status.st_size, status.st_mtime_ns) == tuple(stat)
 
 
+def as_root(folder: str | os.PathLike[str]) -> str:
+    """Write a dataset's folder as a library records it; an address stays as it is."""
+    return str(folder) if is_uri(folder) else Path(folder).expanduser().as_posix()
+
+
 def in_folder(folder: str, name: str) -> str:
-    """Join POSIX paths, with nothing before the name where the folder is the current one."""
-    return name if folder in ("", ".") else posixpath.join(folder, name)
+    """Join POSIX paths, with nothing before the name where the folder is the current one.
+
+    Of a chained address, such as `zip://photos::s3://bucket/all.zip`, the first part goes on.
+    """
+    if folder in ("", "."):
+        return name
+    inner, chain, outer = folder.partition("::") if is_uri(folder) else (folder, "", "")
+    return posixpath.join(inner, name) + chain + outer
 
 
 def as_posix(path: str | os.PathLike[str]) -> str:

@@ -23,12 +23,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import DatasetError, ImageError, QueryError
+from simsearch.storage import is_uri, list_files, local_path, read_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
-"""A path, an http(s) URL, the bytes of an image file, a PIL image, or an (H, W[, C]) array."""
+"""A path, an http(s) URL, another address that fsspec opens (`s3://bucket/1.jpg`), the bytes of an
+image file, a PIL image, or an (H, W[, C]) array."""
 
 Pictured: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
 """What there is to look at: an image, or several that belong together."""
@@ -59,7 +61,7 @@ class ImageFile(NamedTuple):
 
     name: str  # relative to the dataset, POSIX separators
     size: int  # bytes
-    mtime_ns: int
+    mtime_ns: int  # of a file at an address, a digest of what its storage says of the version
 
 
 class Skipped(NamedTuple):
@@ -80,7 +82,7 @@ def find_images(
     Parameters
     ----------
     root
-        The dataset's folder.
+        The dataset's folder, or its address where fsspec opens that (`s3://bucket/photos`).
     exclude
         A folder below it to leave out, such as the outputs.
 
@@ -94,8 +96,20 @@ def find_images(
     Raises
     ------
     DatasetError
-        If `root` is not a folder.
+        If `root` is not a folder, or a storage cannot be listed.
+    MissingExtraError
+        If the package for such an address is not installed.
     """
+    root = local_path(root)
+    if is_uri(root):
+        return sorted(ImageFile(*file) for file in list_files(str(root), _has_image_suffix)), []
+    return _scan(root, exclude)
+
+
+def _scan(
+    root: str | os.PathLike[str], exclude: str | os.PathLike[str] | None
+) -> tuple[list[ImageFile], list[Skipped]]:
+    """List the image files below a folder of this machine."""
     if not Path(root).is_dir():
         raise DatasetError(
             f"no such folder: {os.fspath(root)!r}; give the folder that holds the images, "
@@ -182,8 +196,9 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     Parameters
     ----------
     source
-        A path, an http(s) URL, the bytes of an image file, a PIL image, or an array: (H, W),
-        (H, W, 1), (H, W, 3) or (H, W, 4), of bool, uint8, uint16 or float in [0, 1].
+        A path, an http(s) URL, another address that fsspec opens, the bytes of an image file, a
+        PIL image, or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of bool, uint8, uint16
+        or float in [0, 1].
     min_side
         A JPEG may be decoded at a half, a quarter or an eighth of its size as long as no side
         falls under this many pixels. Much faster for camera photos.
@@ -324,8 +339,8 @@ def _open(source: ImageSource) -> Image.Image:
         return source.copy()  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if is_url(source):
-        source = download(str(source))
+    if isinstance(source, str) and is_uri(source := local_path(source)):
+        source = read_file(str(source))
     if isinstance(source, bytes):
         return _identified(io.BytesIO(source), len(source))
     if isinstance(source, (str, os.PathLike)):
@@ -361,6 +376,25 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     elif array.dtype != np.uint8:
         raise ImageError(f"dtype {array.dtype} is not bool, uint8, uint16 or float")
     return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def read_file(path: str) -> bytes:
+    """Read the file of an image, at a path or at an address, undecoded.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    """
+    if is_url(path):
+        return download(path)
+    plain = local_path(path)
+    if is_uri(plain):
+        return read_bytes(path)
+    try:
+        return Path(plain).read_bytes()
+    except OSError as error:
+        raise ImageError(str(error.strerror).lower(), path) from error
 
 
 def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:

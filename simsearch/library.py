@@ -31,7 +31,16 @@ from filelock import FileLock, Timeout
 
 from simsearch.backbones import Backbone
 from simsearch.errors import BackboneError, LibraryBusyError, LibraryError, QueryError
-from simsearch.gallery import Gallery, Overview, Rows, Source, as_posix, in_folder, is_unchanged
+from simsearch.gallery import (
+    Gallery,
+    Overview,
+    Rows,
+    Source,
+    as_posix,
+    as_root,
+    in_folder,
+    is_unchanged,
+)
 from simsearch.heads import Head, chain, read_head, save_head
 from simsearch.images import Skipped
 from simsearch.metadata import align, caption, matching, read_table, summary
@@ -184,7 +193,7 @@ class ImageLibrary(Gallery):
 
     def _moved_to(self, root: str | os.PathLike[str]) -> ImageLibrary:
         """Point every path at the dataset's new place."""
-        prefix = Path(root).expanduser().as_posix()
+        prefix = as_root(root)
         self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
         self.root = prefix
         return self
@@ -314,8 +323,10 @@ class ImageLibrary(Gallery):
     @cached_property
     def names(self) -> list[str]:
         """Path of each image relative to the dataset's root."""
-        start = 0 if self.root is None else len(in_folder(self.root, ""))
-        return [path[start:] for path in self.paths.tolist()]
+        if self.root is None:
+            return list(self.paths.tolist())
+        before, after = map(len, in_folder(self.root, "\0").split("\0"))
+        return [path[before : len(path) - after] for path in self.paths.tolist()]
 
     @cached_property
     def folders(self) -> NDArray[np.str_]:

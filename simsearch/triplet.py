@@ -22,7 +22,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.backbones import OWN_WEIGHTS, Backbone, Network, load_backbone, save_weights
-from simsearch.embedding import embed_batches, reembed
+from simsearch.batches import embed_batches
+from simsearch.embedding import reembed
 from simsearch.errors import TrainingError
 from simsearch.finetune import Checkpoint, Pictures, Stage, Tuner
 from simsearch.gallery import Rows

@@ -1212,3 +1212,20 @@ def test_auto_takes_resnet50_where_it_is_cached(saved, checkpoints, caplog):
 def test_auto_with_weights_is_resnet50(saved):
     with pytest.raises(WeightsError, match="does not hold weights for ResNet"):
         load_backbone("auto", saved(SMALL)[1])
+
+
+# In another process
+
+
+def test_a_backbone_goes_to_another_process_as_it_is(carried, photos):
+    """Bit for bit, folded and all; also after its cells were looked at, which leaves a hook."""
+    inputs = np.stack([carried.prepare(image) for image in photos])
+    own = load_backbone(Tiny(), transform=tv.ToTensor(), device="cpu", precision="float32")
+    own.feature_map(own.probe())
+    for backbone, batch in ((carried, inputs), (own, own.probe())):
+        arrived = pickle.loads(pickle.dumps(backbone))
+        arrived.move("cpu")
+        assert repr(arrived) == repr(backbone)
+        assert arrived.fingerprint == backbone.fingerprint
+        np.testing.assert_array_equal(arrived.embed(batch), backbone.embed(batch))
+        np.testing.assert_array_equal(arrived.feature_map(batch), backbone.feature_map(batch))

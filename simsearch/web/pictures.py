@@ -19,7 +19,7 @@ from PIL import Image
 
 from simsearch.errors import ImageError
 from simsearch.explain import contributions, glow, spread
-from simsearch.images import load_image, read_header
+from simsearch.images import load_image, read_file, read_header
 from simsearch.matches import Matches
 
 Size = Literal[128, 256, 512]
@@ -109,10 +109,7 @@ def original(path: str) -> Picture:
         If it is not there, or no image.
     """
     changed = _changed(path)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(str(error.strerror).lower(), path) from error
+    data = read_file(path)
     shown = _SHOWN.get(read_header(data).format)
     if shown:
         return Picture(data, shown, _etag(path, changed))

@@ -1,0 +1,96 @@
+"""What the engines of a cluster cost beside the local ones, on the same files and processors.
+
+    python benchmarks/cluster.py embed [--images 4000] [--rounds 3]
+
+`embed`: Ray against the local engine, EfficientNet-Lite0 on the photos beside the project. Ray's
+workers share this machine's processors: one worker with a thread for each, or one worker for each.
+The cluster is started once, before the rounds, as one that stands is; the workers of a run, which
+are processes of their own, are started within it. Each round runs all contestants one after the
+other; ratios are taken within a round, and their median over the rounds is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import INTEL, link_images, median, seconds, verdict
+
+import simsearch as ss
+from simsearch.batches import cores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    embedding = commands.add_parser("embed", help="Ray against the local engine")
+    embedding.add_argument("--images", type=int, default=4000)
+    embedding.add_argument("--rounds", type=int, default=3)
+    embedding.set_defaults(run=embed)
+    options = vars(parser.parse_args())
+    options.pop("run")(**options)
+
+
+def embed(images: int, rounds: int) -> None:
+    """Seconds from files to a library on disk, and what of them is the workers' start."""
+    from ray import init, shutdown
+
+    backbone = ss.load_backbone("efficientnet_lite0", device="cpu")
+    one, several = ss.RayEngine(cpus=cores(), threads=cores()), ss.RayEngine(cpus=1)
+    engines: dict[str, dict[str, Any]] = {
+        "local": {},
+        "Ray, one worker": {"engine": one},
+        f"Ray, {cores()} workers": {"engine": several},
+    }
+    print(f"{backbone!r}, {cores()} cores, {images:,} images\n")
+    options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
+    start = seconds(lambda: init(num_cpus=cores(), log_to_driver=False, **options))
+    print(f"      start of a cluster of this machine alone {start:29.1f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = link_images(INTEL, Path(folder) / "dataset", images)
+        sources = [path.as_posix() for path in sorted(dataset.iterdir())]
+        first = [seconds(lambda: first_batch(several, sources, backbone)) for _ in range(3)]
+        print(f"      from the call to the first batch, {cores()} workers {median(first):25.1f} s")
+        times: dict[str, list[float]] = {name: [] for name in engines}
+        for number in range(rounds):
+            for name, chosen in engines.items():
+                outputs = Path(folder) / f"{name}{number}"
+                run = partial(ss.embed_dataset, dataset, outputs, backbone, progress=False)
+                times[name].append(seconds(partial(run, **chosen)))
+        alike = [rows(Path(folder) / f"{name}0") for name in engines]
+    shutdown()
+    report(images, times)
+    furthest = max(float(np.abs(other - alike[0]).max()) for other in alike[1:])
+    verdict("largest difference of a row's entries", furthest, 1e-3, at_most=True)
+
+
+def report(images: int, times: dict[str, list[float]]) -> None:
+    """Print what each contestant took, and how that compares with the first, the local one."""
+    for name, values in times.items():
+        rate = images / median(values)
+        print(f"      {name:<44} {median(values):8.1f} s {rate:8.1f} images/s")
+    (_, local), *others = times.items()
+    for name, values in others:
+        ratio = median([there / here for there, here in zip(values, local, strict=True)])
+        verdict(f"{name}, over the local engine", ratio, 1.15, at_most=True)
+
+
+def first_batch(engine: ss.RayEngine, sources: list[str], backbone: ss.Backbone) -> None:
+    with closing(engine(sources, backbone)) as batches:
+        next(batches)
+
+
+def rows(outputs: Path) -> np.ndarray:
+    return np.array(ss.ImageLibrary.load(outputs).embeddings)
+
+
+if __name__ == "__main__":
+    main()
