@@ -200,32 +200,34 @@ texts = st.sampled_from(
 numbers = st.integers(-25, 25) | st.floats(-3, 3).map(lambda x: round(x, 2))
 limits = st.none() | numbers
 ranges = st.tuples(limits, limits)
-conditions = st.fixed_dictionaries(
-    {},
-    optional={
-        "title": texts | st.lists(texts, max_size=3),
-        "tags": texts | st.lists(texts, max_size=3),
-        "price": numbers | ranges | st.lists(numbers | ranges, max_size=3) | numbers.map(str),
-        "weight": numbers | ranges,
-        "new": st.booleans() | st.sampled_from(["true", "False", "t*"]),
-        "since": st.tuples(
-            st.none() | st.sampled_from(["2024-01-05", "2024-01-20"]),
-            st.none() | st.sampled_from(["2024-01-10", "2025-01-01"]),
-        ),
-        'odd "name"': st.integers(0, 3) | ranges,
-        "path": st.sampled_from(
-            ["a/*", "a/b/*", "*1.jpg", "e;f/*", "c d/0003.jpg", "A/*", "[ac]*"]
-        ),
-        "folder": st.sampled_from(["a", "a/b", "a/*", "c*", "nothing"]) | st.just(["a/B", "c d"]),
-    },
+of_columns = {
+    "title": texts | st.lists(texts, max_size=3),
+    "tags": texts | st.lists(texts, max_size=3),
+    "price": numbers | ranges | st.lists(numbers | ranges, max_size=3) | numbers.map(str),
+    "weight": numbers | ranges,
+    "new": st.booleans() | st.sampled_from(["true", "False", "t*"]),
+    "since": st.tuples(
+        st.none() | st.sampled_from(["2024-01-05", "2024-01-20"]),
+        st.none() | st.sampled_from(["2024-01-10", "2025-01-01"]),
+    ),
+    'odd "name"': st.integers(0, 3) | ranges,
+    "path": st.sampled_from(["a/*", "a/b/*", "*1.jpg", "e;f/*", "c d/0003.jpg", "A/*", "[ac]*"]),
+    "folder": st.sampled_from(["a", "a/b", "a/*", "c*", "nothing"]) | st.just(["a/B", "c d"]),
+}
+singles = st.one_of(
+    [
+        st.builds(dict, st.tuples(st.tuples(st.just(name), each)))
+        for name, each in of_columns.items()
+    ]
 )
+conditions = singles | st.builds(lambda one, other: one | other, singles, singles)
 globs = st.sampled_from(["a/*", "*/b/*", "c d/00*", "x", "*", "", "a/b/0001.jpg"]) | st.text(
     "abc/*?[]! d", max_size=6
 )
 
 
 @settings(
-    max_examples=60,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -525,6 +527,8 @@ def test_a_publication_that_is_killed_has_not_happened(tmp_path, at, when, dim):
             found = ss.search(remote, ours.embeddings[query], 29)
             assert found.paths == ss.search(ours, ours.embeddings[query], 29).paths
         assert [remote.paths[row] for row in remote.page(0, 99)] == ours.paths.tolist()
+    assert ss.publish(ours, file, "x", progress=False).version == 2
+    assert stored(file) == 29  # what was left half done is cleared up
     assert ss.publish(new, file, "x", progress=False, replace=True).version == 3
     ss.publish(new, file, "x", progress=False)
     assert stored(file) == 45
@@ -533,6 +537,22 @@ def test_a_publication_that_is_killed_has_not_happened(tmp_path, at, when, dim):
             ss.search(remote, new.embeddings[4], 45).paths
             == ss.search(new, 4, 45, exclude_query=False).paths
         )
+
+
+def test_rows_of_an_unfinished_publication_are_not_found(library, tmp_path, monkeypatch):
+    file = tmp_path / "x.db"
+    ss.publish(library, file, "x", progress=False)
+    rows, paths = library.embeddings[:300] + 0.01, [f"new/{i}.jpg" for i in range(300)]
+    more = ss.ImageLibrary(
+        np.concatenate([library.embeddings, rows]), [*library.paths.tolist(), *paths]
+    )
+    monkeypatch.setattr(ss.cluster.publishing._Writer, "_commit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ss.publish(more, file, "x", progress=False)
+    with ss.RemoteLibrary(file, "x") as remote:
+        for query in (3, 100, 250):
+            for options in ({}, {"k": 300}, {"where": "a/*", "k": 20}, {"where": "*7.jpg"}):
+                same(ss.search(remote, query, **options), ss.search(library, query, **options))
 
 
 def test_two_writers_do_not_mix(tmp_path, monkeypatch):
