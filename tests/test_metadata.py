@@ -179,3 +179,22 @@ def test_tables_that_make_no_sense(library, table, tmp_path):
     with pytest.raises(ss.QueryError, match="no column 'colour' for the caption; there are title"):
         library.attach(table, caption="colour")
     assert library.metadata is None
+
+
+def test_a_page_is_in_the_order_of_paths(library, table):
+    library.attach(table)
+    assert library.page() == [2, 3, 0, 1]  # hats before shoes
+    assert library.page(1, 2) == [3, 0]
+    assert library.page(0, 9, "shoes/*") == [0, 1]
+    assert library.page(1, 9, {"price": (None, 25)}) == [1]
+    assert library.page(9) == []
+    assert (library.count(), library.count("shoes/*")) == (4, 2)
+
+
+def test_an_overview_sums_up_folders_and_columns(library, table):
+    assert library.overview() == ([("hats", 2), ("shoes", 2)], [])
+    folders, columns = library.attach(table[["path", "price", "tags"]]).overview()
+    assert folders == [("hats", 2), ("shoes", 2)]
+    assert columns[0] == {"name": "price", "kind": "number", "min": 10, "max": 30}
+    assert {name: columns[1][name] for name in ("name", "kind")} == {"name": "tags", "kind": "text"}
+    assert sorted(columns[1]["values"]) == ["Sale", "blue", "leather", "red", "sale", "summer"]

@@ -227,7 +227,7 @@ globs = st.sampled_from(["a/*", "*/b/*", "c d/00*", "x", "*", "", "a/b/0001.jpg"
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
