@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import simsearch as ss
+from simsearch.cluster.remote import published_at
 from simsearch.library import read_skipped
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ examples:
 examples:
   simsearch serve outputs                       then open the address that it prints
   simsearch serve outputs --metadata metadata.csv --index
+  simsearch serve images.db#shop                what was published on Milvus
   simsearch serve outputs --host 0.0.0.0        for others, who need the token it prints
   SIMSEARCH_TOKEN=... simsearch serve outputs --host 0.0.0.0
 """,
@@ -99,6 +101,8 @@ examples:
     "sample": "example:\n  simsearch sample dataset\n",
 }
 
+
+_EITHER = "folder of the library, or URI#COLLECTION"
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -165,9 +169,7 @@ def _add_embed(commands: _Commands) -> None:
 
 def _add_search(commands: _Commands) -> None:
     parser = _described(commands.add_parser, "search", "Find the most alike images.", _search)
-    parser.add_argument(
-        "outputs", metavar="OUTPUTS", help="folder of the library, or URI#COLLECTION"
-    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help=_EITHER)
     parser.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
     parser.add_argument(
         "--include-query",
@@ -194,9 +196,7 @@ def _add_recommend(commands: _Commands) -> None:
     parser = _described(
         commands.add_parser, "recommend", "Find what somebody may like.", _recommend
     )
-    parser.add_argument(
-        "outputs", metavar="OUTPUTS", help="folder of the library, or URI#COLLECTION"
-    )
+    parser.add_argument("outputs", metavar="OUTPUTS", help=_EITHER)
     parser.add_argument("--liked", nargs="+", required=True, metavar="IMAGE")
     parser.add_argument("--disliked", nargs="+", metavar="IMAGE")
     parser.add_argument("--exclude", nargs="+", metavar="IMAGE", help="not to be recommended")
@@ -265,7 +265,7 @@ def _add_serve(commands: _Commands) -> None:
     parser = _described(
         commands.add_parser, "serve", "Serve a web page and a REST API to search with.", _serve
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("outputs", metavar="OUTPUTS", help=_EITHER)
     parser.add_argument("--host", help="where to listen; others than this machine need the token")
     parser.add_argument("--port", type=int, help="0 for any that is free")
     parser.add_argument(
@@ -390,15 +390,15 @@ def _gallery(
     outputs: str, root: str | None, metadata: str | None
 ) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
     """Open a folder, or what was published, as URI#COLLECTION."""
-    uri, mark, collection = outputs.rpartition("#")
-    if not mark or Path(outputs).exists():
+    place = published_at(outputs)
+    if place is None:
         yield _library(outputs, root, metadata)
         return
     if root or metadata:
         raise ss.QueryError(
             f"--root and --metadata belong to `simsearch publish`: {outputs} has them already"
         )
-    with ss.RemoteLibrary(uri, collection) as library:
+    with ss.RemoteLibrary(*place) as library:
         yield library
 
 

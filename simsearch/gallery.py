@@ -5,6 +5,7 @@ What a library of files and one on a server have in common. Nothing here reads a
 
 from __future__ import annotations
 
+import copy
 import os
 import posixpath
 from abc import ABC, abstractmethod
@@ -22,6 +23,7 @@ from simsearch.storage import is_uri, local_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
 Rows: TypeAlias = "str | Mapping[str, object] | Sequence[bool] | NDArray[Any] | None"
 """What `ImageLibrary.where` takes: a glob, conditions on columns, a mask, row numbers, or None for
@@ -194,6 +196,18 @@ class Gallery(ABC):
                 "pass the backbone that did, or embed the dataset again"
             )
         return self._backbone
+
+    def with_backbone(self, backbone: Backbone | str) -> Self:
+        """Return the same library, whose new queries are embedded by this backbone.
+
+        Parameters
+        ----------
+        backbone
+            The one that made the library, loaded already or by name; it is checked at first use.
+        """
+        same = copy.copy(self)
+        same._backbone = backbone
+        return same
 
     def _load_backbone(self) -> Backbone:
         if self._backbone is not None:

@@ -271,18 +271,6 @@ class ImageLibrary(Gallery):
         derived.embeddings = _unit_rows(embeddings)
         return derived
 
-    def with_backbone(self, backbone: Backbone | str) -> ImageLibrary:
-        """Return the same library, whose new queries are embedded by this backbone.
-
-        Parameters
-        ----------
-        backbone
-            The one that made the library, loaded already or by name; it is checked at first use.
-        """
-        same = copy.copy(self)
-        same._backbone = backbone
-        return same
-
     @property
     def stored(self) -> tuple[Path, str] | None:
         """Folder and digest of the file that holds these embeddings; None if they came otherwise.

@@ -5,6 +5,7 @@ Nothing here knows an embedding, or opens an image. pandas is imported when a ta
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -165,19 +166,20 @@ def summary(column: pd.Series[Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `name`, `kind` ("number" or "text"), and `min` and `max`, None where it is empty; or
-        `values`, its up to 100 most frequent tags, as they are written.
+        `name`, `kind` ("number" or "text"), and `min` and `max` of what is finite, None where
+        nothing is; or `values`, its up to 100 most frequent tags, as they are written. Where there
+        are more, those of one image alone, such as titles, are left out.
     """
     found: dict[str, Any] = {"name": str(column.name)}
     cells = column.dropna().tolist()
     if column.dtype.kind in "iuf":
-        return found | {
-            "kind": "number",
-            "min": min(cells, default=None),
-            "max": max(cells, default=None),
-        }
+        finite = [cell for cell in cells if math.isfinite(cell)]
+        limits = {"min": min(finite, default=None), "max": max(finite, default=None)}
+        return found | {"kind": "number", **limits}
     counts = Counter(tag for cell in cells for tag in tags(cell) if tag)
-    return found | {"kind": "text", "values": [tag for tag, _ in counts.most_common(_MENU)]}
+    least = 1 if len(counts) <= _MENU else 2
+    values = [tag for tag, count in counts.most_common(_MENU) if count >= least]
+    return found | {"kind": "text", "values": values}
 
 
 def tags(cell: object) -> list[str]:

@@ -106,7 +106,7 @@ def test_imports_point_one_way():
         "web.measures",
         "web.forms",
         "web.batching",
-        "web.gallery",
+        "web.keeper",
         "web.addresses",
         "web.pictures",
         "web.service",

@@ -485,7 +485,7 @@ def test_no_request_sees_half_of_two_libraries(own):
             for file in files[:3]:
                 file.unlink()
                 ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
-                app.state.service.gallery.refresh()
+                app.state.service.keeper.refresh()
         finally:
             stop.set()
         for each in asking:
@@ -495,7 +495,7 @@ def test_no_request_sees_half_of_two_libraries(own):
 
 def test_a_damaged_library_leaves_the_last_one_served(own, caplog):
     app = create_app(Settings(str(own / "outputs")))
-    gallery = app.state.service.gallery
+    gallery = app.state.service.keeper
     before = gallery.state
     manifest = own / "outputs/manifest.json"
     text = manifest.read_text()
@@ -513,7 +513,7 @@ def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)
     app = create_app(Settings(str(own / "outputs"), index=True))
-    gallery = app.state.service.gallery
+    gallery = app.state.service.keeper
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.get("/api/library").json()["index"] == "sq"
         assert not asked(client, row=0)[0]["exact"]
@@ -526,6 +526,43 @@ def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
         ss.build_index(library, "sq", progress=False)
         gallery.refresh()
         assert client.get("/api/library").json()["index"] == "sq"
+
+
+def test_a_published_library_is_served_as_well(own, table):
+    """What Milvus holds is served like what a folder holds, and taken up when it changes."""
+    pytest.importorskip("milvus_lite")
+    library = ss.ImageLibrary.load(own / "outputs").attach(table)
+    ss.publish(library, own / "images.db", "shop", progress=False)
+    settings = Settings(f"{own}/images.db#shop", cache=str(own / "cache"))
+    app = create_app(settings)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        told = client.get("/api/library").json()
+        forms.Library.model_validate(told)
+        assert (told["images"], told["index"]) == (len(library), "milvus")
+        assert {each["name"] for each in told["columns"]} == set(library.metadata.columns)
+        listed = client.get("/api/images", params={"limit": 500}).json()["images"]
+        assert [image["path"] for image in listed] == library.names
+        rows = {image["path"]: image["row"] for image in listed}
+        for fields in ({}, {"where": '{"tags": "red"}'}, {"box": "0,0,0.5,1"}):
+            (answer,) = asked(client, row=rows["seg_pred/copy.jpg"], k=4, **fields)
+            options = {"where": {"tags": "red"}} if "where" in fields else {}
+            options |= {"box": (0, 0, 0.5, 1)} if "box" in fields else {}
+            found = ss.search(library, library.names.index("seg_pred/copy.jpg"), k=4, **options)
+            assert [m["path"] for m in answer["matches"]] == [library.names[m.row] for m in found]
+            scores = [match["score"] for match in answer["matches"]]
+            np.testing.assert_allclose(scores, found.scores, atol=1e-3)
+        assert Image.open(io.BytesIO(client.get(listed[0]["thumbnail"]).content)).format == "JPEG"
+        assert list((own / "cache").rglob("*.jpg"))
+        (own / "dataset/seg_pred/copy.jpg").unlink()
+        smaller = ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
+        ss.publish(smaller, own / "images.db", "shop", progress=False)
+        assert app.state.service.keeper.refresh()
+        assert client.get("/api/health").json()["images"] == len(library) - 1
+        assert client.get(listed[0]["thumbnail"]).status_code == 409
+    with pytest.raises(ss.QueryError, match="has them already"):
+        create_app(Settings(settings.outputs, metadata=str(table)))
+    with pytest.raises(ss.RemoteError, match="there is no file"):
+        create_app(Settings(f"{own}/none.db#shop"))
 
 
 def test_without_its_backbone_a_library_still_finds_its_own(own, caplog):

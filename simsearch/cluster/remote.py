@@ -62,6 +62,19 @@ class Condition(NamedTuple):
     text: str  # what the engine can tell of it
 
 
+def published_at(text: str) -> tuple[str, str] | None:
+    """Take ``URI#COLLECTION`` apart; None for what is a folder.
+
+    Examples
+    --------
+    >>> published_at("https://milvus.example.org:19530#shop")
+    ('https://milvus.example.org:19530', 'shop')
+    >>> published_at("outputs")
+    """
+    uri, mark, collection = text.rpartition("#")
+    return (uri, collection) if mark and not Path(text).exists() else None
+
+
 class RemoteLibrary(Gallery):
     """A library that `publish` has put on a Milvus server or cluster, or into a Lite file.
 

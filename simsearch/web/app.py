@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             tasks.start_soon(service.look_after)
             yield
             tasks.cancel_scope.cancel()
-        service.gallery.close()
+        service.keeper.close()
 
     app = FastAPI(
         title="simsearch",

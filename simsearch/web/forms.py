@@ -14,8 +14,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from simsearch.errors import QueryError
-from simsearch.gallery import in_folder
-from simsearch.library import ImageLibrary
+from simsearch.gallery import Gallery, in_folder
 from simsearch.matches import Match, Matches
 
 _MANY = 100  # columns, or members of a list, that a condition may have
@@ -263,7 +262,7 @@ class Health(BaseModel):
     version: str
 
 
-def image(library: ImageLibrary, version: str, row: int, *, brief: bool = False) -> dict[str, Any]:
+def image(library: Gallery, version: str, row: int, *, brief: bool = False) -> dict[str, Any]:
     """Describe an image of a library, as `Image`."""
     place = f"/api/images/{row}"
     return {
@@ -276,7 +275,7 @@ def image(library: ImageLibrary, version: str, row: int, *, brief: bool = False)
     }
 
 
-def answer(library: ImageLibrary, version: str, found: Matches) -> dict[str, Any]:
+def answer(library: Gallery, version: str, found: Matches) -> dict[str, Any]:
     """Put an answer in plain values, as `Answer`."""
     return {
         "query": found.query.removeprefix(in_folder(library.root or "", "")),
@@ -286,7 +285,7 @@ def answer(library: ImageLibrary, version: str, found: Matches) -> dict[str, Any
     }
 
 
-def _match(library: ImageLibrary, version: str, match: Match) -> dict[str, Any]:
+def _match(library: Gallery, version: str, match: Match) -> dict[str, Any]:
     folded = [library.find(path) for path in match.duplicates]
     return image(library, version, match.row) | {
         "rank": match.rank,

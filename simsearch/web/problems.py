@@ -16,6 +16,7 @@ from simsearch.errors import (
     LibraryError,
     QueryError,
     SimsearchError,
+    StaleVersionError,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _LONGEST = 1000  # characters of a detail: nobody is sent back what they have se
 _STATUS: dict[type[SimsearchError], int] = {
     QueryError: 422,
     ImageError: 422,
+    StaleVersionError: 409,
     BackboneError: 501,  # asked of a library that only finds what it holds
     LibraryError: 503,
 }

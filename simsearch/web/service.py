@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-import numpy as np
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
+from simsearch.batches import cores
 from simsearch.errors import ImageError, QueryError
 from simsearch.images import DOWNLOAD_SECONDS, read_header
 from simsearch.matches import Matches
 from simsearch.search import recommend, search
 from simsearch.web import forms
 from simsearch.web.addresses import fetch
-from simsearch.web.gallery import Gallery, State
+from simsearch.web.keeper import Keeper, State
 from simsearch.web.pictures import Picture, Size, Thumbnails, heat, original, scans
 
 if TYPE_CHECKING:
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LOOK = 1.0  # seconds between looks at whether the library has changed
-_VALUES = 100  # of a column that are listed
 _SCANS = 100  # of a JPEG; a progressive one has about ten
 
 
@@ -42,23 +38,23 @@ class Service:
 
     def __init__(self, settings: Settings, measures: Measures) -> None:
         self.settings, self._measures = settings, measures
-        self.gallery = Gallery(settings, measures.batch.observe)
-        self._thumbnails = Thumbnails(Path(settings.outputs).expanduser() / ".thumbnails")
+        self.keeper = Keeper(settings, measures.batch.observe)
+        self._thumbnails = Thumbnails(self.keeper.cache)
         # What only reads memory is quickest with a thread a core; what waits for the network has
         # to wait together with others, or there would be no batches.
-        self._ranking = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._ranking = anyio.CapacityLimiter(cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._looking = anyio.CapacityLimiter(settings.workers)
         self._decoding = Room(settings.max_decoding)
-        measures.images.set(len(self.gallery.state.library))
+        measures.images.set(len(self.keeper.state.library))
 
     async def look_after(self) -> None:
         """Take up a library that has been embedded again, as long as the server runs."""
         while True:
             await anyio.sleep(_LOOK)
-            if await to_thread.run_sync(self.gallery.refresh):
+            if await to_thread.run_sync(self.keeper.refresh):
                 self._measures.reloads.inc()
-                self._measures.images.set(len(self.gallery.state.library))
+                self._measures.images.set(len(self.keeper.state.library))
 
     async def search(self, form: forms.SearchForm) -> dict[str, Any]:
         """Answer a search, as `forms.Answers`."""
@@ -109,27 +105,29 @@ class Service:
         def listed() -> dict[str, Any]:
             state = self.state(version)
             asked = None if where is None else forms.conditions(where)
-            rows = np.flatnonzero(state.library.where(asked))
-            shown = rows[offset : offset + limit].tolist()
-            images = [forms.image(state.library, state.version, row) for row in shown]
-            return {"version": state.version, "total": len(rows), "images": images}
+            rows = state.library.page(offset, limit, asked)
+            return {
+                "version": state.version,
+                "total": state.library.count(asked),
+                "images": [forms.image(state.library, state.version, row) for row in rows],
+            }
 
         return await self._asked(listed, new=False)
 
     async def library(self) -> dict[str, Any]:
         """Describe what is served, as `forms.Library`."""
-        return await self._asked(lambda: self._described(self.gallery.state), new=False)
+        return await self._asked(lambda: self._described(self.keeper.state), new=False)
 
     def state(self, version: str | None = None, *rows: int) -> State:
         """Return what is served now, if that is what a request was made for."""
-        state = self.gallery.state
+        state = self.keeper.state
         if version is not None and version != state.version:
             raise HTTPException(
                 409, "the library has changed since; read /api/library and ask again"
             )
         for row in rows:
-            if not 0 <= row < len(state.library):
-                raise HTTPException(404, f"no row {row}: there are 0 to {len(state.library) - 1}")
+            if not state.library.has_row(row):
+                raise HTTPException(404, f"there is no row {row}")
         return state
 
     async def _asked(self, answer: Callable[[], _T], *, new: bool) -> _T:
@@ -218,16 +216,16 @@ class Service:
 
     def _described(self, state: State) -> dict[str, Any]:
         library, settings = state.library, self.settings
-        folders = Counter(library.folders.tolist())
+        folders, columns = library.overview()
         return {
             "version": state.version,
             "images": len(library),
             "dim": library.dim,
             "backbone": library.source.backbone if library.source else None,
             "head": repr(library.head) if library.head else None,
-            "index": state.index.report.kind if state.index else None,
-            "folders": [{"name": name, "images": count} for name, count in sorted(folders.items())],
-            "columns": _columns(library.metadata),
+            "index": state.index_kind,
+            "folders": [{"name": name, "images": count} for name, count in folders],
+            "columns": columns,
             "urls": settings.urls,
             "explains": True,
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
@@ -269,18 +267,3 @@ def _in_words(state: State, found: Sequence[Matches], start: float) -> dict[str,
         "answers": [forms.answer(state.library, state.version, each) for each in found],
         "milliseconds": round(1000 * (time.perf_counter() - start), 3),
     }
-
-
-def _columns(table: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    columns: list[dict[str, Any]] = []
-    for name in () if table is None else table.columns:
-        cells = table[name].dropna()
-        if cells.dtype.kind in "iuf" and np.isfinite(cells.to_numpy(float)).any():
-            finite = cells.to_numpy(float)[np.isfinite(cells.to_numpy(float))]
-            limits = {"min": float(finite.min()), "max": float(finite.max())}
-            columns.append({"name": name, "kind": "number", **limits})
-            continue
-        counts = Counter(cells.astype(str).tolist())
-        values = [] if len(counts) > _VALUES else [value for value, _ in counts.most_common()]
-        columns.append({"name": name, "kind": "text", "values": values})
-    return columns

@@ -16,7 +16,7 @@ class Settings:
     Attributes
     ----------
     outputs : str
-        Folder of the library.
+        Folder of the library, or ``URI#COLLECTION`` for one that was published.
     root : str or None
         Where the images are, if they have moved.
     metadata : str or None
@@ -28,6 +28,8 @@ class Settings:
     hosts : frozenset of str, or None
         Names by which the server may be called, None for any: without a token, a page elsewhere
         could otherwise have its own name point here, and read along.
+    cache : str or None
+        Folder for thumbnails; by default beside the library, or in the user's cache.
     urls : bool
         Whether an address may be a query; private ones never are.
     max_bytes, max_pixels : int
@@ -44,8 +46,8 @@ class Settings:
         The same for the bytes of their uploads together.
     workers : int
         Requests that are answered at once.
-    max_batch : int
-        Images that pass through the network together.
+    max_batch : int or None
+        Images that pass through the network together; chosen for the device if not given.
     seconds : float
         How long an upload may take to arrive.
     """
@@ -56,6 +58,7 @@ class Settings:
     index: bool = False
     token: str | None = None
     hosts: frozenset[str] | None = None
+    cache: str | None = None
     urls: bool = False
     max_bytes: int = 32 * 2**20
     max_pixels: int = 64_000_000
@@ -65,7 +68,7 @@ class Settings:
     max_waiting: int = 128
     max_waiting_bytes: int = 512 * 2**20
     workers: int = 16
-    max_batch: int = 8
+    max_batch: int | None = None
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
@@ -80,5 +83,6 @@ class Settings:
                 "unaccented letters, digits and signs"
             )
         for name in ("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"):
-            if getattr(self, name) < 1:
-                raise QueryError(f"{name}={getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise QueryError(f"{name}={value} must be at least 1")
