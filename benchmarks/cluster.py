@@ -1,12 +1,18 @@
 """What the engines of a cluster cost beside the local ones, on the same files and processors.
 
     python benchmarks/cluster.py embed [--images 4000] [--rounds 3]
+    python benchmarks/cluster.py search [--rows 25000] [--dim 1280] [--uri http://localhost:19530]
 
 `embed`: Ray against the local engine, EfficientNet-Lite0 on the photos beside the project. Ray's
 workers share this machine's processors: one worker with a thread for each, or one worker for each.
 The cluster is started once, before the rounds, as one that stands is; the workers of a run, which
 are processes of their own, are started within it. Each round runs all contestants one after the
 other; ratios are taken within a round, and their median over the rounds is printed.
+
+`search`: Milvus beside the exact search of the same library, with the rows and queries of
+`search.py`, k = 10. Local and remote take their turn, query by query. A Lite file is served from
+within this process, in Python: it shows that the answers are right and what the way there costs,
+not what a server can do.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,9 +28,12 @@ from typing import Any
 
 import numpy as np
 from common import INTEL, link_images, median, seconds, verdict
+from search import K, make_queries, make_rows
 
 import simsearch as ss
 from simsearch.batches import cores
+
+QUERIES = 100
 
 
 def main() -> None:
@@ -35,6 +45,11 @@ def main() -> None:
     embedding.add_argument("--images", type=int, default=4000)
     embedding.add_argument("--rounds", type=int, default=3)
     embedding.set_defaults(run=embed)
+    searching = commands.add_parser("search", help="Milvus beside the exact search")
+    searching.add_argument("--rows", type=int, default=25_000)
+    searching.add_argument("--dim", type=int, default=1280)
+    searching.add_argument("--uri", help="of a server; a Milvus Lite file by default")
+    searching.set_defaults(run=search)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 
@@ -65,7 +80,7 @@ def embed(images: int, rounds: int) -> None:
                 outputs = Path(folder) / f"{name}{number}"
                 run = partial(ss.embed_dataset, dataset, outputs, backbone, progress=False)
                 times[name].append(seconds(partial(run, **chosen)))
-        alike = [rows(Path(folder) / f"{name}0") for name in engines]
+        alike = [rows_of(Path(folder) / f"{name}0") for name in engines]
     shutdown()
     report(images, times)
     furthest = max(float(np.abs(other - alike[0]).max()) for other in alike[1:])
@@ -88,8 +103,58 @@ def first_batch(engine: ss.RayEngine, sources: list[str], backbone: ss.Backbone)
         next(batches)
 
 
-def rows(outputs: Path) -> np.ndarray:
+def rows_of(outputs: Path) -> np.ndarray:
     return np.array(ss.ImageLibrary.load(outputs).embeddings)
+
+
+def search(rows: int, dim: int, uri: str | None) -> None:
+    """Publish a library of generated rows, and ask it here and there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.npy"
+        make_rows(file, rows, dim)
+        made = np.load(file)
+        library = ss.ImageLibrary(made, [f"{i % 100:02}/{i:07}.jpg" for i in range(rows)])
+        measure(library, uri or str(Path(folder) / "images.db"))
+
+
+def measure(library: ss.ImageLibrary, uri: str) -> None:
+    """Publish, publish again, and ask both."""
+    count = len(library)
+    name = f"{count:,} x {library.dim}"
+    publish = partial(ss.publish, library, uri, "benchmark", progress=False)
+    print(f"      {name}: {count / seconds(publish):,.0f} rows published a second")
+    print(f"      {name}: {seconds(publish):.1f} s to publish again, with nothing changed")
+    with ss.RemoteLibrary(uri, "benchmark") as remote:
+        queries = make_queries(library.embeddings, QUERIES)
+        for condition in (None, "0*"):
+            compare(f"{name}, where={condition!r}", library, remote, queries, condition)
+
+
+def compare(
+    name: str,
+    library: ss.ImageLibrary,
+    remote: ss.RemoteLibrary,
+    queries: np.ndarray,
+    where: str | None,
+) -> None:
+    """Ask both, one query after the other."""
+    took: dict[str, list[float]] = {"local": [], "remote": []}
+    hits, off = 0, 0.0
+    for query in queries:
+        answers = {}
+        for side, asked in (("local", library), ("remote", remote)):
+            started = time.perf_counter()
+            answers[side] = ss.search(asked, query, K, where=where)
+            took[side].append(time.perf_counter() - started)
+        exact = {match.path: match.score for match in answers["local"]}
+        found = [match for match in answers["remote"] if match.path in exact]
+        hits += len(found)
+        off = max([off, *(abs(match.score - exact[match.path]) for match in found)])
+    for side, times in took.items():
+        slow = float(np.percentile(times, 95))
+        print(f"      {name}: {side} {median(times) * 1e3:.2f} ms a query, {slow * 1e3:.2f} at p95")
+    verdict(f"{name}: recall@{K}", hits / (K * len(queries)), 0.99)
+    verdict(f"{name}: scores differ by at most", off, 1e-3, at_most=True)
 
 
 if __name__ == "__main__":

@@ -223,9 +223,9 @@ class TestLibrary:
         assert names == [f"backbone-{trained.tuned.fingerprint}.safetensors"]
 
     def test_a_stopped_one_goes_on(self, trained, library, tmp_path, monkeypatch):
-        from simsearch import embedding
+        from simsearch import batches
 
-        load, calls = embedding.load_image, []
+        load, calls = batches.load_image, []
 
         def stop(*arguments):
             calls.append(arguments)
@@ -233,7 +233,7 @@ class TestLibrary:
                 raise KeyboardInterrupt
             return load(*arguments)
 
-        monkeypatch.setattr(embedding, "load_image", stop)
+        monkeypatch.setattr(batches, "load_image", stop)
         with pytest.raises(KeyboardInterrupt):
             trained.apply(library, tmp_path, progress=False)
         before = len(calls)
@@ -253,9 +253,9 @@ class TestLibrary:
             trained.apply(moved, tmp_path / "none", progress=False)
 
     def test_a_head_alone_is_applied_without_an_image(self, library, tmp_path, monkeypatch):
-        from simsearch import embedding
+        from simsearch import batches
 
-        monkeypatch.setattr(embedding, "load_image", None)
+        monkeypatch.setattr(batches, "load_image", None)
         settings = {key: value for key, value in SETTINGS.items() if key != "finetune"}
         trained = ss.train_head(library, **settings)
         made = trained.apply(library, tmp_path)

@@ -32,7 +32,9 @@ _FRESH = {"Cache-Control": "no-cache"}
 _FORM = Form(media_type="multipart/form-data")
 
 Row = Annotated[int, Path(description="Of the library.", examples=[0])]
-Version = Annotated[str | None, Query(description="The library's; if it is another by now, 409.")]
+Version = Annotated[
+    str | None, Query(description="Of the library that a row is of; 409 if it has changed since.")
+]
 Offset = Annotated[int, Query(ge=0, le=2**53, description="Images to pass over.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Images to list, at most.")]
 Where = Annotated[str | None, Query(description="JSON, as in a search.", examples=['"sea/*"'])]

@@ -29,7 +29,10 @@ class _Wishes(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: Annotated[str | None, Field(description="The library's, if rows are given.")] = None
+    version: Annotated[
+        str | None,
+        Field(description="Of the library that the rows are of; 409 if it has changed since."),
+    ] = None
     k: Annotated[int | None, Field(description="How many matches.", examples=[24])] = None
     threshold: Annotated[
         float | Literal["auto"] | None, Field(description="The lowest cosine, or auto.")
