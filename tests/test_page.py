@@ -40,10 +40,10 @@ SEEN = 24  # matches that the page asks for by itself
 def start(outputs, port=0, **settings):
     """Serve a library from a thread; return its address and what stops it."""
     from simsearch.web.app import create_app
-    from simsearch.web.server import _listen
+    from simsearch.web.server import listen
     from simsearch.web.settings import Settings
 
-    listening = _listen("127.0.0.1", port)
+    listening = listen("127.0.0.1", port)
     settings = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS, **settings}
     app = create_app(Settings(str(outputs), **settings))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
@@ -774,8 +774,8 @@ def test_the_page_follows_a_library_that_is_embedded_again(new_page, sample, con
         before = search(site, site.row("cat/0004.jpg"))
         expect_found(page, before)
         (site.dataset / "cat/0001.jpg").unlink()  # every row number is another image's now
-        site.embed()
         version = page.request.get(f"{site.address}/api/health").json()["version"]
+        site.embed()
         until(
             page,
             lambda: page.request.get(f"{site.address}/api/health").json()["version"] != version,

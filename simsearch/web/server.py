@@ -61,7 +61,7 @@ def serve(
         token = secrets.token_urlsafe(24)
     hosts = _LOCAL | {host} if local and token is None else None
     app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
-    listening = _listen(host, port)
+    listening = listen(host, port)
     print(_greeting(listening, host, token), flush=True)  # noqa: T201  # it is what was asked for
     uvicorn.Server(configured(app)).run(sockets=[listening])
 
@@ -80,7 +80,14 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open a socket for a server; port 0 is any that is free.
+
+    Raises
+    ------
+    QueryError
+        If the port is taken, or the address is not one of this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     try:
