@@ -18,6 +18,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -305,10 +306,8 @@ class FaissIndex:
         if not self.exact:
             parameters = faiss.SearchParametersPreTransform(index_params=parameters)
         with _threads(1 if len(vectors) <= _ALONE else faiss.omp_get_max_threads()):
-            # faiss.contrib.torch_utils, which pytorch-metric-learning imports, puts methods that
-            # know no parameters in place of FAISS's own, and these aside.
-            search = getattr(self._index, "search_numpy", self._index.search)
-            scores, rows = search(
+            keep_parameters()
+            scores, rows = self._index.search(
                 np.ascontiguousarray(vectors), effort.candidates, params=parameters
             )
         return _Candidates(scores, rows)
@@ -665,6 +664,30 @@ def _faiss() -> Any:  # noqa: ANN401
     except ImportError as error:
         raise MissingExtraError('an index needs: pip install "simsearch[faiss]"') from error
     return faiss
+
+
+def keep_parameters() -> None:
+    """Let arrays be searched with parameters, whatever else has been imported.
+
+    `faiss.contrib.torch_utils`, which pytorch-metric-learning imports, puts methods that know no
+    parameters in place of FAISS's own, for everybody in the process: Milvus Lite, too.
+    """
+    if "faiss.contrib.torch_utils" not in sys.modules:
+        return
+    faiss = _faiss()
+    if faiss.Index.search.__name__ == _search_either.__name__:
+        return
+    for kind in vars(faiss).values():
+        if isinstance(kind, type) and issubclass(kind, faiss.Index) and "search" in vars(kind):
+            kind.search = _search_either(kind.search_numpy, kind.search)  # type: ignore[attr-defined]
+
+
+def _search_either(arrays: Callable[..., Any], tensors: Callable[..., Any]) -> Callable[..., Any]:
+    def search(self: Any, x: object, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        return (arrays if isinstance(x, np.ndarray) else tensors)(self, x, *args, **options)
+
+    search.__name__ = _search_either.__name__
+    return search
 
 
 @contextmanager

@@ -666,5 +666,8 @@ def test_methods_that_take_tensors_are_no_hindrance():
         "index = ss.build_index(library, 'hnsw', progress=False)\n"
         "found = ss.search(library, 7, index=index, where=np.arange(1500))\n"
         "assert found.paths == ss.search(library, 7, where=np.arange(1500)).paths\n"
+        "import faiss, torch\n"
+        "flat = faiss.IndexFlatIP(96); flat.add(torch.from_numpy(library.embeddings))\n"
+        "assert flat.search(torch.from_numpy(library.embeddings[:1]), 1)[1].item() == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch import embedding, heads
+from simsearch import batches, heads
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.heads import Head, HeadChain, ProjectionHead, chain, load_head, save_head
 from simsearch.library import HEAD, MANIFEST
@@ -197,7 +197,7 @@ def no_images(*_, **__):
 
 class TestWithHead:
     def test_equals_applying_by_hand_and_decodes_nothing(self, library, monkeypatch):
-        monkeypatch.setattr(embedding, "load_image", no_images)
+        monkeypatch.setattr(batches, "load_image", no_images)
         head = random_head(source=library.fingerprint)
         derived = library.with_head(head)
         np.testing.assert_allclose(derived.embeddings, head(library.embeddings), atol=1e-6)

@@ -30,7 +30,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 EVIL = "<img src=x onerror=document.title='run'>.jpg"
 CAPTION = "<script>document.title='run'</script>"
 MAX_BYTES, MAX_PIXELS = 2**20, 2_000_000
-TOKEN = "a token of twenty or so"
+TOKEN = "a-token-of-twenty-or-so"
 SEEN = 24  # matches that the page asks for by itself
 
 
@@ -570,7 +570,7 @@ def test_a_phone_reaches_everything(new_page, site):
     page = new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     expect(page.locator("#photograph")).to_be_attached()
     expect(page.get_by_text("Take a photo")).to_be_visible()
-    page.locator("#library .picture").first.tap()
+    page.locator("#library .card:not(.skeleton) .picture").first.tap()
     expect(matches(page)).to_have_count(SEEN)
     assert overflow(page) == 0
     page.locator("#refine").tap()
@@ -740,7 +740,7 @@ def test_the_page_survives_a_server_that_goes_away(page, site, console):
 
 def test_the_page_gives_up_on_an_answer_that_never_arrives(page, site, console):
     page.route("**/api/search", lambda route: route.abort())
-    page.locator("#library .picture").first.click()
+    page.locator("#library .card:not(.skeleton) .picture").first.click()
     expect(page.locator("#banner")).to_be_visible()
     expect(page.locator("#message")).to_contain_text("its answer does not arrive")
     page.unroute("**/api/search")

@@ -412,6 +412,7 @@ def test_it_goes_with_its_library():
     library = make_library(clustered())
     gone = weakref.ref(library)
     check(library)
+    gc.collect()  # of other tests, too
     held = len(sketch._known)
     del library
     gc.collect()

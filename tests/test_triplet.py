@@ -7,8 +7,9 @@ import torch
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch import embedding, learning
+from simsearch import batches, learning
 from simsearch.errors import MissingExtraError, QueryError, TrainingError
+from simsearch.gallery import Source
 from simsearch.triplet import train_head
 
 QUICK = {"dim": 8, "hidden": 16, "epochs": 3, "batch_size": 36, "progress": False}
@@ -71,7 +72,7 @@ class TestResult:
     def test_the_head_knows_what_it_was_trained_on(self):
         backbone = tiny_backbone()
         library = make_library()
-        library.source = embedding.Source.of(backbone)
+        library.source = Source.of(backbone)
         head = train_head(library, **QUICK | {"epochs": 1}).head
         assert head.source == backbone.fingerprint
         assert (head.dim_in, head.dim) == (24, 8)
@@ -243,6 +244,6 @@ def test_photos(sample, tmp_path, monkeypatch):
     paths = [path for place in places for path in sorted((sample / place).glob("*.jpg"))[:6]]
     library = ss.ImageLibrary(ss.embed_images(paths, "efficientnet_lite0"), paths)
     library.root = sample.as_posix()
-    monkeypatch.setattr(embedding, "load_image", None)
+    monkeypatch.setattr(batches, "load_image", None)
     trained = train_head(library, on="seg_train/*", epochs=3, batch_size=36, progress=False)
     assert trained.after.overall["mAP"].value >= trained.before.overall["mAP"].value

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
+from simsearch.faiss_index import keep_parameters
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -114,6 +115,8 @@ class Store:
 
         Every call that is made here may be made twice: rows are written by their own numbers.
         """
+        if self.file:  # which is searched by FAISS, in this process
+            keep_parameters()
         longer = _PATIENCE if method in _SLOW else 1
         return self._tried(
             method,

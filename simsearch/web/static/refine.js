@@ -48,7 +48,7 @@ export const clear = () => go({ folder: [], columns: {} });
 export function open(on) {
   byId("panel").hidden = !on;
   byId("refine").setAttribute("aria-expanded", String(on));
-  (on ? byId("panel").querySelector("input:not(:disabled)") : byId("refine")).focus();
+  (on ? byId("panel").querySelector("input:not(:disabled)") : byId("refine"))?.focus();
 }
 
 function group(legend, className, ...children) {
