@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -20,7 +21,7 @@ import simsearch as ss
 from simsearch.backbones import load_backbone
 from simsearch.web import forms
 from simsearch.web.app import create_app
-from simsearch.web.batching import BatchedBackbone
+from simsearch.web.batching import BatchedBackbone, best_size
 from simsearch.web.pictures import Thumbnails
 from simsearch.web.settings import Settings
 
@@ -393,6 +394,20 @@ def test_a_batch_is_what_has_come_in_meanwhile():
     np.testing.assert_array_equal(batched.embed(inputs[1]), backbone.embed(inputs[1]))
 
 
+@pytest.mark.parametrize("best", [1, 2, 4, 8])
+def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
+    class Network:
+        device = torch.device("cpu")
+
+        def probe(self):
+            return np.zeros((1, 4), np.uint8)
+
+        def embed(self, batch):
+            time.sleep(len(batch) * (0.001 if len(batch) == best else 0.003))
+
+    assert best_size(Network()) == best
+
+
 def test_a_batch_that_fails_is_tried_one_by_one():
     backbone = load_backbone(BACKBONE)
 
@@ -418,7 +433,6 @@ def test_a_batch_that_fails_is_tried_one_by_one():
 
 
 def test_images_of_different_shapes_are_embedded_apart():
-    import torch
     from torchvision.transforms.functional import pil_to_tensor
 
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())

@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simsearch.batches import sized
 from simsearch.cluster.remote import RemoteLibrary, published_at
 from simsearch.errors import BackboneError, LibraryError, QueryError, SimsearchError
 from simsearch.faiss_index import RECORD, FaissIndex, load_index
 from simsearch.gallery import Gallery
 from simsearch.library import MANIFEST, NEXT, ImageLibrary, read_skipped
 from simsearch.search import search
-from simsearch.web.batching import BatchedBackbone
+from simsearch.web.batching import BatchedBackbone, best_size
 
 if TYPE_CHECKING:
     from simsearch.web.settings import Settings
@@ -136,7 +135,7 @@ class Keeper:
                 return library
             if self._network:
                 self._network.close()
-            most = sized(self._settings.max_batch, 1, on_cpu=backbone.device.type == "cpu")
+            most = self._settings.max_batch or best_size(backbone)
             self._network = BatchedBackbone(backbone, most, self._observe)
         return library.with_backbone(self._network)
 

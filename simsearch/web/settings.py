@@ -47,7 +47,7 @@ class Settings:
     workers : int
         Requests that are answered at once.
     max_batch : int or None
-        Images that pass through the network together; chosen for the device if not given.
+        Images that pass through the network together; measured at the start if not given.
     seconds : float
         How long an upload may take to arrive.
     """
