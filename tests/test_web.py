@@ -403,7 +403,7 @@ def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
             return np.zeros((1, 4), np.uint8)
 
         def embed(self, batch):
-            time.sleep(len(batch) * (0.001 if len(batch) == best else 0.003))
+            time.sleep(len(batch) * (0.002 if len(batch) == best else 0.01))
 
     assert best_size(Network()) == best
 
