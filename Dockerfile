@@ -1,7 +1,7 @@
 # The web page and the API in a container, for docker or podman:
 #
 #   docker build -t simsearch .
-#   docker run -p 8000:8000 -v "$PWD/outputs:/work/outputs" -v "$PWD/dataset:/work/dataset:ro" simsearch
+#   docker run -p 8000:8000 -v "$PWD/outputs:/srv/outputs" -v "$PWD/dataset:/srv/dataset:ro" simsearch
 #
 # It prints the address with its token, or takes yours: -e SIMSEARCH_TOKEN=...
 FROM python:3.12-slim
@@ -17,7 +17,7 @@ RUN pip install --no-cache-dir ".[web,faiss]"
 # The library's paths are relative to the folder that holds dataset/ and outputs/.
 RUN useradd --create-home --uid 1000 simsearch
 USER simsearch
-WORKDIR /work
+WORKDIR /srv
 EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD ["python", "-c", \
     "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/api/health', timeout=5)"]
