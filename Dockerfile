@@ -3,7 +3,8 @@
 #   docker build -t simsearch .
 #   docker run -p 8000:8000 -v "$PWD/outputs:/srv/outputs" -v "$PWD/dataset:/srv/dataset:ro" simsearch
 #
-# It prints the address with its token, or takes yours: -e SIMSEARCH_TOKEN=...
+# It prints the address with its token (say localhost for the name in it), or takes a token of yours:
+# -e SIMSEARCH_TOKEN=...
 FROM python:3.12-slim
 
 # PyTorch's build without CUDA is a tenth of the size. Leave the index out for a GPU.
