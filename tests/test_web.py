@@ -523,6 +523,39 @@ def test_a_damaged_library_leaves_the_last_one_served(own, caplog):
     gallery.close()
 
 
+def test_a_table_that_changes_is_read_again(own):
+    table = own / "table.csv"
+    table.write_text("path,price\nseg_pred/copy.jpg,10\n")
+    app = create_app(Settings(str(own / "outputs"), metadata=str(table)))
+    keeper = app.state.service.keeper
+    row = keeper.state.library.find(own / "dataset/seg_pred/copy.jpg")
+    assert keeper.state.library.facts(row) == {"price": 10}
+    table.write_text("path,price\nseg_pred/copy.jpg,2000\n")
+    assert keeper.refresh()
+    assert keeper.state.library.facts(row) == {"price": 2000}
+    keeper.close()
+
+
+def test_trouble_is_told_once_and_does_not_end_the_watch(own, caplog, monkeypatch):
+    app = create_app(Settings(str(own / "outputs")))
+    keeper = app.state.service.keeper
+    before, look = keeper.state, keeper._origin.look
+
+    def broken():
+        raise OSError("the disk has gone")
+
+    monkeypatch.setattr(keeper._origin, "look", broken)
+    assert not any(keeper.refresh() for _ in range(5))
+    assert caplog.text.count("the disk has gone") == 1
+    assert keeper.state is before
+    monkeypatch.setattr(keeper._origin, "look", look)
+    next((own / "dataset/seg_pred").iterdir()).unlink()
+    ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
+    assert keeper.refresh()
+    assert len(keeper.state.library) == len(before.library) - 1
+    keeper.close()
+
+
 def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)

@@ -1,6 +1,6 @@
 """The library that is served: opened, looked after, and replaced whole when it changes.
 
-A request takes `Gallery.state` once and keeps to it, so that none sees half of two libraries.
+A request takes `Keeper.state` once and keeps to it, so that none sees half of two libraries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simsearch.cluster.remote import RemoteLibrary, published_at
-from simsearch.errors import BackboneError, LibraryError, QueryError, SimsearchError
+from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.faiss_index import RECORD, FaissIndex, load_index
 from simsearch.gallery import Gallery
 from simsearch.library import MANIFEST, NEXT, ImageLibrary, read_skipped
@@ -85,7 +85,7 @@ class Keeper:
         self._origin = _Collection(settings, *place) if place else _Folder(settings)
         self.cache = Path(settings.cache).expanduser() if settings.cache else self._origin.cache
         self._network: BatchedBackbone | None = None
-        self._refreshing = threading.Lock()
+        self._refreshing, self._trouble = threading.Lock(), ""
         self._seen = self._origin.look()
         self.state = self._open()
 
@@ -102,12 +102,14 @@ class Keeper:
                 seen = self._origin.look()
                 if seen == self._seen:
                     return False
-                self._seen = seen  # said once, and tried again when something changes
+                self._seen = seen  # what cannot be opened is tried again when something changes
                 state = self._open()
-            except SimsearchError as error:
-                logger.warning("still serving the last library: %s", error)
+            except Exception as error:  # whatever it is, the last library can be served
+                if self._trouble != str(error):  # said once, and not at every look
+                    logger.warning("still serving the last library: %s", error)
+                self._trouble = str(error)
                 return False
-            self.state = state
+            self.state, self._trouble = state, ""
             logger.info("serving %r, version %s", state.library, state.version)
             return True
 
@@ -120,8 +122,8 @@ class Keeper:
     def _open(self) -> State:
         state = self._origin.open()
         state = replace(state, library=self._networked(state.library))
-        first = state.library.page(0, 1)[0]
-        search(state.library, first, k=1, index=state.index)  # what the first search makes is made
+        for row in state.library.page(0, 1):  # what the first search makes is made now
+            search(state.library, row, k=1, index=state.index)
         return state
 
     def _networked(self, library: Gallery) -> Gallery:
@@ -150,8 +152,9 @@ class _Folder:
 
     def look(self) -> object:
         """Tell states apart, by what is quick to ask."""
-        names = (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD)
-        return tuple(_mark(self._folder / name) for name in names)
+        files = [self._folder / name for name in (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD)]
+        table = self._settings.metadata
+        return [_mark(file) for file in (*files, *([Path(table).expanduser()] if table else []))]
 
     def open(self) -> State:
         """Open the library that is there now."""
