@@ -802,3 +802,18 @@ def test_new_images_pass_through_backbone_and_head(embedded, tmp_path, change):
 def test_an_index_of_files_is_refused(library, remote):
     with pytest.raises(ss.QueryError, match="index= goes with a library of files"):
         ss.search(remote, 3, index=ss.build_index(library, "flat"))
+
+
+def test_a_folder_of_other_things_is_left_as_it_is(tmp_path):
+    library = make_library(20)
+    library.save(tmp_path / "outputs")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ss.RemoteError, match="other things in it"):
+        ss.RemoteLibrary(tmp_path / "outputs", "shop")
+    with pytest.raises(ss.RemoteError, match="other things in it"):
+        ss.publish(library, tmp_path / "outputs", "shop", progress=False)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    ss.publish(library, tmp_path / "empty", "shop", progress=False)
+    with ss.RemoteLibrary(tmp_path / "empty", "shop") as remote:
+        assert len(remote) == 20

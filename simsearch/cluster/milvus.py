@@ -326,6 +326,7 @@ def _serve(file: str) -> str:
             if not _served:
                 atexit.unregister(_release_all)
                 atexit.register(_release_all)
+            _check_place(Path(file))
             try:
                 Path(file).parent.mkdir(parents=True, exist_ok=True)
                 _served[file] = [*start_server_in_thread(file), 0]
@@ -340,6 +341,15 @@ def _serve(file: str) -> str:
                 ) from error
         _served[file][3] += 1
         return f"http://127.0.0.1:{_served[file][2]}"
+
+
+def _check_place(file: Path) -> None:
+    """See that a folder is one of Milvus Lite's: it would make itself at home in any other."""
+    if file.is_dir() and any(file.iterdir()) and not (file / "LOCK").exists():
+        raise RemoteError(
+            f"{os.fspath(file)!r} is a folder with other things in it, and none of Milvus Lite; "
+            "give a name of its own, such as images.db"
+        )
 
 
 def _release(file: str) -> None:
