@@ -33,13 +33,18 @@ def paint(path, seed):
     Image.fromarray(pixels).save(path)
 
 
+def paint_forty():
+    """Paint a dataset of forty pictures in three folders, here."""
+    for i in range(40):
+        paint(Path("dataset") / "abc"[i % 3] / f"{i:02d}.png", i)
+    return Path("dataset")
+
+
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
-    """Forty pictures in three folders, seen from the folder above."""
+    """Forty pictures, seen from the folder above."""
     monkeypatch.chdir(tmp_path)
-    for i in range(40):
-        paint(tmp_path / "dataset" / "abc"[i % 3] / f"{i:02d}.png", i)
-    return Path("dataset")
+    return paint_forty()
 
 
 def counts(capsys):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_embedding import FILES, contents, counts, names, paint, stored, wait_for_rows
+from test_embedding import FILES, contents, counts, names, paint, paint_forty, stored, wait_for_rows
 from tiny import thumbnail, tiny_backbone
 from tiny_ray import DEADLY, backbone_with, deadly_thumbnail, failing_thumbnail, slow_thumbnail
 
@@ -37,11 +37,9 @@ def cluster():
 
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
-    """Forty pictures in three folders, seen from the folder above."""
+    """Forty pictures, seen from the folder above."""
     monkeypatch.chdir(tmp_path)
-    for i in range(40):
-        paint(tmp_path / "dataset" / "abc"[i % 3] / f"{i:02d}.png", i)
-    return Path("dataset")
+    return paint_forty()
 
 
 def same(one, other):

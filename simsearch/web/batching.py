@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simsearch.backbones import Backbone
+from simsearch.batches import sized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,17 +24,16 @@ if TYPE_CHECKING:
 
 _SIZES = (1, 2, 4, 8)
 _ROUNDS = 5
-_ON_GPU = 64
 
 
 def best_size(backbone: Backbone) -> int:
-    """Measure how many images a network is quickest with, up to 8; on a GPU, say 64.
+    """Measure how many images a network is quickest with, up to 8; on a GPU, take the usual.
 
     On a processor more are not always better: what a large batch saves, it may lose again where
     it no longer fits the caches.
     """
     if backbone.device.type != "cpu":
-        return _ON_GPU
+        return sized(None, 1, on_cpu=False)
     batches = [np.repeat(backbone.probe(), size, axis=0) for size in _SIZES]
     taken = [[_seconds(backbone, batch) for batch in batches] for _ in range(_ROUNDS + 1)]
     costs = np.median(taken[1:], axis=0) / _SIZES  # the first round wakes everything up

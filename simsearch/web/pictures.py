@@ -83,7 +83,7 @@ class Thumbnails:
         file = self.folder / name[:2] / f"{name[2:32]}-{size}.jpg"
         data = _read_current(file, changed)
         if data is None:
-            data = _shrunk(path, size)
+            data = _as_jpeg(_small(path, size), _QUALITY)
             _keep(file, data, changed)
         return Picture(data, "image/jpeg", _etag(path, changed, size))
 
@@ -128,8 +128,7 @@ def heat(answer: Matches, row: int, size: Size) -> Picture:
     """
     library = answer.library
     path = str(library.paths[row])  # type: ignore[union-attr]  # every answer knows its library
-    thumbnail = load_image(path, size)
-    thumbnail.thumbnail((size, size))
+    thumbnail = _small(path, size)
     (cells,) = contributions(library, [path], answer.embedding)  # type: ignore[arg-type]
     if cells is None:
         raise ImageError("it has gone since", path)
@@ -161,10 +160,10 @@ def _read_current(file: Path, changed: int) -> bytes | None:
     return None
 
 
-def _shrunk(path: str, size: int) -> bytes:
+def _small(path: str, size: int) -> Image.Image:
     image = load_image(path, size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return _as_jpeg(image, _QUALITY)
+    return image
 
 
 def _as_jpeg(image: Image.Image, quality: int) -> bytes:
