@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -260,8 +261,13 @@ def fingerprints():
     from torchvision import models
 
     made = {BACKBONE: ss.load_backbone(BACKBONE, **SETTINGS).fingerprint}
-    for name in TORCHVISION:
-        save(fixed_weights(models.get_model(name).state_dict()), "weights.pth")
+    networks = {name: models.get_model(name) for name in TORCHVISION}
+    if find_spec("timm"):
+        import timm
+
+        networks |= {name: timm.create_model(name.removeprefix("timm:")) for name in TIMM}
+    for name, network in networks.items():
+        save(fixed_weights(network.state_dict()), "weights.pth")
         made[name] = ss.load_backbone(name, "weights.pth", **SETTINGS).fingerprint
     made["own, with an object"] = own_backbone().fingerprint
     made["own, with another object"] = own_backbone(Pixels(side=20)).fingerprint
@@ -269,18 +275,7 @@ def fingerprints():
     return made
 
 
-def timm_fingerprints():
-    import timm
-    from torch import save
-
-    made = {}
-    for name in TIMM:
-        save(fixed_weights(timm.create_model(name.removeprefix("timm:")).state_dict()), "timm.pth")
-        made[name] = ss.load_backbone(name, "timm.pth", **SETTINGS).fingerprint
-    return made
-
-
-JOBS = (plain, refined, chained, indexes, unfinished, tuning, fingerprints, timm_fingerprints)
+JOBS = (plain, refined, chained, indexes, unfinished, tuning, fingerprints)
 
 if __name__ == "__main__":
     result = {job.__name__: job for job in JOBS}[sys.argv[1]]()
