@@ -22,7 +22,7 @@ import numpy as np
 from common import INTEL, PHOTOS, SHARED, link_images, median, resnet50_weights, seconds, verdict
 
 import simsearch as ss
-from simsearch.backbones import own_torch_threads
+from simsearch.backbones.precision import own_torch_threads
 
 sys.path.insert(0, str(SHARED / "bench"))
 
