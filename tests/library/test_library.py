@@ -562,7 +562,7 @@ def test_a_reader_in_another_process_never_sees_half_a_save(tmp_path):
 
 HOLDER = """
 import sys, time
-from simsearch.library import writing
+from simsearch.library.files import writing
 
 with writing(sys.argv[1]):
     print("held", flush=True)

@@ -355,12 +355,12 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path, monkeypatch):
 TOGETHER = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from simsearch import sketch
+from simsearch.retrieval import pruned as sketch
 sketch._LEAST_BYTES, sketch._WIDTHS, sketch._DEEPEST, sketch._GATHER_ROW = 0, (2, 4, 8), 16, 0.0
-import test_sketch
+import test_pruned
 print("ready", flush=True)
 sys.stdin.readline()
-test_sketch.search({folder!r})
+test_pruned.search({folder!r})
 """
 
 

@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from local_server import serve
 from PIL import Image
-from rows import BACKBONE, KINDS, cosines, make_rows
+from rows import KINDS, cosines, make_rows
 
 from simsearch.backbones.backbone import load_backbone
-from simsearch.embedding.dataset import embed_images
+from simsearch.embedding.dataset import embed_dataset, embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval import exact as scan
@@ -25,6 +25,25 @@ from simsearch.retrieval import topk as topk_module
 from simsearch.retrieval.matches import Match, Matches, percentile
 from simsearch.retrieval.query import REGIONS
 from simsearch.retrieval.search import recommend, search
+
+BACKBONE = "efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def views(sample, tmp_path_factory):
+    """Five views of each photo to search in, two to search with."""
+    views = tmp_path_factory.mktemp("views")
+    for split, count in (("seg_train", 5), ("seg_test", 2)):
+        for folder in (sample / split).iterdir():
+            (views / split / folder.name).mkdir(parents=True)
+            for file in sorted(folder.iterdir())[:count]:
+                shutil.copy2(file, views / split / folder.name)
+    return views
+
+
+@pytest.fixture(scope="module")
+def library(views):
+    return embed_dataset(views / "seg_train", views / "outputs", BACKBONE, progress=False)
 
 
 @st.composite

@@ -1,15 +1,9 @@
 """Rows of many kinds, and brute force as the oracle of a search."""
 
-import shutil
-
 import numpy as np
-import pytest
 
-from simsearch.embedding.dataset import embed_dataset
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval import exact as scan
-
-BACKBONE = "efficientnet_lite0"
 
 
 def make_rows(kind, count, dim, rng):
@@ -32,23 +26,6 @@ KINDS = ("spread", "duplicates", "clusters", "near ties", "few directions")
 def cosines(library, vector):
     """A full scan in float64."""
     return (library.embeddings.astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
-
-
-@pytest.fixture(scope="module")
-def views(sample, tmp_path_factory):
-    """Five views of each photo to search in, two to search with."""
-    views = tmp_path_factory.mktemp("views")
-    for split, count in (("seg_train", 5), ("seg_test", 2)):
-        for folder in (sample / split).iterdir():
-            (views / split / folder.name).mkdir(parents=True)
-            for file in sorted(folder.iterdir())[:count]:
-                shutil.copy2(file, views / split / folder.name)
-    return views
-
-
-@pytest.fixture(scope="module")
-def library(views):
-    return embed_dataset(views / "seg_train", views / "outputs", BACKBONE, progress=False)
 
 
 def expected(library, vector, k, among=None):

@@ -554,7 +554,7 @@ def test_the_name_of_an_upload_is_not_looked_at(open_server, tmp_path):
 STORM = """
 import json, os, sys, sysconfig, tempfile, threading
 sys.path.insert(0, sys.argv[3])
-import hostile, test_web_guard as attack
+import hostile, test_middleware as attack
 from simsearch.web import app
 from simsearch.web.settings import Settings
 
