@@ -79,7 +79,7 @@ function showUpload(current) {
   byId("matches").replaceChildren();
   setHeading("No picture");
   showMessage(
-    "Your picture is no longer available",
+    "Your picture is no longer here",
     "An uploaded picture is kept only while this page is open, and is never stored. Choose it again to continue.",
     [choosePicture()],
   );
@@ -95,7 +95,7 @@ function showMatches({ matches, exact }, milliseconds, current) {
   list.replaceChildren(...matches.map((match) => grid.card(cache(match), state())));
   const count = plural(matches.length, "match", "matches");
   const notes = [
-    hasFeedback(current) ? "with your feedback" : current.box ? "for the selected part" : "",
+    hasFeedback(current) ? "with feedback" : current.box ? "for the selected part" : "",
     `${milliseconds.toFixed(0)} ms`,
     exact ? "" : "approximate",
   ];
