@@ -21,7 +21,8 @@ import simsearch as ss
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1.0"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text("utf-8"))
 TOLERANCE = 1e-5  # of a cosine
-PRUNED = "simsearch.retrieval.pruned"  # module of the pruned copy, and its limits that a small library needs
+# The module of the pruned copy, and its limits that a small library needs.
+PRUNED = "simsearch.retrieval.pruned"
 LIMITS = {"_LEAST_BYTES": 0, "_WIDTHS": (2, 4, 8), "_DEEPEST": 16, "_GATHER_ROW": 0.0}
 
 
