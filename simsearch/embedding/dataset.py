@@ -25,7 +25,8 @@ from simsearch.images.find import ImageFile, Skipped, find_images
 from simsearch.images.remote import is_uri, local_path
 from simsearch.library.files import MANIFEST, SKIPPED, replace_library, write_skipped, writing
 from simsearch.library.library import ImageLibrary
-from simsearch.library.types import Source, as_root, in_folder
+from simsearch.library.paths import as_root, in_folder
+from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     import os

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.images.find import ImageFile
-from simsearch.library.types import Source
+from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from simsearch.library.library import ImageLibrary, Labels
-    from simsearch.library.types import Rows
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.types import Labels, Rows
 
 
 RECALLS = np.arange(101)

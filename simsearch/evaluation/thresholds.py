@@ -17,7 +17,8 @@ from simsearch.evaluation.metrics import labelled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from simsearch.library.library import ImageLibrary, Labels
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.types import Labels
 
 
 _QUERIES = 2048  # images whose pairs are looked at

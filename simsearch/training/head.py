@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.backbones.spec import ModelSpec
     from simsearch.evaluation.metrics import Evaluation
-    from simsearch.library.library import Labels
-    from simsearch.library.types import Rows
+    from simsearch.library.types import Labels, Rows
     from simsearch.training.trainer import HeadLearner, Split
 
 

@@ -19,7 +19,7 @@ from simsearch.cluster.milvus.remote_library import RemoteLibrary, published_at
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.library.files import MANIFEST, NEXT, read_skipped
 from simsearch.library.library import ImageLibrary
-from simsearch.library.types import Searchable
+from simsearch.library.types import Browsable
 from simsearch.retrieval.faiss import RECORD, FaissIndex, load_index
 from simsearch.retrieval.search import search
 from simsearch.web.batching import BatchedBackbone, best_size
@@ -45,7 +45,7 @@ class State:
         Files that are not in it.
     """
 
-    library: Searchable
+    library: Browsable
     version: str
     index: FaissIndex | None = None
     index_kind: str | None = None
@@ -124,7 +124,7 @@ class Keeper:
             search(state.library, row, k=1, index=state.index)
         return state
 
-    def _networked(self, library: Searchable) -> Searchable:
+    def _networked(self, library: Browsable) -> Browsable:
         """Give a library the network, loaded once; without it, images in the library still find."""
         made_by = library.source.fingerprint if library.source else None
         if self._network is None or self._network.fingerprint != made_by:

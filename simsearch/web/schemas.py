@@ -14,7 +14,8 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from simsearch.errors import QueryError
-from simsearch.library.types import Searchable, in_folder
+from simsearch.library.paths import in_folder
+from simsearch.library.types import Browsable
 from simsearch.retrieval.matches import Match, Matches
 
 _MANY = 100  # columns, or members of a list, that a condition may have
@@ -259,7 +260,7 @@ class Health(BaseModel):
     version: str
 
 
-def image(library: Searchable, version: str, row: int, *, brief: bool = False) -> dict[str, Any]:
+def image(library: Browsable, version: str, row: int, *, brief: bool = False) -> dict[str, Any]:
     """Describe an image of a library, as `Image`."""
     place = f"/api/images/{row}"
     return {
@@ -272,7 +273,7 @@ def image(library: Searchable, version: str, row: int, *, brief: bool = False) -
     }
 
 
-def answer(library: Searchable, version: str, found: Matches) -> dict[str, Any]:
+def answer(library: Browsable, version: str, found: Matches) -> dict[str, Any]:
     """Put an answer in plain values, as `Answer`."""
     return {
         "query": found.query.removeprefix(in_folder(library.root or "", "")),
@@ -282,7 +283,7 @@ def answer(library: Searchable, version: str, found: Matches) -> dict[str, Any]:
     }
 
 
-def _match(library: Searchable, version: str, match: Match) -> dict[str, Any]:
+def _match(library: Browsable, version: str, match: Match) -> dict[str, Any]:
     folded = [library.find(path) for path in match.duplicates]
     return image(library, version, match.row) | {
         "rank": match.rank,

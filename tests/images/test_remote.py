@@ -15,7 +15,7 @@ from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.images.remote import is_uri, list_files, local_path, read_file
-from simsearch.library.types import as_root, in_folder
+from simsearch.library.paths import as_root, in_folder
 
 
 class Bucket(MemoryFileSystem):

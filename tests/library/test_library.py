@@ -31,7 +31,7 @@ from simsearch.library.files import (
     writing,
 )
 from simsearch.library.library import ImageLibrary
-from simsearch.library.types import Source
+from simsearch.library.source import Source
 
 NAMES = ("forest/1.jpg", "forest/2.jpg", "sea/a b.jpg", "sea/Größe 10.jpg", "top.jpg")
 ODD_NAMES = ("two\nlines.jpg", "naïve ☃ 雪.png", "not\udcffutf8.jpg", "tab\t.jpg", 'quo"te,s.jpg')
