@@ -81,7 +81,7 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        apart = {"_exclusive", "_finding", "_tap", "own_spec", "_module", "device"}
+        apart = {"_exclusive", "_finding", "_tap", "_own", "_module", "device"}
         kept = {name: value for name, value in self.__dict__.items() if name not in apart}
         here = self.device.type == "cpu"
         return kept | {"_module": self._module if here else copy.deepcopy(self._module).cpu()}
@@ -89,7 +89,7 @@ class Backbone:
     def __setstate__(self, state: dict[str, Any]) -> None:
         import torch
 
-        self.__dict__.update(state, device=torch.device("cpu"), own_spec=None, _tap=None)
+        self.__dict__.update(state, device=torch.device("cpu"), _own=None, _tap=None)
         self._exclusive, self._finding = threading.Lock(), threading.Lock()
 
     def move(self, device: str) -> None:

@@ -712,7 +712,7 @@ def test_fingerprint_is_the_same_in_another_process(carried):
 
 TRANSFORMS = """
 from functools import partial
-from simsearch.backbones import _identify
+from simsearch.backbones.spec import _identify
 
 def make(size):
     def transform(image):
@@ -825,7 +825,7 @@ def test_unknown_precision(precision):
 def test_speed_of_bfloat16_is_measured(bfloat16, float32, answer, monkeypatch):
     turns = [[99, 99], *[[float32, bfloat16]] * 99]  # the first run of each is slow, as in life
     clock = iter(np.cumsum([[0, seconds] for turn in turns for seconds in turn]).tolist())
-    monkeypatch.setattr(backbones, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(precision_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert precision_module.bfloat16_is_fast.__wrapped__() is answer
 
 
@@ -1148,7 +1148,7 @@ def test_damaged_download_is_refused(site, checkpoints):
 
 
 def test_download_without_a_progress_bar(site, monkeypatch):
-    monkeypatch.setattr(backbones, "tqdm", partial(backbones.tqdm, disable=True))
+    monkeypatch.setattr(weights_module, "tqdm", partial(weights_module.tqdm, disable=True))
     file = weights_module.fetch_weights(f"{site}/whole/tiny-{PREFIX}.pth", longest=60)
     assert file.read_bytes() == CONTENT
 
