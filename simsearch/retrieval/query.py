@@ -12,7 +12,7 @@ from PIL import Image
 from simsearch.embedding.dataset import embed_images
 from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import crop, describe, load_image
-from simsearch.images.remote import download, is_url
+from simsearch.images.download import download, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from simsearch.images.decode import ImageSource, Pictured
+    from simsearch.images.decode import ImageSource, ImageSources
     from simsearch.library.types import Searchable
 
 
@@ -122,7 +122,7 @@ class Question(NamedTuple):
     """What is to be ranked: a row's score is its highest cosine with any of the vectors."""
 
     name: str
-    image: Pictured | None
+    image: ImageSources | None
     vectors: NDArray[np.float32]  # (n, D), unit norm
     without: frozenset[int]  # rows that may not be found
     box: tuple[float, ...] | None = None
