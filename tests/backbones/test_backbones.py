@@ -613,7 +613,7 @@ def test_networks_without_a_map_say_so(module, photos):
 )
 def test_what_is_seen_is_what_is_cut(size):
     preprocessing = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3)
-    left, top, right, bottom = preprocessing.seen(size)
+    left, top, right, bottom = preprocessing.crop_box(size)
     assert right - left == pytest.approx(bottom - top, rel=0.01)
     assert right - left == pytest.approx(min(size) * 224 / 256, rel=0.01)
     # In the middle, to half a pixel of the resized picture.
