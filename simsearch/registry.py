@@ -12,7 +12,7 @@ PATHS = {
     "head": {  # by the kind that a saved head records
         "projection": "simsearch.backbones.heads:ProjectionHead",
         "chain": "simsearch.backbones.heads:HeadChain",
-        "refine": "simsearch.analysis.query_expansion:RefineHead",
+        "refine": "simsearch.backbones.refine_head:RefineHead",
     },
     "executor": {  # by `embed_dataset(engine=...)`
         "local": "simsearch.embedding.batching:embed_batches",
