@@ -21,7 +21,7 @@ from common import INTEL, PHOTOS, seconds, verdict
 from PIL import Image
 
 import simsearch as ss
-from simsearch.analysis.query_expansion import RefineHead
+from simsearch.backbones.refine_head import RefineHead
 from simsearch.embedding.batching import embed_batches
 from simsearch.images.decode import ImageSource
 

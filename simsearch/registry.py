@@ -12,7 +12,7 @@ PATHS = {
     "head": {  # by the kind that a saved head records
         "projection": "simsearch.backbones.heads:ProjectionHead",
         "chain": "simsearch.backbones.heads:HeadChain",
-        "refine": "simsearch.analysis.query_expansion:RefineHead",
+        "refine": "simsearch.backbones.refine_head:RefineHead",
     },
     "index": {  # of the exact search, by what suits the size
         "pruned": "simsearch.retrieval.pruned:PrunedIndex",

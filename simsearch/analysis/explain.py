@@ -158,7 +158,9 @@ def spread(
     """
     width, height = size
     transform = library.backbone.transform
-    seen = transform.seen(size) if isinstance(transform, Preprocessing) else (0, 0, width, height)
+    seen = (
+        transform.crop_box(size) if isinstance(transform, Preprocessing) else (0, 0, width, height)
+    )
     left, top, right, bottom = (
         min(max(0, round(edge)), limit) for edge, limit in zip(seen, size * 2, strict=True)
     )

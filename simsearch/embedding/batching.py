@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.backbones.precision import own_torch_threads
+from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import DatasetError, ImageError
 from simsearch.images.decode import ImageSource, load_image
 
@@ -65,7 +65,7 @@ def embed_batches(
     starts = iter(range(0, len(sources), size))
     waiting: deque[Future[Batch]] = deque()
     share = partial(torch.set_num_threads, max(1, cores() // workers)) if on_cpu else None
-    with own_torch_threads():
+    with restore_torch_threads():
         pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer=share)
         try:
             while True:

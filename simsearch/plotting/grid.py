@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images.decode import load_picture
+from simsearch.images.decode import load_preview
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
     from numpy.typing import NDArray
 
-    from simsearch.images.decode import Pictured
+    from simsearch.images.decode import ImageSources
 
 
 DPI = 130
@@ -133,13 +133,13 @@ class Picture(NamedTuple):
 _BLANK = np.full((1, 1, 3), 240, np.uint8)
 
 
-def small_picture(source: Pictured | None, size: float) -> Picture | str:
+def small_picture(source: ImageSources | None, size: float) -> Picture | str:
     """Load an image to be shown `size` inches wide and high at most; if that fails, say why."""
     if source is None:
         return "an embedding, not an image"
     pixels = max(1, round(size * DPI * SHARPNESS))
     try:
-        image = load_picture(source, min_side=pixels)
+        image = load_preview(source, min_side=pixels)
     except ImageError as error:
         return error.reason
     ratio = image.height / image.width

@@ -11,14 +11,14 @@ from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import crop, describe, load_image
-from simsearch.images.remote import download, is_url
+from simsearch.images.download import download, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from simsearch.images.decode import ImageSource, Pictured
+    from simsearch.images.decode import ImageSource, ImageSources
     from simsearch.library.types import Searchable
 
 Query: TypeAlias = "ImageSource | int | NDArray[np.float32]"
@@ -42,7 +42,7 @@ class ResolvedQuery(NamedTuple):
     """One query, understood: a row's score is its highest cosine with any of the vectors."""
 
     name: str  # in words
-    picture: Pictured | None = None  # to look at and, without vectors, to embed
+    picture: ImageSources | None = None  # to look at and, without vectors, to embed
     vectors: NDArray[np.float32] | None = None  # (n, D), unit norm; None until it is embedded
     exclude: frozenset[int] = frozenset()  # rows that may not be found
     box: tuple[float, ...] | None = None
@@ -154,7 +154,7 @@ def combine_queries(
     """
     if not queries:
         raise QueryError("there is no query to combine; give at least one")
-    vectors = np.concatenate([query.vectors for query in queries])  # type: ignore[misc]
+    vectors = np.concatenate([query.vectors for query in queries])
     if how == "mean":
         vectors = weighted_mean(vectors, weights)[None]
     pictures = tuple(query.picture for query in queries if query.picture is not None)

@@ -280,7 +280,7 @@ class Ranking:
         if len(exclude) >= FILTERED_ROWS:
             mask = self.library.row_filter(self.options.where, exclude)
             spare = max(len(query.exclude - exclude) for query in queries)
-        vectors = np.concatenate([query.vectors for query in queries])  # type: ignore[misc]
+        vectors = np.concatenate([query.vectors for query in queries])
         found = self.index.top_k(self.library, vectors, depth + spare, mask)
         for query in queries:
             merged = self._merge(list(islice(found, len(query.vectors))))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from simsearch.embedding.batching import cores
 from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import read_header
-from simsearch.images.remote import DOWNLOAD_SECONDS
+from simsearch.images.download import DOWNLOAD_SECONDS
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.search import recommend, search
 from simsearch.web import schemas as forms

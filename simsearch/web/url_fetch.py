@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from simsearch.errors import ImageError
-from simsearch.images.remote import DOWNLOAD_SECONDS, download
+from simsearch.images.download import DOWNLOAD_SECONDS, download
 
 _PORTS = frozenset({80, 443})
 _UNICAST = ipaddress.IPv6Network("2000::/3")  # all that the Internet's registries give away

@@ -164,7 +164,7 @@ class TestHeatMap:
             width, height = ss.load_image(photo).size
             assert heat.shape == (height, width)
             assert heat.dtype == np.float32
-            seen = carried.backbone.transform.seen((width, height))
+            seen = carried.backbone.transform.crop_box((width, height))
             left, top, right, bottom = map(round, seen)
             inside = heat[top:bottom, left:right]
             assert np.count_nonzero(heat) == np.count_nonzero(inside)

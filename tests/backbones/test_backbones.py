@@ -613,7 +613,7 @@ def test_networks_without_a_map_say_so(module, photos):
 )
 def test_what_is_seen_is_what_is_cut(size):
     preprocessing = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3)
-    left, top, right, bottom = preprocessing.seen(size)
+    left, top, right, bottom = preprocessing.crop_box(size)
     assert right - left == pytest.approx(bottom - top, rel=0.01)
     assert right - left == pytest.approx(min(size) * 224 / 256, rel=0.01)
     # In the middle, to half a pixel of the resized picture.
@@ -712,7 +712,7 @@ def test_fingerprint_is_the_same_in_another_process(carried):
 
 TRANSFORMS = """
 from functools import partial
-from simsearch.backbones import _identify
+from simsearch.backbones.spec import stable_repr
 
 def make(size):
     def transform(image):
@@ -737,7 +737,7 @@ transforms = [
     lambda image: image.mode in {"RGB", "L", "1"},
     lambda image: image.mode in {"RGB", "L", "P"},
 ]
-for transform in transforms: print(_identify(transform))
+for transform in transforms: print(stable_repr(transform))
 """
 
 
@@ -825,7 +825,7 @@ def test_unknown_precision(precision):
 def test_speed_of_bfloat16_is_measured(bfloat16, float32, answer, monkeypatch):
     turns = [[99, 99], *[[float32, bfloat16]] * 99]  # the first run of each is slow, as in life
     clock = iter(np.cumsum([[0, seconds] for turn in turns for seconds in turn]).tolist())
-    monkeypatch.setattr(backbones, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(precision_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert precision_module.bfloat16_is_fast.__wrapped__() is answer
 
 
@@ -1114,21 +1114,23 @@ QUICK, PATIENT = 0.5, 20  # seconds; the machine that runs the tests may be slow
 
 
 @pytest.mark.parametrize(
-    ("page", "patience", "reason"),
+    ("page", "stall_seconds", "reason"),
     [
         ("nowhere", PATIENT, "Not Found"),
         ("half", PATIENT, "the connection broke after 100,000 of 300,000 bytes"),
         ("rubbish", PATIENT, "this is no HTTP"),
         ("no_answer", QUICK, "timed out|no answer within"),
         ("silence", QUICK, "timed out"),
-        ("drip", QUICK, "the line is slow: .* kB/s|timed out"),
-        ("unsized_drip", QUICK, "the line is slow: .* kB/s|timed out"),
+        ("drip", QUICK, "the connection is slow: .* kB/s|timed out"),
+        ("unsized_drip", QUICK, "the connection is slow: .* kB/s|timed out"),
     ],
 )
-def test_download_that_fails_leaves_nothing(site, page, patience, reason, checkpoints):
+def test_download_that_fails_leaves_nothing(site, page, stall_seconds, reason, checkpoints):
     start = time.monotonic()
     with pytest.raises(WeightsError, match=reason):
-        weights_module.fetch_weights(f"{site}/{page}/tiny-{PREFIX}.pth", patience, longest=1)
+        weights_module.fetch_weights(
+            f"{site}/{page}/tiny-{PREFIX}.pth", stall_seconds, max_seconds=1
+        )
     assert time.monotonic() - start < 8
     assert [*checkpoints.iterdir()] == []
 
@@ -1136,7 +1138,7 @@ def test_download_that_fails_leaves_nothing(site, page, patience, reason, checkp
 def test_steady_download_may_outlast_its_patience():
     response, file = io.BytesIO(CONTENT), io.BytesIO()
     response.headers = {"Content-Length": len(CONTENT)}
-    digest = weights_module._copy(response, file, "tiny.pth", patience=0, longest=math.inf)
+    digest = weights_module._copy(response, file, "tiny.pth", 0, math.inf)
     assert file.getvalue() == CONTENT
     assert digest.startswith(PREFIX)
 
@@ -1148,8 +1150,8 @@ def test_damaged_download_is_refused(site, checkpoints):
 
 
 def test_download_without_a_progress_bar(site, monkeypatch):
-    monkeypatch.setattr(backbones, "tqdm", partial(backbones.tqdm, disable=True))
-    file = weights_module.fetch_weights(f"{site}/whole/tiny-{PREFIX}.pth", longest=60)
+    monkeypatch.setattr(weights_module, "tqdm", partial(weights_module.tqdm, disable=True))
+    file = weights_module.fetch_weights(f"{site}/whole/tiny-{PREFIX}.pth", max_seconds=60)
     assert file.read_bytes() == CONTENT
 
 
@@ -1195,8 +1197,8 @@ def test_auto_offline_takes_the_carried_model(caplog):
 
 
 def test_auto_does_not_wait_for_a_name_server(caplog, monkeypatch):
-    assert weights_module.AUTO_SECONDS < 10
-    monkeypatch.setattr(weights_module, "AUTO_SECONDS", 0.3)
+    assert weights_module.AUTO_STALL_SECONDS < 10
+    monkeypatch.setattr(weights_module, "AUTO_STALL_SECONDS", 0.3)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(20))
     message, seconds = carried_without_a_word_more(caplog)
     assert "no answer within" in message

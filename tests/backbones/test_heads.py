@@ -98,7 +98,7 @@ class TestProjectionHead:
         np.testing.assert_allclose(np.linalg.norm(given, axis=1), 1, atol=1e-6)
 
     def test_blocks_are_the_whole(self, monkeypatch):
-        monkeypatch.setattr(heads, "_BLOCK", 4)
+        monkeypatch.setattr(heads, "BLOCK_ROWS", 4)
         head, x = random_head(), rows(10, 16)
         blocks = list(head.rows(x))
         assert [len(block) for block in blocks] == [4, 4, 2]

@@ -21,11 +21,11 @@ from PIL import EpsImagePlugin, ExifTags, Image, ImageCms, ImageOps
 
 from simsearch.errors import DatasetError, ImageError, QueryError
 from simsearch.images import decode as images
+from simsearch.images import download as download_module
 from simsearch.images import find as find_module
-from simsearch.images import remote as remote_module
 from simsearch.images.decode import describe, load_image
+from simsearch.images.download import download, is_url
 from simsearch.images.find import find_images
-from simsearch.images.remote import download, is_url
 
 NOBODY = 65534
 
@@ -69,8 +69,8 @@ def png(*chunks):
 @pytest.fixture(autouse=True)
 def prepared():
     """Register the decoders within each test: pytest undoes their warning filters after it."""
-    images._prepare_pillow.cache_clear()
-    images._prepare_pillow()
+    images._register_formats.cache_clear()
+    images._register_formats()
 
 
 @contextmanager
@@ -871,9 +871,9 @@ def test_redirect_to_ftp_is_not_followed(site, monkeypatch):
 
 def test_download_limit(site, monkeypatch):
     size = len(encoded(Image.fromarray(smooth()), "PNG"))
-    monkeypatch.setattr(remote_module, "MAX_DOWNLOAD_BYTES", size)
+    monkeypatch.setattr(download_module, "MAX_DOWNLOAD_BYTES", size)
     assert len(download(f"{site}/good.png")) == size
-    monkeypatch.setattr(remote_module, "MAX_DOWNLOAD_BYTES", size - 1)
+    monkeypatch.setattr(download_module, "MAX_DOWNLOAD_BYTES", size - 1)
     with pytest.raises(ImageError, match=rf"good\.png: over {size - 1:,} bytes"):
         load_image(f"{site}/good.png")
 
@@ -882,7 +882,7 @@ def test_download_limit(site, monkeypatch):
     ("page", "reason"), [("drip", "over 0.3 seconds|timed out"), ("silence", "timed out")]
 )
 def test_slow_server(site, page, reason, monkeypatch):
-    monkeypatch.setattr(remote_module, "DOWNLOAD_SECONDS", 0.3)
+    monkeypatch.setattr(download_module, "DOWNLOAD_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(ImageError, match=reason):
         load_image(f"{site}/{page}")
@@ -1093,7 +1093,7 @@ def test_a_part_in_pixels_or_fractions(box, size, corner):
     ids=str,
 )
 def test_a_part_lies_inside(box):
-    with pytest.raises(QueryError, match=r"box=.* is no part of an image of 100×60 pixels"):
+    with pytest.raises(QueryError, match=r"box=.* is not inside an image of 100×60 pixels"):
         images.crop(Image.new("RGB", (100, 60)), box)
 
 
@@ -1106,9 +1106,9 @@ def test_a_part_is_four_numbers(box):
 def test_several_images_are_shown_on_one_sheet():
     colours = ["red", "lime", "blue", "white", "black"]
     sources = tuple(Image.new("RGB", (90, 60), colour) for colour in colours)
-    sheet = images.load_picture(sources, 100)
+    sheet = images.load_preview(sources, 100)
     assert sheet.size == (100, 100)
     corners = [sheet.getpixel(place) for place in ((10, 10), (90, 10), (10, 90), (90, 90))]
     assert corners == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
-    assert images.load_picture(sources[:2], 100).size == (100, 50)
-    assert images.load_picture(sources[:1]).size == images.load_picture(sources[0]).size == (90, 60)
+    assert images.load_preview(sources[:2], 100).size == (100, 50)
+    assert images.load_preview(sources[:1]).size == images.load_preview(sources[0]).size == (90, 60)

@@ -15,6 +15,7 @@ from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.images.remote import is_uri, list_files, local_path, read_file
+from simsearch.library.files import read_skipped
 from simsearch.library.paths import as_root, in_folder
 
 
@@ -144,7 +145,7 @@ def test_a_file_that_is_gone_or_bad_is_reported(photos, monkeypatch):
         Bucket, "cat_file", lambda self, path, **_: gone_or_read(self, path), raising=False
     )
     ss.embed_dataset("bucket://shop/photos", "outputs", tiny_backbone())
-    assert dict(ss.library.read_skipped("outputs")) == {
+    assert dict(read_skipped("outputs")) == {
         "bucket://shop/photos/a/0.png": "no such file",
         "bucket://shop/photos/a/bad.png": "not a supported image format",
     }

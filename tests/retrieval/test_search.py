@@ -20,8 +20,7 @@ from simsearch.backbones.backbone import load_backbone
 from simsearch.embedding.dataset import embed_dataset, embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact as scan
-from simsearch.retrieval import topk as topk_module
+from simsearch.retrieval import exact
 from simsearch.retrieval.matches import Match, Matches, percentile
 from simsearch.retrieval.query import REGIONS
 from simsearch.retrieval.search import recommend, search
@@ -114,7 +113,7 @@ def test_many_queries_at_once_equal_one_at_a_time(library, k):
     one_by_one = [search(library, row, k) for row in rows]
     with pytest.MonkeyPatch.context() as patch:
         for limit in (2**26, 4 * len(library) * 3, 1):  # all, three, and one at once
-            patch.setattr(scan, "_SCORES_BYTES", limit)
+            patch.setattr(exact, "SCORES_BYTES", limit)
             assert list(map(found, search(library, rows, k))) == list(map(found, one_by_one))
 
 
@@ -134,7 +133,7 @@ def test_rounding_in_float32_hides_no_winner():
         worst = dim * 2.0**-24 * rng.choice([-1, 1], 300)
         scores = (cosines(library, vector) + worst).astype(np.float32)
         rows, exact = zip(*brute_force(library, vector, 10), strict=True)
-        found = topk_module.rescored_top_k(library, vector, scores, 10)
+        found = exact.rescore(library, vector, scores, 10)
         assert found.rows.tolist() == list(rows)
         assert found.scores == pytest.approx(exact, abs=1e-6)
 
@@ -142,7 +141,7 @@ def test_rounding_in_float32_hides_no_winner():
 @pytest.mark.parametrize("block", [1, 7, 1024])
 @pytest.mark.parametrize("k", [1, 5, 60])
 def test_ties_are_ordered_by_path_wherever_they_stand(monkeypatch, k, block):
-    monkeypatch.setattr(topk_module, "_BLOCK", block)
+    monkeypatch.setattr(exact, "RESCORED_ROWS", block)
     rng = np.random.default_rng(1)
     rows, names = rng.standard_normal((60, 33)), rng.permutation(60)
     twins = np.sort(rng.permutation(60)[:20])
