@@ -121,15 +121,13 @@ def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery
     if query.picture is None:
         raise QueryError("an embedding has no parts: box= and regions= need an image")
     image = load_image(query.picture)  # type: ignore[arg-type]
-    return [
-        query._replace(
-            name=f"{query.name}, {name or 'box ' + ' '.join(f'{edge:g}' for edge in box)}",
-            picture=crop(image, box),
-            vectors=None,
-            box=tuple(box),
-        )
-        for name, box in boxes.items()
-    ]
+    parts = []
+    for name, box in boxes.items():
+        picture = crop(image, box)  # which checks the box
+        where = name or "box " + " ".join(f"{edge:g}" for edge in box)
+        name = f"{query.name}, {where}"
+        parts.append(query._replace(name=name, picture=picture, vectors=None, box=tuple(box)))
+    return parts
 
 
 def embed(library: Searchable, queries: Sequence[ResolvedQuery]) -> list[ResolvedQuery]:
