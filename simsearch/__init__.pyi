@@ -10,7 +10,8 @@ from .backbones.heads import Head, ProjectionHead, load_head, save_head
 from .cluster.milvus.publish import Published, publish
 from .cluster.milvus.remote_library import RemoteLibrary
 from .cluster.ray import RayEngine
-from .embedding.dataset import embed_dataset, embed_images
+from .embedding.dataset import embed_dataset
+from .embedding.images import embed_images
 from .errors import (
     BackboneError,
     DatasetError,

@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.library.filters import mask_of, matching
-from simsearch.library.metadata import align, join_caption, read_table, summarise_column
 from simsearch.library.paths import in_folder
-from simsearch.library.types import Overview
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from simsearch.library.types import Labels, Rows
+    from simsearch.library.types import Labels, Overview, Rows
 
 
 class RowTable:
@@ -154,6 +151,8 @@ class RowTable:
         >>> library.attach(table).where({"price": (None, 25)})
         array([False,  True])
         """
+        from simsearch.library.metadata import align, read_table
+
         metadata = align(read_table(table), self.paths.tolist(), self.names)
         columns = [caption] if isinstance(caption, str) else caption
         if unknown := set(columns or ()).difference(metadata.columns):
@@ -179,6 +178,10 @@ class RowTable:
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
+        if self.metadata is None:
+            return ""
+        from simsearch.library.metadata import join_caption
+
         return join_caption(self.facts(row), self.captions)
 
     def _column(self, name: str) -> pd.Series[Any]:
@@ -218,6 +221,8 @@ class RowTable:
         QueryError
             If there is no such column, or the mask does not fit.
         """
+        from simsearch.library.filters import mask_of
+
         if rows is None:
             return np.ones(len(self.paths), bool)
         if isinstance(rows, str):
@@ -228,6 +233,8 @@ class RowTable:
         return mask_of(np.asarray(rows), len(self.paths))
 
     def _meets(self, name: str, condition: object) -> NDArray[np.bool_]:
+        from simsearch.library.filters import matching
+
         column = self._column(name)
         if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
             return np.array([fnmatchcase(cell, condition) for cell in column.tolist()], bool)
@@ -280,6 +287,9 @@ class RowTable:
 
     def overview(self) -> Overview:
         """Summarise folders and metadata, for a menu of filters."""
+        from simsearch.library.metadata import summarise_column
+        from simsearch.library.types import Overview
+
         folders = sorted(Counter(self.folders.tolist()).items())
         table = self.metadata
         columns = [] if table is None else [summarise_column(table[name]) for name in table.columns]

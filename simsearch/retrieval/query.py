@@ -125,8 +125,8 @@ def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery
     for name, box in boxes.items():
         picture = crop(image, box)  # which checks the box
         where = name or "box " + " ".join(f"{edge:g}" for edge in box)
-        name = f"{query.name}, {where}"
-        parts.append(query._replace(name=name, picture=picture, vectors=None, box=tuple(box)))
+        words = f"{query.name}, {where}"
+        parts.append(query._replace(name=words, picture=picture, vectors=None, box=tuple(box)))
     return parts
 
 

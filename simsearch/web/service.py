@@ -12,7 +12,7 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from simsearch.embedding.batching import cores
+from simsearch.embedding.batching import cpu_count
 from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import read_header
 from simsearch.images.download import DOWNLOAD_SECONDS
@@ -43,7 +43,7 @@ class Service:
         self._thumbnails = Thumbnails(self.keeper.cache)
         # What only reads memory is quickest with a thread a core; what waits for the network has
         # to wait together with others, or there would be no batches.
-        self._ranking = anyio.CapacityLimiter(cores())
+        self._ranking = anyio.CapacityLimiter(cpu_count())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._looking = anyio.CapacityLimiter(settings.workers)
         self._decoding = Room(settings.max_decoding)

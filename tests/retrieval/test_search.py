@@ -17,7 +17,8 @@ from oracle import KINDS, cosines, make_rows
 from PIL import Image
 
 from simsearch.backbones.backbone import load_backbone
-from simsearch.embedding.dataset import embed_dataset, embed_images
+from simsearch.embedding.dataset import embed_dataset
+from simsearch.embedding.images import embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval import exact
