@@ -38,7 +38,8 @@ from .plotting.matches import show_images, show_matches
 from .retrieval.faiss import FaissIndex, IndexReport, build_index, load_index
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE
-from .retrieval.search import recommend, search
+from .retrieval.recommend import recommend
+from .retrieval.search import search
 from .samples import make_sample
 from .training.head import TrainedHead, train_head
 from .training.plots import show_history

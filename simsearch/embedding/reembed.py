@@ -9,8 +9,8 @@ from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError
+from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile
-from simsearch.images.remote import is_uri, local_path
 from simsearch.library.files import write_skipped, writing
 from simsearch.library.library import ImageLibrary
 

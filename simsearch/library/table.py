@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -66,14 +64,9 @@ class RowTable:
         Beside `seg_train/forest` and its like, the images right in `seg_pred` have no class: a
         folder less deep than is usual names none.
         """
-        folders, which = np.unique(self.folders, return_inverse=True)
-        depths = [folder.count("/") for folder in folders.tolist()]
-        usual = statistics.median_high(depths)
-        names = [
-            "" if folder == "." or depth < usual else posixpath.basename(folder)
-            for folder, depth in zip(folders.tolist(), depths, strict=True)
-        ]
-        return np.array(names, "U")[which]
+        from simsearch.library.labels import folder_labels
+
+        return folder_labels(self.folders)
 
     def label_rows(self, labels: Labels = "folder") -> NDArray[np.str_]:
         """Label each image.
@@ -95,26 +88,9 @@ class RowTable:
         QueryError
             If the labels do not fit this library.
         """
-        if isinstance(labels, str):
-            if labels == "folder":
-                return self.labels
-            if self.metadata is None or labels not in self.metadata.columns:
-                raise QueryError(
-                    f'labels={labels!r}: give "folder", a column of the attached metadata, or a '
-                    "label for each image"
-                )
-            column = self.metadata[labels]
-            labels = column.astype(object).where(column.notna(), None).tolist()
-        if isinstance(labels, Mapping):
-            paths = zip(self.paths.tolist(), self.names, strict=True)
-            labels = [labels.get(path, labels.get(name)) for path, name in paths]
-            if all(label is None for label in labels):
-                raise QueryError(f"no key of the labels is an image such as {self.names[0]!r}")
-        if len(labels) != len(self.paths):
-            raise QueryError(
-                f"{len(labels)} labels for {len(self.paths)} images; give one per image"
-            )
-        return np.array(["" if _is_missing(label) else str(label) for label in labels], "U")
+        from simsearch.library.labels import label_rows
+
+        return label_rows(self, labels)
 
     def attach(
         self,
@@ -294,8 +270,3 @@ class RowTable:
         table = self.metadata
         columns = [] if table is None else [summarise_column(table[name]) for name in table.columns]
         return Overview(folders, columns)
-
-
-def _is_missing(label: object) -> bool:
-    """Tell a label that is not there: pandas has NaN for it, Python None."""
-    return label is None or (isinstance(label, float) and math.isnan(label))

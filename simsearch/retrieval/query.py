@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
+from simsearch.images.address import is_url
 from simsearch.images.decode import crop, describe, load_image
-from simsearch.images.download import download, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +68,8 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
     if isinstance(query, np.ndarray) and query.ndim == 1:
         return ResolvedQuery("embedding", vectors=_unit(query, library.dim)[None])
     if is_url(query):
+        from simsearch.images.download import download
+
         return ResolvedQuery(query, download(query))
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)

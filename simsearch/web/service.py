@@ -17,7 +17,8 @@ from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import read_header
 from simsearch.images.download import DOWNLOAD_SECONDS
 from simsearch.retrieval.matches import Matches
-from simsearch.retrieval.search import recommend, search
+from simsearch.retrieval.recommend import recommend
+from simsearch.retrieval.search import search
 from simsearch.web import schemas as forms
 from simsearch.web.library_manager import Keeper, State
 from simsearch.web.thumbnails import Picture, Size, Thumbnails, heat, original, scans

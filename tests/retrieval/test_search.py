@@ -24,7 +24,8 @@ from simsearch.library.library import ImageLibrary
 from simsearch.retrieval import exact
 from simsearch.retrieval.matches import Match, Matches, percentile
 from simsearch.retrieval.query import REGIONS
-from simsearch.retrieval.search import recommend, search
+from simsearch.retrieval.recommend import recommend
+from simsearch.retrieval.search import search
 
 BACKBONE = "efficientnet_lite0"
 
