@@ -190,6 +190,7 @@ def duplicates(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1, 0], [0.99, 0.14], [0, 1]]
     >>> found = duplicates(ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg"]))
     >>> [group.paths for group in found]

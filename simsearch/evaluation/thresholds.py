@@ -91,6 +91,7 @@ def suggest_threshold(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8]]
     >>> library = ImageLibrary(rows, ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg"])
     >>> suggest_threshold(library)

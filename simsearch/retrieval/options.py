@@ -195,7 +195,7 @@ def accepts(options: type[RankingOptions]) -> Callable[[_Function], _Function]:
         lines = [
             f"    {name} : {kind}\n        {text}"
             for name, (kind, text) in option_docs(options).items()
-            if name not in names
+            if f"    {name}\n" not in (function.__doc__ or "")
         ]
         function.__doc__ = re.sub(
             r"    \*\*options\n(?:        .*\n)+", "\n".join(lines) + "\n", function.__doc__ or ""

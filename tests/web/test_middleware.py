@@ -387,7 +387,7 @@ def test_the_printed_address_lets_in_whatever_is_in_the_token(monkeypatch, capsy
 
 SERVE = """
 import sys
-from simsearch.cli import main
+from simsearch.cli.main import main
 from simsearch.web.service import Service
 def broken(*_):
     raise RuntimeError("broken on purpose")
