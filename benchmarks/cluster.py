@@ -31,7 +31,7 @@ from common import INTEL, link_images, median, seconds, verdict
 from search import K, make_queries, make_rows
 
 import simsearch as ss
-from simsearch.batches import cores
+from simsearch.embedding.batching import cores
 
 QUERIES = 100
 

@@ -16,7 +16,7 @@ import numpy as np
 from common import INTEL, resnet50_weights, verdict
 
 import simsearch as ss
-from simsearch.batches import embed_batches
+from simsearch.embedding.batching import embed_batches
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ from common import INTEL, PHOTOS, seconds, verdict
 from PIL import Image
 
 import simsearch as ss
-from simsearch.batches import embed_batches
-from simsearch.images import ImageSource
-from simsearch.refine import RefineHead
+from simsearch.backbones.refine_head import RefineHead
+from simsearch.embedding.batching import embed_batches
+from simsearch.images.decode import ImageSource
 
 MEASURES = ("precision@1", "precision@10", "mAP")
 VIEWS = 6  # of each photo; the last two are queries

@@ -338,7 +338,7 @@ class Times(NamedTuple):
         )
 
 
-def race(bench: Bench, contestants: Sequence[Contestant]) -> list[Times]:
+def top_k_of_rows(bench: Bench, contestants: Sequence[Contestant]) -> list[Times]:
     """Let each take its turn in every round; threads get a moment to stop spinning in between."""
     times = [Times([], []) for _ in contestants]
     for contestant in contestants:
@@ -361,7 +361,7 @@ def exact(bench: Bench) -> dict[str, Any]:
     rows = bench.rows
     others = [scikit_learn(rows), faiss_flat(rows)]
     contestants = [product(rows), exact_search(bench), *others]
-    times = race(bench, contestants)
+    times = top_k_of_rows(bench, contestants)
     for contestant, taken in zip(contestants, times, strict=True):
         tell(contestant, taken)
     ours, size = times[1], f"{len(rows):,} x {rows.shape[1]}"
@@ -398,7 +398,7 @@ def against_by_hand(bench: Bench, size: str) -> dict[str, Any]:
 
 def approximate(bench: Bench, contestant: Contestant) -> dict[str, Any]:
     """Time one index beside the product of matrix and vector."""
-    whole, taken = race(bench, [product(bench.rows), contestant])
+    whole, taken = top_k_of_rows(bench, [product(bench.rows), contestant])
     found = recall(contestant.ask(bench.batch), bench.truth)
     tell(contestant, taken)
     name = f"{len(bench.rows):,} x {bench.rows.shape[1]}: {contestant.name}"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import simsearch as ss
-from simsearch.cluster.remote import published_at
-from simsearch.library import read_skipped
+from simsearch.cluster.milvus.remote_library import published_at
+from simsearch.library.files import read_skipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from simsearch.errors import DatasetError, MissingExtraError
-from simsearch.images import find_images
+from simsearch.images.find import find_images
 
 __all__ = ["make_sample"]
 

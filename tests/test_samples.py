@@ -12,7 +12,7 @@ from PIL import Image
 
 from simsearch import samples
 from simsearch.errors import DatasetError, MissingExtraError
-from simsearch.images import find_images
+from simsearch.images.find import find_images
 from simsearch.samples import make_sample
 
 CLASSES = {source.label for source in samples._SOURCES}

@@ -1,4 +1,1 @@
-"""The same two jobs on existing engines: embedding on Ray, search on Milvus.
-
-Nothing here embeds or ranks by itself; each engine is imported where it is used.
-"""
+"""Existing engines past one machine: embedding on Ray, search on Milvus."""

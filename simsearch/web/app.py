@@ -17,13 +17,13 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BeforeValidator
 
 import simsearch
-from simsearch.web import forms
-from simsearch.web.guard import Door, Hardened, Limits, Lock
-from simsearch.web.measures import Measured, Measures
-from simsearch.web.pictures import Picture, Size
+from simsearch.web import schemas as forms
+from simsearch.web.metrics import Measured, Measures
+from simsearch.web.middleware import Door, Hardened, Limits, Lock
 from simsearch.web.problems import MEDIA_TYPE, Json, Problem, handle_problems
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
+from simsearch.web.thumbnails import Picture, Size
 
 STATIC = File(__file__).with_name("static")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from simsearch.backbones import Backbone
-from simsearch.batches import sized
+from simsearch.backbones.backbone import Backbone
+from simsearch.embedding.batching import sized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

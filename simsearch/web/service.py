@@ -12,20 +12,21 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from simsearch.batches import cores
+from simsearch.embedding.batching import cores
 from simsearch.errors import ImageError, QueryError
-from simsearch.images import DOWNLOAD_SECONDS, read_header
-from simsearch.matches import Matches
-from simsearch.search import recommend, search
-from simsearch.web import forms
-from simsearch.web.addresses import fetch
-from simsearch.web.keeper import Keeper, State
-from simsearch.web.pictures import Picture, Size, Thumbnails, heat, original, scans
+from simsearch.images.decode import read_header
+from simsearch.images.download import DOWNLOAD_SECONDS
+from simsearch.retrieval.matches import Matches
+from simsearch.retrieval.search import recommend, search
+from simsearch.web import schemas as forms
+from simsearch.web.library_manager import Keeper, State
+from simsearch.web.thumbnails import Picture, Size, Thumbnails, heat, original, scans
+from simsearch.web.url_fetch import fetch
 
 if TYPE_CHECKING:
     from fastapi import UploadFile
 
-    from simsearch.web.measures import Measures
+    from simsearch.web.metrics import Measures
     from simsearch.web.settings import Settings
 
 _T = TypeVar("_T")

@@ -7,7 +7,7 @@ import sys
 
 import matplotlib.pyplot as plt
 import pytest
-from exemptions import PAGES, PYTHON, SHELL
+from docs_exemptions import PAGES, PYTHON, SHELL
 from page_blocks import blocks_of
 from page_commands import ROOT, Shell, check
 

@@ -1,0 +1,105 @@
+"""Types of the public names, and where each is defined: `__init__.py` loads them on use."""
+
+from .analysis.duplicates import DuplicateGroup, Duplicates, duplicates
+from .analysis.explain import heat_map
+from .analysis.map import show_map
+from .analysis.plots import show_duplicates
+from .analysis.query_expansion import refine
+from .backbones.backbone import Backbone, load_backbone
+from .backbones.heads import Head, ProjectionHead, load_head, save_head
+from .cluster.milvus.publish import Published, publish
+from .cluster.milvus.remote_library import RemoteLibrary
+from .cluster.ray import RayEngine
+from .embedding.dataset import embed_dataset, embed_images
+from .errors import (
+    BackboneError,
+    DatasetError,
+    EngineError,
+    ImageError,
+    LibraryBusyError,
+    LibraryError,
+    MissingExtraError,
+    QueryError,
+    RemoteError,
+    SimsearchError,
+    StaleIndexError,
+    StaleVersionError,
+    TrainingError,
+    WeightsError,
+)
+from .evaluation.metrics import Evaluation, evaluate
+from .evaluation.plots import show_confusion, show_precision_recall, show_worst
+from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
+from .images.decode import load_image
+from .images.find import find_images
+from .library.library import ImageLibrary
+from .plotting.matches import show_images, show_matches
+from .retrieval.faiss import FaissIndex, IndexReport, build_index, load_index
+from .retrieval.matches import Match, Matches
+from .retrieval.options import NEAR_DUPLICATE
+from .retrieval.search import recommend, search
+from .samples import make_sample
+from .training.head import TrainedHead, train_head
+from .training.plots import show_history
+
+__all__ = [
+    "NEAR_DUPLICATE",
+    "Backbone",
+    "BackboneError",
+    "DatasetError",
+    "DuplicateGroup",
+    "Duplicates",
+    "EngineError",
+    "Evaluation",
+    "FaissIndex",
+    "Head",
+    "ImageError",
+    "ImageLibrary",
+    "IndexReport",
+    "LibraryBusyError",
+    "LibraryError",
+    "Match",
+    "Matches",
+    "MissingExtraError",
+    "ProjectionHead",
+    "Published",
+    "QueryError",
+    "RayEngine",
+    "RemoteError",
+    "RemoteLibrary",
+    "SimsearchError",
+    "StaleIndexError",
+    "StaleVersionError",
+    "SuggestedThreshold",
+    "TrainedHead",
+    "TrainingError",
+    "WeightsError",
+    "build_index",
+    "duplicates",
+    "embed_dataset",
+    "embed_images",
+    "evaluate",
+    "find_images",
+    "heat_map",
+    "load_backbone",
+    "load_head",
+    "load_image",
+    "load_index",
+    "make_sample",
+    "publish",
+    "recommend",
+    "refine",
+    "save_head",
+    "search",
+    "show_confusion",
+    "show_duplicates",
+    "show_history",
+    "show_images",
+    "show_map",
+    "show_matches",
+    "show_precision_recall",
+    "show_worst",
+    "suggest_threshold",
+    "train_head",
+]
+__version__: str

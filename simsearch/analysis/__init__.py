@@ -1,0 +1,1 @@
+"""Analysis of a library: near-duplicates, query expansion, heat maps, the map."""

@@ -1,0 +1,204 @@
+"""A library as a map, on which alike images lie close together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from simsearch.errors import QueryError
+from simsearch.plotting.grid import (
+    ACCENT,
+    COLORS,
+    EDGE,
+    HEAD,
+    INK,
+    MARGIN,
+    ON_TOP,
+    PLAIN,
+    Picture,
+    add_legend,
+    in_turns,
+    new_figure,
+    paste,
+    small_picture,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any, Literal
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.types import Labels
+
+
+# The colours again with triangles, where there are more groups.
+_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
+_UNLABELLED, _OTHER = "#cccccc", "#999999"
+
+_MAP = (7.6, 6.2)  # inches
+_MAP_THUMBNAIL, _MAP_LEGEND = 0.42, 1.5  # inches
+_MAP_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes seconds
+
+
+def show_map(
+    library: ImageLibrary,
+    method: Literal["pca", "tsne"] = "pca",
+    images: int = 50,
+    color_by: Labels = "folder",
+    seed: int = 0,
+) -> tuple[Figure, Axes]:
+    """Show a library as a map on which alike images lie close together.
+
+    Parameters
+    ----------
+    library
+        From `embed_dataset` or `ImageLibrary.load`.
+    method
+        `pca` keeps the large distances: a straight-on view of the two widest directions, of up to
+        10,000 images. `tsne` keeps the neighbours, of up to 2,000 images, in some seconds.
+    images
+        How many thumbnails to lay over it at most. They never overlap, so there may be fewer.
+    color_by
+        What `ImageLibrary.label_rows` takes: "folder" (the last part of it, so that
+        `seg_train/forest` and `seg_test/forest` are one), or a label for each image.
+    seed
+        Of everything that is drawn at random.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+
+    Raises
+    ------
+    QueryError
+        If the method is unknown, or the labels do not fit.
+    """
+    if method not in _MAP_ROWS:
+        raise QueryError(f"method={method!r} is unknown; choose from {', '.join(_MAP_ROWS)}")
+    labels = library.label_rows(color_by)
+    count = min(len(library), _MAP_ROWS[method])
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(len(library), count, replace=False))
+    points, kept = _project(np.asarray(library.embeddings[rows]), method, seed)
+    room = _MAP_THUMBNAIL + 2 * MARGIN
+    points = points * (np.array(_MAP) - room) + room / 2  # a thumbnail fits around every point
+
+    groups = _groups(labels, rows)
+    fig, ax = _canvas(_title(method, kept, count, len(library)), legend=len(groups) > 1)
+    _scatter(ax, points, groups)
+    places = _apart(points, in_turns(labels[rows], seed), 1.15 * _MAP_THUMBNAIL)
+    for _, i in zip(range(images), places, strict=False):
+        picture = small_picture(str(library.paths[rows[i]]), _MAP_THUMBNAIL)
+        color = next(group.color for group in groups if i in group.rows)
+        if isinstance(picture, Picture):  # otherwise its point will do
+            paste(ax, picture, points[i], (_MAP_THUMBNAIL,) * 2, frame=color, line=1)
+    return fig, ax
+
+
+class _Group(NamedTuple):
+    """The points of a map that share a colour."""
+
+    name: str
+    color: str
+    marker: str
+    rows: NDArray[np.intp]
+
+
+def _groups(labels: NDArray[np.str_], rows: NDArray[np.intp]) -> list[_Group]:
+    """Give the frequent labels a colour and a marker each, by name; what is left is grey."""
+    counts = Counter(labels.tolist())
+    unlabelled = counts.pop("", 0)
+    names = sorted(sorted(counts, key=lambda name: (-counts[name], name))[: len(_STYLES)])
+    shown = labels[rows]
+    if not names:
+        return [_Group("", ACCENT, "o", np.arange(len(rows)))]
+    groups = [
+        _Group(name, color, marker, np.flatnonzero(shown == name))
+        for name, (color, marker) in zip(names, _STYLES, strict=False)
+    ]
+    if others := len(counts) - len(names):
+        rest = np.flatnonzero(~np.isin(shown, ["", *names]))
+        groups.append(_Group(f"{others:,} more", _OTHER, "o", rest))
+    if unlabelled:
+        groups.append(_Group("no label", _UNLABELLED, "o", np.flatnonzero(shown == "")))
+    return groups
+
+
+def _project(
+    rows: NDArray[np.float32], method: str, seed: int
+) -> tuple[NDArray[np.floating[Any]], float]:
+    """Lay rows out in the unit square: (n, 2); and the share of variance that its axes hold."""
+    from sklearn.decomposition import PCA
+
+    if np.ptp(rows, axis=0).max() < 1e-6:
+        return np.full((len(rows), 2), 0.5), 1.0  # one image, or copies of it, spans no axis
+    pca = PCA(min(50, *rows.shape), random_state=seed)
+    reduced = np.pad(pca.fit_transform(rows), ((0, 0), (0, 1)))  # one column may be all there is
+    points = _tsne(reduced, seed) if method == "tsne" else reduced[:, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
+    unit = np.where(high > low, (points - low) / np.where(high > low, high - low, 1), 0.5)
+    return unit, float(pca.explained_variance_ratio_[:2].sum())
+
+
+def _tsne(reduced: NDArray[np.float32], seed: int) -> NDArray[np.floating[Any]]:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    start = reduced[:, :2] / reduced[:, 0].std() * 1e-4  # as its authors advise
+    perplexity = min(30, (len(reduced) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init=start, random_state=seed)
+    # Its threads spin while they wait: three times slower than one beside any other work.
+    with threadpool_limits(1):
+        points: NDArray[np.floating[Any]] = tsne.fit_transform(reduced)
+    return points
+
+
+def _title(method: str, kept: float, count: int, total: int) -> str:
+    name = {"pca": "PCA", "tsne": "t-SNE"}[method]
+    share = f" ({kept:.0%} of the variance)" if method == "pca" else ""
+    of = f"{count:,} of {total:,} images, drawn at random" if count < total else f"{total:,} images"
+    return f"{name} of {of}{share}"
+
+
+def _canvas(title: str, *, legend: bool) -> tuple[Figure, Axes]:
+    """Make a map's axes, with inches as data units, and room for a legend on the right."""
+    width, height = _MAP
+    full = np.array([width + 2 * MARGIN + _MAP_LEGEND * legend, height + 2 * MARGIN + HEAD])
+    fig = new_figure(full)
+    ax = fig.add_axes(tuple(np.array([MARGIN, MARGIN, width, height]) / np.tile(full, 2)))
+    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], facecolor="white")
+    for spine in ax.spines.values():
+        spine.set(color=EDGE, linewidth=0.6)
+    ax.text(0, height + 0.1, title, color=INK, fontsize=11, **PLAIN)
+    return fig, ax
+
+
+def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Group]) -> None:
+    """Draw the points, grey ones lowest, and a legend if there is more than one group."""
+    area = float(np.clip(20_000 / len(points), 4, 30))
+    handles = []
+    for _, color, marker, rows in groups:
+        x, y = points[rows].T
+        zorder = ON_TOP - (2 if color in (_UNLABELLED, _OTHER) else 1)
+        style: dict[str, Any] = {"color": color, "marker": marker, "zorder": zorder}
+        handles.append(ax.scatter(x, y, s=area, alpha=0.8, linewidths=0, **style))
+    if len(groups) > 1:
+        add_legend(ax, handles, [group.name for group in groups], _MAP_LEGEND)
+
+
+def _apart(
+    points: NDArray[np.floating[Any]], order: NDArray[np.intp], distance: float
+) -> Iterator[int]:
+    """Go through points in an order, leaving out those within a square around an earlier one."""
+    taken = np.empty((0, 2))
+    for i in order.tolist():
+        if np.all(np.abs(taken - points[i]).max(axis=1) >= distance):
+            taken = np.vstack([taken, points[i]])
+            yield i

@@ -1,0 +1,72 @@
+"""`FeatureMapHook`: the last feature map of a network, each of its cells embedded on its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import torch
+
+
+class FeatureMapHook:
+    """Forward hook that hands each cell of a map to the layers after it as a map of its own.
+
+    It acts in the thread that calls it alone; others may embed with the same network meanwhile.
+    """
+
+    def __init__(self, network: torch.nn.Module, layer: torch.nn.Module) -> None:
+        self._network, self._local = network, threading.local()
+        self.remove = layer.register_forward_hook(self._split_cells).remove
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_local": None}  # in a copy of the network, the hook does nothing
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Embed the cells: (B, h, w, D)."""
+        self._local.active = True
+        try:
+            cells: torch.Tensor = self._network(inputs)
+        finally:
+            self._local.active = False
+        return cells.reshape(*self._local.shape, -1)
+
+    def _split_cells(
+        self, _layer: torch.nn.Module, _inputs: object, output: torch.Tensor
+    ) -> torch.Tensor | None:
+        if not getattr(self._local, "active", False):
+            return None
+        batch, channels, *sides = output.shape
+        self._local.shape = batch, *sides
+        return output.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+
+
+def record_maps(
+    network: torch.nn.Module, inputs: torch.Tensor, found: list[torch.nn.Module]
+) -> torch.Tensor:
+    """Run a network; append the layers that give a map of more than one cell to `found`, in order.
+
+    Returns
+    -------
+    torch.Tensor
+        What the network gives.
+    """
+    import torch
+
+    thread = threading.get_ident()
+
+    def record(layer: torch.nn.Module, _inputs: object, output: object) -> None:
+        if threading.get_ident() != thread or not isinstance(output, torch.Tensor):
+            return
+        if output.ndim == 4 and output.shape[2:].numel() > 1:
+            found.append(layer)
+
+    hooks = [layer.register_forward_hook(record) for layer in network.modules()]
+    try:
+        result: torch.Tensor = network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return result

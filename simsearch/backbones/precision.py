@@ -1,0 +1,118 @@
+"""Numeric precision of a network, chosen for a device by timing; batch norms folded away."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, TypeAlias
+
+    import torch
+
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@contextmanager
+def restore_torch_threads() -> Iterator[None]:
+    """Let the body set PyTorch's number of threads, and restore the caller's afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_precision(
+    module: torch.nn.Module, device: torch.device, precision: Precision
+) -> Precision:
+    """Choose half precision where it is fast and accurate, unless the caller decides.
+
+    float16 keeps 11 significant bits, so accelerators use that. Processors are fast at bfloat16
+    only, whose 8 bits are enough for dense convolutions (thousands of rounding errors average
+    out in each sum) and not for depthwise ones (nine weights per sum): against float32 on 600
+    scene photos, mean cosine 0.99999 for ResNet50 and 0.9988 for EfficientNet-Lite0.
+    """
+    if precision != "auto":
+        return precision
+    if device.type != "cpu":
+        return "float16"
+    return "float32" if _has_depthwise(module) or not bfloat16_is_fast() else "bfloat16"
+
+
+def _has_depthwise(module: torch.nn.Module) -> bool:
+    import torch
+
+    return any(
+        isinstance(layer, torch.nn.Conv2d) and layer.groups == layer.in_channels > 1
+        for layer in module.modules()
+    )
+
+
+@lru_cache(maxsize=1)
+def bfloat16_is_fast() -> bool:
+    """Measure whether this processor computes in bfloat16: emulated, it is slower than float32.
+
+    A ResNet block is timed in both on one core, alternately, so that other load on the machine
+    slows both. Where bfloat16 is native, it takes a third to a half of the time.
+    """
+    import torch
+    from torch.nn import Conv2d
+
+    block = torch.nn.Sequential(Conv2d(512, 128, 1), Conv2d(128, 128, 3), Conv2d(128, 512, 1))
+    inputs = torch.rand(1, 512, 28, 28)
+    best = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    with torch.inference_mode(), restore_torch_threads():
+        torch.set_num_threads(1)
+        blocks = {
+            dtype: copy.deepcopy(block).to(dtype).to(memory_format=torch.channels_last)
+            for dtype in best
+        }
+        for _ in range(12):
+            for dtype, layers in blocks.items():
+                pixels = inputs.to(dtype=dtype, memory_format=torch.channels_last)
+                start = time.perf_counter()
+                layers(pixels)
+                best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return best[torch.bfloat16] * 1.25 < best[torch.float32]
+
+
+def fold_batch_norms(module: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+    """Return a frozen copy in which each batch norm is folded into the convolution before it.
+
+    A forward pass of `example` shows which norm follows which convolution, so any module will do.
+    Where the folded copy's output differs from the original's, nothing is folded.
+    """
+    import torch
+    from torch.nn import BatchNorm2d, Conv2d
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    frozen = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+    calls: list[tuple[torch.nn.Module, tuple[Any, ...], torch.Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda *call: calls.append(call))
+        for layer in frozen.modules()
+        if isinstance(layer, (Conv2d, BatchNorm2d))
+    ]
+    with torch.no_grad():
+        expected = frozen(example)
+        for hook in hooks:
+            hook.remove()
+        folded = copy.deepcopy(frozen)
+        names = {layer: name for name, layer in frozen.named_modules()}
+        for (conv, _, between), (norm, args, _) in itertools.pairwise(calls):
+            follows = any(value is between for value in args)
+            if follows and isinstance(conv, Conv2d) and isinstance(norm, BatchNorm2d):
+                folded.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))
+                folded.set_submodule(names[norm], torch.nn.Identity())
+        same = torch.allclose(folded(example), expected, rtol=1e-3, atol=1e-4)
+    return folded if same else frozen

@@ -1,0 +1,1 @@
+"""Libraries published to Milvus, and searched there."""

@@ -1,0 +1,1 @@
+"""Embedding: the pipeline from a dataset to a library, in batches, incremental and resumable."""

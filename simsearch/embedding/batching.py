@@ -1,0 +1,121 @@
+"""Sources in, embeddings out, a batch at a time: what every engine does, and the local one.
+
+One worker takes one batch all the way from files to embeddings. On a processor each worker runs
+the network on a single core, so that some decode while others compute, and no core waits at a
+barrier; on a GPU the workers take turns, and decode while it computes. Threads do both, since
+Pillow and PyTorch release the interpreter's lock: nothing is forked, spawned or pickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from simsearch.backbones.backbone import Backbone
+from simsearch.backbones.precision import restore_torch_threads
+from simsearch.errors import DatasetError, ImageError
+from simsearch.images.decode import ImageSource, load_image
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from typing import Any, TypeAlias
+
+    from numpy.typing import NDArray
+
+
+MAX_WORKERS = 16  # threads; beyond that, they wait for the interpreter's lock
+
+
+class Batch(NamedTuple):
+    """What became of one batch of sources."""
+
+    positions: list[int]  # of those that were embedded, in the order of the sources
+    embeddings: NDArray[np.float32]  # (len(positions), D), unit norm
+    failures: list[tuple[int, ImageError]]  # position and reason of the others
+
+
+Engine: TypeAlias = Callable[
+    [Sequence[ImageSource], Backbone, "int | None", "int | None"], Generator[Batch]
+]
+"""Sources, backbone, batch size and workers in; batches out, in any order, each source in one."""
+
+
+def embed_batches(
+    sources: Sequence[ImageSource],
+    backbone: Backbone,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Generator[Batch]:
+    """Embed sources in order, a batch at a time; bad ones are reported and never raised.
+
+    Memory holds a few batches, however many sources there are.
+    """
+    import torch
+
+    on_cpu = backbone.device.type == "cpu"
+    workers = min(cores(), MAX_WORKERS) if workers is None else workers
+    size = sized(batch_size, workers, on_cpu=on_cpu)
+    starts = iter(range(0, len(sources), size))
+    waiting: deque[Future[Batch]] = deque()
+    share = partial(torch.set_num_threads, max(1, cores() // workers)) if on_cpu else None
+    with restore_torch_threads():
+        pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer=share)
+        try:
+            while True:
+                for start in islice(starts, 2 * workers - len(waiting)):
+                    waiting.append(
+                        pool.submit(embed_batch, sources[start : start + size], start, backbone)
+                    )
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:  # on Ctrl-C, too: what is under way ends within a batch
+            pool.shutdown(cancel_futures=True)
+
+
+def sized(batch_size: int | None, workers: int, *, on_cpu: bool) -> int:
+    """Choose the size of a batch, where the caller does not.
+
+    Raises
+    ------
+    DatasetError
+        If a number that was given is less than 1.
+    """
+    size = (8 if on_cpu else 64) if batch_size is None else batch_size
+    if size < 1 or workers < 1:
+        raise DatasetError(f"batch_size={size} and workers={workers} must be at least 1")
+    return size
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) -> Batch:
+    """Take one batch from files to embeddings; `start` is the position of its first source."""
+    positions: list[int] = []
+    inputs: list[NDArray[Any]] = []
+    failures: list[tuple[int, ImageError]] = []
+    for position, source in enumerate(sources, start):
+        try:
+            inputs.append(backbone.prepare(load_image(source, backbone.min_side)))
+            positions.append(position)
+        except ImageError as error:
+            failures.append((position, error))
+    if not inputs:
+        return Batch([], np.empty((0, backbone.dim), np.float32), failures)
+    embeddings = backbone.embed(np.stack(inputs))
+    lost = np.isnan(embeddings[:, 0])
+    reason = f'no finite embedding in {backbone.precision}; try precision="float32"'
+    failures += [(positions[i], ImageError(reason)) for i in np.flatnonzero(lost)]
+    return Batch([positions[i] for i in np.flatnonzero(~lost)], embeddings[~lost], failures)

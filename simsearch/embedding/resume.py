@@ -1,0 +1,89 @@
+"""The log of an unfinished run: rows that no library holds yet."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simsearch.images.find import ImageFile
+from simsearch.library.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from simsearch.backbones.backbone import Backbone
+
+
+class ResumeLog:
+    """Rows that no library holds yet, appended batch by batch: what a stopped run leaves behind.
+
+    `unfinished.f32` holds the rows; `unfinished.jsonl` names them, one line a row with a checksum,
+    written after the row. What a dying machine leaves is therefore good up to the first line that
+    is cut or does not fit its row, and nothing after that is used.
+    """
+
+    def __init__(self, folder: Path, network: Backbone) -> None:
+        self._places = (folder / "unfinished.jsonl", folder / "unfinished.f32")
+        self._source, self._dim = Source.of(network), network.dim
+        self.rows: dict[ImageFile, int] = {}
+
+    def __enter__(self) -> Self:
+        for place in self._places:
+            place.touch()
+        self._index, self._data = (place.open("r+b") for place in self._places)
+        header = json.dumps(asdict(self._source)).encode() + b"\n"
+        if self._index.readline() != header:  # none yet, or another backbone's
+            self._index.seek(0)
+            self._index.truncate()
+            self._index.write(header)
+        self._recover()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+        self._data.close()
+
+    def _recover(self) -> None:
+        """Read what is good, and cut off the rest."""
+        end = self._index.tell()
+        for line in self._index:
+            row = self._data.read(4 * self._dim)
+            try:
+                *file, checksum = json.loads(line)
+            except ValueError:  # the line was cut
+                break
+            if checksum != zlib.crc32(row):
+                break
+            self.rows[ImageFile(*file)] = len(self.rows)
+            end += len(line)
+        for stream, size in ((self._index, end), (self._data, 4 * self._dim * len(self.rows))):
+            stream.seek(size)
+            stream.truncate()
+
+    def append(self, files: Sequence[ImageFile], embeddings: NDArray[np.float32]) -> None:
+        """Add a batch; once this returns, killing the process does not lose it."""
+        self._data.write(embeddings.data)
+        self._data.flush()
+        for file, row in zip(files, embeddings, strict=True):
+            self._index.write(json.dumps([*file, zlib.crc32(row.data)]).encode() + b"\n")
+            self.rows[file] = len(self.rows)
+        self._index.flush()
+
+    def read(self, file: ImageFile) -> NDArray[np.float32]:
+        """Return the embedding of a file: (D,) float32."""
+        self._data.seek(4 * self._dim * self.rows[file])
+        return np.frombuffer(self._data.read(4 * self._dim), np.float32)
+
+    def discard(self) -> None:
+        """Delete the log: a library holds its rows now."""
+        self.__exit__()
+        for place in self._places:
+            place.unlink()

@@ -1,0 +1,1 @@
+"""Evaluation: retrieval metrics, match thresholds, and their figures."""

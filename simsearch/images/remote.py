@@ -1,0 +1,144 @@
+"""Files at addresses that fsspec opens (S3, zip archives, memory): read and listed, not decoded.
+
+fsspec is imported when an address is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simsearch.errors import DatasetError, ImageError, MissingExtraError
+from simsearch.images.download import download, is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_LOCAL_SCHEMES = {"file", "local"}
+
+# Keys under which file systems state the version of a file: digests first, since a copy keeps them.
+_VERSION_KEYS = (
+    *("ETag", "etag", "md5Hash", "content_md5", "checksum", "crc32c", "CRC", "sha"),
+    *("mtime", "LastModified", "last_modified", "modificationTime", "modification_time"),
+    *("updated", "modified", "created"),
+)
+
+
+def is_uri(source: object) -> bool:
+    """Tell whether a source is an address with a scheme, such as `s3://bucket/photos`."""
+    return isinstance(source, str) and bool(_SCHEME.match(source))
+
+
+def local_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the path that a `file://` address means; anything else as it is."""
+    scheme = _SCHEME.match(path) if isinstance(path, str) else None
+    if not isinstance(path, str) or not scheme or scheme[1].lower() not in _LOCAL_SCHEMES:
+        return path
+    plain = path[scheme.end() :]
+    return plain.lstrip("/") if os.name == "nt" else plain  # file:///C:/photos
+
+
+def read_file(path: str) -> bytes:
+    """Read an image file at a path, a URL or another address, undecoded.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    MissingExtraError
+        If fsspec, or the package that it needs for this scheme, is not installed.
+    """
+    if is_url(path):
+        return download(path)
+    plain = local_path(path)
+    if is_uri(plain):
+        return _read_uri(path)
+    try:
+        return Path(plain).read_bytes()
+    except OSError as error:
+        raise ImageError(str(error.strerror).lower(), path) from error
+
+
+def _read_uri(uri: str) -> bytes:
+    try:
+        system, path = _open(uri)
+        data: bytes = system.cat_file(path)
+    except MissingExtraError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError("no such file", uri) from error
+    except Exception as error:  # every file system raises its own
+        raise ImageError(str(error) or type(error).__name__, uri) from error
+    return data
+
+
+def list_files(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, int]]:
+    """List the files below an address: name relative to it, size in bytes, version number.
+
+    Hidden files and folders are left out. The version number is a digest of the checksum that the
+    storage keeps or, without one, of the time of the last change; it tells versions apart and no
+    more.
+
+    Parameters
+    ----------
+    root
+        A folder, a bucket or an archive.
+    wanted
+        Predicate on the name of a file.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or it cannot be listed.
+    MissingExtraError
+        As `read_file`.
+    """
+    try:
+        system, top, found = _find(root)
+        prefix = f"{top.rstrip('/')}/" if top else ""
+        for path, facts in found.items():
+            name = path.removeprefix(prefix).lstrip("/")
+            if wanted(name) and not any(part.startswith(".") for part in name.split("/")):
+                info = facts if facts.get("size") is not None else system.info(path)
+                size = info.get("size")
+                yield name, -1 if size is None else int(size), _version(info)
+    except (DatasetError, MissingExtraError):
+        raise
+    except Exception as error:  # every file system raises its own
+        raise DatasetError(f"cannot list {root!r}: {error or type(error).__name__}") from error
+
+
+def _find(root: str) -> tuple[Any, str, dict[str, Any]]:
+    """Return the file system of an address, the folder's path in it, and the files below."""
+    _open(root)[0].clear_instance_cache()  # which would still hold an archive as it was
+    system, top = _open(root)
+    system.invalidate_cache()
+    found = system.find(top, detail=True)
+    if not found and not system.isdir(top):
+        raise DatasetError(f"no such folder: {root!r}; give the one that holds the images")
+    return system, top, found
+
+
+def _version(info: Mapping[str, Any]) -> int:
+    """Digest the first version key that a file system states for a file, to 63 bits."""
+    version = next((info[key] for key in _VERSION_KEYS if info.get(key) is not None), "")
+    return int.from_bytes(hashlib.sha256(str(version).encode()).digest()[:8], "big") >> 1
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path in it."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise MissingExtraError(f'{uri} needs: pip install "simsearch[cluster]"') from error
+    try:
+        system, path = url_to_fs(uri)
+    except ImportError as error:  # whose message names the package of this scheme
+        raise MissingExtraError(f"cannot open {uri}: {error}") from error
+    return system, path

@@ -1,0 +1,322 @@
+"""An image library: the embeddings of a dataset, with the paths of its images and what is known.
+
+Nothing here opens an image.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from bisect import bisect_left
+from collections import Counter
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simsearch.backbones.backbone import Backbone
+from simsearch.backbones.heads import chain
+from simsearch.errors import BackboneError, LibraryError
+from simsearch.files import iter_blocks
+from simsearch.library.files import open_latest, replace_library, writing
+from simsearch.library.paths import as_posix, as_root, in_folder, is_unchanged, spellings
+from simsearch.library.source import EmbeddingSpace, Source
+from simsearch.library.table import RowTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    from simsearch.backbones.heads import Head
+    from simsearch.library.files import LibraryFiles
+
+SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
+BLOCK_ROWS = 4096  # read or written together
+UNIT_NORM_ERROR = 1e-5  # by which the norm of a float32 unit row may be off
+
+
+class ImageLibrary(EmbeddingSpace, RowTable):
+    """Embeddings and the paths of their images, ready to be searched.
+
+    Parameters
+    ----------
+    embeddings
+        (N, D) floats, one row per image; rows that are not of unit L2 norm are normalised.
+    paths
+        N paths, as a reader would open them.
+    backbone
+        What made the embeddings, a `Backbone` or a name; needed only to embed new queries.
+
+    Attributes
+    ----------
+    embeddings : numpy.ndarray
+        (N, D) float32, C order, rows of unit L2 norm; memory-mapped where it comes from a file.
+    paths : numpy.ndarray
+        (N,) unicode, POSIX separators.
+    stats : numpy.ndarray or None
+        (N, 2) int64, the size in bytes and the modification time in ns of each file when it was
+        embedded.
+    root : str or None
+        The dataset's folder, as it was given.
+    source : Source or None
+        What made the embeddings, for a library that was loaded from its files.
+    head : Head or None
+        What the backbone's embeddings have passed through since; see `with_head`.
+    metadata : pandas.DataFrame or None
+        One line per row; see `attach`.
+    index : None
+        What ranks the rows: the exact search, unless `search` is given an index.
+
+    Raises
+    ------
+    LibraryError
+        If the two do not belong together, or a row has no direction.
+
+    Examples
+    --------
+    >>> ImageLibrary([[3.0, 4.0], [0.0, 1.0]], ["a.jpg", "b.jpg"]).embeddings
+    array([[0.6, 0.8],
+           [0. , 1. ]], dtype=float32)
+    """
+
+    embeddings: NDArray[np.float32]
+    stats: NDArray[np.int64] | None = None
+    root: str | None = None
+    head: Head | None = None
+    metadata: pd.DataFrame | None = None
+    index: Any = None
+    _origin: tuple[NDArray[np.float32], Path, str] | None = None
+
+    def __init__(
+        self,
+        embeddings: ArrayLike,
+        paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
+        backbone: Backbone | str | None = None,
+    ) -> None:
+        self.embeddings = _unit_rows(embeddings)
+        self.paths = np.array([as_posix(path) for path in paths], "U")
+        if len(self.paths) != len(self.embeddings):
+            raise LibraryError(
+                f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
+                "together; give one path per row"
+            )
+        self.source = Source.of(backbone) if isinstance(backbone, Backbone) else None
+        self._backbone = backbone
+
+    @classmethod
+    def load(
+        cls,
+        outputs: str | os.PathLike[str] = "outputs",
+        root: str | os.PathLike[str] | None = None,
+        backbone: Backbone | str | None = None,
+    ) -> ImageLibrary:
+        """Open a library that `embed_dataset` has made.
+
+        Parameters
+        ----------
+        outputs
+            The folder that holds the library.
+        root
+            Where the dataset lies now, if it has moved.
+        backbone
+            The backbone that made the library, if it was a module of your own.
+
+        Raises
+        ------
+        LibraryError
+            If files are missing, damaged, or do not belong together.
+        """
+        library = cls._of_files(open_latest(Path(outputs).expanduser()), backbone)
+        if root is not None:
+            library._move_to(root)
+        return library
+
+    @classmethod
+    def _of_files(cls, files: LibraryFiles, backbone: Backbone | str | None) -> ImageLibrary:
+        library = cls.__new__(cls)
+        library.embeddings, library.paths, library.stats = (
+            files.embeddings,
+            files.paths,
+            files.stats,
+        )
+        library.root, library.source, library.head = files.root, files.source, files.head
+        library._backbone = backbone
+        library._origin = files.embeddings, files.folder, files.digest
+        return library
+
+    def _move_to(self, root: str | os.PathLike[str]) -> None:
+        """Point every path at the dataset's new place."""
+        prefix = as_root(root)
+        self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
+        self.root = prefix
+
+    def save(self, outputs: str | os.PathLike[str]) -> None:
+        """Write this library's files into a folder, in place of the library that is there.
+
+        Raises
+        ------
+        LibraryError
+            If the disk is full or refuses; the library that was there is then untouched.
+        LibraryBusyError
+            If another process is writing there.
+        """
+        with writing(outputs) as folder:
+            blocks = (self.embeddings[rows] for rows in iter_blocks(len(self), BLOCK_ROWS))
+            replace_library(
+                folder,
+                blocks,
+                self.paths,
+                stats=self.stats,
+                root=self.root,
+                source=self.source,
+                head=self.head,
+            )
+
+    def with_head(self, head: Head) -> ImageLibrary:
+        """Derive a library whose embeddings have passed through a head; no image is decoded.
+
+        New queries pass through the library's backbone and then the same head. A library that
+        has a head already keeps it: the new one comes after it.
+
+        Parameters
+        ----------
+        head
+            From `train_head`, `load_head`, or another library.
+
+        Returns
+        -------
+        ImageLibrary
+            The same images, with (N, head.dim) embeddings in memory.
+
+        Raises
+        ------
+        BackboneError
+            If the head was made for other embeddings than these.
+        LibraryError
+            If the head gives a row no direction, or cannot come after the one that is there.
+
+        Examples
+        --------
+        >>> from simsearch.heads import ProjectionHead
+        >>> library = ImageLibrary([[0.6, 0.8]], ["a.jpg"])
+        >>> head = ProjectionHead([(np.diag([4.0, 3.0]), np.zeros(2))])
+        >>> library.with_head(head).embeddings.round(3)
+        array([[0.707, 0.707]], dtype=float32)
+        """
+        if head.dim_in != self.dim or (
+            head.source and self.fingerprint and head.source != self.fingerprint
+        ):
+            raise BackboneError(
+                f"{head!r} takes {head.dim_in}-d embeddings of {head.source or 'any'}, and these "
+                f"are {self.dim}-d, of {self.fingerprint or 'unknown origin'}: use the library "
+                "that it was trained on, or train one on this library; a fine-tuned one comes with "
+                "its backbone, by trained.apply(library, outputs)"
+            )
+        derived = copy.copy(self)
+        derived.__dict__.pop("random_pair_scores", None)  # of the rows as they were
+        derived.head = chain(self.head, head)
+        embeddings, start = np.empty((len(self), head.dim), np.float32), 0
+        for block in head.rows(self.embeddings):
+            embeddings[start : start + len(block)] = block
+            start += len(block)
+        derived.embeddings = _unit_rows(embeddings)
+        return derived
+
+    @property
+    def stored(self) -> tuple[Path, str] | None:
+        """Folder and digest of the file that holds these embeddings; None if they came otherwise.
+
+        A derived library is a copy of its parent with other embeddings: the file is not theirs.
+        """
+        if self._origin is None or self._origin[0] is not self.embeddings:
+            return None
+        return self._origin[1:]
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def __repr__(self) -> str:
+        made_by = f", made by {self.source.backbone}" if self.source else ""
+        made_by += f" with {self.head!r}" if self.head else ""
+        return f"ImageLibrary({len(self):,} images, {self.dim}-d{made_by})"
+
+    def describe(self) -> str:
+        """Say in a few lines what the library holds and what made it."""
+        lines = [f"{len(self):,} images, {self.dim}-d embeddings"]
+        if made_by := self.source:
+            lines += [
+                f"backbone   {made_by.backbone} ({made_by.weights}, {made_by.precision})",
+                f"made from  {self.root}",
+            ]
+        lines += [f"head       {self.head!r}"] if self.head else []
+        counts = sorted(Counter(self.folders.tolist()).items())
+        return "\n".join([*lines, *(f"{count:>9,}  {folder}" for folder, count in counts)])
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return int(self.embeddings.shape[1])
+
+    @cached_property
+    def random_pair_scores(self) -> NDArray[np.float32]:
+        """Cosines of pairs of different random images, sorted: what a score is compared with.
+
+        Every pair among 512 rows drawn with a fixed seed, so up to 130,816 of them; empty for a
+        library of one image.
+        """
+        rng = np.random.default_rng(0)
+        rows = np.sort(rng.choice(len(self), min(SAMPLE_ROWS, len(self)), replace=False))
+        sample = np.asarray(self.embeddings[rows])
+        return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
+
+    def find(self, path: str | os.PathLike[str]) -> int | None:
+        """Row of the image at a path, given in any form that leads to the same file.
+
+        Returns
+        -------
+        int or None
+            None if the library does not hold it.
+        """
+        with suppress(ValueError):  # a null character, which is in no path
+            for form in spellings(os.path.expanduser(path), self.root):  # noqa: PTH111 ("//" stays)
+                row = bisect_left(self._by_path, form, key=self.paths.__getitem__)
+                if row < len(self) and self.paths[self._by_path[row]] == form:
+                    return int(self._by_path[row])
+        return None
+
+    def is_current(self, row: int) -> bool:
+        """Tell whether the file of a row is still the one that was embedded, or is gone."""
+        stat = None if self.stats is None else self.stats[row].tolist()
+        return is_unchanged(str(self.paths[row]), stat)
+
+    def has_row(self, row: int) -> bool:
+        """Tell whether there is such a row."""
+        return 0 <= row < len(self)
+
+    def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.head.query(embeddings, self.embeddings) if self.head else embeddings
+
+
+def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
+    """Check foreign embeddings, and normalise them if they are not."""
+    rows = np.asanyarray(embeddings)
+    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
+        raise LibraryError(
+            f"embeddings of shape {rows.shape} and dtype {rows.dtype} are not (N, D) numbers"
+        )
+    norms = np.empty(len(rows))
+    for block in iter_blocks(len(rows), BLOCK_ROWS):
+        norms[block] = np.linalg.norm(rows[block].astype(np.float64), axis=1)
+    if (bad := np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))).size:
+        raise LibraryError(f"row {bad[0]} of the embeddings is zero or not finite; leave it out")
+    if np.abs(norms - 1).max() <= UNIT_NORM_ERROR:
+        return np.require(rows, np.float32, "C")
+    units = np.empty(rows.shape, np.float32)
+    for block in iter_blocks(len(rows), BLOCK_ROWS):
+        units[block] = rows[block] / norms[block, None]
+    return units

@@ -1,0 +1,1 @@
+"""Plotting: figures of matches and sheets of images."""

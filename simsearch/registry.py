@@ -1,0 +1,44 @@
+"""One table of what users and saved files name by a word, with the dotted path that defines it.
+
+Nothing is imported until a name is used, so that a stage of the pipeline needs no optional package.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+PATHS = {
+    "head": {  # by the kind that a saved head records
+        "projection": "simsearch.backbones.heads:ProjectionHead",
+        "chain": "simsearch.backbones.heads:HeadChain",
+        "refine": "simsearch.backbones.refine_head:RefineHead",
+    },
+    "index": {  # of the exact search, by what suits the size
+        "pruned": "simsearch.retrieval.pruned:PrunedIndex",
+    },
+    "executor": {  # by `embed_dataset(engine=...)`
+        "local": "simsearch.embedding.batching:embed_batches",
+        "ray": "simsearch.cluster.ray:RayEngine",
+    },
+    "explainer": {  # of `show_matches(explain=True)`
+        "heat_maps": "simsearch.analysis.plots:with_heat_maps",
+    },
+}
+
+
+def resolve(role: str, name: str) -> Any:  # noqa: ANN401 (whatever the table points to)
+    """Import what a name of a role stands for.
+
+    Raises
+    ------
+    KeyError
+        If the role has no such name.
+    """
+    module, _, attribute = PATHS[role][name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def names(role: str) -> list[str]:
+    """Return the names that a role has."""
+    return list(PATHS[role])

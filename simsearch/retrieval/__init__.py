@@ -1,0 +1,1 @@
+"""Retrieval: a query becomes matches."""

@@ -1,0 +1,197 @@
+"""Matches, the result of a search: they print, list, export and show themselves.
+
+Nothing here searches.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from simsearch.errors import ImageError
+from simsearch.images.decode import load_preview
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from simsearch.images.decode import ImageSources
+    from simsearch.library.types import Browsable
+
+
+@dataclass(frozen=True)
+class Match:
+    """One image of the library, found for a query.
+
+    Attributes
+    ----------
+    rank : int
+        1 is the most alike.
+    path : str
+        As in the library's `paths`.
+    score : float
+        Cosine of query and image, in [-1, 1].
+    percentile : float
+        Share of random pairs of this library that are less alike, in percent; NaN for a library
+        of one image. A cosine alone tells little: in some libraries any two images reach 0.8.
+    row : int
+        Row number in the library.
+    caption : str
+        From the library's metadata; "" without any.
+    metadata : dict
+        All that the library's table says of the image.
+    duplicates : tuple of str
+        Paths of the near-duplicates that were folded into this match.
+    """
+
+    rank: int
+    path: str
+    score: float
+    percentile: float
+    row: int
+    caption: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Matches(Sequence[Match]):
+    """The answer to one query: its matches in order, and the query itself.
+
+    Prints as a table, shows thumbnails as a notebook's bare last value, and is a sequence of
+    `Match`.
+
+    Attributes
+    ----------
+    query : str
+        The query in words: its path, or what kind of image it is.
+    rows : tuple of Match
+        Best first.
+    image : ImageSource, tuple of such, or None
+        The query to look at, or the several of them; None if it was an embedding.
+    exact : bool
+        Whether no row was overlooked; an approximate index may.
+    box : tuple of float, or None
+        The part of the image that was searched with: left, top, right, bottom, as asked.
+    library : Gallery or None
+        What was searched.
+    embedding : numpy.ndarray or None
+        (D,) float32, unit norm, what it was searched with; None for the maximum over several.
+    """
+
+    query: str
+    rows: tuple[Match, ...]
+    image: ImageSources | None = field(default=None, repr=False, compare=False)
+    exact: bool = True
+    box: tuple[float, ...] | None = None
+    library: Browsable | None = field(default=None, repr=False, compare=False)
+    embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Match: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Match, ...]: ...
+    def __getitem__(self, index: int | slice) -> Match | tuple[Match, ...]:
+        return self.rows[index]
+
+    @property
+    def paths(self) -> list[str]:
+        """Path of each match."""
+        return [match.path for match in self.rows]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Cosine of each match: (k,) float32."""
+        return np.array([match.score for match in self.rows], np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain Python values, ready for JSON (a NaN becomes None)."""
+        rows = [asdict(match) for match in self.rows]
+        for row in rows:
+            row["percentile"] = None if math.isnan(row["percentile"]) else row["percentile"]
+            row["duplicates"] = list(row["duplicates"])
+        box = None if self.box is None else list(self.box)
+        return {"query": self.query, "box": box, "exact": self.exact, "matches": rows}
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the matches as a JSON object with `query`, `box`, `exact` and `matches`."""
+        return json.dumps(self.to_dict(), indent=indent, default=str)  # a table may hold dates
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas frame with a row a match and its metadata, indexed by rank."""
+        import pandas as pd
+
+        columns = ["rank", "path", "score", "percentile", "row"]
+        rows = [{**match.metadata, **asdict(match)} for match in self.rows]
+        facts = [name for name in dict.fromkeys(chain(*rows)) if name not in _FIELDS]
+        return pd.DataFrame(rows, columns=[*columns, *facts]).set_index("rank")
+
+    def __str__(self) -> str:
+        how = "" if self.exact else " (approximate)"
+        lines = [f"{len(self)} match{'es' * (len(self) != 1)} for {self.query}{how}"]
+        lines += [
+            f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {m.path}"
+            + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
+            for m in self.rows
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        cards = [_card(self.image, "query", self.query)] if self.image is not None else []
+        cards += [
+            _card(
+                m.path,
+                f"{m.rank}. {m.score:.3f} ({percentile(m.percentile)}) {also(m)}".strip(),
+                " · ".join(filter(None, (m.caption, m.path))),
+            )
+            for m in self.rows
+        ]
+        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
+
+
+_FIELDS = {each.name for each in fields(Match)}
+
+
+def percentile(value: float) -> str:
+    """Put a percentile in words: "top 0.4%" where it is high, since that is where matches lie."""
+    if math.isnan(value):
+        return "–"
+    return f"top {max(100 - value, 0.01):.2g}%" if value > 50 else f"low {value:.0f}%"
+
+
+def also(match: Match) -> str:
+    """Say how many near-duplicates were folded into a match: "+2 alike"; "" for none."""
+    return f"+{len(match.duplicates)} alike" if match.duplicates else ""
+
+
+def _card(source: ImageSources, title: str, caption: str) -> str:
+    picture = '<div style="height:112px">(unreadable)</div>'
+    try:
+        thumbnail = load_preview(source, min_side=224)
+        thumbnail.thumbnail((224, 224))
+        data = io.BytesIO()
+        thumbnail.save(data, "JPEG", quality=85)
+        code = base64.b64encode(data.getvalue()).decode()
+        picture = f'<img style="height:112px" src="data:image/jpeg;base64,{code}">'
+    except ImageError:
+        pass  # the file has gone since; its path and score still stand
+    name = html.escape(caption)
+    return (
+        f'<figure style="margin:0;width:min-content" title="{name}">{picture}<figcaption>'
+        f"<b>{html.escape(title)}</b><br><small>{name}</small></figcaption></figure>"
+    )

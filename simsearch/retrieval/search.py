@@ -1,0 +1,334 @@
+"""Search and recommendation: queries in, matches out.
+
+A query is resolved, an index ranks the rows, and reranking picks the matches. Scores are cosines
+everywhere: larger is closer, 1 is the same direction.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from simsearch.errors import QueryError
+from simsearch.retrieval.exact import exact_index
+from simsearch.retrieval.index import Index, TopK
+from simsearch.retrieval.matches import Match, Matches
+from simsearch.retrieval.options import RankingOptions, SearchOptions, accepts
+from simsearch.retrieval.query import (
+    REGIONS,
+    Query,
+    ResolvedQuery,
+    combine_queries,
+    cut_boxes,
+    embed,
+    resolve,
+    rows_of,
+)
+from simsearch.retrieval.rerank import Candidate, diversify, fold_duplicates
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from simsearch.library.types import Browsable
+    from simsearch.retrieval.options import RankingKeywords, SearchKeywords, Threshold
+
+DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
+FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out, not a deeper search
+
+
+@overload
+def search(
+    library: Browsable,
+    query: Query,
+    k: int = ...,
+    threshold: Threshold = ...,
+    exclude_query: bool = ...,
+    *,
+    regions: Literal[False] = ...,
+    **options: Unpack[SearchKeywords],
+) -> Matches: ...
+@overload
+def search(
+    library: Browsable,
+    query: Query,
+    k: int = ...,
+    threshold: Threshold = ...,
+    exclude_query: bool = ...,
+    *,
+    regions: Literal[True],
+    **options: Unpack[SearchKeywords],
+) -> list[Matches]: ...
+@overload
+def search(
+    library: Browsable,
+    query: list[Any] | tuple[Any, ...],
+    k: int = ...,
+    threshold: Threshold = ...,
+    exclude_query: bool = ...,
+    *,
+    combine: None = ...,
+    **options: Unpack[SearchKeywords],
+) -> list[Matches]: ...
+@overload
+def search(
+    library: Browsable,
+    query: list[Any] | tuple[Any, ...],
+    k: int = ...,
+    threshold: Threshold = ...,
+    exclude_query: bool = ...,
+    *,
+    combine: Literal["mean", "max"],
+    **options: Unpack[SearchKeywords],
+) -> Matches: ...
+@accepts(SearchOptions)
+def search(
+    library: Browsable,
+    query: Query | list[Any] | tuple[Any, ...],
+    k: int = SearchOptions.k,
+    threshold: Threshold = SearchOptions.threshold,
+    exclude_query: bool = SearchOptions.exclude_query,
+    **options: Any,
+) -> Matches | list[Matches]:
+    """Find the images of a library that are most alike to a query.
+
+    Exact: the scores are those of a full scan in float64. Equal scores are ordered by path.
+
+    Parameters
+    ----------
+    library
+        From `embed_dataset` or `ImageLibrary.load`.
+    query
+        A path (in the library or not), an http(s) URL, bytes, a PIL image, an image array, a row
+        number, or an embedding of shape (D,); or a list of these, which are answered together.
+    k
+        How many matches to return; fewer if there are fewer.
+    threshold
+        Leave out matches whose cosine is lower. "auto" takes `ImageLibrary.threshold`.
+    exclude_query
+        Leave out the rows that the query itself is.
+    **options
+        The fields of `SearchOptions`: where, combine, weights, box, regions, diversity, unique,
+        false_match_rate, index.
+
+    Returns
+    -------
+    Matches, or list of Matches for a list of queries or for regions
+
+    Raises
+    ------
+    QueryError
+        If an option or a row number is out of range, or an embedding does not fit.
+    ImageError
+        If the query cannot be read.
+    BackboneError
+        If a new image has to be embedded and the library's backbone cannot be loaded.
+
+    Examples
+    --------
+    >>> from simsearch import ImageLibrary
+    >>> library = ImageLibrary([[1, 0], [0.8, 0.6], [0, 1]], ["a.jpg", "b.jpg", "c.jpg"])
+    >>> [(match.path, round(match.score, 3)) for match in search(library, 0, k=2)]
+    [('b.jpg', 0.8), ('c.jpg', 0.0)]
+    """
+    asked = SearchOptions(k=k, threshold=threshold, exclude_query=exclude_query, **options)
+    ranking = Ranking(library, asked)
+    several = isinstance(query, (list, tuple))
+    given: Sequence[Any] = query if isinstance(query, (list, tuple)) else [query]
+    queries = _resolve_all(library, given, asked, several=several)
+    answers = list(ranking.answer(queries))
+    return answers if asked.regions or (several and asked.combine is None) else answers[0]
+
+
+def _resolve_all(
+    library: Browsable,
+    queries: Sequence[Any],
+    options: SearchOptions,
+    *,
+    several: bool,
+) -> list[ResolvedQuery]:
+    """Resolve queries, take parts of them, embed and combine them, as the options say."""
+    if options.regions and (several or options.box is not None):
+        raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
+    resolved = [resolve(library, one, exclude_query=options.exclude_query) for one in queries]
+    boxes = REGIONS if options.regions else {"": options.box} if options.box is not None else None
+    if boxes:
+        resolved = [part for one in resolved for part in cut_boxes(one, boxes)]
+    resolved = embed(library, resolved)
+    if options.combine is not None:
+        return [combine_queries(resolved, options.combine, options.weights)]
+    return resolved
+
+
+@accepts(RankingOptions)
+def recommend(
+    library: Browsable,
+    liked: Query | Sequence[Any],
+    disliked: Query | Sequence[Any] = (),
+    k: int = RankingOptions.k,
+    exclude: Collection[int | str | os.PathLike[str]] = (),
+    *,
+    dislike: float = 0.25,
+    threshold: Threshold = RankingOptions.threshold,
+    **options: Unpack[RankingKeywords],
+) -> Matches:
+    """Find what somebody may like, from what they liked and what they did not.
+
+    Searches with the mean embedding of what was liked, less `dislike` times the mean of what was
+    disliked, as relevance feedback does [1]_. What was liked or disliked is not recommended.
+
+    Parameters
+    ----------
+    library
+        From `embed_dataset` or `ImageLibrary.load`.
+    liked, disliked
+        Each a list of what `search` takes (paths, row numbers, new images, embeddings), or one.
+    k
+        How many matches to return; fewer if there are fewer.
+    exclude
+        Rows or paths that must not be recommended, such as what was seen already. Paths that the
+        library does not hold are passed over.
+    dislike
+        Weight of the disliked, from 0 up. Among photos of six kinds of scenes, 0.25 to 0.4 serve
+        best, and from 0.75 on it leads astray (`benchmarks/recommend.py`).
+    **options
+        The fields of `RankingOptions`, as in `search`: threshold, where, diversity, unique, ...
+
+    Returns
+    -------
+    Matches
+        Scores are cosines with the taste that the two lists make.
+
+    Raises
+    ------
+    QueryError
+        If nothing is liked, likes and dislikes cancel out, or an option is out of range.
+    ImageError
+        If an image cannot be read.
+
+    References
+    ----------
+    .. [1] J. Rocchio: Relevance feedback in information retrieval. In: The SMART retrieval system,
+       1971.
+
+    Examples
+    --------
+    >>> from simsearch import ImageLibrary
+    >>> rows = [[1, 0, 0], [0.8, 0.6, 0], [0.8, 0, 0.6], [0, 1, 0]]
+    >>> library = ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    >>> recommend(library, liked=["a.jpg"], disliked=["d.jpg"]).paths
+    ['c.jpg', 'b.jpg']
+    """
+    if not 0 <= dislike < math.inf:
+        raise QueryError(f"dislike={dislike}: give a weight from 0 up")
+    likes, dislikes = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (liked, disliked))
+    if not likes:
+        raise QueryError("nothing is liked; give at least one image")
+    ranking = Ranking(library, RankingOptions(k=k, threshold=threshold, **options))
+    unwanted = rows_of(library, exclude)
+    queries = embed(library, [resolve(library, one) for one in (*likes, *dislikes)])
+    weights = [1 / len(likes)] * len(likes) + [-dislike / max(1, len(dislikes))] * len(dislikes)
+    mean = combine_queries(queries, "mean", weights)
+    name = f"{len(likes)} liked" + (f", {len(dislikes)} disliked" if dislikes else "")
+    pictures = tuple(one.picture for one in queries[: len(likes)] if one.picture is not None)
+    query = mean._replace(
+        name=name,
+        picture=pictures or None,  # type: ignore[arg-type]
+        exclude=mean.exclude | unwanted,
+    )
+    return next(ranking.answer([query]))
+
+
+class Ranking:
+    """How the rows of a library are ranked for all queries of one call."""
+
+    def __init__(self, library: Browsable, options: RankingOptions) -> None:
+        self.library, self.options = library, options
+        self.min_score = options.min_score(library)
+        if options.index is not None and library.index is not None:
+            raise QueryError(f"index= goes with a library of files; {library!r} has its own")
+        chosen = library.index if options.index is None else options.index
+        self.index: Index = chosen or exact_index(library)  # type: ignore[arg-type]
+        self.index.check(library)
+        self.mask = library.row_filter(options.where)
+
+    def answer(self, queries: Sequence[ResolvedQuery]) -> Iterator[Matches]:
+        """Yield the matches of each query."""
+        rankings = self._rank(queries, self.options.depth)
+        for query, ranking in zip(queries, rankings, strict=True):
+            vectors = query.vectors
+            yield Matches(
+                query.name,
+                self._to_matches(self._pick(query, ranking)),
+                query.picture,
+                self.index.exact,
+                query.box,
+                self.library,
+                vectors[0] if vectors is not None and len(vectors) == 1 else None,
+            )
+
+    def _rank(self, queries: Sequence[ResolvedQuery], depth: int) -> Iterator[TopK]:
+        """Rank the best rows for each query, `depth` of them if there are."""
+        if not queries:
+            return
+        exclude = frozenset[int].intersection(*(query.exclude for query in queries))
+        mask, spare = self.mask, max(len(query.exclude) for query in queries)
+        if len(exclude) >= FILTERED_ROWS:
+            mask = self.library.row_filter(self.options.where, exclude)
+            spare = max(len(query.exclude - exclude) for query in queries)
+        vectors = np.concatenate([query.vectors for query in queries])
+        found = self.index.top_k(self.library, vectors, depth + spare, mask)
+        for query in queries:
+            merged = self._merge(list(islice(found, len(query.vectors))))  # type: ignore[arg-type]
+            fits = merged.scores >= self.min_score
+            fits &= ~np.isin(merged.rows, list(query.exclude))
+            yield TopK(merged.rows[fits][:depth], merged.scores[fits][:depth])
+
+    def _merge(self, rankings: Sequence[TopK]) -> TopK:
+        """Rank rows by the best of their scores; exact as deep as each ranking goes."""
+        if len(rankings) == 1:
+            return rankings[0]
+        found = np.concatenate([each.rows for each in rankings])
+        rows, which = np.unique(found, return_inverse=True)
+        scores = np.full(len(rows), -np.inf)
+        np.maximum.at(scores, which, np.concatenate([each.scores for each in rankings]))
+        depth = max(len(each.rows) for each in rankings)
+        order = np.lexsort((self.library.paths[rows], -scores))[:depth]
+        return TopK(rows[order], scores[order])
+
+    def _pick(self, query: ResolvedQuery, ranking: TopK) -> list[Candidate]:
+        """Pick the rows that become matches, going further down where folding leaves too few."""
+        options, cosine = self.options, self.options.duplicate_cosine
+        depth = wanted = options.depth
+        candidates = fold_duplicates(self.library, ranking, cosine, wanted)
+        while len(candidates) < wanted and len(ranking.rows) == depth:
+            depth *= DEEPER_FACTOR
+            (ranking,) = self._rank([query], depth)
+            candidates = fold_duplicates(self.library, ranking, cosine, wanted)
+        candidates = candidates[: options.pool]
+        if options.diversity:
+            return diversify(self.library, candidates, options.diversity, options.k)
+        return candidates
+
+    def _to_matches(self, candidates: Sequence[Candidate]) -> tuple[Match, ...]:
+        """Describe rows as matches."""
+        library, random_pairs = self.library, self.library.random_pair_scores
+        below = np.searchsorted(random_pairs, np.array([one.score for one in candidates], "f4"))
+        shares = 100 * below / len(random_pairs) if len(random_pairs) else below * np.nan
+        return tuple(
+            Match(
+                rank,
+                str(library.paths[one.row]),
+                one.score,
+                float(share),
+                one.row,
+                library.caption(one.row),
+                library.facts(one.row),
+                tuple(library.paths[one.duplicates].tolist()) if one.duplicates else (),
+            )
+            for rank, (one, share) in enumerate(zip(candidates, shares, strict=True), 1)
+        )

@@ -1,0 +1,1 @@
+"""Training: heads and fine-tuned backbones from labels."""

@@ -1,0 +1,197 @@
+"""The library's images as files for a browser: originals as they are, thumbnails from a cache.
+
+Whoever calls says which row, and the library alone says which file that is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from simsearch.analysis.explain import contributions, glow, spread
+from simsearch.errors import ImageError
+from simsearch.images.decode import load_image, read_header
+from simsearch.images.remote import read_file
+from simsearch.retrieval.matches import Matches
+
+Size = Literal[128, 256, 512]
+"""Longer side of a thumbnail, in pixels."""
+
+_SHOWN = {  # by every browser of today
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "AVIF": "image/avif",
+}
+_MARKER = re.compile(
+    rb"\xff+([^\x00\x01\xd0-\xd8\xff])"
+)  # of a JPEG's segment, and its length follows
+_SCAN, _END = b"\xda", b"\xd9"
+_QUALITY = 82  # of JPEG; what is cached is looked at small
+
+
+class Picture(NamedTuple):
+    """A file's worth of image."""
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+class Thumbnails:
+    """Small copies of images, made once and kept on disk.
+
+    A copy carries the time of its original, and is made anew when the two differ; so the folder
+    holds no more than one file for each image and size.
+
+    Parameters
+    ----------
+    folder
+        Where to keep them; where that cannot be written, they go to the system's temporary folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = _writable(Path(folder).expanduser())
+
+    def get(self, path: str, size: Size) -> Picture:
+        """Return the thumbnail of an image.
+
+        Parameters
+        ----------
+        path
+            Of the image; never from a request.
+        size
+            Its longer side, at most.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be read.
+        """
+        changed = _changed(path)
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()
+        file = self.folder / name[:2] / f"{name[2:32]}-{size}.jpg"
+        data = _read_current(file, changed)
+        if data is None:
+            data = _as_jpeg(_small(path, size), _QUALITY)
+            _keep(file, data, changed)
+        return Picture(data, "image/jpeg", _etag(path, changed, size))
+
+
+def scans(data: bytes) -> int:
+    """Count the scans of a JPEG, each of which is as much work as all of the image.
+
+    A scan may have a hundred bytes, so that a small file keeps a decoder busy for hours.
+    """
+    count, place = 0, 2
+    while (marker := _MARKER.search(data, place)) and marker[1] != _END:
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        count += marker[1] == _SCAN
+    return count
+
+
+def original(path: str) -> Picture:
+    """Read an image's file; one that browsers do not show is turned into a JPEG.
+
+    Raises
+    ------
+    ImageError
+        If it is not there, or no image.
+    """
+    changed = _changed(path)
+    data = read_file(path)
+    shown = _SHOWN.get(read_header(data).format)
+    if shown:
+        return Picture(data, shown, _etag(path, changed))
+    return Picture(_as_jpeg(load_image(data), 95), "image/jpeg", _etag(path, changed))
+
+
+def heat(answer: Matches, row: int, size: Size) -> Picture:
+    """Draw what carries the likeness of a row, to be laid over its thumbnail.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be read.
+    BackboneError
+        If the backbone has no map.
+    """
+    library = answer.library
+    path = str(library.paths[row])  # type: ignore[union-attr]  # every answer knows its library
+    thumbnail = _small(path, size)
+    (cells,) = contributions(library, [path], answer.embedding)  # type: ignore[arg-type]
+    if cells is None:
+        raise ImageError("it has gone since", path)
+    colors = glow(spread(library, cells, thumbnail.size), float(cells.max() * cells.size))  # type: ignore[arg-type]
+    data = io.BytesIO()
+    Image.fromarray((255 * colors).round().astype(np.uint8), "RGBA").save(data, "PNG")
+    return Picture(data.getvalue(), "image/png", "")
+
+
+def _changed(path: str) -> int:
+    """When a file was changed last, in ns; 0 for what is no file here."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _etag(*parts: object) -> str:
+    return f'"{hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]}"'
+
+
+def _read_current(file: Path, changed: int) -> bytes | None:
+    try:
+        with file.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_mtime_ns == changed:
+                return stream.read()
+    except OSError:
+        pass  # not there yet
+    return None
+
+
+def _small(path: str, size: int) -> Image.Image:
+    image = load_image(path, size)
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return image
+
+
+def _as_jpeg(image: Image.Image, quality: int) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=quality, progressive=True, optimize=True)
+    return data.getvalue()
+
+
+def _keep(file: Path, data: bytes, changed: int) -> None:
+    """Put a thumbnail into its place, whole; a full disk only makes the next request slower."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=file.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            os.utime(part, ns=(changed, changed))
+            os.replace(part, file)  # noqa: PTH105
+        except BaseException:
+            os.unlink(part)  # noqa: PTH108
+            raise
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="simsearch-thumbnails-"))

@@ -1,0 +1,163 @@
+"""Images from addresses that strangers give: public ones only, wherever they lead.
+
+What is checked is the address that is connected to, at each connection: neither a redirect nor a
+name that changes its address between two look-ups leads inside.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from simsearch.errors import ImageError
+from simsearch.images.download import DOWNLOAD_SECONDS, download
+
+_PORTS = frozenset({80, 443})
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that the Internet's registries give away
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_EXAMPLES = ipaddress.IPv6Network("3fff::/20")  # RFC 9637, which older Pythons do not know
+
+
+def fetch(url: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
+    """Fetch an image's bytes from a public address, as `download` does.
+
+    Parameters
+    ----------
+    url
+        Of http or https.
+    seconds
+        For all of it, whatever the server does.
+
+    Raises
+    ------
+    ImageError
+        If the address is private or unknown, or the server answers no file within the limits.
+    """
+    watch = _Watch(seconds)
+    try:
+        return download(url, urllib.request.ProxyHandler({}), _Web(watch))
+    finally:
+        watch.close()
+        if watch.over:
+            raise ImageError(f"it takes over {seconds:g} seconds", url)
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is one of the open Internet, whatever it is wrapped in.
+
+    Examples
+    --------
+    >>> [is_public(each) for each in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1")]
+    [True, False, False]
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if ip.version == 6 and (ip in _EXAMPLES or not (ip in _UNICAST or ip in _TRANSLATED)):
+        return ip.ipv4_mapped is not None and is_public(str(ip.ipv4_mapped))
+    return all(each.is_global and not each.is_multicast for each in (ip, *_wrapped(ip)))
+
+
+def _wrapped(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> list[ipaddress.IPv4Address]:
+    """Unpack the IPv4 addresses that an IPv6 one may stand for, at a gateway or in the kernel."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return []
+    translated = [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in _TRANSLATED else []
+    found = [ip.sixtofour, *(ip.teredo or ()), *translated]
+    return [each for each in found if each is not None]
+
+
+class _Watch:
+    """Ends connections when time is up: a socket's own limit starts anew at every byte."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._deadline = time.monotonic() + seconds
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(max(0, seconds), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Connect to a host, if all of its addresses are public."""
+        if port not in _PORTS:
+            raise OSError(f"port {port} is not one of the web's; use 80 or 443")
+        addresses = _addresses(host, port)
+        if not addresses or not all(map(is_public, addresses)):
+            raise OSError(f"{host} is not a public address")
+        for address in addresses[:-1]:
+            with suppress(OSError):  # the next one may answer
+                return self._connected(address, port)
+        return self._connected(addresses[-1], port)
+
+    def close(self) -> None:
+        """Let go of what was watched."""
+        self._timer.cancel()
+        for each in self._sockets:
+            each.close()
+
+    def _connected(self, address: str, port: int) -> socket.socket:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connected = socket.create_connection((address, port), left)
+        self._sockets.append(connected.dup())  # the same connection, whatever is wrapped around it
+        if self.over:
+            self._end()
+        return connected
+
+    def _end(self) -> None:
+        self.over = True
+        for each in self._sockets:
+            with suppress(OSError):  # it has ended
+                each.shutdown(socket.SHUT_RDWR)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """Look a name up; that it is unknown is not told from that it is private."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return []
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    def __init__(self, watch: _Watch, host: str, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(host, **options)
+        self._watch = watch
+
+    def connect(self) -> None:
+        self.sock = self._watch.connect(self.host, self.port)
+
+
+class _SecureConnection(_PlainConnection):
+    default_port = http.client.HTTPS_PORT
+
+    def connect(self) -> None:
+        super().connect()
+        context = ssl.create_default_context()
+        self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+
+
+class _Web(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_PlainConnection, self._watch), req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_SecureConnection, self._watch), req)

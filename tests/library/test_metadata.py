@@ -1,0 +1,200 @@
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import simsearch as ss
+from simsearch.library.filters import matching
+
+PATHS = ["shoes/1.jpg", "shoes/2.jpg", "hats/3.jpg", "hats/4.jpg"]
+
+
+@pytest.fixture
+def library():
+    library = ss.ImageLibrary(np.eye(4) + 0.1, [f"data/{path}" for path in PATHS])
+    library.root = "data"
+    return library
+
+
+@pytest.fixture
+def table():
+    """In no order, without a line for hats/4.jpg, and with one of an image that is not there."""
+    return pd.DataFrame(
+        {
+            "path": ["hats/3.jpg", "gone.jpg", "shoes/2.jpg", "data/shoes/1.jpg"],
+            "title": ["Straw hat", "Gone", "Red shoe", "blue Shoe"],
+            "price": [30, 99, 20, 10],
+            "tags": ["summer; Sale", "", "red|leather", "blue, sale"],
+            "new": [True, True, False, None],
+            "since": ["2024-05-01", "2020-01-01", "2024-01-31", "2023-12-31"],
+        }
+    )
+
+
+def test_lines_find_their_images(library, table):
+    assert library.attach(table) is library
+    assert library.metadata["price"].tolist()[:3] == [10, 20, 30]
+    assert library.metadata["price"].isna().tolist() == [False, False, False, True]
+    assert library.facts(1) == {
+        "title": "Red shoe",
+        "price": 20,
+        "tags": "red|leather",
+        "new": False,
+        "since": "2024-01-31",
+    }
+    assert "new" not in library.facts(0)
+    assert library.facts(3) == {}
+    assert [library.caption(row) for row in range(4)] == [
+        "blue Shoe · 10",
+        "Red shoe · 20",
+        "Straw hat · 30",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_file_is_as_good_as_a_frame(library, table, tmp_path, suffix):
+    file = tmp_path / f"metadata{suffix}"
+    table.to_csv(file, index=False, sep="\t" if suffix == ".tsv" else ",")
+    library.attach(file)
+    from_file = library.metadata.copy()
+    pd.testing.assert_frame_equal(from_file, library.attach(table).metadata)
+    pd.testing.assert_frame_equal(library.attach(table.set_index("path")).metadata, from_file)
+
+
+def test_a_derived_library_keeps_its_metadata(library, table):
+    head = ss.ProjectionHead([(np.eye(4), np.zeros(4))])
+    assert library.attach(table).with_head(head).where({"price": 20}).tolist() == [0, 1, 0, 0]
+
+
+def test_captions_are_chosen(library, table):
+    assert library.attach(table, caption="tags").caption(1) == "red|leather"
+    assert library.attach(table, caption=["price", "new"]).caption(0) == "10"
+    assert library.attach(table, caption=[]).caption(0) == ""
+
+
+@pytest.mark.parametrize(
+    ("conditions", "rows"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"price": 20}, [1]),
+        ({"price": "20"}, [1]),
+        ({"price": (None, 20)}, [0, 1]),
+        ({"price": (20, None)}, [1, 2]),
+        ({"price": ("15", "25.5")}, [1]),
+        ({"price": (None, None)}, [0, 1, 2]),
+        ({"price": [10, 30, 31]}, [0, 2]),
+        ({"price": []}, []),
+        ({"price": (1000, None)}, []),
+        ({"title": "red shoe"}, [1]),
+        ({"title": "*SHOE"}, [0, 1]),
+        ({"title": "shoe"}, []),
+        ({"tags": "sale"}, [0, 2]),
+        ({"tags": {"leather", "summer"}}, [1, 2]),
+        ({"tags": "s*"}, [0, 2]),
+        ({"new": True}, [2]),
+        ({"new": "false"}, [1]),
+        ({"since": ("2024", "2024-04")}, [1]),
+        ({"since": "2024-*", "tags": "sale"}, [2]),
+        ({"path": "shoes/*"}, [0, 1]),
+        ({"path": ["shoes/1.jpg", "hats/4.jpg"]}, [0, 3]),
+        ({"folder": "hats"}, [2, 3]),
+        ({"folder": ["hats", "shoes"], "price": (None, 10)}, [0]),
+    ],
+    ids=str,
+)
+def test_conditions_by_hand(library, table, conditions, rows):
+    chosen = library.attach(table).where(conditions)
+    assert np.flatnonzero(chosen).tolist() == rows
+
+
+def test_path_and_folder_need_no_table(library):
+    assert library.where({"path": "shoes/*"}).tolist() == [True, True, False, False]
+    with pytest.raises(ss.QueryError, match=r"no column 'price'.*library.attach\(table\) adds"):
+        library.where({"price": 20})
+
+
+def test_dates_and_lists_of_tags(library):
+    days = [dt.datetime(2024, month, 1) for month in (1, 2, 3, 4)]
+    tags = [["red", "Blue"], [], ["red"], None]
+    library.attach(pd.DataFrame({"path": PATHS, "day": days, "tags": tags}))
+    assert library.where({"day": (days[1], days[2])}).tolist() == [False, True, True, False]
+    assert library.where({"tags": "RED"}).tolist() == [True, False, True, False]
+
+
+def test_a_column_may_be_the_labels(library, table):
+    library.attach(table)
+    assert library.label_rows("title").tolist() == ["blue Shoe", "Red shoe", "Straw hat", ""]
+    assert library.label_rows("price").tolist() == ["10", "20", "30", ""]
+    with pytest.raises(ss.QueryError, match=r"labels='class': give .*a column of the attached"):
+        library.label_rows("class")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    cells=st.lists(st.none() | st.integers(-5, 5), min_size=1, max_size=20),
+    low=st.none() | st.integers(-5, 5),
+    high=st.none() | st.integers(-5, 5),
+)
+def test_ranges_are_what_python_says(cells, low, high):
+    column = pd.Series(cells, name="n", dtype=object).convert_dtypes()
+    expected = [
+        cell is not None and (low is None or low <= cell) and (high is None or cell <= high)
+        for cell in cells
+    ]
+    assert matching(column, (low, high)).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ({"colour": 1}, "no column 'colour'; there are path, folder, title, price"),
+        ({"price": (1, 2, 3)}, r"\(1, 2, 3\) is no range for 'price': give \(low, high\)"),
+        ({"title": (1, 2)}, r"\(1, 2\) is no range for 'title', which holds such as 'blue Shoe'"),
+        ({"price": "cheap"}, "'price' holds numbers, and 'cheap' is none"),
+    ],
+    ids=str,
+)
+def test_conditions_that_make_no_sense(library, table, condition, message):
+    with pytest.raises(ss.QueryError, match=message):
+        library.attach(table).where(condition)
+
+
+def test_tables_that_make_no_sense(library, table, tmp_path):
+    with pytest.raises(ss.QueryError, match=r"gone.csv cannot be read as a table: .*No such file"):
+        library.attach(tmp_path / "gone.csv")
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    with pytest.raises(ss.QueryError, match=r"empty.csv cannot be read"):
+        library.attach(empty)
+    with pytest.raises(ss.QueryError, match="has no 'path' column, only title, price"):
+        library.attach(table[["title", "price"]])
+    with pytest.raises(ss.QueryError, match=r"two lines for 'gone.jpg'; keep one"):
+        library.attach(pd.concat([table, table.iloc[1:2]]))
+    with pytest.raises(ss.QueryError, match=r"no line .* such as 'gone.jpg', and the library 'sho"):
+        library.attach(table.iloc[1:2])
+    with pytest.raises(ss.QueryError, match="no column 'colour' for the caption; there are title"):
+        library.attach(table, caption="colour")
+    assert library.metadata is None
+
+
+def test_a_page_is_in_the_order_of_paths(library, table):
+    library.attach(table)
+    assert library.page() == [2, 3, 0, 1]  # hats before shoes
+    assert library.page(1, 2) == [3, 0]
+    assert library.page(0, 9, "shoes/*") == [0, 1]
+    assert library.page(1, 9, {"price": (None, 25)}) == [1]
+    assert library.page(9) == []
+    assert (library.count(), library.count("shoes/*")) == (4, 2)
+
+
+def test_an_overview_sums_up_folders_and_columns(library, table):
+    assert library.overview() == ([("hats", 2), ("shoes", 2)], [])
+    folders, columns = library.attach(table[["path", "price", "tags"]]).overview()
+    assert folders == [("hats", 2), ("shoes", 2)]
+    assert columns[0] == {"name": "price", "kind": "number", "min": 10, "max": 30}
+    assert {name: columns[1][name] for name in ("name", "kind")} == {"name": "tags", "kind": "text"}
+    assert sorted(columns[1]["values"]) == ["Sale", "blue", "leather", "red", "sale", "summer"]
