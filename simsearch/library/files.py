@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 from filelock import FileLock, Timeout
 
-from simsearch.backbones.heads import read_head, save_head
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.images.find import Skipped
@@ -102,6 +101,8 @@ def replace_library(
     if stats is not None:
         _write_array(part / STATS, [stats], len(paths))
     if head is not None:
+        from simsearch.backbones.heads import save_head
+
         save_head(head, part / HEAD)
     manifest = {
         "format": FORMAT,
@@ -244,7 +245,7 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     embeddings = _open_array(folder, EMBEDDINGS, manifest, mapped=True)
     paths = _open_array(folder, PATHS, manifest)
     stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
-    head = _open_file(folder, HEAD, manifest, read_head) if manifest["head"] else None
+    head = _open_head(folder, manifest) if manifest["head"] else None
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
     if head and (head.fingerprint != manifest["head"] or head.dim != embeddings.shape[1]):
@@ -253,6 +254,12 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     digest = manifest["files"][EMBEDDINGS]["sha256"]
     root = manifest["root"]
     return LibraryFiles(folder.absolute(), digest, embeddings, paths, stats, root, source, head)
+
+
+def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
+    from simsearch.backbones.heads import read_head
+
+    return _open_file(folder, HEAD, manifest, read_head)
 
 
 def _open_array(

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.backbones.heads import chain
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.files import iter_blocks
 from simsearch.library.files import open_latest, replace_library, writing
@@ -202,7 +201,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
         Examples
         --------
-        >>> from simsearch.heads import ProjectionHead
+        >>> from simsearch import ProjectionHead
         >>> library = ImageLibrary([[0.6, 0.8]], ["a.jpg"])
         >>> head = ProjectionHead([(np.diag([4.0, 3.0]), np.zeros(2))])
         >>> library.with_head(head).embeddings.round(3)
@@ -217,6 +216,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
                 "that it was trained on, or train one on this library; a fine-tuned one comes with "
                 "its backbone, by trained.apply(library, outputs)"
             )
+        from simsearch.backbones.heads import chain
+
         derived = copy.copy(self)
         derived.__dict__.pop("random_pair_scores", None)  # of the rows as they were
         derived.head = chain(self.head, head)

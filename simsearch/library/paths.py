@@ -7,7 +7,7 @@ import posixpath
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from simsearch.images.remote import is_uri, local_path
+from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
-import statistics
 from collections import Counter
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -15,10 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.library.filters import mask_of, matching
-from simsearch.library.metadata import align, join_caption, read_table, summarise_column
 from simsearch.library.paths import in_folder
-from simsearch.library.types import Overview
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from simsearch.library.types import Labels, Rows
+    from simsearch.library.types import Labels, Overview, Rows
 
 
 class RowTable:
@@ -69,14 +64,9 @@ class RowTable:
         Beside `seg_train/forest` and its like, the images right in `seg_pred` have no class: a
         folder less deep than is usual names none.
         """
-        folders, which = np.unique(self.folders, return_inverse=True)
-        depths = [folder.count("/") for folder in folders.tolist()]
-        usual = statistics.median_high(depths)
-        names = [
-            "" if folder == "." or depth < usual else posixpath.basename(folder)
-            for folder, depth in zip(folders.tolist(), depths, strict=True)
-        ]
-        return np.array(names, "U")[which]
+        from simsearch.library.labels import folder_labels
+
+        return folder_labels(self.folders)
 
     def label_rows(self, labels: Labels = "folder") -> NDArray[np.str_]:
         """Label each image.
@@ -98,26 +88,9 @@ class RowTable:
         QueryError
             If the labels do not fit this library.
         """
-        if isinstance(labels, str):
-            if labels == "folder":
-                return self.labels
-            if self.metadata is None or labels not in self.metadata.columns:
-                raise QueryError(
-                    f'labels={labels!r}: give "folder", a column of the attached metadata, or a '
-                    "label for each image"
-                )
-            column = self.metadata[labels]
-            labels = column.astype(object).where(column.notna(), None).tolist()
-        if isinstance(labels, Mapping):
-            paths = zip(self.paths.tolist(), self.names, strict=True)
-            labels = [labels.get(path, labels.get(name)) for path, name in paths]
-            if all(label is None for label in labels):
-                raise QueryError(f"no key of the labels is an image such as {self.names[0]!r}")
-        if len(labels) != len(self.paths):
-            raise QueryError(
-                f"{len(labels)} labels for {len(self.paths)} images; give one per image"
-            )
-        return np.array(["" if _is_missing(label) else str(label) for label in labels], "U")
+        from simsearch.library.labels import label_rows
+
+        return label_rows(self, labels)
 
     def attach(
         self,
@@ -154,6 +127,8 @@ class RowTable:
         >>> library.attach(table).where({"price": (None, 25)})
         array([False,  True])
         """
+        from simsearch.library.metadata import align, read_table
+
         metadata = align(read_table(table), self.paths.tolist(), self.names)
         columns = [caption] if isinstance(caption, str) else caption
         if unknown := set(columns or ()).difference(metadata.columns):
@@ -179,6 +154,10 @@ class RowTable:
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
+        if self.metadata is None:
+            return ""
+        from simsearch.library.metadata import join_caption
+
         return join_caption(self.facts(row), self.captions)
 
     def _column(self, name: str) -> pd.Series[Any]:
@@ -218,6 +197,8 @@ class RowTable:
         QueryError
             If there is no such column, or the mask does not fit.
         """
+        from simsearch.library.filters import mask_of
+
         if rows is None:
             return np.ones(len(self.paths), bool)
         if isinstance(rows, str):
@@ -228,6 +209,8 @@ class RowTable:
         return mask_of(np.asarray(rows), len(self.paths))
 
     def _meets(self, name: str, condition: object) -> NDArray[np.bool_]:
+        from simsearch.library.filters import matching
+
         column = self._column(name)
         if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
             return np.array([fnmatchcase(cell, condition) for cell in column.tolist()], bool)
@@ -280,12 +263,10 @@ class RowTable:
 
     def overview(self) -> Overview:
         """Summarise folders and metadata, for a menu of filters."""
+        from simsearch.library.metadata import summarise_column
+        from simsearch.library.types import Overview
+
         folders = sorted(Counter(self.folders.tolist()).items())
         table = self.metadata
         columns = [] if table is None else [summarise_column(table[name]) for name in table.columns]
         return Overview(folders, columns)
-
-
-def _is_missing(label: object) -> bool:
-    """Tell a label that is not there: pandas has NaN for it, Python None."""
-    return label is None or (isinstance(label, float) and math.isnan(label))

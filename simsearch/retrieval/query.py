@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
+from simsearch.images.address import is_url
 from simsearch.images.decode import crop, describe, load_image
-from simsearch.images.download import download, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +68,8 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
     if isinstance(query, np.ndarray) and query.ndim == 1:
         return ResolvedQuery("embedding", vectors=_unit(query, library.dim)[None])
     if is_url(query):
+        from simsearch.images.download import download
+
         return ResolvedQuery(query, download(query))
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)
@@ -121,15 +123,13 @@ def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery
     if query.picture is None:
         raise QueryError("an embedding has no parts: box= and regions= need an image")
     image = load_image(query.picture)  # type: ignore[arg-type]
-    return [
-        query._replace(
-            name=f"{query.name}, {name or 'box ' + ' '.join(f'{edge:g}' for edge in box)}",
-            picture=crop(image, box),
-            vectors=None,
-            box=tuple(box),
-        )
-        for name, box in boxes.items()
-    ]
+    parts = []
+    for name, box in boxes.items():
+        picture = crop(image, box)  # which checks the box
+        where = name or "box " + " ".join(f"{edge:g}" for edge in box)
+        words = f"{query.name}, {where}"
+        parts.append(query._replace(name=words, picture=picture, vectors=None, box=tuple(box)))
+    return parts
 
 
 def embed(library: Searchable, queries: Sequence[ResolvedQuery]) -> list[ResolvedQuery]:

@@ -1,4 +1,4 @@
-"""Search and recommendation: queries in, matches out.
+"""Search: queries in, matches out.
 
 A query is resolved, an index ranks the rows, and reranking picks the matches. Scores are cosines
 everywhere: larger is closer, 1 is the same direction.
@@ -6,9 +6,7 @@ everywhere: larger is closer, 1 is the same direction.
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -27,7 +25,6 @@ from simsearch.retrieval.query import (
     cut_boxes,
     embed,
     resolve,
-    rows_of,
 )
 from simsearch.retrieval.rerank import Candidate, diversify, fold_duplicates
 
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from simsearch.library.types import Browsable
-    from simsearch.retrieval.options import RankingKeywords, SearchKeywords, Threshold
+    from simsearch.retrieval.options import SearchKeywords, Threshold
 
 DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
 FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out, not a deeper search
@@ -162,85 +159,6 @@ def _resolve_all(
     if options.combine is not None:
         return [combine_queries(resolved, options.combine, options.weights)]
     return resolved
-
-
-@accepts(RankingOptions)
-def recommend(
-    library: Browsable,
-    liked: Query | Sequence[Any],
-    disliked: Query | Sequence[Any] = (),
-    k: int = RankingOptions.k,
-    exclude: Collection[int | str | os.PathLike[str]] = (),
-    *,
-    dislike: float = 0.25,
-    threshold: Threshold = RankingOptions.threshold,
-    **options: Unpack[RankingKeywords],
-) -> Matches:
-    """Find what somebody may like, from what they liked and what they did not.
-
-    Searches with the mean embedding of what was liked, less `dislike` times the mean of what was
-    disliked, as relevance feedback does [1]_. What was liked or disliked is not recommended.
-
-    Parameters
-    ----------
-    library
-        From `embed_dataset` or `ImageLibrary.load`.
-    liked, disliked
-        Each a list of what `search` takes (paths, row numbers, new images, embeddings), or one.
-    k
-        How many matches to return; fewer if there are fewer.
-    exclude
-        Rows or paths that must not be recommended, such as what was seen already. Paths that the
-        library does not hold are passed over.
-    dislike
-        Weight of the disliked, from 0 up. Among photos of six kinds of scenes, 0.25 to 0.4 serve
-        best, and from 0.75 on it leads astray (`benchmarks/recommend.py`).
-    **options
-        The fields of `RankingOptions`, as in `search`: threshold, where, diversity, unique, ...
-
-    Returns
-    -------
-    Matches
-        Scores are cosines with the taste that the two lists make.
-
-    Raises
-    ------
-    QueryError
-        If nothing is liked, likes and dislikes cancel out, or an option is out of range.
-    ImageError
-        If an image cannot be read.
-
-    References
-    ----------
-    .. [1] J. Rocchio: Relevance feedback in information retrieval. In: The SMART retrieval system,
-       1971.
-
-    Examples
-    --------
-    >>> from simsearch import ImageLibrary
-    >>> rows = [[1, 0, 0], [0.8, 0.6, 0], [0.8, 0, 0.6], [0, 1, 0]]
-    >>> library = ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
-    >>> recommend(library, liked=["a.jpg"], disliked=["d.jpg"]).paths
-    ['c.jpg', 'b.jpg']
-    """
-    if not 0 <= dislike < math.inf:
-        raise QueryError(f"dislike={dislike}: give a weight from 0 up")
-    likes, dislikes = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (liked, disliked))
-    if not likes:
-        raise QueryError("nothing is liked; give at least one image")
-    ranking = Ranking(library, RankingOptions(k=k, threshold=threshold, **options))
-    unwanted = rows_of(library, exclude)
-    queries = embed(library, [resolve(library, one) for one in (*likes, *dislikes)])
-    weights = [1 / len(likes)] * len(likes) + [-dislike / max(1, len(dislikes))] * len(dislikes)
-    mean = combine_queries(queries, "mean", weights)
-    name = f"{len(likes)} liked" + (f", {len(dislikes)} disliked" if dislikes else "")
-    pictures = tuple(one.picture for one in queries[: len(likes)] if one.picture is not None)
-    query = mean._replace(
-        name=name,
-        picture=pictures or None,  # type: ignore[arg-type]
-        exclude=mean.exclude | unwanted,
-    )
-    return next(ranking.answer([query]))
 
 
 class Ranking:

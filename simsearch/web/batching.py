@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.embedding.batching import sized
+from simsearch.embedding.batching import choose_batch_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def best_size(backbone: Backbone) -> int:
     it no longer fits the caches.
     """
     if backbone.device.type != "cpu":
-        return sized(None, 1, on_cpu=False)
+        return choose_batch_size(None, 1, on_cpu=False)
     batches = [np.repeat(backbone.probe(), size, axis=0) for size in _SIZES]
     taken = [[_seconds(backbone, batch) for batch in batches] for _ in range(_ROUNDS + 1)]
     costs = np.median(taken[1:], axis=0) / _SIZES  # the first round wakes everything up

@@ -12,12 +12,13 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from simsearch.embedding.batching import cores
+from simsearch.embedding.batching import cpu_count
 from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import read_header
 from simsearch.images.download import DOWNLOAD_SECONDS
 from simsearch.retrieval.matches import Matches
-from simsearch.retrieval.search import recommend, search
+from simsearch.retrieval.recommend import recommend
+from simsearch.retrieval.search import search
 from simsearch.web import schemas as forms
 from simsearch.web.library_manager import Keeper, State
 from simsearch.web.thumbnails import Picture, Size, Thumbnails, heat, original, scans
@@ -43,7 +44,7 @@ class Service:
         self._thumbnails = Thumbnails(self.keeper.cache)
         # What only reads memory is quickest with a thread a core; what waits for the network has
         # to wait together with others, or there would be no batches.
-        self._ranking = anyio.CapacityLimiter(cores())
+        self._ranking = anyio.CapacityLimiter(cpu_count())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._looking = anyio.CapacityLimiter(settings.workers)
         self._decoding = Room(settings.max_decoding)

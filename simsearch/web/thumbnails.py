@@ -19,8 +19,8 @@ from PIL import Image
 
 from simsearch.analysis.explain import contributions, glow, spread
 from simsearch.errors import ImageError
+from simsearch.images.address import read_file
 from simsearch.images.decode import load_image, read_header
-from simsearch.images.remote import read_file
 from simsearch.retrieval.matches import Matches
 
 Size = Literal[128, 256, 512]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import KINDS, answers, clustered, expected, make_library, make_rows, unit
+from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval import exact, pruned, pruned_copy, pruned_store
@@ -37,7 +37,7 @@ def force(patch, width, count, kind="energy", shares=None):
         return pruned_copy.Plan(np.ascontiguousarray(basis, np.float32), wide, left)
 
     patch.setattr(exact, "PRUNED_FROM_BYTES", 0)
-    patch.setattr(sketch, "_plan", plan)
+    patch.setattr(pruned_store, "make_plan", plan)
 
 
 def refuse(*_):
@@ -65,10 +65,10 @@ def test_every_way_finds_what_brute_force_finds(data, seed, kind):
         width, levels = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
         force(patch, width, levels, data.draw(st.sampled_from(["energy", "any", "axes"])))
         patch.setattr(pruned, "DEEP_SHARE", data.draw(st.sampled_from([1 / 8, 1 / 2, 2])))
-        patch.setattr(exact, "_CROWD", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
-        patch.setattr(exact, "_PIECE", data.draw(st.sampled_from([1, 100, 2**18])))
+        patch.setattr(exact, "CROWDED_SHARE", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
+        patch.setattr(exact, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
         patch.setattr(exact, "SCORES_BYTES", data.draw(st.sampled_from([1, 2**26])))
-        patch.setattr(sketch, "_GATHER", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
+        patch.setattr(exact, "GATHER_COST", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
         patch.setattr(exact, "GATHER_ROW_COST", data.draw(st.sampled_from([0.0, 60.0])))
         found = answers(library, vectors, k, among)
     assert found == [expected(library, vector, k, among) for vector in vectors]
@@ -124,7 +124,8 @@ def test_most_rows_are_never_read(small, monkeypatch):
     monkeypatch.setattr(
         exact.ExactScan, "rank_all", lambda self, vectors: iter(map(refuse, vectors))
     )
-    monkeypatch.setattr(exact, "gathered_scores", spy)
+    for module in (exact, pruned):
+        monkeypatch.setattr(module, "gathered_scores", spy)
     vectors = library.embeddings[:40]
     for blocks in (np.split(vectors, 40), [vectors]):  # one at a time, and together
         read.clear()
@@ -188,9 +189,9 @@ def test_short_sums_err_less_than_they_promise():
     rows = np.abs(rng.standard_normal((300, 2048)))  # all of one sign: the sums grow, and round
     rows = unit(rows)
     scores, error = exact.short_sum_scores(rows, rows[:7])
-    exact = rows[:7].astype(float) @ rows.T.astype(float)
+    reference = rows[:7].astype(float) @ rows.T.astype(float)
     assert error < exact.rounding_error(2048) / 15
-    assert 0 < np.abs(scores - exact).max() < error
+    assert 0 < np.abs(scores - reference).max() < error
 
 
 def test_a_crowd_is_thinned_before_it_is_scored(monkeypatch):

@@ -11,11 +11,12 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import KINDS, answers, clustered, expected, make_library, make_rows, unit
+from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.library.library import ImageLibrary
@@ -359,9 +360,10 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path, monkeypatch):
 
 TOGETHER = """
 import sys, time
-sys.path.insert(0, {tests!r})
-from simsearch.retrieval import exact, pruned, pruned_copy, pruned_store
-sketch._LEAST_BYTES, sketch._WIDTHS, sketch._DEEPEST, sketch._GATHER_ROW = 0, (2, 4, 8), 16, 0.0
+sys.path[:0] = {folders!r}
+from simsearch.retrieval import exact, pruned_copy
+exact.PRUNED_FROM_BYTES, exact.GATHER_ROW_COST = 0, 0.0
+pruned_copy.LEVEL_COLUMNS, pruned_copy.MAX_COLUMNS = (2, 4, 8), 16
 import test_pruned
 print("ready", flush=True)
 sys.stdin.readline()
@@ -371,7 +373,8 @@ test_pruned.search({folder!r})
 
 def test_two_processes_at_once_do_no_harm(tmp_path, made):
     make_library(clustered()).save(tmp_path)
-    code = TOGETHER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    folders = [str(Path(__file__).parent), str(Path(oracle.__file__).parent)]
+    code = TOGETHER.format(folders=folders, folder=str(tmp_path))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
     for process in both:

@@ -13,17 +13,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from local_server import serve
+from oracle import KINDS, cosines, make_rows
 from PIL import Image
-from rows import KINDS, cosines, make_rows
 
 from simsearch.backbones.backbone import load_backbone
-from simsearch.embedding.dataset import embed_dataset, embed_images
+from simsearch.embedding.dataset import embed_dataset
+from simsearch.embedding.images import embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval import exact
 from simsearch.retrieval.matches import Match, Matches, percentile
 from simsearch.retrieval.query import REGIONS
-from simsearch.retrieval.search import recommend, search
+from simsearch.retrieval.recommend import recommend
+from simsearch.retrieval.search import search
 
 BACKBONE = "efficientnet_lite0"
 
@@ -132,10 +134,10 @@ def test_rounding_in_float32_hides_no_winner():
         vector = library.embeddings[0]
         worst = dim * 2.0**-24 * rng.choice([-1, 1], 300)
         scores = (cosines(library, vector) + worst).astype(np.float32)
-        rows, exact = zip(*brute_force(library, vector, 10), strict=True)
+        rows, reference = zip(*brute_force(library, vector, 10), strict=True)
         found = exact.rescore(library, vector, scores, 10)
         assert found.rows.tolist() == list(rows)
-        assert found.scores == pytest.approx(exact, abs=1e-6)
+        assert found.scores == pytest.approx(reference, abs=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
@@ -385,7 +387,7 @@ def test_an_automatic_threshold_keeps_its_rate(rate):
         ({"combine": "sum"}, "combine='sum': choose mean or max"),
         ({"weights": [1]}, "combine=None: choose mean or max"),
         ({"combine": "max", "weights": [1]}, "weights go with"),
-        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one a query"),
+        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one per query"),
         ({"combine": "mean", "weights": [math.nan]}, "give 1 finite numbers"),
         ({"combine": "mean", "weights": ["a"]}, "give 1 finite numbers"),
         ({"combine": "mean", "weights": [0]}, "cancel each other out"),
@@ -406,7 +408,7 @@ def test_regions_of_several_queries_are_refused():
         search(circle(0, 10), [], combine="mean")
     with pytest.raises(QueryError, match="an embedding has no parts"):
         search(circle(0, 10), np.array([1.0, 0.0]), box=(0, 0, 1, 1))
-    with pytest.raises(QueryError, match="one image has no background"):
+    with pytest.raises(QueryError, match="one image has no random pairs"):
         search(circle(0), 0, threshold="auto")
 
 
