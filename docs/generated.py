@@ -19,7 +19,7 @@ import numpy as np
 import simsearch as ss
 
 ROOT = Path(__file__).parents[1]
-PARSER = "simsearch.cli:_parser"  # the function that builds the command line's parser
+PARSER = "simsearch.cli.parser:build_parser"  # the function that builds the command line's parser
 NOTEBOOKS = ("image_similarity", "recipes", "training")
 
 # Every public name stands in one group; `api_pages` fails for a name that stands in none.
