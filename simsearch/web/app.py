@@ -51,13 +51,13 @@ ThumbnailSize = Annotated[
 
 PROBLEMS_EVERYWHERE = {
     401: "A token is needed.",
-    403: "Another site asks.",
-    421: "Called by a wrong name.",
+    403: "Cross-site request.",
+    421: "Wrong host name.",
 }
 PROBLEMS_OF_ROWS = {
     404: "There is no such row.",
     409: "The library has changed since.",
-    422: "What is asked for cannot be given.",
+    422: "An option or a query is invalid.",
 }
 PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
     400: "The body is no form.",
@@ -183,7 +183,7 @@ def _api_routes(service: Service) -> APIRouter:
 
 
 def _page_routes(lock: TokenAuth, metrics: Metrics) -> APIRouter:
-    """Make what is no part of the API: the page, its description, the log-in, the measures."""
+    """Make the routes beside the API: the page, its documentation, the log-in, the metrics."""
     pages = APIRouter(include_in_schema=False)
 
     @pages.get("/")

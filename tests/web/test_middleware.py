@@ -549,7 +549,7 @@ def test_the_name_of_an_upload_is_not_looked_at(open_server, tmp_path):
 
 STORM = """
 import json, os, sys, sysconfig, tempfile, threading
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 import hostile, test_middleware as attack
 from simsearch.web import app
 from simsearch.web.settings import Settings
@@ -585,7 +585,7 @@ def test_a_storm_of_requests_opens_nothing_else(library, tmp_path):
     """By the interpreter's own account of each file that is opened, Pillow's and numpy's too."""
     env = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", STORM, str(library.outputs), str(library.dataset)]
-    command.append(str(Path(__file__).parent))
+    command += [str(Path(file).parent) for file in (__file__, hostile.__file__)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     count, files = json.loads(done.stdout.splitlines()[-1])
@@ -1579,7 +1579,7 @@ def test_addresses_share_the_limits_of_an_upload(site, library):
 
 def test_addresses_share_the_time_of_one(library, monkeypatch):
     given = []
-    monkeypatch.setattr(service, "fetch", lambda _, seconds: given.append(seconds) or b"x")
+    monkeypatch.setattr(service, "fetch_public_url", lambda _, seconds: given.append(seconds) or b"x")
     monkeypatch.setattr(service.time, "monotonic", iter([0.0, 5.0, 12.0, 30.0]).__next__)
     made = service.Service.__new__(service.Service)
     made.settings = Settings(str(library.outputs))
