@@ -1,6 +1,6 @@
 """Fingerprints change with what decides an embedding, and with nothing else."""
 
-from dataclasses import replace
+from dataclasses import field, make_dataclass, replace
 
 import pytest
 import safetensors.torch
@@ -15,8 +15,8 @@ from networks import (
 from torch import nn
 
 from simsearch.backbones.backbone import _load_named, load_backbone
-from simsearch.backbones.preprocessing import Preprocessing
-from simsearch.backbones.spec import ModelSpec
+from simsearch.backbones.preprocessing import Preprocessing, fingerprint_record
+from simsearch.backbones.spec import ModelSpec, stable_repr
 
 PLAIN = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3)
 
@@ -60,6 +60,28 @@ def test_fingerprint_changes_with_the_preprocessing(change):
     module = Tiny()
     assert fingerprint(module, replace(PLAIN, **change)) != fingerprint(module)
     assert fingerprint(module, replace(PLAIN)) == fingerprint(module)
+
+
+def test_record_of_version_1_is_the_text_of_earlier_versions():
+    record = (
+        "Preprocessing(resize=256, crop=224, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), "
+        "interpolation='BICUBIC')"
+    )
+    given = Preprocessing(256, 224, (0.5,) * 3, (0.25,) * 3, "BICUBIC")
+    assert fingerprint_record(given) == stable_repr(given) == record
+
+
+def test_later_field_changes_the_fingerprint_only_where_it_is_not_the_default():
+    later = make_dataclass(
+        "Preprocessing",
+        [("antialias", bool, field(default=True))],
+        bases=(Preprocessing,),
+        frozen=True,
+    )
+    module, values = Tiny(), (256, 224, (0.5,) * 3, (0.5,) * 3)
+    assert repr(later(*values)) != repr(PLAIN)
+    assert fingerprint(module, later(*values)) == fingerprint(module)
+    assert fingerprint(module, later(*values, antialias=False)) != fingerprint(module)
 
 
 def test_fingerprint_changes_with_the_pooling():

@@ -1,17 +1,21 @@
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from networks import run_python
 from safetensors.numpy import load_file, save_file
 from tiny import tiny_backbone
 
 import simsearch as ss
+from simsearch import registry
 from simsearch.backbones import heads
 from simsearch.backbones.heads import Head, HeadChain, ProjectionHead, chain, load_head, save_head
-from simsearch.embedding import batching as batches
+from simsearch.backbones.refine_head import RefineHead
+from simsearch.embedding import batching
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.library.files import HEAD, MANIFEST
 
@@ -151,6 +155,22 @@ class TestFiles:
         assert (loaded.fingerprint, loaded.whole, loaded.dim) == (three.fingerprint, True, 7)
         assert loaded(rows(5, 16)).tobytes() == three(rows(5, 16)).tobytes()
 
+    @pytest.mark.parametrize("kind", registry.names("head"))
+    def test_every_kind_is_loaded_in_a_fresh_process_without_torch(self, tmp_path, kind):
+        mean = rows(1, 16)[0]
+        made = {
+            "projection": random_head(source="abc"),
+            "chain": chain(random_head(16, 13, "abc"), RefineHead(mean, 7, 2)),
+            "refine": RefineHead(mean, 7, 2, "abc"),
+        }[kind]
+        save_head(made, tmp_path / "head.safetensors")
+        code = (
+            "import sys; from simsearch.backbones.heads import load_head; "
+            f"head = load_head({os.fspath(tmp_path / 'head.safetensors')!r}); "
+            "print(head.kind, head.source, head.fingerprint, 'torch' in sys.modules)"
+        )
+        assert run_python(code) == [f"{kind} abc {made.fingerprint} False"]
+
     def test_damaged_files_are_rejected(self, tmp_path):
         file = tmp_path / "head.safetensors"
         with pytest.raises(LibraryError, match="holds no head"):
@@ -198,7 +218,7 @@ def no_images(*_, **__):
 
 class TestWithHead:
     def test_equals_applying_by_hand_and_decodes_nothing(self, library, monkeypatch):
-        monkeypatch.setattr(batches, "load_image", no_images)
+        monkeypatch.setattr(batching, "load_image", no_images)
         head = random_head(source=library.fingerprint)
         derived = library.with_head(head)
         np.testing.assert_allclose(derived.embeddings, head(library.embeddings), atol=1e-6)

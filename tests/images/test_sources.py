@@ -153,6 +153,7 @@ def test_describe_names_the_file_of_a_pil_image(tmp_path):
         (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "not a supported image format"),
         (encoded(Image.new("RGB", (4, 4)), "PPM"), "not a supported image format"),
     ],
+    ids=["empty", "text", "JPEG start", "JPEG", "PNG", "GIF", "PDF", "SVG", "PPM"],
 )
 def test_message_names_file_and_reason(content, reason, tmp_path):
     path = tmp_path / "1.jpg"
