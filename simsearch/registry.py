@@ -14,6 +14,9 @@ PATHS = {
         "chain": "simsearch.backbones.heads:HeadChain",
         "refine": "simsearch.backbones.refine_head:RefineHead",
     },
+    "index": {  # of the exact search, by what suits the size
+        "pruned": "simsearch.retrieval.pruned:PrunedIndex",
+    },
     "executor": {  # by `embed_dataset(engine=...)`
         "local": "simsearch.embedding.batching:embed_batches",
         "ray": "simsearch.cluster.ray:RayEngine",

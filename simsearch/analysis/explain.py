@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.backbone import Backbone
     from simsearch.backbones.heads import Head
     from simsearch.images.decode import ImageSource
-    from simsearch.library.types import Searchable
+    from simsearch.library.types import Browsable
 
 
 _BATCH = 8  # images whose maps are held at once
@@ -35,7 +35,7 @@ _COLDEST, _HOTTEST, _OPACITY = 0.4, 0.95, 0.85
 
 
 def heat_map(
-    library: Searchable, image: ImageSource | int, embedding: NDArray[np.float32]
+    library: Browsable, image: ImageSource | int, embedding: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Show what each part of an image contributes to its cosine with an embedding.
 
@@ -80,7 +80,7 @@ def heat_map(
 
 
 def contributions(
-    library: Searchable, images: Sequence[ImageSource], embedding: NDArray[np.float32]
+    library: Browsable, images: Sequence[ImageSource], embedding: NDArray[np.float32]
 ) -> list[NDArray[np.float32] | None]:
     """Split the cosine of each image with an embedding among the cells of its feature map.
 
@@ -149,7 +149,7 @@ def _split(cells: NDArray[np.float32], embedding: NDArray[np.float32]) -> NDArra
 
 
 def spread(
-    library: Searchable, cells: NDArray[np.float32], size: tuple[int, int]
+    library: Browsable, cells: NDArray[np.float32], size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Lay contributions over an image of (width, height), or a smaller copy: (H, W) float32.
 

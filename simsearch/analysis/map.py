@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from simsearch.library.library import ImageLibrary, Labels
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.types import Labels
 
 
 # The colours again with triangles, where there are more groups.

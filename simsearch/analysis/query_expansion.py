@@ -75,6 +75,7 @@ def refine(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]]
     >>> library = ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
     >>> refined = refine(library, neighbours=2, progress=False)

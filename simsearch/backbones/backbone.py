@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from simsearch.backbones.feature_map import FeatureMapHook, record_maps
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.backbones.preprocessing import Preprocessing, normalise
 from simsearch.backbones.registry import build_spec, own_spec
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from simsearch.backbones.feature_map import FeatureMapHook
     from simsearch.backbones.precision import Precision
     from simsearch.backbones.preprocessing import Transform
     from simsearch.backbones.spec import ModelSpec
@@ -239,6 +239,8 @@ class Backbone:
 
     def _find_map_hook(self) -> FeatureMapHook:
         """Find the last map of a forward pass, and check that its cells explain the embedding."""
+        from simsearch.backbones.feature_map import FeatureMapHook, record_maps
+
         probe = self.probe()
         found: list[torch.nn.Module] = []
         self._run(lambda inputs: record_maps(self._module, inputs, found), probe)

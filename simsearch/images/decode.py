@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images.remote import is_uri, local_path, read_file
+from simsearch.images.address import is_uri, local_path, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,14 +7,10 @@ import time
 import urllib.request
 
 from simsearch.errors import ImageError
+from simsearch.images.address import is_url
 
 MAX_DOWNLOAD_BYTES = 32 * 2**20
 DOWNLOAD_SECONDS = 20.0
-
-
-def is_url(source: object) -> bool:
-    """Tell whether a source is an http or https address."""
-    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
 def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:

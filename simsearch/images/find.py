@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simsearch.errors import DatasetError
-from simsearch.images.remote import is_uri, list_files, local_path
+from simsearch.images.address import is_uri, local_path
 
 SUFFIXES = frozenset(
     f".{kind}"
@@ -62,6 +62,8 @@ def find_images(
     """
     root = local_path(root)
     if is_uri(root):
+        from simsearch.images.remote import list_files
+
         return sorted(ImageFile(*file) for file in list_files(str(root), _has_image_suffix)), []
     if not Path(root).is_dir():
         raise DatasetError(

@@ -6,21 +6,14 @@ fsspec is imported when an address is opened.
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError, ImageError, MissingExtraError
-from simsearch.images.download import download, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_LOCAL_SCHEMES = {"file", "local"}
 
 # Keys under which file systems state the version of a file: digests first, since a copy keeps them.
 _VERSION_KEYS = (
@@ -30,22 +23,8 @@ _VERSION_KEYS = (
 )
 
 
-def is_uri(source: object) -> bool:
-    """Tell whether a source is an address with a scheme, such as `s3://bucket/photos`."""
-    return isinstance(source, str) and bool(_SCHEME.match(source))
-
-
-def local_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return the path that a `file://` address means; anything else as it is."""
-    scheme = _SCHEME.match(path) if isinstance(path, str) else None
-    if not isinstance(path, str) or not scheme or scheme[1].lower() not in _LOCAL_SCHEMES:
-        return path
-    plain = path[scheme.end() :]
-    return plain.lstrip("/") if os.name == "nt" else plain  # file:///C:/photos
-
-
-def read_file(path: str) -> bytes:
-    """Read an image file at a path, a URL or another address, undecoded.
+def read_uri(uri: str) -> bytes:
+    """Read the file at an address, undecoded.
 
     Raises
     ------
@@ -54,18 +33,6 @@ def read_file(path: str) -> bytes:
     MissingExtraError
         If fsspec, or the package that it needs for this scheme, is not installed.
     """
-    if is_url(path):
-        return download(path)
-    plain = local_path(path)
-    if is_uri(plain):
-        return _read_uri(path)
-    try:
-        return Path(plain).read_bytes()
-    except OSError as error:
-        raise ImageError(str(error.strerror).lower(), path) from error
-
-
-def _read_uri(uri: str) -> bytes:
     try:
         system, path = _open(uri)
         data: bytes = system.cat_file(path)
@@ -97,7 +64,7 @@ def list_files(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
     DatasetError
         If there is no such folder, or it cannot be listed.
     MissingExtraError
-        As `read_file`.
+        As `read_uri`.
     """
     try:
         system, top, found = _find(root)

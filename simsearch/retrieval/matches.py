@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.images.decode import ImageSources
-    from simsearch.library.types import Searchable
+    from simsearch.library.types import Browsable
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Matches(Sequence[Match]):
     image: ImageSources | None = field(default=None, repr=False, compare=False)
     exact: bool = True
     box: tuple[float, ...] | None = None
-    library: Searchable | None = field(default=None, repr=False, compare=False)
+    library: Browsable | None = field(default=None, repr=False, compare=False)
     embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:

@@ -17,8 +17,9 @@ from PIL import Image
 
 from simsearch.errors import ImageError
 from simsearch.images import download as download_module
+from simsearch.images.address import is_url
 from simsearch.images.decode import load_image
-from simsearch.images.download import download, is_url
+from simsearch.images.download import download
 
 
 class Site(BaseHTTPRequestHandler):

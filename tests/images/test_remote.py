@@ -14,9 +14,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.images.remote import is_uri, list_files, local_path, read_file
+from simsearch.images.address import is_uri, local_path, read_file
+from simsearch.images.remote import list_files
 from simsearch.library.files import read_skipped
-from simsearch.library.types import as_root, in_folder
+from simsearch.library.paths import as_root, in_folder
 
 
 class Bucket(MemoryFileSystem):

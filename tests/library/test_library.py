@@ -18,8 +18,8 @@ from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryBusyError, LibraryError, WeightsError
 from simsearch.images.find import Skipped
-from simsearch.library import files as files_module
-from simsearch.library import library as module
+from simsearch.library import files
+from simsearch.library import library as library_module
 from simsearch.library.files import (
     EMBEDDINGS,
     MANIFEST,
@@ -31,7 +31,8 @@ from simsearch.library.files import (
     writing,
 )
 from simsearch.library.library import ImageLibrary
-from simsearch.library.types import Source
+from simsearch.library.paths import in_folder
+from simsearch.library.source import Source
 
 NAMES = ("forest/1.jpg", "forest/2.jpg", "sea/a b.jpg", "sea/Größe 10.jpg", "top.jpg")
 ODD_NAMES = ("two\nlines.jpg", "naïve ☃ 雪.png", "not\udcffutf8.jpg", "tab\t.jpg", 'quo"te,s.jpg')
@@ -106,7 +107,7 @@ def test_what_is_saved_is_loaded(tmp_path, names, bare):
 
 
 def test_more_rows_than_a_block_are_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", 3)
+    monkeypatch.setattr(library_module, "BLOCK_ROWS", 3)
     library = make_library(names=[f"{i}.jpg" for i in range(10)])
     library.save(tmp_path)
     assert same(ImageLibrary.load(tmp_path), library)
@@ -158,7 +159,7 @@ def test_no_list_of_skipped_files_is_an_empty_one(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint16])
 @pytest.mark.parametrize("block", [1, 2, 4096])
 def test_rows_are_normalised(dtype, block, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(library_module, "BLOCK_ROWS", block)
     rows = np.array([[3, 4], [0, 2], [7, 24]], dtype)
     library = ImageLibrary(rows, ["a", "b", "c"])
     assert library.embeddings.dtype == np.float32
@@ -363,7 +364,7 @@ def test_a_pickle_is_not_run_though_the_manifest_vouches_for_it(folder, tmp_path
     np.load(folder / name, allow_pickle=True)
     assert mark.exists()
     mark.unlink()
-    seal = files_module.seal_file(folder / name)
+    seal = files.file_record(folder / name)
     edit_manifest(folder, lambda manifest: manifest["files"].update({name: seal}))
     with pytest.raises(LibraryError, match=f"{name} cannot be opened"):
         ImageLibrary.load(folder)
@@ -618,7 +619,7 @@ def test_a_file_in_place_of_the_folder_is_told(tmp_path):
 )
 def test_a_moved_dataset_is_found_again(tmp_path, before, root, prefix):
     library = make_library(root=before)
-    library.paths = np.array([module.in_folder(before, name) for name in NAMES])
+    library.paths = np.array([in_folder(before, name) for name in NAMES])
     library.save(tmp_path)
     moved = ImageLibrary.load(tmp_path, root=root)
     assert moved.paths.tolist() == [prefix + name for name in NAMES]
@@ -658,7 +659,7 @@ def test_a_path_is_found_in_any_form(home, root, given, monkeypatch):
         given = given if given.startswith("{home}") else f"../{given}"
     root, given = root.format(home=home), given.format(home=home)
     library = make_library(names=LISTED, root=root)
-    library.paths = np.array([module.in_folder(root, name) for name in LISTED])
+    library.paths = np.array([in_folder(root, name) for name in LISTED])
     rows = range(len(NAMES))
     assert [library.find(given + LISTED[row]) for row in rows] == list(rows)
     assert [library.find(Path(given) / LISTED[row]) for row in rows] == list(rows)

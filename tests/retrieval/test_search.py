@@ -13,18 +13,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from local_server import serve
+from oracle import KINDS, cosines, make_rows
 from PIL import Image
-from rows import KINDS, cosines, make_rows
 
 from simsearch.backbones.backbone import load_backbone
-from simsearch.embedding.dataset import embed_dataset, embed_images
+from simsearch.embedding.dataset import embed_dataset
+from simsearch.embedding.images import embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact as scan
-from simsearch.retrieval import topk as topk_module
+from simsearch.retrieval import exact
 from simsearch.retrieval.matches import Match, Matches, percentile
 from simsearch.retrieval.query import REGIONS
-from simsearch.retrieval.search import recommend, search
+from simsearch.retrieval.recommend import recommend
+from simsearch.retrieval.search import search
 
 BACKBONE = "efficientnet_lite0"
 
@@ -114,7 +115,7 @@ def test_many_queries_at_once_equal_one_at_a_time(library, k):
     one_by_one = [search(library, row, k) for row in rows]
     with pytest.MonkeyPatch.context() as patch:
         for limit in (2**26, 4 * len(library) * 3, 1):  # all, three, and one at once
-            patch.setattr(scan, "_SCORES_BYTES", limit)
+            patch.setattr(exact, "SCORES_BYTES", limit)
             assert list(map(found, search(library, rows, k))) == list(map(found, one_by_one))
 
 
@@ -133,16 +134,16 @@ def test_rounding_in_float32_hides_no_winner():
         vector = library.embeddings[0]
         worst = dim * 2.0**-24 * rng.choice([-1, 1], 300)
         scores = (cosines(library, vector) + worst).astype(np.float32)
-        rows, exact = zip(*brute_force(library, vector, 10), strict=True)
-        found = topk_module.rescored_top_k(library, vector, scores, 10)
+        rows, reference = zip(*brute_force(library, vector, 10), strict=True)
+        found = exact.rescore(library, vector, scores, 10)
         assert found.rows.tolist() == list(rows)
-        assert found.scores == pytest.approx(exact, abs=1e-6)
+        assert found.scores == pytest.approx(reference, abs=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
 @pytest.mark.parametrize("k", [1, 5, 60])
 def test_ties_are_ordered_by_path_wherever_they_stand(monkeypatch, k, block):
-    monkeypatch.setattr(topk_module, "_BLOCK", block)
+    monkeypatch.setattr(exact, "RESCORED_ROWS", block)
     rng = np.random.default_rng(1)
     rows, names = rng.standard_normal((60, 33)), rng.permutation(60)
     twins = np.sort(rng.permutation(60)[:20])
@@ -386,7 +387,7 @@ def test_an_automatic_threshold_keeps_its_rate(rate):
         ({"combine": "sum"}, "combine='sum': choose mean or max"),
         ({"weights": [1]}, "combine=None: choose mean or max"),
         ({"combine": "max", "weights": [1]}, "weights go with"),
-        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one a query"),
+        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one per query"),
         ({"combine": "mean", "weights": [math.nan]}, "give 1 finite numbers"),
         ({"combine": "mean", "weights": ["a"]}, "give 1 finite numbers"),
         ({"combine": "mean", "weights": [0]}, "cancel each other out"),
@@ -407,7 +408,7 @@ def test_regions_of_several_queries_are_refused():
         search(circle(0, 10), [], combine="mean")
     with pytest.raises(QueryError, match="an embedding has no parts"):
         search(circle(0, 10), np.array([1.0, 0.0]), box=(0, 0, 1, 1))
-    with pytest.raises(QueryError, match="one image has no background"):
+    with pytest.raises(QueryError, match="one image has no random pairs"):
         search(circle(0), 0, threshold="auto")
 
 

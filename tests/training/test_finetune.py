@@ -23,7 +23,7 @@ from torchvision import models
 import simsearch as ss
 from simsearch.backbones import precision as precision_module
 from simsearch.errors import BackboneError, DatasetError, TrainingError
-from simsearch.library.types import Source
+from simsearch.library.source import Source
 from simsearch.training import finetune
 from simsearch.training import head as triplet
 from simsearch.training.finetune import Checkpoint, Pictures, Stage, augment, last_stage

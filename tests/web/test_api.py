@@ -19,9 +19,9 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.backbones.backbone import load_backbone
-from simsearch.web import schemas as forms
+from simsearch.web import schemas
 from simsearch.web.app import create_app
-from simsearch.web.batching import BatchedBackbone, best_size
+from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
 from simsearch.web.thumbnails import Thumbnails
 
@@ -87,7 +87,7 @@ def asked(client, path="/api/search", files=(), **fields):
     response = client.post(path, data=fields, files=[*files] or None)
     assert response.status_code == 200, response.text
     answers = response.json()
-    forms.Answers.model_validate(answers)
+    schemas.Answers.model_validate(answers)
     return answers["answers"]
 
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_answered_says_why(client, path, fields, words):
 
 def test_the_library_is_described(client, library):
     told = client.get("/api/library").json()
-    forms.Library.model_validate(told)
+    schemas.Library.model_validate(told)
     assert told["images"] == len(library)
     assert told["backbone"] == BACKBONE
     assert {each["name"]: each["images"] for each in told["folders"]} == {
@@ -247,7 +247,7 @@ def test_the_library_is_described(client, library):
 def test_images_are_listed_page_by_page(client, library):
     pages = [client.get("/api/images", params={"offset": i, "limit": 9}).json() for i in (0, 9, 36)]
     for page in pages:
-        forms.Page.model_validate(page)
+        schemas.Page.model_validate(page)
         assert page["total"] == len(library)
     told = [image["path"] for page in pages for image in page["images"]]
     assert told == [*library.names[:18], *library.names[36:45]]
@@ -405,7 +405,7 @@ def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
         def embed(self, batch):
             time.sleep(len(batch) * (0.002 if len(batch) == best else 0.01))
 
-    assert best_size(ModelSpec()) == best
+    assert fastest_batch_size(ModelSpec()) == best
 
 
 def test_a_batch_that_fails_is_tried_one_by_one():
@@ -499,7 +499,7 @@ def test_no_request_sees_half_of_two_libraries(own):
             for file in files[:3]:
                 file.unlink()
                 ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
-                app.state.service.keeper.refresh()
+                app.state.service.manager.refresh()
         finally:
             stop.set()
         for each in asking:
@@ -509,7 +509,7 @@ def test_no_request_sees_half_of_two_libraries(own):
 
 def test_a_damaged_library_leaves_the_last_one_served(own, caplog):
     app = create_app(Settings(str(own / "outputs")))
-    gallery = app.state.service.keeper
+    gallery = app.state.service.manager
     before = gallery.state
     manifest = own / "outputs/manifest.json"
     text = manifest.read_text()
@@ -527,40 +527,40 @@ def test_a_table_that_changes_is_read_again(own):
     table = own / "table.csv"
     table.write_text("path,price\nseg_pred/copy.jpg,10\n")
     app = create_app(Settings(str(own / "outputs"), metadata=str(table)))
-    keeper = app.state.service.keeper
-    row = keeper.state.library.find(own / "dataset/seg_pred/copy.jpg")
-    assert keeper.state.library.facts(row) == {"price": 10}
+    manager = app.state.service.manager
+    row = manager.state.library.find(own / "dataset/seg_pred/copy.jpg")
+    assert manager.state.library.facts(row) == {"price": 10}
     table.write_text("path,price\nseg_pred/copy.jpg,2000\n")
-    assert keeper.refresh()
-    assert keeper.state.library.facts(row) == {"price": 2000}
-    keeper.close()
+    assert manager.refresh()
+    assert manager.state.library.facts(row) == {"price": 2000}
+    manager.close()
 
 
 def test_trouble_is_told_once_and_does_not_end_the_watch(own, caplog, monkeypatch):
     app = create_app(Settings(str(own / "outputs")))
-    keeper = app.state.service.keeper
-    before, look = keeper.state, keeper._origin.look
+    manager = app.state.service.manager
+    before, state_key = manager.state, manager._origin.state_key
 
     def broken():
         raise OSError("the disk has gone")
 
-    monkeypatch.setattr(keeper._origin, "look", broken)
-    assert not any(keeper.refresh() for _ in range(5))
+    monkeypatch.setattr(manager._origin, "state_key", broken)
+    assert not any(manager.refresh() for _ in range(5))
     assert caplog.text.count("the disk has gone") == 1
-    assert keeper.state is before
-    monkeypatch.setattr(keeper._origin, "look", look)
+    assert manager.state is before
+    monkeypatch.setattr(manager._origin, "state_key", state_key)
     next((own / "dataset/seg_pred").iterdir()).unlink()
     ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
-    assert keeper.refresh()
-    assert len(keeper.state.library) == len(before.library) - 1
-    keeper.close()
+    assert manager.refresh()
+    assert len(manager.state.library) == len(before.library) - 1
+    manager.close()
 
 
 def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)
     app = create_app(Settings(str(own / "outputs"), index=True))
-    gallery = app.state.service.keeper
+    gallery = app.state.service.manager
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.get("/api/library").json()["index"] == "sq"
         assert not asked(client, row=0)[0]["exact"]
@@ -584,7 +584,7 @@ def test_a_published_library_is_served_as_well(own, table):
     app = create_app(settings)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         told = client.get("/api/library").json()
-        forms.Library.model_validate(told)
+        schemas.Library.model_validate(told)
         assert (told["images"], told["index"]) == (len(library), "milvus")
         assert {each["name"] for each in told["columns"]} == set(library.metadata.columns)
         listed = client.get("/api/images", params={"limit": 500}).json()["images"]
@@ -603,7 +603,7 @@ def test_a_published_library_is_served_as_well(own, table):
         (own / "dataset/seg_pred/copy.jpg").unlink()
         smaller = ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
         ss.publish(smaller, own / "images.db", "shop", progress=False)
-        assert app.state.service.keeper.refresh()
+        assert app.state.service.manager.refresh()
         assert client.get("/api/health").json()["images"] == len(library) - 1
         assert client.get(listed[0]["thumbnail"]).status_code == 409
     with pytest.raises(ss.QueryError, match="has them already"):

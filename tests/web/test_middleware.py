@@ -32,11 +32,7 @@ from starlette.datastructures import Headers
 
 import simsearch as ss
 from simsearch.errors import ImageError, QueryError
-from simsearch.web import app, server, service
-from simsearch.web import middleware as guard
-from simsearch.web import schemas as forms
-from simsearch.web import thumbnails as pictures
-from simsearch.web import url_fetch as addresses
+from simsearch.web import app, middleware, schemas, server, service, thumbnails, url_fetch
 from simsearch.web.settings import Settings
 
 TOKEN = "a-token+of/24=letters&%#"
@@ -292,9 +288,9 @@ def test_the_token_is_compared_in_constant_time(monkeypatch):
     compared = []
     compare = lambda *both: compared.append(both) or both[0] == both[1]  # noqa: E731
     monkeypatch.setattr("simsearch.web.middleware.hmac.compare_digest", compare)
-    lock = app.Lock(TOKEN, "")
-    assert lock.accepts(TOKEN)
-    assert not lock.accepts("é" + TOKEN)
+    lock = app.TokenAuth(TOKEN, "")
+    assert lock.is_valid(TOKEN)
+    assert not lock.is_valid("é" + TOKEN)
     assert compared == [(TOKEN.encode(),) * 2, (("é" + TOKEN).encode(), TOKEN.encode())]
 
 
@@ -387,7 +383,7 @@ def test_the_printed_address_lets_in_whatever_is_in_the_token(monkeypatch, capsy
 
 SERVE = """
 import sys
-from simsearch.cli import main
+from simsearch.cli.main import main
 from simsearch.web.service import Service
 def broken(*_):
     raise RuntimeError("broken on purpose")
@@ -553,7 +549,7 @@ def test_the_name_of_an_upload_is_not_looked_at(open_server, tmp_path):
 
 STORM = """
 import json, os, sys, sysconfig, tempfile, threading
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 import hostile, test_middleware as attack
 from simsearch.web import app
 from simsearch.web.settings import Settings
@@ -589,7 +585,7 @@ def test_a_storm_of_requests_opens_nothing_else(library, tmp_path):
     """By the interpreter's own account of each file that is opened, Pillow's and numpy's too."""
     env = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", STORM, str(library.outputs), str(library.dataset)]
-    command.append(str(Path(__file__).parent))
+    command += [str(Path(file).parent) for file in (__file__, hostile.__file__)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     count, files = json.loads(done.stdout.splitlines()[-1])
@@ -749,8 +745,8 @@ def endless(count):
 
 
 def test_a_jpeg_of_endless_scans_is_refused(open_server):
-    assert pictures.scans(endless(0)) == endless(0).count(b"\xff\xda") > 5
-    assert pictures.scans(endless(500)) == pictures.scans(endless(0)) + 500
+    assert thumbnails.count_scans(endless(0)) == endless(0).count(b"\xff\xda") > 5
+    assert thumbnails.count_scans(endless(500)) == thumbnails.count_scans(endless(0)) + 500
     assert "scans" in detail(post(open_server, "/api/search", ("image", "x", endless(500))))
     assert post(open_server, "/api/search", ("image", "x", endless(20))).status == 200
 
@@ -761,9 +757,13 @@ def test_scans_are_those_of_the_picture_alone():
     exif = Image.Exif()
     exif[0x010E] = "x"
     data = picture("JPEG", (64, 64), exif=exif.tobytes() + scan)
-    assert pictures.scans(data + scan) == pictures.scans(picture("JPEG", (64, 64))) == 1
+    assert (
+        thumbnails.count_scans(data + scan)
+        == thumbnails.count_scans(picture("JPEG", (64, 64)))
+        == 1
+    )
     for broken in (b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xda", data[:30], b"\xff" * 1000):
-        pictures.scans(broken)
+        thumbnails.count_scans(broken)
 
 
 def test_a_small_picture_of_many_frames_is_its_first(open_server):
@@ -803,12 +803,12 @@ def test_what_is_no_picture_is_refused_whatever_its_name(open_server, content):
 
 def test_pixels_are_decoded_within_a_room(library, monkeypatch):
     """Many large uploads at once wait for each other; searches for rows pass them by."""
-    inside, most, going = [], [], threading.Event()
+    inside, max_images, going = [], [], threading.Event()
 
     def slow(_, query, **__):
         pixels = 0 if isinstance(query, int) else 10_000
         inside.append(pixels)
-        most.append(sum(inside))
+        max_images.append(sum(inside))
         assert pixels == 0 or going.wait(10)
         inside.remove(pixels)
         return []
@@ -822,7 +822,7 @@ def test_pixels_are_decoded_within_a_room(library, monkeypatch):
             assert post(found, "/api/search", ("row", "0")).status == 200
             going.set()
             assert [each.result().status for each in answers] == [200] * 6
-        assert max(most) == 20_000
+        assert max(max_images) == 20_000
         whole = ("image", "x", picture(size=(400, 400)))  # more than the room: alone, not never
         assert post(found, "/api/search", whole).status == 200
 
@@ -842,9 +842,9 @@ def test_an_upload_that_says_it_is_too_large_is_not_read(open_server, length, st
 def test_a_length_that_python_would_not_read_is_too_large():
     """Whatever parser stands in front."""
     headers = Headers({"content-length": "9" * 5000})
-    assert guard._announced(headers, 7) == math.inf
-    assert guard._announced(Headers({"content-length": "-1"}), 7) == 7
-    assert guard._announced(Headers({"content-length": "12"}), 7) == 12
+    assert middleware._content_length(headers, 7) == math.inf
+    assert middleware._content_length(Headers({"content-length": "-1"}), 7) == 7
+    assert middleware._content_length(Headers({"content-length": "12"}), 7) == 12
 
 
 def chunked(path, chunks, **headers):
@@ -1111,7 +1111,7 @@ def test_a_head_that_does_not_end_is_given_up(open_server, name):
 
 
 def test_a_head_that_comes_too_slowly_is_given_up(open_server, monkeypatch):
-    monkeypatch.setattr("simsearch.web.protocol._SECONDS", 0.3)
+    monkeypatch.setattr("simsearch.web.protocol.HEAD_SECONDS", 0.3)
     for start in (b"", b"GET / HT", b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET"):
         with socket.create_connection(("127.0.0.1", open_server.port), 5) as connection:
             connection.sendall(start)
@@ -1123,7 +1123,7 @@ def test_a_head_that_comes_too_slowly_is_given_up(open_server, monkeypatch):
 
 
 def test_an_answer_that_takes_longer_than_a_head_may_is_given(open_server, monkeypatch):
-    monkeypatch.setattr("simsearch.web.protocol._SECONDS", 0.2)
+    monkeypatch.setattr("simsearch.web.protocol.HEAD_SECONDS", 0.2)
     search = service.search
     monkeypatch.setattr(service, "search", lambda *a, **b: time.sleep(0.5) or search(*a, **b))
     assert post(open_server, "/api/search", ("row", "0")).status == 200
@@ -1210,7 +1210,7 @@ def test_a_condition_as_deep_as_python_goes_is_refused():
     for depth in range(900, 1100):
         for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
             with pytest.raises(QueryError):
-                forms.conditions(f'{{"path": {text}}}')
+                schemas.conditions(f'{{"path": {text}}}')
 
 
 @pytest.mark.parametrize(
@@ -1354,14 +1354,14 @@ PUBLIC = "93.184.215.14"
     ],
 )
 def test_no_private_address_counts_as_public(address):
-    assert not addresses.is_public(address)
+    assert not url_fetch.is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", [PUBLIC, "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
 )
 def test_a_public_address_counts_as_public(address):
-    assert addresses.is_public(address)
+    assert url_fetch.is_public(address)
 
 
 @pytest.fixture
@@ -1422,8 +1422,8 @@ def site(internet):
 
 
 def test_a_public_address_is_fetched(site):
-    assert addresses.fetch("http://public.example/a.png") == picture()
-    assert addresses.fetch("http://public.example/?to=/b.png") == picture()
+    assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
+    assert url_fetch.fetch_public_url("http://public.example/?to=/b.png") == picture()
     assert Site.asked == ["/a.png", "/?to=/b.png", "/b.png"]
 
 
@@ -1482,23 +1482,23 @@ def test_no_address_leads_inside(site, url):
     names["inside.example"] = ["192.168.0.10"]
     names["both.example"] = [PUBLIC, "10.0.0.1"]
     with pytest.raises(ImageError):
-        addresses.fetch(url)
+        url_fetch.fetch_public_url(url)
     assert connected == []
     if (
         re.fullmatch(r"\w+:[^#\r\0]*", url, re.ASCII) and ":///e" not in url and url.isascii()
     ):  # an absolute one
         with pytest.raises(ImageError):
-            addresses.fetch(f"http://public.example/?to={url}")
+            url_fetch.fetch_public_url(f"http://public.example/?to={url}")
         assert set(connected) == {(PUBLIC, 80)}
 
 
 def test_a_name_that_changes_its_address_leads_where_it_was_checked(site):
     names, connected = site
     names["rebound.example"] = [[PUBLIC], ["127.0.0.1"]]
-    assert addresses.fetch("http://rebound.example/") == picture()
+    assert url_fetch.fetch_public_url("http://rebound.example/") == picture()
     assert connected == [(PUBLIC, 80)]
     with pytest.raises(ImageError, match="not a public address"):
-        addresses.fetch("http://rebound.example/")
+        url_fetch.fetch_public_url("http://rebound.example/")
     assert connected == [(PUBLIC, 80)]
 
 
@@ -1508,14 +1508,14 @@ def test_private_and_unknown_names_are_not_told_apart(site):
     said = []
     for host in ("inside.example", "unknown.example"):
         with pytest.raises(ImageError) as caught:
-            addresses.fetch(f"http://{host}/")
+            url_fetch.fetch_public_url(f"http://{host}/")
         said.append(caught.value.reason.replace(host, "it"))
     assert said == ["it is not a public address"] * 2
 
 
 def test_an_endless_redirect_ends(site):
     with pytest.raises(ImageError, match="302"):
-        addresses.fetch("http://public.example/?to=/?to=/?to=" + "/?to=" * 20)
+        url_fetch.fetch_public_url("http://public.example/?to=/?to=/?to=" + "/?to=" * 20)
     assert len(Site.asked) < 15
 
 
@@ -1523,7 +1523,7 @@ def test_a_proxy_of_the_environment_is_not_used(site, monkeypatch):
     _, connected = site
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert addresses.fetch("http://public.example/a.png") == picture()
+    assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
     assert connected == [(PUBLIC, 80)]
     assert Site.asked == ["/a.png"]  # and not the whole address, as a proxy is asked
 
@@ -1552,7 +1552,7 @@ def test_a_server_that_drips_is_left(internet, path):
         names["port"] = int(address.rpartition(":")[2])
         start = time.monotonic()
         with pytest.raises(ImageError, match=r"over 0\.5 seconds"):
-            addresses.fetch(f"http://public.example{path}", 0.5)
+            url_fetch.fetch_public_url(f"http://public.example{path}", 0.5)
         assert 0.4 < time.monotonic() - start < 3
 
 
@@ -1562,7 +1562,7 @@ def test_a_server_that_never_speaks_tls_is_left(internet):
         names["port"] = silent.getsockname()[1]
         start = time.monotonic()
         with pytest.raises(ImageError, match=r"over 0\.5 seconds"):
-            addresses.fetch("https://public.example/", 0.5)
+            url_fetch.fetch_public_url("https://public.example/", 0.5)
         assert time.monotonic() - start < 3
 
 
@@ -1571,24 +1571,24 @@ def test_addresses_share_the_limits_of_an_upload(site, library):
     made = service.Service.__new__(service.Service)
     made.settings = settings
     url = "http://public.example/a.png"
-    assert made._fetched([url] * 3) == [picture()] * 3
+    assert made._fetch_all([url] * 3) == [picture()] * 3
     with pytest.raises(ImageError, match="bytes"):
-        made._fetched([url] * 9)
+        made._fetch_all([url] * 9)
     assert len(Site.asked) == 3 + 4
 
 
 def test_addresses_share_the_time_of_one(library, monkeypatch):
     given = []
-    monkeypatch.setattr(service, "fetch", lambda _, seconds: given.append(seconds) or b"x")
+    monkeypatch.setattr(service, "fetch_public_url", lambda _, seconds: given.append(seconds) or b"x")
     monkeypatch.setattr(service.time, "monotonic", iter([0.0, 5.0, 12.0, 30.0]).__next__)
     made = service.Service.__new__(service.Service)
     made.settings = Settings(str(library.outputs))
-    assert made._fetched(["a", "b", "c"]) == [b"x"] * 3
+    assert made._fetch_all(["a", "b", "c"]) == [b"x"] * 3
     assert given == [15.0, 8.0, -10.0]
 
 
 def test_time_that_is_up_fetches_nothing(site):
     _, connected = site
     with pytest.raises(ImageError, match="seconds"):
-        addresses.fetch("http://public.example/", -1.0)
+        url_fetch.fetch_public_url("http://public.example/", -1.0)
     assert connected == []
