@@ -88,21 +88,23 @@ _PHOTOS = {  # file, which begins with the package that carries it, and credit
     "rocket": ("skimage/data/rocket.jpg", "SpaceX, public domain"),
     "tissue": ("skimage/data/ihc.png", f"CMMI, {_NO_KNOWN}"),
 }
+# Of a photo of 512 pixels a side: its views overlap less, and pass for no copies.
+_QUARTERS = [(x, y, x + 256, y + 256) for x in (0, 256) for y in (0, 256)]
 # Look-alikes on purpose: parts of one photo, portraits, grey grounds. Flags, grass and rockets are
 # each seen in two photos.
 _SUBJECTS = (
     _Subject("admiral", (("hopper", (150, 20, 390, 400)),)),
     _Subject("astronaut", (("astronaut", (140, 0, 330, 240)),)),
-    _Subject("brick", (("brick", (0, 0, 512, 512)),)),
+    _Subject("brick", tuple(("brick", box) for box in _QUARTERS)),
     _Subject("cat", (("cat", (20, 0, 430, 300)),)),
     _Subject("coffee", (("coffee", (120, 10, 470, 390)),)),
     _Subject("coins_lower", (("coins", (15, 155, 375, 300)),)),
     _Subject("coins_upper", (("coins", (15, 5, 375, 150)),)),
     _Subject("flag", (("hopper", (0, 0, 180, 340)), ("astronaut", (0, 0, 110, 290)))),
     _Subject("flower", (("flower", (150, 70, 460, 427)),)),
-    _Subject("galaxies", (("galaxies", (200, 130, 800, 730)),)),
-    _Subject("grass", (("grass", (0, 0, 512, 512)), ("camera", (330, 330, 512, 512)))),
-    _Subject("gravel", (("gravel", (0, 0, 512, 512)),)),
+    _Subject("galaxies", (("galaxies", (0, 0, 500, 430)), ("galaxies", (500, 430, 1000, 872)))),
+    _Subject("grass", (("grass", (0, 0, 280, 280)), ("camera", (330, 330, 512, 512)))),
+    _Subject("gravel", tuple(("gravel", box) for box in _QUARTERS)),
     _Subject("photographer", (("camera", (110, 50, 340, 260)),)),
     _Subject("retina_disc", (("retina", (60, 430, 560, 930)),)),
     _Subject("retina_macula", (("retina", (480, 430, 1000, 930)),)),
@@ -200,7 +202,7 @@ def _plan(seed: int) -> dict[str, _View]:
     others = [*_views((*_SUBJECTS, *_DISTRACTORS), "seg_pred"), *_copies(rng)]
     # Shuffled, so that the names of the unlabelled views give no class away.
     shuffled = [others[i] for i in rng.permutation(len(others))]
-    first = next(_View(subject, "first", 1) for subject in _SUBJECTS if subject.label == _FIRST)
+    first = next(_View(x, "first", 1) for x in _SUBJECTS if x.label == _FIRST)
     unlabelled = {f"seg_pred/{n:04}.jpg": view for n, view in enumerate([first, *shuffled], 1)}
     return {view.name: view for view in labelled} | unlabelled
 
@@ -256,8 +258,7 @@ def _write(path: Path, data: bytes) -> None:
 def _note(title: str, views: dict[str, _View]) -> bytes:
     """Credit the photos, and list the copies and the pictures of no class."""
     changes = "Views of the photos below: cropped, mirrored, turned, relit, blurred, partly hidden."
-    photos = (f"{name}: {credit}, from {file}" for name, (file, credit) in _PHOTOS.items())
-    each = views.items()
+    each, photos = views.items(), (f"{x}: {y}, from {file}" for x, (file, y) in _PHOTOS.items())
     copies = (f"{name}: {view.copy} copy of {view.name}" for name, view in each if view.copy)
     others = (f"{name}: {x.subject.label}" for name, x in each if x.subject in _DISTRACTORS)
     lists = (("", changes, "", *photos), ("", "Copies", *copies), ("", "Of no class", *others))
