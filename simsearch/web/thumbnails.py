@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from simsearch.analysis.explain import contributions, glow, spread
+from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
 from simsearch.images.address import read_file
 from simsearch.images.decode import load_image, read_header
@@ -130,7 +130,8 @@ def draw_heat_map(answer: Matches, row: int, size: Size) -> Picture:
     (cells,) = contributions(library, [path], answer.embedding)  # type: ignore[arg-type]
     if cells is None:
         raise ImageError("the file is gone", path)
-    colors = glow(spread(library, cells, thumbnail.size), float(cells.max() * cells.size))  # type: ignore[arg-type]
+    shown = resize_heat(library, cells, thumbnail.size)  # type: ignore[arg-type]
+    colors = heat_colors(shown, float(cells.max() * cells.size))
     data = io.BytesIO()
     Image.fromarray((255 * colors).round().astype(np.uint8), "RGBA").save(data, "PNG")
     return Picture(data.getvalue(), "image/png", "")
