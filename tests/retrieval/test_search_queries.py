@@ -48,12 +48,12 @@ def label(path):
 def test_unseen_views_find_their_own_photo(library, views):
     queries = sorted((views / "seg_test").rglob("*.jpg"))
     answers = search(library, queries, k=5)
-    assert len(answers) == 34
+    assert len(answers) == 44
     first = [
         label(matches.paths[0]) == label(query)
         for query, matches in zip(queries, answers, strict=True)
     ]
-    assert np.mean(first) > 0.95
+    assert np.mean(first) > 0.8  # 1 in 22 by chance; some classes look alike on purpose
     assert [matches.query for matches in answers] == [str(query) for query in queries]
 
 
