@@ -11,7 +11,7 @@ FROM python:3.12-slim
 RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu
 
 WORKDIR /build
-COPY pyproject.toml requirements.txt README.md ./
+COPY pyproject.toml requirements.txt README.md LICENSE ./
 COPY simsearch simsearch
 RUN pip install --no-cache-dir ".[web,faiss]"
 

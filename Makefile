@@ -1,17 +1,23 @@
-# `make demo` and `make test` do all the set-up they need; see README.md for the same by hand.
+# `make demo` and `make test` do all the set-up they need; see docs/install.md for the same by hand.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 NOTEBOOK := image_similarity
 
-.PHONY: help demo test check sample clean
+# What needs a server, a cluster or a browser, builds the wheel, or runs the documentation.
+OUTSIDE := server or wheel or docs
+
+.PHONY: help demo test test-fast test-all check docs sample clean
 
 help:
-	@echo "make demo   install, make sample images if dataset/ is empty, run the notebook"
-	@echo "make test   install, then lint, types, tests and coverage"
-	@echo "make check  lint and types alone"
-	@echo "make clean  remove the environment and the caches; dataset/ and outputs/ stay"
+	@echo "make demo       install, make sample images if dataset/ is empty, run the notebook"
+	@echo "make test       install, then lint, types, import rules and tests"
+	@echo "make test-fast  the quick tests alone, while you work"
+	@echo "make test-all   all tests, with servers, browser, wheel, documentation and coverage"
+	@echo "make check      lint, types and import rules alone"
+	@echo "make docs       the documentation site, into site/"
+	@echo "make clean      remove the environment and the caches; dataset/ and outputs/ stay"
 
 demo: $(VENV)/installed sample
 	@mkdir -p outputs
@@ -30,12 +36,23 @@ sample: $(VENV)/installed
 	fi
 
 test: check
+	$(BIN)/pytest -m "not ($(OUTSIDE))"
+
+test-fast: $(VENV)/installed-dev
+	$(BIN)/pytest -m "not (slow or $(OUTSIDE))"
+
+test-all: check $(VENV)/installed-docs
 	$(BIN)/pytest --cov
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# --strict: a warning is an error. The variable leaves out an announcement of the theme's makers.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,5 +64,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	@touch $@
 
+# The references are made from the code, so that the site needs the packages of the code, too.
+$(VENV)/installed-docs: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache build dist site *.egg-info

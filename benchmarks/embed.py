@@ -22,7 +22,7 @@ import numpy as np
 from common import INTEL, PHOTOS, SHARED, link_images, median, resnet50_weights, seconds, verdict
 
 import simsearch as ss
-from simsearch.backbones.precision import own_torch_threads
+from simsearch.backbones.precision import restore_torch_threads
 
 sys.path.insert(0, str(SHARED / "bench"))
 
@@ -95,7 +95,7 @@ def parallel(backbone: ss.Backbone, inputs: list[np.ndarray]) -> None:
     cores = len(os.sched_getaffinity(0))
     batches = [np.stack(inputs[i : i + 8]) for i in range(0, len(inputs), 8)]
     share = partial(torch.set_num_threads, 1)
-    with own_torch_threads(), ThreadPoolExecutor(cores, initializer=share) as pool:
+    with restore_torch_threads(), ThreadPoolExecutor(cores, initializer=share) as pool:
         list(pool.map(backbone.embed, batches))
 
 

@@ -3,7 +3,7 @@
     python benchmarks/refine.py
 
 Plain cosine, then `refine` with its defaults: on the Intel scenes (700 of a class), on the sample
-dataset (50 views of a photo), and on views of 250 photos, of which the gallery holds four or one;
+dataset (40 views of a class), and on views of 250 photos, of which the gallery holds four or one;
 the large views share much of their photo, the small ones little or nothing. The gallery is refined
 by itself, and each query is then moved towards it, so that no query knows of another. At the end,
 the time for 100,000 rows, told from a part of them.
@@ -21,7 +21,7 @@ from common import INTEL, PHOTOS, seconds, verdict
 from PIL import Image
 
 import simsearch as ss
-from simsearch.analysis.query_expansion import RefineHead
+from simsearch.backbones.refine_head import RefineHead
 from simsearch.embedding.batching import embed_batches
 from simsearch.images.decode import ImageSource
 

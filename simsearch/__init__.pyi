@@ -10,7 +10,8 @@ from .backbones.heads import Head, ProjectionHead, load_head, save_head
 from .cluster.milvus.publish import Published, publish
 from .cluster.milvus.remote_library import RemoteLibrary
 from .cluster.ray import RayEngine
-from .embedding.dataset import embed_dataset, embed_images
+from .embedding.dataset import embed_dataset
+from .embedding.images import embed_images
 from .errors import (
     BackboneError,
     DatasetError,
@@ -33,11 +34,13 @@ from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image
 from .images.find import find_images
 from .library.library import ImageLibrary
-from .plotting.matches import show_images, show_matches
+from .plotting.matches import show_matches
+from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, IndexReport, build_index, load_index
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE
-from .retrieval.search import recommend, search
+from .retrieval.recommend import recommend
+from .retrieval.search import search
 from .samples import make_sample
 from .training.head import TrainedHead, train_head
 from .training.plots import show_history

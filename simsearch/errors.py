@@ -31,7 +31,7 @@ class BackboneError(SimsearchError):
 
 
 class WeightsError(BackboneError):
-    """The weights of a backbone cannot be had, or do not fit it."""
+    """The weights of a backbone cannot be loaded, or do not fit it."""
 
 
 class LibraryError(SimsearchError):

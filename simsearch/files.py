@@ -1,19 +1,71 @@
-"""Atomic text files."""
+"""Files written whole or not at all, their digests, and ranges of rows taken block by block."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING
+import threading
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+DIGEST_BLOCK_BYTES = 2**22
+
+
+@contextmanager
+def atomic_write(file: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
+    """Write a file beside its place and rename it over, so that no reader sees half of it.
+
+    Parameters
+    ----------
+    file
+        The file to replace. If the body raises, it is untouched and the part is deleted.
+    shared
+        Whether several threads or processes may write it at once; each then has its own part.
+
+    Yields
+    ------
+    io.BufferedRandom
+        The part, open for writing and reading; on the disk before it is renamed.
+    """
+    writer = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
+    part = file.with_name(f"{file.name}{writer}.part")
+    try:
+        with part.open("w+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)  # half a file would keep a full disk full
+        raise
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a small file beside its place and rename it over, so that nobody sees half of it."""
-    part = file.with_name(f"{file.name}.part")
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    """Write a small UTF-8 file atomically; names that are not UTF-8 keep their bytes."""
+    with atomic_write(file) as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+
+
+def sha256_file(file: Path) -> str:
+    """Return the SHA-256 digest of a file: 64 hex digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(DIGEST_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def iter_blocks(count: int, size: int) -> Iterator[slice]:
+    """Cut `count` rows into slices of `size`, the last one perhaps shorter.
+
+    Examples
+    --------
+    >>> list(iter_blocks(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

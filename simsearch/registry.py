@@ -12,14 +12,17 @@ PATHS = {
     "head": {  # by the kind that a saved head records
         "projection": "simsearch.backbones.heads:ProjectionHead",
         "chain": "simsearch.backbones.heads:HeadChain",
-        "refine": "simsearch.analysis.query_expansion:RefineHead",
+        "refine": "simsearch.backbones.refine_head:RefineHead",
+    },
+    "index": {  # of the exact search, by what suits the size
+        "pruned": "simsearch.retrieval.pruned:PrunedIndex",
     },
     "executor": {  # by `embed_dataset(engine=...)`
         "local": "simsearch.embedding.batching:embed_batches",
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "explainer": {  # of `show_matches(explain=True)`
-        "heat_maps": "simsearch.analysis.plots:with_heat_maps",
+        "heat_maps": "simsearch.analysis.plots:overlay_heat_maps",
     },
 }
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import simsearch as ss
-from simsearch import cli
+from simsearch.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def project(sample, tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert cli.main(["embed", "dataset", "outputs", "--backbone", "efficientnet_lite0"]) == 0
+        assert main(["embed", "dataset", "outputs", "--backbone", "efficientnet_lite0"]) == 0
     finally:
         os.chdir(before)
     return folder
@@ -42,7 +42,7 @@ def in_project(project, monkeypatch):
 
 def run(capsys, *arguments):
     """Run a command in this process; return exit code, standard output and standard error."""
-    code = cli.main([str(argument) for argument in arguments])
+    code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -290,7 +290,7 @@ def test_errors_are_one_line_and_exit_code_1(capsys, arguments, message):
 @pytest.mark.parametrize("command", [[], ["embed"], ["search"], ["evaluate"], ["info"], ["sample"]])
 def test_every_command_has_help_with_examples(capsys, command):
     with pytest.raises(SystemExit) as stop:
-        cli.main([*command, "--help"])
+        main([*command, "--help"])
     out = capsys.readouterr().out
     assert stop.value.code == 0
     assert "example" in out
@@ -300,7 +300,7 @@ def test_every_command_has_help_with_examples(capsys, command):
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["search", "outputs"], ["embed", "a"]])
 def test_a_command_line_that_makes_no_sense_exits_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
+        main(arguments)
     assert stop.value.code == 2
     assert "usage: simsearch" in capsys.readouterr().err
 

@@ -21,8 +21,11 @@ import simsearch as ss
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1.0"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text("utf-8"))
 TOLERANCE = 1e-5  # of a cosine
-PRUNED = "simsearch.retrieval.pruned"  # module of the pruned copy, and its limits that a small library needs
-LIMITS = {"_LEAST_BYTES": 0, "_WIDTHS": (2, 4, 8), "_DEEPEST": 16, "_GATHER_ROW": 0.0}
+# Limits that a small library needs to have a pruned copy.
+LIMITS = {
+    "simsearch.retrieval.exact": {"PRUNED_FROM_BYTES": 0, "GATHER_ROW_COST": 0.0},
+    "simsearch.retrieval.pruned_copy": {"LEVEL_COLUMNS": (2, 4, 8), "MAX_COLUMNS": 16},
+}
 
 
 @pytest.fixture
@@ -141,9 +144,9 @@ class TestPrunedCopy:
 
     @pytest.fixture(autouse=True)
     def lowered_limits(self, monkeypatch):
-        module = importlib.import_module(PRUNED)
-        for name, value in LIMITS.items():
-            monkeypatch.setattr(module, name, value)
+        for module, limits in LIMITS.items():
+            for name, value in limits.items():
+                monkeypatch.setattr(importlib.import_module(module), name, value)
 
     @staticmethod
     def search(folder):

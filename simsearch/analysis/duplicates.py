@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.files import write_text
+from simsearch.retrieval.exact import exact_cosines, rounding_error
 from simsearch.retrieval.options import NEAR_DUPLICATE
-from simsearch.retrieval.topk import exact_cosines, rounding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,6 +190,7 @@ def duplicates(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1, 0], [0.99, 0.14], [0, 1]]
     >>> found = duplicates(ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg"]))
     >>> [group.paths for group in found]
@@ -255,7 +256,7 @@ def _edges(
     threshold: float,
 ) -> NDArray[np.intp]:
     """Return which parts the rows of two blocks join that are still apart: (2, P)."""
-    error = rounding(here.shape[1])
+    error = rounding_error(here.shape[1])
     scores = here @ there.T
     a, b = np.divmod(np.flatnonzero(scores >= threshold - error), len(there))
     apart = mine[a] != others[b]

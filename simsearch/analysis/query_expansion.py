@@ -18,25 +18,19 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from simsearch.backbones.heads import Head, unit
+from simsearch.backbones.refine_head import RefineHead
 from simsearch.errors import QueryError
+from simsearch.files import iter_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
-
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.library.library import ImageLibrary
 
 
-_BLOCK_BYTES = 2**25  # of scores, and of neighbours, that are held at once
 _ROWS = 4096  # rows that are centred together
 _ALIKE = 1e-4  # variance below which all rows count as the same
-_NOTHING = 1e-5  # length of a centred row that is rounding alone
 
 
 def refine(
@@ -81,6 +75,7 @@ def refine(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]]
     >>> library = ImageLibrary(rows, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
     >>> refined = refine(library, neighbours=2, progress=False)
@@ -99,111 +94,11 @@ def refine(
     return library.with_head(head)
 
 
-class RefineHead(Head):
-    """Centres embeddings on a mean, and moves them towards their neighbours in a library.
-
-    Parameters
-    ----------
-    mean
-        (D,) float32, what is subtracted.
-    neighbours, alpha
-        As in `refine`.
-    source
-        Fingerprint of what made the embeddings that it takes.
-
-    Attributes
-    ----------
-    progress : bool
-        Whether `rows` shows a progress bar.
-    """
-
-    kind = "refine"
-    whole = True
-
-    def __init__(
-        self, mean: NDArray[np.float32], neighbours: int, alpha: float, source: str = ""
-    ) -> None:
-        self.mean = np.ascontiguousarray(mean, np.float32)
-        self.neighbours, self.alpha = int(neighbours), float(alpha)
-        self.source = source
-        (self.dim_in,) = (self.dim,) = self.mean.shape
-        self.progress = False
-
-    @property
-    def reach(self) -> int:
-        """How many of the nearest rows it looks at."""
-        return self.neighbours
-
-    def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Centre embeddings and leave it at that; one that is the mean itself stays as it is."""
-        centred = embeddings - self.mean
-        lost = np.linalg.norm(centred, axis=1) < _NOTHING
-        centred[lost] = embeddings[lost]
-        return unit(centred)
-
-    def rows(self, embeddings: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """Refine a library's rows, in order, as (n, D) blocks; a row is no neighbour of its own."""
-        gallery = np.empty(embeddings.shape, np.float32)
-        for i in range(0, len(gallery), _ROWS):
-            gallery[i : i + _ROWS] = self(embeddings[i : i + _ROWS])
-        with tqdm(
-            desc="Refining", total=len(gallery), unit="image", disable=not self.progress
-        ) as bar:
-            for block in self._blocks(gallery, gallery):
-                yield self._move(gallery[block], gallery, block)
-                bar.update(block.stop - block.start)
-
-    def query(
-        self, embeddings: NDArray[np.float32], gallery: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Refine new queries, (Q, D), with neighbours among refined rows, (N, D)."""
-        queries, gallery = self(embeddings), np.asarray(gallery)
-        for block in self._blocks(queries, gallery):
-            queries[block] = self._move(queries[block], gallery)
-        return queries
-
-    def _blocks(
-        self, rows: NDArray[np.float32], gallery: NDArray[np.float32]
-    ) -> Iterator[slice[int, int, None]]:
-        """Cut rows so that the scores of a block, and its neighbours, fit in memory."""
-        widest = 4 * max(len(gallery), min(self.neighbours, len(gallery)) * self.dim)
-        size = max(1, _BLOCK_BYTES // widest)
-        for i in range(0, len(rows), size):
-            yield slice(i, min(i + size, len(rows)))
-
-    def _move(
-        self, rows: NDArray[np.float32], gallery: NDArray[np.float32], own: slice | None = None
-    ) -> NDArray[np.float32]:
-        """Move (n, D) rows, which may be such and such rows of the gallery, to their neighbours."""
-        scores = rows @ gallery.T  # (n, N)
-        if own is not None:
-            np.fill_diagonal(scores[:, own], -1)
-        k = min(self.neighbours, len(gallery))
-        nearest = np.argpartition(scores, -k, axis=1)[:, -k:]  # (n, k), in no order
-        cosines = np.take_along_axis(scores, nearest, axis=1).clip(-1, 1)
-        weights = np.where(cosines > 0, abs(cosines) ** self.alpha, 0).astype(np.float32)
-        return unit(rows + (weights[:, None] @ gallery[nearest])[:, 0])
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return `mean`, `neighbours` and `alpha`."""
-        return {
-            "mean": self.mean,
-            "neighbours": np.array([self.neighbours], np.int64),
-            "alpha": np.array([self.alpha], np.float64),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], source: str) -> Self:
-        """Make the head again."""
-        neighbours, alpha = arrays["neighbours"].item(), arrays["alpha"].item()
-        return cls(arrays["mean"], neighbours, alpha, source)
-
-
 def _centre(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of all rows, (D,); zeros if they are all alike, and have no other direction left."""
     total = sum(
-        embeddings[i : i + _ROWS].sum(axis=0, dtype=np.float64)
-        for i in range(0, len(embeddings), _ROWS)
+        embeddings[block].sum(axis=0, dtype=np.float64)
+        for block in iter_blocks(len(embeddings), _ROWS)
     )
     mean = np.asarray(total / len(embeddings), np.float32)
     return mean if 1 - mean @ mean > _ALIKE else np.zeros_like(mean)

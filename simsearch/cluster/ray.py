@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simsearch.embedding.batching import MAX_WORKERS, Batch, embed_batch, sized
+from simsearch.embedding.batching import MAX_WORKERS, Batch, choose_batch_size, embed_batch
 from simsearch.errors import EngineError, ImageError, MissingExtraError
 from simsearch.images.decode import describe
 
@@ -125,7 +125,7 @@ class RayEngine:
             return
         with _connected():
             share = self.share(_nodes(), workers)
-            size = sized(batch_size, share.workers, on_cpu=not share.gpus)
+            size = choose_batch_size(batch_size, share.workers, on_cpu=not share.gpus)
             run = _Run(sources, size, share, backbone)
             try:
                 yield from run.batches()

@@ -1,4 +1,4 @@
-"""Sources in, embeddings out, a batch at a time: what every engine does, and the local one.
+"""Sources in, embeddings out, a batch at a time: what every executor does, and the local one.
 
 One worker takes one batch all the way from files to embeddings. On a processor each worker runs
 the network on a single core, so that some decode while others compute, and no core waits at a
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.backbones.precision import own_torch_threads
+from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import DatasetError, ImageError
+from simsearch.files import iter_blocks
 from simsearch.images.decode import ImageSource, load_image
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Batch(NamedTuple):
     failures: list[tuple[int, ImageError]]  # position and reason of the others
 
 
-Engine: TypeAlias = Callable[
+Executor: TypeAlias = Callable[
     [Sequence[ImageSource], Backbone, "int | None", "int | None"], Generator[Batch]
 ]
 """Sources, backbone, batch size and workers in; batches out, in any order, each source in one."""
@@ -60,19 +61,17 @@ def embed_batches(
     import torch
 
     on_cpu = backbone.device.type == "cpu"
-    workers = min(cores(), MAX_WORKERS) if workers is None else workers
-    size = sized(batch_size, workers, on_cpu=on_cpu)
-    starts = iter(range(0, len(sources), size))
+    workers = min(cpu_count(), MAX_WORKERS) if workers is None else workers
+    size = choose_batch_size(batch_size, workers, on_cpu=on_cpu)
+    blocks = iter_blocks(len(sources), size)
     waiting: deque[Future[Batch]] = deque()
-    share = partial(torch.set_num_threads, max(1, cores() // workers)) if on_cpu else None
-    with own_torch_threads():
+    share = partial(torch.set_num_threads, max(1, cpu_count() // workers)) if on_cpu else None
+    with restore_torch_threads():
         pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer=share)
         try:
             while True:
-                for start in islice(starts, 2 * workers - len(waiting)):
-                    waiting.append(
-                        pool.submit(embed_batch, sources[start : start + size], start, backbone)
-                    )
+                for block in islice(blocks, 2 * workers - len(waiting)):
+                    waiting.append(pool.submit(embed_batch, sources[block], block.start, backbone))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -80,7 +79,7 @@ def embed_batches(
             pool.shutdown(cancel_futures=True)
 
 
-def sized(batch_size: int | None, workers: int, *, on_cpu: bool) -> int:
+def choose_batch_size(batch_size: int | None, workers: int, *, on_cpu: bool) -> int:
     """Choose the size of a batch, where the caller does not.
 
     Raises
@@ -94,7 +93,7 @@ def sized(batch_size: int | None, workers: int, *, on_cpu: bool) -> int:
     return size
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -116,6 +115,6 @@ def embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) 
         return Batch([], np.empty((0, backbone.dim), np.float32), failures)
     embeddings = backbone.embed(np.stack(inputs))
     lost = np.isnan(embeddings[:, 0])
-    reason = f'no finite embedding in {backbone.precision}; try precision="float32"'
-    failures += [(positions[i], ImageError(reason)) for i in np.flatnonzero(lost)]
+    unfit = ImageError(backbone.non_finite_reason)
+    failures += [(positions[i], unfit) for i in np.flatnonzero(lost)]
     return Batch([positions[i] for i in np.flatnonzero(~lost)], embeddings[~lost], failures)

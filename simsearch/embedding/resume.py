@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.images.find import ImageFile
-from simsearch.library.types import Source
+from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class ResumeLog:
-    """Rows that no library holds yet, appended batch by batch: what a stopped run leaves behind.
+    """Rows that no library holds yet, appended batch by batch; a stopped run leaves them behind.
 
-    `unfinished.f32` holds the rows; `unfinished.jsonl` names them, one line a row with a checksum,
-    written after the row. What a dying machine leaves is therefore good up to the first line that
-    is cut or does not fit its row, and nothing after that is used.
+    `unfinished.f32` holds the rows; `unfinished.jsonl` names them, one line per row with a
+    checksum, written after the row. What a dying machine leaves is therefore good up to the first
+    line that is cut or does not fit its row, and nothing after that is used.
     """
 
     def __init__(self, folder: Path, network: Backbone) -> None:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from simsearch.library.library import ImageLibrary, Labels
-    from simsearch.library.types import Rows
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.types import Labels, Rows
 
 
 RECALLS = np.arange(101)
@@ -312,6 +312,7 @@ def evaluate(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1, 0], [0.9, 0.1], [0.8, 0.2], [0, 1], [0.3, 0.7]]
     >>> paths = ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg", "dog/3.jpg"]
     >>> evaluation = evaluate(ImageLibrary(rows, paths), k=1)

@@ -17,7 +17,8 @@ from simsearch.evaluation.metrics import labelled
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from simsearch.library.library import ImageLibrary, Labels
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.types import Labels
 
 
 _QUERIES = 2048  # images whose pairs are looked at
@@ -90,6 +91,7 @@ def suggest_threshold(
 
     Examples
     --------
+    >>> from simsearch import ImageLibrary
     >>> rows = [[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8]]
     >>> library = ImageLibrary(rows, ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg"])
     >>> suggest_threshold(library)

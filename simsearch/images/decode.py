@@ -1,6 +1,6 @@
-"""Decoding: anything a user calls an image becomes an upright 8-bit RGB picture.
+"""Decoder of image sources: a path, URL, bytes, PIL image or array becomes upright 8-bit RGB.
 
-Pillow decodes; this module chooses, checks and converts. It knows no network and no tensor.
+Pillow decodes; this module opens, checks and converts. No network and no tensor is known here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images.remote import is_uri, local_path, read_file
+from simsearch.images.address import is_uri, local_path, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,25 +29,18 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray
 """A path, an http(s) URL, another address that fsspec opens (`s3://bucket/1.jpg`), the bytes of an
 image file, a PIL image, or an (H, W[, C]) array."""
 
-Pictured: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
-"""What there is to look at: an image, or several that belong together."""
+ImageSources: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
+"""One image, or several that make one query."""
+
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb (0.5 GB of RGB)
+PREVIEW_SIDE = 448  # pixels, of a sheet of several images
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "DIB", "TIFF", "GIF", "MPO")
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def describe(source: object) -> str:
-    """Name a source for a message or a caption, in one line."""
+    """Name a source in one line, for a message or a caption."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     if isinstance(source, Image.Image):
@@ -83,7 +76,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     Raises
     ------
     ImageError
-        If the source is no readable image, or has more than `MAX_PIXELS` pixels.
+        If the source cannot be read as an image, or has more than `MAX_PIXELS` pixels.
 
     Examples
     --------
@@ -91,7 +84,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     >>> load_image(np.zeros((4, 6), dtype=np.uint8)).size
     (6, 4)
     """
-    _prepare_pillow()
+    _register_formats()
     try:
         with _open(source) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -107,7 +100,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
 
 
 class Header(NamedTuple):
-    """What an image's file says of it."""
+    """Format and size of an image, as its file states them."""
 
     format: str  # Pillow's name, such as "JPEG"
     width: int  # pixels
@@ -115,12 +108,12 @@ class Header(NamedTuple):
 
 
 def read_header(source: ImageSource) -> Header:
-    """Look at what an image is, without decoding it.
+    """Read the format and size of an image, without decoding it.
 
     Raises
     ------
     ImageError
-        If the source is no image.
+        If the source is not an image.
     """
     try:
         with _open(source) as image:
@@ -130,7 +123,7 @@ def read_header(source: ImageSource) -> Header:
 
 
 def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
-    """Cut a part out of an upright image.
+    """Crop an upright image to a box.
 
     Parameters
     ----------
@@ -143,18 +136,18 @@ def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
     Raises
     ------
     QueryError
-        If the box is not four numbers, or holds no part of the image.
+        If the box is not four numbers, is empty, or reaches beyond the image.
     """
-    left, top, right, bottom = (round(edge) for edge in _in_pixels(image, box))
+    left, top, right, bottom = (round(edge) for edge in _box_in_pixels(image, box))
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise QueryError(
-            f"box={tuple(box)} is no part of an image of {image.width}×{image.height} pixels: give "
+            f"box={tuple(box)} is not inside an image of {image.width}×{image.height} pixels: give "
             "(left, top, right, bottom) in pixels, or in fractions from 0 to 1"
         )
     return image.crop((left, top, right, bottom))
 
 
-def _in_pixels(image: Image.Image, box: Sequence[float]) -> list[float]:
+def _box_in_pixels(image: Image.Image, box: Sequence[float]) -> list[float]:
     try:
         edges = [float(edge) for edge in box]
     except (TypeError, ValueError):
@@ -166,20 +159,19 @@ def _in_pixels(image: Image.Image, box: Sequence[float]) -> list[float]:
     return [edge * side for edge, side in zip(edges, 2 * image.size, strict=True)]
 
 
-def load_picture(source: Pictured, min_side: int | None = None) -> Image.Image:
-    """Load an image to look at, as `load_image` does; several are laid out on one sheet.
+def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Image:
+    """Load an image for display, as `load_image` does; several are laid out on one sheet.
 
-    The sheet shows the first four, cut to squares, two beside each other.
+    The sheet shows the first four, cut to squares, two in each row.
     """
-    if not isinstance(source, tuple):
-        return load_image(source, min_side)
-    if len(source) == 1:
-        return load_image(source[0], min_side)
-    side = (min_side or 448) // 2
-    sheet = Image.new("RGB", (2 * side, side if len(source) == 2 else 2 * side), "white")
-    for i, each in enumerate(source[:4]):
-        square = ImageOps.fit(load_image(each, side), (side - 1, side - 1))
-        sheet.paste(square, (i % 2 * (side + 1), i // 2 * (side + 1)))
+    images = source if isinstance(source, tuple) else (source,)
+    if len(images) == 1:
+        return load_image(images[0], min_side)
+    side = (min_side or PREVIEW_SIDE) // 2
+    sheet = Image.new("RGB", (2 * side, side if len(images) == 2 else 2 * side), "white")
+    for i, image in enumerate(images[:4]):
+        tile = ImageOps.fit(load_image(image, side), (side - 1, side - 1))
+        sheet.paste(tile, (i % 2 * (side + 1), i // 2 * (side + 1)))
     return sheet
 
 
@@ -194,13 +186,13 @@ def _reason(error: Exception) -> str:
 
 
 @lru_cache(maxsize=1)
-def _prepare_pillow() -> tuple[str, ...]:
-    """Register every decoder, once and at first use, and return the formats to try."""
+def _register_formats() -> tuple[str, ...]:
+    """Register every decoder, once and at first use; return the formats to try."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()
     Image.init()
-    # Neither is news to the caller: large images have a limit above, odd EXIF is left aside.
+    # Not for the caller: MAX_PIXELS limits large images, and broken EXIF is ignored.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     return tuple(name for name in _FORMATS if name in Image.OPEN)
@@ -214,19 +206,19 @@ def _open(source: ImageSource) -> Image.Image:
     if isinstance(source, str) and is_uri(source := local_path(source)):
         source = read_file(str(source))
     if isinstance(source, bytes):
-        return _identified(io.BytesIO(source), len(source))
+        return _open_file(io.BytesIO(source), len(source))
     if isinstance(source, (str, os.PathLike)):
         path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
-        return _identified(path, os.path.getsize(path))  # noqa: PTH202
+        return _open_file(path, os.path.getsize(path))  # noqa: PTH202
     raise ImageError(
         f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
         "a PIL image or a numpy array"
     )
 
 
-def _identified(file: str | io.BytesIO, size: int) -> Image.Image:
+def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
     try:
-        return Image.open(file, formats=_prepare_pillow())
+        return Image.open(file, formats=_register_formats())
     except UnidentifiedImageError:
         raise ImageError("not a supported image format" if size else "the file is empty") from None
 
@@ -251,12 +243,14 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation in place: the image is this module's own."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # broken EXIF says nothing about the pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # broken EXIF: there is no orientation, or it has been applied already
         return image
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+    return image
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -270,7 +264,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _scaled(values: NDArray[Any], mode: str) -> Image.Image:
-    """Grey levels of more than 8 bits; I and F carry no range, so take the usual one that fits."""
+    """Scale deep grey levels to 8 bits; I and F carry no range, so the usual one that fits."""
     top = np.nanmax(values, initial=0)
     if "16" in mode or top > 255:
         levels = values / 257
@@ -287,7 +281,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=32)  # a camera writes the same profile into every file
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform to sRGB; None where there is none to make (sRGB already, or broken)."""
+    """Build the transform to sRGB; None for a profile that is sRGB already, or broken."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
@@ -304,5 +298,5 @@ def _over_white(image: Image.Image) -> Image.Image:
         white.paste(image, mask=image)
         return white
     image = image if image.mode == "RGB" else image.convert("RGB")
-    image.info = {}  # its profile and its EXIF would be applied again if it were loaded again
+    image.info = {}  # or profile and EXIF would be applied again when the image is loaded again
     return image

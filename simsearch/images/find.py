@@ -1,4 +1,4 @@
-"""Image files below a folder or an address, listed in a fixed order; nothing is decoded."""
+"""List of the image files below a folder or an address, sorted by name; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simsearch.errors import DatasetError
-from simsearch.images.remote import is_uri, list_files, local_path
+from simsearch.images.address import is_uri, local_path
 
 SUFFIXES = frozenset(
     f".{kind}"
@@ -17,15 +17,15 @@ SUFFIXES = frozenset(
 
 
 class ImageFile(NamedTuple):
-    """An image file of a dataset; `size` is -1 where the file could not be looked at."""
+    """An image file of a dataset; `size` is -1 where the file's status cannot be read."""
 
     name: str  # relative to the dataset, POSIX separators
     size: int  # bytes
-    mtime_ns: int  # of a file at an address, a digest of what its storage says of the version
+    mtime_ns: int  # of a file at an address, its version number (`list_files`)
 
 
 class Skipped(NamedTuple):
-    """A file or folder that is left out of a library, and why."""
+    """A file or folder that is not in a library, and the reason."""
 
     name: str
     reason: str
@@ -62,24 +62,25 @@ def find_images(
     """
     root = local_path(root)
     if is_uri(root):
+        from simsearch.images.remote import list_files
+
         return sorted(ImageFile(*file) for file in list_files(str(root), _has_image_suffix)), []
-    return _scan(root, exclude)
-
-
-def _scan(
-    root: str | os.PathLike[str], exclude: str | os.PathLike[str] | None
-) -> tuple[list[ImageFile], list[Skipped]]:
-    """List the image files below a folder of this machine."""
     if not Path(root).is_dir():
         raise DatasetError(
             f"no such folder: {os.fspath(root)!r}; give the folder that holds the images, "
             'or make the sample one with simsearch.make_sample("dataset")'
         )
-    entered = {_identity(exclude)} if exclude and Path(exclude).is_dir() else set()
+    return _scan(root, {_identity(exclude)} if exclude and Path(exclude).is_dir() else set())
+
+
+def _scan(
+    root: str | os.PathLike[str], entered: set[tuple[int, int]]
+) -> tuple[list[ImageFile], list[Skipped]]:
+    """List the image files below a folder of this machine, except in folders `entered` already."""
     folders, links = deque([""]), deque[str]()
     files: list[ImageFile] = []
     skipped: list[Skipped] = []
-    # Links wait until every real folder has been entered: a picture keeps its own name that way.
+    # Links wait until every real folder has been entered, so that an image keeps its real name.
     while folders or links:
         prefix = (folders or links).popleft()
         try:
@@ -96,7 +97,7 @@ def _scan(
                         folders.append(f"{name}/")
                     elif entry.is_symlink() and _is_folder(entry):
                         links.append(f"{name}/")
-                    elif _has_image_suffix(entry.name) and (file := _look_at(name, entry)):
+                    elif _has_image_suffix(entry.name) and (file := _image_file(name, entry)):
                         files.append(file)
         except OSError as error:
             skipped.append(Skipped(prefix, f"unreadable folder: {error.strerror}"))
@@ -104,7 +105,7 @@ def _scan(
 
 
 def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
-    """Tell a folder from every other one, whatever the path that leads to it."""
+    """Return device and inode, the same for every path to a folder."""
     status = os.stat(folder)  # noqa: PTH116
     return status.st_dev, status.st_ino
 
@@ -112,7 +113,7 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
 def _is_folder(link: os.DirEntry[str]) -> bool:
     try:
         return link.is_dir()
-    except OSError:  # it leads to itself, or where we may not look
+    except OSError:  # a loop, or a target without permission
         return False
 
 
@@ -120,8 +121,8 @@ def _has_image_suffix(name: str) -> bool:
     return name[name.rfind(".") :].lower() in SUFFIXES
 
 
-def _look_at(name: str, entry: os.DirEntry[str]) -> ImageFile | None:
-    """Size and time of a file; None for a pipe or a socket, which would block a reader."""
+def _image_file(name: str, entry: os.DirEntry[str]) -> ImageFile | None:
+    """Read size and time of a file; None for a pipe or a socket, which would block a reader."""
     try:
         status = entry.stat()
     except OSError:  # a broken link: listed, so that it is reported

@@ -8,22 +8,21 @@ short at any instruction and finished by the next writer. Nothing here opens an 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from simsearch.backbones.heads import save_head
 from simsearch.errors import LibraryBusyError, LibraryError
-from simsearch.files import write_text
+from simsearch.files import sha256_file, write_text
 from simsearch.images.find import Skipped
+from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.backbones.heads import Head
-    from simsearch.library.types import Source
 
 
 _T = TypeVar("_T")
@@ -103,6 +101,8 @@ def replace_library(
     if stats is not None:
         _write_array(part / STATS, [stats], len(paths))
     if head is not None:
+        from simsearch.backbones.heads import save_head
+
         save_head(head, part / HEAD)
     manifest = {
         "format": FORMAT,
@@ -111,7 +111,7 @@ def replace_library(
         "root": root,
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
-        "files": {file.name: seal_file(file) for file in _contents(part)},
+        "files": {file.name: file_record(file) for file in _contents(part)},
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
     _finish(folder)
@@ -157,30 +157,22 @@ def _finish(folder: Path) -> None:
         part.rmdir()
 
 
-def seal_file(file: Path) -> dict[str, int | str]:
-    """Tie a file to its manifest: by its digest, and by what spares computing that again."""
+def file_record(file: Path) -> dict[str, int | str]:
+    """Record a file in a manifest: its digest, and what spares computing that again."""
     status = file.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _sha256(file)}
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_file(file)}
 
 
-def is_sealed(file: Path, seal: Mapping[str, Any]) -> bool:
-    """Tell whether a file is the one that was sealed."""
+def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether a file is the one that was recorded."""
     status = file.stat()
-    if (status.st_size, status.st_mtime_ns) == (seal["size"], seal["mtime_ns"]):
+    if (status.st_size, status.st_mtime_ns) == (record["size"], record["mtime_ns"]):
         return True
     # A copy has another time, so it is read whole, once a load, to see that it is the same.
-    return bool(status.st_size == seal["size"] and _sha256(file) == seal["sha256"])
+    return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
     for place in (folder / NEXT, folder):
         try:
@@ -188,13 +180,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise unfit_library(folder, f"manifest.json cannot be read ({error})") from error
+            raise _unusable(folder, f"manifest.json cannot be read ({error})") from error
         found = manifest.get("format") if isinstance(manifest, dict) else None
         if found != FORMAT:
-            raise unfit_library(folder, f"its format is {found!r}, not {FORMAT}")
+            raise _unusable(folder, f"its format is {found!r}, not {FORMAT}")
         return manifest
     if (folder / EMBEDDINGS).exists():
-        raise unfit_library(
+        raise _unusable(
             folder,
             "it has no manifest.json (to search arrays made elsewhere, call "
             "ImageLibrary(np.load(...), np.load(...)))",
@@ -205,15 +197,72 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     )
 
 
-def unfit_library(folder: Path, reason: str) -> LibraryError:
-    """Return the error for files that do not make a library."""
+def _unusable(folder: Path, reason: str) -> LibraryError:
+    """Return the error for files that make no library."""
     return LibraryError(
         f"the library in {os.fspath(folder)!r} cannot be used: {reason}; put the files back as "
         "they were, or run embed_dataset again to make them anew"
     )
 
 
-def open_array(
+class LibraryFiles(NamedTuple):
+    """A library as its files hold it; see `ImageLibrary` for what each part is."""
+
+    folder: Path
+    digest: str  # of the file of the embeddings
+    embeddings: NDArray[np.float32]
+    paths: NDArray[np.str_]
+    stats: NDArray[np.int64] | None
+    root: str | None
+    source: Source | None
+    head: Head | None
+
+
+def open_latest(folder: Path) -> LibraryFiles:
+    """Open the library that is committed in a folder, even while a writer replaces it.
+
+    Raises
+    ------
+    LibraryError
+        If files are missing, damaged, or do not belong together.
+    """
+    while True:
+        manifest = _read_manifest(folder)
+        try:
+            files = _open_files(folder, manifest)
+        except (KeyError, TypeError) as error:
+            raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
+        except LibraryError:
+            if _read_manifest(folder) == manifest:
+                raise
+        else:
+            if _read_manifest(folder) == manifest:
+                return files
+        # Otherwise a writer has just put the next library in place: open that one.
+
+
+def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
+    embeddings = _open_array(folder, EMBEDDINGS, manifest, mapped=True)
+    paths = _open_array(folder, PATHS, manifest)
+    stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
+    head = _open_head(folder, manifest) if manifest["head"] else None
+    if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
+        raise _unusable(folder, "its two arrays are of different lengths")
+    if head and (head.fingerprint != manifest["head"] or head.dim != embeddings.shape[1]):
+        raise _unusable(folder, f"{HEAD} is not the head that its rows have passed through")
+    source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
+    digest = manifest["files"][EMBEDDINGS]["sha256"]
+    root = manifest["root"]
+    return LibraryFiles(folder.absolute(), digest, embeddings, paths, stats, root, source, head)
+
+
+def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
+    from simsearch.backbones.heads import read_head
+
+    return _open_file(folder, HEAD, manifest, read_head)
+
+
+def _open_array(
     folder: Path, name: str, manifest: dict[str, Any], *, mapped: bool = False
 ) -> NDArray[Any]:
     """Open an array, and check that it is the one that the manifest describes."""
@@ -224,23 +273,23 @@ def open_array(
         array: NDArray[Any] = np.load(file, mmap_mode=mode, allow_pickle=False)
         return array
 
-    return open_file(folder, name, manifest, read)
+    return _open_file(folder, name, manifest, read)
 
 
-def open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable[[Path], _T]) -> _T:
+def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable[[Path], _T]) -> _T:
     """Read a file of a library, and check that it is the one that the manifest describes."""
     places = [folder / NEXT] if (folder / NEXT / MANIFEST).exists() else []
-    seal = manifest["files"][name]
+    record = manifest["files"][name]
     for file in (place / name for place in (*places, folder)):
         try:
-            if not is_sealed(file, seal):
-                raise unfit_library(folder, f"{name} is damaged, or belongs to another library")
+            if not matches_record(file, record):
+                raise _unusable(folder, f"{name} is damaged, or belongs to another library")
             return read(file)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise unfit_library(folder, f"{name} cannot be opened ({error})") from error
-    raise unfit_library(folder, f"{name} is missing")
+            raise _unusable(folder, f"{name} cannot be opened ({error})") from error
+    raise _unusable(folder, f"{name} is missing")
 
 
 def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:

@@ -1,217 +1,218 @@
-"""The rows of a library with the highest cosines, exactly: float32 to look, float64 to tell.
+"""Exact top-k by cosine in plain numpy: float32 scores select candidates, float64 scores rank them.
 
 Embeddings in, row numbers and scores out. Nothing here knows what a query is, or an image.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.retrieval.pruned import gather_cost, plain_cost, pruned_index_of
-from simsearch.retrieval.threads import one_blas_thread
-from simsearch.retrieval.topk import (
-    blas_threads,
-    gathered_products,
-    rescored_top_k,
-    rounding,
-    top_k_of_rows,
-)
+from simsearch import registry
+from simsearch.files import iter_blocks
+from simsearch.retrieval.blas import one_blas_thread
+from simsearch.retrieval.index import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from typing import Any
 
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
-    from simsearch.retrieval.pruned import PrunedIndex
-    from simsearch.retrieval.topk import TopK
+    from simsearch.library.types import Searchable
 
-_CROWD = 1 / 50  # share of all rows: more than these are too many to score exactly
-_SHORT, _TOGETHER = 64, 4096  # columns and rows of a product that is taken with care
-_SCORES_BYTES = 2**26  # of scores that are held at once, however many queries there are
-_FEW = 1 / 20  # of the cost of reading all: for less, no sketch is needed
-_MANY = 1 / 8  # share of all rows: who wants so many reads them all
+PRUNED_FROM_BYTES = 10**8  # of rows, from which on a pruned copy is worth its making
+RESCORED_ROWS = 64  # scored in float64 together: they stay in the cache
+CROWDED_SHARE = 1 / 50  # of all rows: more than these are too many to score in float64
+SHORT_SUM_COLUMNS, SHORT_SUM_ROWS = 64, 4096  # of a product that rounds less
+GATHERED_NUMBERS = 2**18  # that are copied together: they stay in the cache
+THREADED_BYTES = 2**28  # of rows, times queries, from which on all cores share a product
+SCORES_BYTES = 2**26  # of scores that are held at once, however many queries there are
 
-
-def top(
-    library: ImageLibrary,
-    vectors: NDArray[np.float32],
-    k: int,
-    among: NDArray[np.bool_] | None = None,
-) -> Iterator[TopK]:
-    """Find the k best rows for each of several embeddings, as a full scan in float64 would.
-
-    A large library is looked at through its sketch: only rows that it cannot rule out are read.
-
-    Parameters
-    ----------
-    library
-        What to search.
-    vectors
-        (Q, D) float32, rows of unit L2 norm.
-    k
-        How many rows to find; fewer if there are fewer.
-    among
-        (N,) bool, the rows that may be found; all by default.
-
-    Yields
-    ------
-    Found
-        One a vector, in order.
-    """
-    scan = _Scan(library, int(k), among)
-    at_once = max(1, _SCORES_BYTES // (4 * len(library)))
-    for i in range(0, len(vectors), at_once):
-        yield from scan.answer(np.asarray(vectors[i : i + at_once]))
+# What reading costs, in the time to stream one float32: measured with OpenBLAS on two cores.
+FLOP_COST = 1 / 16  # of a product that more queries share
+GATHER_COST, GATHER_ROW_COST = 1.75, 60.0  # a float32 out of turn, and the start of each row
 
 
-class _Asked(NamedTuple):
-    """One query, and what its sketch says of it."""
-
-    vector: NDArray[np.float32]  # (D,)
-    head: NDArray[np.float32]  # (L, w)
-    rest: NDArray[np.float32]  # (L,)
-    guess: NDArray[np.float32]  # (N,) what it has in common with every row
+def exact_index(library: ImageLibrary) -> ExactIndex:
+    """Return the exact index that suits the size of a library."""
+    large = library.embeddings.nbytes >= PRUNED_FROM_BYTES
+    index: ExactIndex = registry.resolve("index", "pruned")() if large else ExactIndex()
+    return index
 
 
-class _Scan:
+class ExactIndex:
+    """Finds the rows that a full scan in float64 would find."""
+
+    exact = True
+
+    def check(self, library: Any) -> None:  # noqa: ANN401
+        """Accept any library."""
+
+    def top_k(
+        self,
+        library: ImageLibrary,
+        vectors: NDArray[np.float32],
+        k: int,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> Iterator[TopK]:
+        """Rank the best rows for each of several embeddings, as `Index.top_k` says."""
+        scan = self._scan(library, int(k), mask)
+        at_once = max(1, SCORES_BYTES // (4 * len(library)))
+        for block in iter_blocks(len(vectors), at_once):
+            yield from scan.rank(np.asarray(vectors[block]))
+
+    def _scan(self, library: ImageLibrary, k: int, mask: NDArray[np.bool_] | None) -> ExactScan:
+        return ExactScan(library, k, mask)
+
+
+class ExactScan:
     """What the queries of one call share."""
 
-    def __init__(self, library: ImageLibrary, k: int, among: NDArray[np.bool_] | None) -> None:
-        self.library, self.among = library, among
-        self.rows = np.asarray(library.embeddings)  # a memory map without its trimmings
-        self.count = len(library) if among is None else int(np.count_nonzero(among))
+    def __init__(self, library: ImageLibrary, k: int, mask: NDArray[np.bool_] | None) -> None:
+        self.library, self.mask = library, mask
+        self.rows = np.asarray(library.embeddings)  # (N, D), a memory map as a plain array
+        self.count = len(library) if mask is None else int(np.count_nonzero(mask))
         self.k = min(k, self.count)
 
-    def answer(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
-        """Answer a block of queries in the way that should cost least."""
+    def rank(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
+        """Rank for a block of queries, (Q, D), in the way that should cost least."""
         total, dim = self.rows.shape
-        picking = self.count * gather_cost(dim)
-        plain = total * plain_cost(dim, 1)
-        if self.count == total or picking > _FEW * plain:
-            sketch = pruned_index_of(self.library) if 0 < self.k < _MANY * total else None
-            if sketch and (depth := sketch.depth(len(vectors))):
-                return self._pruned(vectors, sketch, depth)
-        if self.among is not None and picking < plain:
-            return self._picked(vectors, np.flatnonzero(self.among))
-        return self._plain(vectors)
+        if self.mask is not None and self.count * gather_cost(dim) < total * scan_cost(dim, 1):
+            return self.rank_masked(vectors, np.flatnonzero(self.mask))
+        return self.rank_all(vectors)
 
-    def _plain(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
-        """Score every row; with more care for queries that float32 leaves too much to tell."""
-        errors = np.full(len(vectors), rounding(self.library.dim))
+    def rank_all(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
+        """Score every row; in shorter sums for queries that float32 leaves too much to tell."""
+        errors = np.full(len(vectors), rounding_error(self.library.dim))
         with blas_threads(self.rows, vectors):
-            scores = self._allowed(vectors @ self.rows.T)
+            scores = self.apply_mask(vectors @ self.rows.T)  # (Q, N)
         crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
         if crowded:
-            scores[crowded], errors[crowded] = _careful(self.rows, vectors[crowded])
-            scores = self._allowed(scores)
+            scores[crowded], errors[crowded] = short_sum_scores(self.rows, vectors[crowded])
+            scores = self.apply_mask(scores)
         for vector, some, error in zip(vectors, scores, errors.tolist(), strict=True):
-            yield rescored_top_k(self.library, vector, some, self.k, error=error)
+            yield rescore(self.library, vector, some, self.k, error=error)
 
-    def _allowed(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Put the rows that may not be found out of the race."""
-        if self.among is not None:
-            scores[:, ~self.among] = -np.inf
+    def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
+        """Score only the rows that may be found."""
+        with one_blas_thread():
+            scores = gathered_scores(self.rows, rows, vectors.T)
+        for vector, some in zip(vectors, scores.T, strict=True):
+            yield rescore(self.library, vector, some, self.k, rows=rows)
+
+    def apply_mask(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Set the scores of rows that may not be found, in (Q, N), to minus infinity."""
+        if self.mask is not None:
+            scores[:, ~self.mask] = -np.inf
         return scores
 
     def _is_crowded(self, scores: NDArray[np.float32], error: float) -> bool:
         """Tell whether too many rows are so close to the k-th best that they may beat it."""
         if not self.k:
             return False
-        bar = np.partition(scores, -self.k)[-self.k] - 2 * error
-        return int(np.count_nonzero(scores >= bar)) > 2 * self.k + _CROWD * len(scores)
-
-    def _picked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
-        """Score only the rows that may be found."""
-        with one_blas_thread():
-            scores = gathered_products(self.rows, rows, vectors.T)
-        for vector, some in zip(vectors, scores.T, strict=True):
-            yield rescored_top_k(self.library, vector, some, self.k, among=rows)
-
-    def _pruned(
-        self, vectors: NDArray[np.float32], sketch: PrunedIndex, depth: int
-    ) -> Iterator[TopK]:
-        """Score only the rows that the sketch cannot rule out."""
-        with one_blas_thread():
-            heads, rests = sketch.project(vectors)
-        with blas_threads(sketch.levels[0], heads[0]):
-            guesses = heads[0] @ sketch.levels[0].T
-            for level in range(1, depth):
-                guesses += heads[level] @ sketch.levels[level].T
-        guesses = self._allowed(guesses)
-        asked = list(map(_Asked, vectors, heads.swapaxes(0, 1), rests.T, guesses))
-        limit = len(self.rows) * plain_cost(self.library.dim, len(vectors))
-        with one_blas_thread():
-            left = [self._left(one, sketch, depth, limit) for one in asked]
-        del guesses, asked
-        lost = self._too_many(left)
-        plain = self._plain(vectors[lost])
-        for vector, rows, many in zip(vectors, left, lost.tolist(), strict=True):
-            yield (
-                next(plain)
-                if many or rows is None
-                else top_k_of_rows(self.library, vector, rows, self.k)
-            )
-
-    def _left(
-        self, asked: _Asked, sketch: PrunedIndex, depth: int, limit: float
-    ) -> NDArray[np.intp] | None:
-        """Rows that can still win; None if it would cost more than the limit to tell.
-
-        The best of the guesses set a bar, which a row must be able to reach.
-        """
-        vector, head, rest, guess = asked
-        bar = self._bar(vector, guess) - sketch.slack
-        left = np.flatnonzero(guess + sketch.rests[depth - 1] * rest[depth - 1] >= bar)
-        guess = guess[left]
-        for level in range(depth, len(sketch.levels)):
-            limit -= len(left) * gather_cost(len(head[level]))
-            if limit < 0:
-                return None
-            guess += gathered_products(sketch.levels[level], left, head[level])
-            bar = max(bar, self._bar(vector, guess, left) - sketch.slack)
-            stays = guess + sketch.rests[level][left] * rest[level] >= bar
-            left, guess = left[stays], guess[stays]
-        return left
-
-    def _bar(
-        self,
-        vector: NDArray[np.float32],
-        guess: NDArray[np.float32],
-        rows: NDArray[np.intp] | None = None,
-    ) -> float:
-        """Bound the k-th best score from below, by scoring the rows that are likely to win."""
-        tries = min(2 * self.k, self.count, len(guess))
-        likely = np.argpartition(guess, -tries)[-tries:]
-        likely = np.sort(likely if rows is None else rows[likely])
-        scores = gathered_products(self.rows, likely, vector)
-        bar = float(np.partition(scores, -self.k)[-self.k]) - rounding(self.library.dim)
-        return min(bar, 1.0) if bar > -1 else -2.0  # scores are cut off there, and may tie
-
-    def _too_many(self, left: list[NDArray[np.intp] | None]) -> NDArray[np.bool_]:
-        """Tell for which queries it is cheaper to read every row: those unlike the library."""
-        total, dim = self.rows.shape
-        costs = np.array(
-            [np.inf if rows is None else len(rows) * gather_cost(dim) for rows in left]
-        )
-        many: NDArray[np.bool_] = costs > total * plain_cost(dim, np.inf)
-        count = int(np.count_nonzero(many))
-        if count and costs[many].sum() <= total * plain_cost(dim, count) * count:
-            many[:] = False
-        return many
+        bound = np.partition(scores, -self.k)[-self.k] - 2 * error
+        return int(np.count_nonzero(scores >= bound)) > 2 * self.k + CROWDED_SHARE * len(scores)
 
 
-def _careful(
+def scan_cost(dim: int, queries: float) -> float:
+    """Cost of reading every row whole, per row and query."""
+    return dim * (1 / queries + FLOP_COST)
+
+
+def gather_cost(dim: int) -> float:
+    """Cost of reading one row out of turn."""
+    return GATHER_ROW_COST + GATHER_COST * dim
+
+
+def blas_threads(
+    rows: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> AbstractContextManager[object]:
+    """Wake numpy's BLAS threads for a large product only."""
+    return one_blas_thread() if rows.nbytes * len(vectors) < THREADED_BYTES else nullcontext()
+
+
+def gathered_scores(
+    matrix: NDArray[np.float32], rows: NDArray[np.intp], vectors: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Products of some rows of a matrix with a vector or with (D, Q) vectors: (n,) or (n, Q)."""
+    size = max(1, GATHERED_NUMBERS // matrix.shape[1])
+    buffer = np.empty((min(size, len(rows)), matrix.shape[1]), np.float32)
+    products = np.empty((len(rows), *vectors.shape[1:]), np.float32)
+    for block in iter_blocks(len(rows), size):
+        some = rows[block]
+        # "clip" as the numbers are known to be right: "raise" would go through a buffer
+        part = np.take(matrix, some, axis=0, out=buffer[: len(some)], mode="clip")
+        np.matmul(part, vectors, out=products[block])
+    return products
+
+
+def short_sum_scores(
     rows: NDArray[np.float32], vectors: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], float]:
-    """Products in short sums, which round less, and by how much at most: (Q, N) float32."""
+    """Products in short sums, which round less, and their error at most: (Q, N) float32."""
     scores = np.zeros((len(vectors), len(rows)), np.float32)
-    starts = range(0, rows.shape[1], _SHORT)
-    with one_blas_thread():  # these products are so short that two would mostly wait
-        for i in range(0, len(rows), _TOGETHER):
-            some, part = rows[i : i + _TOGETHER], scores[:, i : i + _TOGETHER]
-            for j in starts:
-                part += vectors[:, j : j + _SHORT] @ some[:, j : j + _SHORT].T
-    return scores, rounding(_SHORT + len(starts))
+    columns = list(iter_blocks(rows.shape[1], SHORT_SUM_COLUMNS))
+    with one_blas_thread():  # these products are so short that two threads would mostly wait
+        for block in iter_blocks(len(rows), SHORT_SUM_ROWS):
+            for some in columns:
+                scores[:, block] += vectors[:, some] @ rows[block, some].T
+    return scores, rounding_error(SHORT_SUM_COLUMNS + len(columns))
+
+
+def rounding_error(terms: int) -> float:
+    """Bound by how much rounding moves a float32 product of unit vectors.
+
+    After Higham (2002, ch. 3); the 1 and the 1% are for the norms and for the bound itself.
+    """
+    return 1.01 * (terms + 1) * 2.0**-24
+
+
+def exact_cosines(
+    library: Searchable, rows: NDArray[np.intp], vector: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Products of some rows with a vector, in float64: (n,).
+
+    One sum per row, not a matrix product: equal rows get equal scores, wherever they stand.
+    """
+    scores = np.empty(len(rows))
+    for block in iter_blocks(len(rows), RESCORED_ROWS):
+        scores[block] = (library.embeddings[rows[block]].astype(np.float64) * vector).sum(axis=1)
+    return scores
+
+
+def top_k_of_rows(
+    library: ImageLibrary, vector: NDArray[np.float32], rows: NDArray[np.intp], k: int
+) -> TopK:
+    """Find the k best of some rows, given by number, for one embedding."""
+    with one_blas_thread():
+        scores = gathered_scores(np.asarray(library.embeddings), rows, vector)
+    return rescore(library, vector, scores, k, rows=rows)
+
+
+def rescore(
+    library: Searchable,
+    vector: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    k: int,
+    *,
+    rows: NDArray[np.intp] | None = None,
+    error: float | None = None,
+) -> TopK:
+    """Return the k best with their exact scores, given the float32 scores of all or some rows."""
+    k = min(int(k), int(np.isfinite(scores).sum()))
+    if not k:
+        return TopK(np.empty(0, np.intp), np.empty(0))
+    # Each of the k best is within twice the error of the float32 score that comes k-th. Scores
+    # are cut off at 1 and -1, which rounding can pass, and may tie there.
+    error = rounding_error(library.dim) if error is None else error
+    bound = min(np.partition(scores, -k)[-k], 1) - 2 * error
+    best = np.flatnonzero(scores >= bound if bound > -1 else scores > -np.inf)
+    rows = best if rows is None else rows[best]
+    exact = np.clip(exact_cosines(library, rows, vector), -1, 1)
+    order = np.lexsort((library.paths[rows], -exact))[:k]
+    return TopK(rows[order], exact[order])

@@ -31,12 +31,11 @@ from tqdm.auto import tqdm
 from simsearch.backbones.heads import unit
 from simsearch.errors import LibraryError, MissingExtraError, QueryError, StaleIndexError
 from simsearch.files import write_text
-from simsearch.library.files import is_sealed, seal_file, writing
+from simsearch.library.files import file_record, matches_record, writing
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact as scan
-from simsearch.retrieval import topk
+from simsearch.retrieval.exact import exact_index, rounding_error, top_k_of_rows
 from simsearch.retrieval.faiss_compat import keep_parameters
-from simsearch.retrieval.topk import TopK
+from simsearch.retrieval.index import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,12 +197,12 @@ class FaissIndex:
             )
         self._embeddings = library.embeddings
 
-    def top(
+    def top_k(
         self,
         library: ImageLibrary,
         vectors: NDArray[np.float32],
         k: int,
-        among: NDArray[np.bool_] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> Iterator[TopK]:
         """Find the k best rows for each of several embeddings; unless `exact`, nearly the best.
 
@@ -218,7 +217,7 @@ class FaissIndex:
             (Q, D) float32, rows of unit L2 norm.
         k
             How many rows to find; fewer if there are fewer.
-        among
+        mask
             (N,) bool, the rows that may be found; all by default.
 
         Yields
@@ -232,42 +231,42 @@ class FaissIndex:
             If the index was not built for this library.
         """
         self.check(library)
-        allowed = len(library) if among is None else int(np.count_nonzero(among))
+        allowed = len(library) if mask is None else int(np.count_nonzero(mask))
         if allowed < _FILTERED * len(library):
-            yield from scan.top(library, vectors, k, among)
+            yield from exact_index(library).top_k(library, vectors, k, mask)
             return
         for i in range(0, len(vectors), _BATCH):
-            yield from self._answer(library, vectors[i : i + _BATCH], k, among)
+            yield from self._answer(library, vectors[i : i + _BATCH], k, mask)
 
     def _answer(
         self,
         library: ImageLibrary,
         vectors: NDArray[np.float32],
         k: int,
-        among: NDArray[np.bool_] | None,
+        mask: NDArray[np.bool_] | None,
     ) -> Iterator[TopK]:
         """Answer a block of queries, looking further for those that are not settled.
 
         The effort was set without a filter. With one, all that may be found can lie far from the
         query, where rows are many and alike: there a wider search has to confirm the answer.
         """
-        allowed = len(library) if among is None else int(np.count_nonzero(among))
+        allowed = len(library) if mask is None else int(np.count_nonzero(mask))
         effort = self._effort_for(k, allowed / len(library))
         answers: dict[int, TopK | None] = {}
         left = list(range(len(vectors)))
         while left and 2 * effort.candidates <= allowed:
             unsettled = []
-            found = self._ranked(
-                library, vectors[left], k, self._find(vectors[left], effort, among)
-            )
+            found = self._ranked(library, vectors[left], k, self._find(vectors[left], effort, mask))
             for i, one in zip(left, found, strict=True):
                 before, answers[i] = answers.get(i), one
-                confirmed = among is None or self.exact or _same(before, one)
+                confirmed = mask is None or self.exact or _same(before, one)
                 if one is None or not confirmed:
                     unsettled.append(i)
             left, effort = unsettled, _Effort(*(_WIDER * amount for amount in effort))
         if left:
-            answers.update(zip(left, scan.top(library, vectors[left], k, among), strict=True))
+            answers.update(
+                zip(left, exact_index(library).top_k(library, vectors[left], k, mask), strict=True)
+            )
         return (one for _, one in sorted(answers.items()) if one)
 
     def _effort_for(self, k: int, share: float) -> _Effort:
@@ -288,25 +287,23 @@ class FaissIndex:
         """Rank the candidates for each query; None where they do not tell the k best."""
         for vector, scores, rows in zip(vectors, *candidates, strict=True):
             # Exact, if all rows that float32 could have kept from the first k are here.
-            settled = not self.exact or scores[-1] < scores[k - 1] - 2 * topk.rounding(library.dim)
+            settled = not self.exact or scores[-1] < scores[k - 1] - 2 * rounding_error(library.dim)
             there = rows[rows >= 0]
             yield (
-                topk.top_k_of_rows(library, vector, there, k)
-                if settled and len(there) >= k
-                else None
+                top_k_of_rows(library, vector, there, k) if settled and len(there) >= k else None
             )
 
     def _find(
         self,
         vectors: NDArray[np.float32],
         effort: _Effort,
-        among: NDArray[np.bool_] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> _Candidates:
         """Ask FAISS for candidates, best first."""
         faiss = _faiss()
         options: dict[str, Any] = {}
-        if among is not None:
-            options["sel"] = faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))
+        if mask is not None:
+            options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if self.kind == "hnsw":
             parameters = faiss.SearchParametersHNSW(efSearch=effort.reach, **options)
         elif self.kind in ("ivf", "ivfpq"):
@@ -339,7 +336,7 @@ class FaissIndex:
             if record["format"] != FORMAT:
                 raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
             report, effort = IndexReport(**record["report"]), _Effort(*map(int, record["effort"]))
-            if not is_sealed(place / INDEX, record["seal"]):
+            if not matches_record(place / INDEX, record["seal"]):
                 raise _damaged(place, f"{INDEX} is damaged, or belongs to another index")
             index = faiss.read_index(os.fspath(place / INDEX), _mapping(faiss))
             if index.ntotal != report.rows:
@@ -368,7 +365,7 @@ class FaissIndex:
             record = {
                 "format": FORMAT,
                 "digest": self._digest,
-                "seal": seal_file(part),
+                "seal": file_record(part),
                 "effort": self._effort,
                 "report": asdict(self.report),
             }
@@ -571,7 +568,7 @@ def _tuned(index: FaissIndex, library: ImageLibrary) -> _Effort:
     others = np.roll(vectors, len(vectors) // 2, axis=0)
     vectors = np.concatenate([vectors, unit(np.asarray(vectors + _LEAN * others, np.float32))])
     own = np.concatenate([own, np.full(len(own), -1)])
-    truth = _without(scan.top(library, vectors, _K + 1), own)
+    truth = _without(exact_index(library).top_k(library, vectors, _K + 1), own)
 
     def recall(candidates: _Candidates) -> float:
         found = index._ranked(library, vectors, min(_K + 1, len(library)), candidates)
@@ -600,14 +597,16 @@ def _measured(index: FaissIndex, library: ImageLibrary) -> dict[str, Any]:
     """Measure what the report tells, by rows of the library as queries."""
     own = _drawn(library, _SAMPLE, seed=2)
     vectors = np.asarray(library.embeddings[own])
-    truth = _without(scan.top(library, vectors, _K + 1), own)
-    found = _without(index.top(library, vectors, _K + 1), own)
+    truth = _without(exact_index(library).top_k(library, vectors, _K + 1), own)
+    found = _without(index.top_k(library, vectors, _K + 1), own)
     return {
         "recall_at_10": _recall(found, truth),
         "exact_ms": _median_ms(
-            lambda vector: scan.top(library, vector, _K), vectors[:_TIMED_EXACT]
+            lambda vector: exact_index(library).top_k(library, vector, _K), vectors[:_TIMED_EXACT]
         ),
-        "ms_per_query": _median_ms(lambda vector: index.top(library, vector, _K), vectors[:_TIMED]),
+        "ms_per_query": _median_ms(
+            lambda vector: index.top_k(library, vector, _K), vectors[:_TIMED]
+        ),
         "size_bytes": _size(index._index),
     }
 
@@ -621,7 +620,7 @@ def _without(found: Iterable[TopK], own: NDArray[np.intp]) -> list[TopK]:
 
 
 def _recall(found: Sequence[TopK], truth: Sequence[TopK]) -> float:
-    """Return the share of the best rows that were found; among equals, any will do."""
+    """Return the share of the best rows that were found; mask equals, any will do."""
     there = sum(len(best.rows) for best in truth)
     hits = sum(
         int(np.count_nonzero(some.scores >= best.scores[-1] - _SAME))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import load_picture
+from simsearch.images.decode import load_preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from simsearch.images.decode import Pictured
-    from simsearch.library.types import Searchable
+    from simsearch.images.decode import ImageSources
+    from simsearch.library.types import Browsable
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Matches(Sequence[Match]):
 
     query: str
     rows: tuple[Match, ...]
-    image: Pictured | None = field(default=None, repr=False, compare=False)
+    image: ImageSources | None = field(default=None, repr=False, compare=False)
     exact: bool = True
     box: tuple[float, ...] | None = None
-    library: Searchable | None = field(default=None, repr=False, compare=False)
+    library: Browsable | None = field(default=None, repr=False, compare=False)
     embedding: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -179,10 +179,10 @@ def also(match: Match) -> str:
     return f"+{len(match.duplicates)} alike" if match.duplicates else ""
 
 
-def _card(source: Pictured, title: str, caption: str) -> str:
+def _card(source: ImageSources, title: str, caption: str) -> str:
     picture = '<div style="height:112px">(unreadable)</div>'
     try:
-        thumbnail = load_picture(source, min_side=224)
+        thumbnail = load_preview(source, min_side=224)
         thumbnail.thumbnail((224, 224))
         data = io.BytesIO()
         thumbnail.save(data, "JPEG", quality=85)

@@ -1,124 +1,205 @@
-"""The options of a search, checked when they are made."""
+"""The options of a search: written here once, checked when made.
+
+The signatures of `search` and `recommend`, the flags of the command line and the fields of the API
+are derived from these classes, or tested against them.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 
 from simsearch.errors import QueryError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-    from typing import Any, Literal, SupportsFloat, TypeAlias
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from simsearch.library.types import Rows, Searchable
+    from simsearch.retrieval.index import Index
     from simsearch.retrieval.query import Box
-    from simsearch.retrieval.topk import TopK
-
 
 NEAR_DUPLICATE = 0.95
 """Cosine from which on two images pass for one; see `duplicates` for what it was measured on."""
 
 Threshold: TypeAlias = "SupportsFloat | Literal['auto'] | None"
 """A cosine, "auto" for `ImageLibrary.threshold`, or None for no threshold."""
-_POOL = 10  # candidates for each match, from which `diversity` picks
+
+POOL_FACTOR = 10  # candidates per match, from which `diversity` picks
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class Index(Protocol):
-    """What stands in for the scan of all rows, such as a `FaissIndex`."""
+@dataclass(frozen=True, kw_only=True)
+class RankingOptions:
+    """Which rows are ranked, and which of them become matches.
 
-    exact: bool
+    Attributes
+    ----------
+    k : int
+        How many matches to return; fewer if there are fewer.
+    threshold : float, "auto" or None
+        Leave out matches whose cosine is lower. "auto" takes `ImageLibrary.threshold`.
+    where : str, mapping, mask, row numbers or None
+        Search among these alone: what `ImageLibrary.where` takes, such as ``"shoes/*"`` or
+        ``{"price": (None, 50)}``.
+    diversity : float
+        From 0 to 1: how much it counts against a match that it is like the matches before it
+        (maximal marginal relevance [1]_). Picks among the best 10 × `k`; at 0, by score alone.
+    unique : bool or float
+        Fold near-duplicates of a match into it; True stands for a cosine from 0.95 up.
+    false_match_rate : float
+        With ``threshold="auto"``, the share of random pairs that may reach the threshold.
+    index : Index or None
+        From `build_index`: finds approximately what the scan of all rows finds exactly.
 
-    def check(self, library: Any) -> None:  # noqa: ANN401
-        """Raise an error if it was not made for this library."""
+    References
+    ----------
+    .. [1] J. Carbonell, J. Goldstein: The use of MMR, diversity-based reranking for reordering
+       documents and producing summaries. SIGIR 1998.
+    """
 
-    def top(
-        self,
-        library: Any,  # noqa: ANN401
-        vectors: NDArray[np.float32],
-        k: int,
-        among: Any = None,  # noqa: ANN401
-    ) -> Iterator[TopK]:
-        """Find rows as `scan.top` does; `among` is what the library's own method gives."""
+    k: int = 5
+    threshold: Threshold = None
+    where: Rows = None
+    diversity: float = 0.0
+    unique: bool | float = False
+    false_match_rate: float = 1e-3
+    index: Index | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
+        if not whole or self.k < 1:
+            raise QueryError(f"k={self.k!r}: ask for a whole number of matches, at least one")
+        if isinstance(self.threshold, str) and self.threshold != "auto":
+            raise QueryError(f'threshold={self.threshold!r}: give a cosine, or "auto"')
+        if self.threshold is not None and not isinstance(self.threshold, str):
+            _check_cosine("threshold", self.threshold)
+        if not 0 <= self.diversity <= 1:
+            raise QueryError(f"diversity={self.diversity}: give a number from 0 to 1")
+        if self.duplicate_cosine is not None:
+            _check_cosine("unique", self.duplicate_cosine)
+
+    @property
+    def duplicate_cosine(self) -> float | None:
+        """Cosine from which on matches are folded; None to fold none."""
+        if self.unique is False:
+            return None
+        return NEAR_DUPLICATE if self.unique is True else float(self.unique)
+
+    def min_score(self, library: Searchable) -> float:
+        """Return the lowest cosine of a match."""
+        if isinstance(self.threshold, str):
+            return library.threshold(self.false_match_rate)
+        return -math.inf if self.threshold is None else float(self.threshold)
+
+    @property
+    def pool(self) -> int:
+        """How many candidates the matches are picked from."""
+        return int(self.k) * (POOL_FACTOR if self.diversity else 1)
+
+    @property
+    def depth(self) -> int:
+        """How many rows to rank: where repeats are folded, until the first that is not needed."""
+        return self.pool if self.duplicate_cosine is None else self.pool + 1
 
 
-class SearchOptionTypes(TypedDict, total=False):
-    """Types of the options that every search takes."""
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(RankingOptions):
+    """How queries are read and combined, and how their rows are ranked.
+
+    Attributes
+    ----------
+    exclude_query : bool
+        Leave out the rows that the query itself is.
+    combine : "mean", "max" or None
+        Take a list of queries as one: "mean" searches with the mean of their embeddings, "max"
+        scores an image by the query that it is most alike to.
+    weights : sequence of float or None
+        With "mean", how much each query counts; a negative one leads away.
+    box : (left, top, right, bottom) or None
+        Search with a part of the query, in pixels or in fractions.
+    regions : bool
+        Search with several parts of the query, `REGIONS`, and return the matches of each.
+    """
+
+    exclude_query: bool = True
+    combine: Literal["mean", "max"] | None = None
+    weights: Sequence[float] | None = None
+    box: Box | None = None
+    regions: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        combined = self.combine is not None or self.weights is not None
+        if combined and (
+            self.combine not in {"mean", "max"}
+            or (self.combine == "max" and self.weights is not None)
+        ):
+            raise QueryError(
+                f'combine={self.combine!r}: choose mean or max; weights go with combine="mean" '
+                "alone"
+            )
+
+
+class RankingKeywords(TypedDict, total=False):
+    """The keywords of `RankingOptions`, for type checkers, besides the positional ones."""
 
     where: Rows
-    weights: Sequence[float] | None
-    box: Box | None
     diversity: float
     unique: bool | float
     false_match_rate: float
     index: Index | None
 
 
-class Wish(NamedTuple):
-    """The options of a search, checked."""
+class SearchKeywords(RankingKeywords, total=False):
+    """The same of `SearchOptions`, besides those that decide what is returned."""
 
-    k: int
-    floor: float  # cosine
-    among: Any  # what the library's engine takes for a condition; None for all rows
-    diversity: float
-    unique: float | None  # cosine
-    engine: Index | None
-
-    @property
-    def pool(self) -> int:
-        """How many candidates to pick from."""
-        return self.k * _POOL if self.diversity else self.k
-
-    @property
-    def depth(self) -> int:
-        """How many rows to rank: where repeats are folded, until the first that is not needed."""
-        return self.pool if self.unique is None else self.pool + 1
+    weights: Sequence[float] | None
+    box: Box | None
 
 
-def make_wish(
-    library: Searchable,
-    *,
-    k: int,
-    threshold: Threshold,
-    where: Rows,
-    diversity: float,
-    unique: bool | float,
-    false_match_rate: float,
-    index: Index | None,
-    without: Collection[int] = (),
-) -> Wish:
-    """Check the options of a search for a library."""
-    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
-        raise QueryError(f"k={k!r}: ask for a whole number of matches, at least one")
-    if isinstance(threshold, str) and threshold != "auto":
-        raise QueryError(f'threshold={threshold!r}: give a cosine, or "auto"')
-    if threshold == "auto":
-        floor = library.threshold(false_match_rate)
-    else:
-        floor = -math.inf if threshold is None else _cosine("threshold", threshold)
-    if not 0 <= diversity <= 1:
-        raise QueryError(f"diversity={diversity}: give a number from 0 to 1")
-    fold = None if unique is False else NEAR_DUPLICATE if unique is True else unique
-    if index is not None and library.engine is not None:
-        raise QueryError(f"index= goes with a library of files; {library!r} has its own")
-    engine = library.engine if index is None else index
-    if engine is not None:
-        engine.check(library)
-    return Wish(
-        int(k),
-        floor,
-        library.among(where, without),
-        diversity,
-        None if fold is None else _cosine("unique", fold),
-        engine,
-    )
-
-
-def _cosine(name: str, value: SupportsFloat) -> float:
+def _check_cosine(name: str, value: Any) -> None:  # noqa: ANN401
     if not -1 <= float(value) <= 1:
         raise QueryError(f"{name}={value}: a cosine lies between -1 and 1")
-    return float(value)
+
+
+def option_docs(options: type[RankingOptions]) -> dict[str, tuple[str, str]]:
+    """Return type and description of each option, as the class documents them."""
+    docs: dict[str, tuple[str, str]] = {}
+    for base in reversed(options.__mro__[:-1]):
+        text = inspect.cleandoc(base.__doc__ or "").partition("----------\n")[2]
+        entries = re.findall(r"^(\w+) : (.*)\n((?:    .*\n?)+)", text, re.MULTILINE)
+        docs |= {name: (kind, " ".join(body.split())) for name, kind, body in entries}
+    return docs
+
+
+def accepts(options: type[RankingOptions]) -> Callable[[_Function], _Function]:
+    """Give a function that takes `**options` the signature and documentation of each option."""
+
+    def document(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        known = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {parameter.name for parameter in known}
+        known += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default)
+            for f in fields(options)
+            if f.name not in names
+        ]
+        function.__signature__ = signature.replace(parameters=known)  # type: ignore[attr-defined]
+        lines = [
+            f"    {name} : {kind}\n        {text}"
+            for name, (kind, text) in option_docs(options).items()
+            if f"    {name}\n" not in (function.__doc__ or "")
+        ]
+        function.__doc__ = re.sub(
+            r"    \*\*options\n(?:        .*\n)+", "\n".join(lines) + "\n", function.__doc__ or ""
+        )
+        return function
+
+    return document

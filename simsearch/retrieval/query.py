@@ -1,28 +1,25 @@
-"""Queries of every kind, resolved into vectors: paths, URLs, bytes, pictures, arrays, rows."""
+"""Queries of every kind, resolved: one record of what is asked, with the vectors to rank by."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from simsearch.embedding.dataset import embed_images
 from simsearch.errors import ImageError, QueryError
+from simsearch.images.address import is_url
 from simsearch.images.decode import crop, describe, load_image
-from simsearch.images.remote import download, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
 
-    from simsearch.images.decode import ImageSource, Pictured
+    from simsearch.images.decode import ImageSource, ImageSources
     from simsearch.library.types import Searchable
-
 
 Query: TypeAlias = "ImageSource | int | NDArray[np.float32]"
 """Anything that `load_image` takes, a row number, or an embedding of shape (D,)."""
@@ -38,41 +35,58 @@ REGIONS: dict[str, Box] = {
     "bottom right": (0.4, 0.4, 1, 1),
     "centre": (0.2, 0.2, 0.8, 0.8),
 }
-_NOTHING = 1e-6  # length of a taste in which likes and dislikes cancel out
+CANCELLED_NORM = 1e-6  # of a weighted mean, relative to its weights, in which queries cancel out
 
 
-class _Asked(NamedTuple):
-    """One query, understood."""
+class ResolvedQuery(NamedTuple):
+    """One query, understood: a row's score is its highest cosine with any of the vectors."""
 
-    name: str
-    image: ImageSource | None = None
-    row: int | None = None  # of the library, if the query is in it
-    embedding: NDArray[np.float32] | None = None  # (D,) unit norm, if it is known already
+    name: str  # in words
+    picture: ImageSources | None = None  # to look at and, without vectors, to embed
+    vectors: NDArray[np.float32] | None = None  # (n, D), unit norm; None until it is embedded
+    exclude: frozenset[int] = frozenset()  # rows that may not be found
     box: tuple[float, ...] | None = None
 
 
-def ask_one(library: Searchable, query: Any) -> _Asked:  # noqa: ANN401
-    """Resolve one query of any kind."""
+def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> ResolvedQuery:  # noqa: ANN401
+    """Understand one query of any kind; what the library knows already is not embedded again.
+
+    Raises
+    ------
+    QueryError
+        If a row number is out of range, or an embedding does not fit.
+    ImageError
+        If a file or an address cannot be read.
+    """
     if isinstance(query, (int, np.integer)) and not isinstance(query, bool):
-        if not library.has_row(int(query)):
+        row = int(query)
+        if not library.has_row(row):
             raise QueryError(f"row {query}: the library has rows 0 to {len(library) - 1}")
-        path = str(library.paths[query])
-        return _Asked(path, path, int(query), library.embeddings[query])
+        path = str(library.paths[row])
+        exclude = frozenset([row] if exclude_query else [])
+        return ResolvedQuery(path, path, library.embeddings[row][None], exclude)
     if isinstance(query, np.ndarray) and query.ndim == 1:
-        return _Asked("embedding", embedding=_unit(query, library.dim))
+        return ResolvedQuery("embedding", vectors=_unit(query, library.dim)[None])
     if is_url(query):
-        return _Asked(query, download(query))
+        from simsearch.images.download import download
+
+        return ResolvedQuery(query, download(query))
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)
     file = getattr(query, "filename", None) if opened else query
-    row = library.find(file) if isinstance(file, (str, os.PathLike)) else None
-    if row is None and isinstance(query, (str, os.PathLike)):
-        _look_for(query)
-    known = not opened and row is not None and library.is_current(row)
-    return _Asked(describe(query), query, row, library.embeddings[row] if known else None)
+    found = library.find(file) if isinstance(file, (str, os.PathLike)) else None
+    if found is None and isinstance(query, (str, os.PathLike)):
+        _check_exists(query)
+    known = not opened and found is not None and library.is_current(found)
+    return ResolvedQuery(
+        describe(query),
+        query,
+        library.embeddings[found][None] if known else None,
+        frozenset([found] if exclude_query and found is not None else []),
+    )
 
 
-def _look_for(path: str | os.PathLike[str]) -> None:
+def _check_exists(path: str | os.PathLike[str]) -> None:
     """Fail on a mistyped path at once, not after a backbone has been loaded for it."""
     try:
         Path(path).expanduser().stat()
@@ -91,99 +105,87 @@ def _unit(vector: NDArray[Any], dim: int) -> NDArray[np.float32]:
     return (vector / norm).astype(np.float32)
 
 
-def open_image(asked: _Asked) -> Image.Image:
-    """Load the image of a query, to cut parts out of it."""
-    if asked.image is None:
+def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery]:
+    """Return one query for each part of the picture of a query.
+
+    Parameters
+    ----------
+    query
+        A query with a picture.
+    boxes
+        The parts by name; one without a name ("") is named by its edges.
+
+    Raises
+    ------
+    QueryError
+        If the query is an embedding, which has no parts, or a box is out of range.
+    """
+    if query.picture is None:
         raise QueryError("an embedding has no parts: box= and regions= need an image")
-    return load_image(asked.image)
+    image = load_image(query.picture)  # type: ignore[arg-type]
+    parts = []
+    for name, box in boxes.items():
+        picture = crop(image, box)  # which checks the box
+        where = name or "box " + " ".join(f"{edge:g}" for edge in box)
+        words = f"{query.name}, {where}"
+        parts.append(query._replace(name=words, picture=picture, vectors=None, box=tuple(box)))
+    return parts
 
 
-def part_of(asked: _Asked, image: Image.Image, box: Box, name: str | None = None) -> _Asked:
-    """Ask with a part of an image instead of the whole."""
-    part = crop(image, box)
-    words = f"{asked.name}, {name or 'box ' + ' '.join(f'{edge:g}' for edge in box)}"
-    return _Asked(words, part, asked.row, None, tuple(box))
-
-
-def _embeddings(library: Searchable, asked: Sequence[_Asked]) -> NDArray[np.float32]:
-    """Embed those queries that are not in the library yet: (Q, D) float32."""
-    vectors = np.empty((len(asked), library.dim), np.float32)
-    new = [i for i, one in enumerate(asked) if one.embedding is None]
-    for i, one in enumerate(asked):
-        if one.embedding is not None:
-            vectors[i] = one.embedding
-    if new:
-        images: list[Any] = [asked[i].image for i in new]
-        vectors[new] = library.through_head(embed_images(images, library.backbone))
-    return vectors
-
-
-class Question(NamedTuple):
-    """What is to be ranked: a row's score is its highest cosine with any of the vectors."""
-
-    name: str
-    image: Pictured | None
-    vectors: NDArray[np.float32]  # (n, D), unit norm
-    without: frozenset[int]  # rows that may not be found
-    box: tuple[float, ...] | None = None
-
-
-def make_questions(
-    library: Searchable, asked: Sequence[_Asked], *, exclude_query: bool
-) -> list[Question]:
-    """Embed resolved queries."""
-    vectors = _embeddings(library, asked)
+def embed(library: Searchable, queries: Sequence[ResolvedQuery]) -> list[ResolvedQuery]:
+    """Embed the queries that have no vectors yet, all together."""
+    new = [query.picture for query in queries if query.vectors is None]
+    vectors = iter(library.encode(new) if new else ())
     return [
-        Question(
-            one.name,
-            one.image,
-            vectors[i : i + 1],
-            frozenset({one.row} if exclude_query and one.row is not None else ()),
-            one.box,
-        )
-        for i, one in enumerate(asked)
+        query._replace(vectors=next(vectors)[None]) if query.vectors is None else query
+        for query in queries
     ]
 
 
-def combine_questions(
-    questions: Sequence[Question], combine: str | None, weights: Sequence[float] | None
-) -> Question:
-    """Make one question of several."""
-    if not questions:
+def combine_queries(
+    queries: Sequence[ResolvedQuery], how: str, weights: Sequence[float] | None = None
+) -> ResolvedQuery:
+    """Make one query of several embedded ones, by the mean of their vectors or by all of them.
+
+    Raises
+    ------
+    QueryError
+        If there is no query, the weights do not fit, or the queries cancel each other out.
+    """
+    if not queries:
         raise QueryError("there is no query to combine; give at least one")
-    if combine not in {"mean", "max"} or (combine == "max" and weights is not None):
-        raise QueryError(
-            f'combine={combine!r}: choose mean or max; weights go with combine="mean" alone'
-        )
-    vectors = np.concatenate([question.vectors for question in questions])
-    if combine == "mean":
-        vectors = _taste(vectors, weights)
-    name = f"{combine} of {len(questions)} queries"
-    images = tuple(question.image for question in questions if question.image is not None)
-    without = frozenset[int]().union(*(question.without for question in questions))
-    return Question(name, images or None, vectors, without)  # type: ignore[arg-type]
+    vectors = np.concatenate([query.vectors for query in queries])
+    if how == "mean":
+        vectors = weighted_mean(vectors, weights)[None]
+    pictures = tuple(query.picture for query in queries if query.picture is not None)
+    exclude = frozenset[int]().union(*(query.exclude for query in queries))
+    return ResolvedQuery(f"{how} of {len(queries)} queries", pictures or None, vectors, exclude)  # type: ignore[arg-type]
 
 
-def _taste(vectors: NDArray[np.float32], weights: Sequence[float] | None) -> NDArray[np.float32]:
-    """Mean of (Q, D) embeddings, weighted: (1, D) unit norm."""
+def weighted_mean(
+    vectors: NDArray[np.float32], weights: Sequence[float] | None = None
+) -> NDArray[np.float32]:
+    """Mean of (Q, D) embeddings, weighted and scaled to unit norm: (D,) float32."""
     shares = np.ones(len(vectors)) if weights is None else np.asarray(weights)
     fit = shares.shape == (len(vectors),) and shares.dtype.kind in "fiu"
     if not fit or not np.isfinite(shares).all():
-        raise QueryError(f"weights={weights}: give {len(vectors)} finite numbers, one a query")
-    taste = shares @ vectors.astype(np.float64)
-    norm = np.linalg.norm(taste)
-    if norm <= _NOTHING * np.abs(shares).sum():
+        raise QueryError(f"weights={weights}: give {len(vectors)} finite numbers, one per query")
+    mean = shares @ vectors.astype(np.float64)
+    norm = np.linalg.norm(mean)
+    if norm <= CANCELLED_NORM * np.abs(shares).sum():
         raise QueryError(
             "these queries cancel each other out; change the weights, or leave one out"
         )
-    return (taste / norm).astype(np.float32)[None]
+    return (mean / norm).astype(np.float32)
 
 
-def excluded_rows(library: Searchable, images: Any) -> list[int]:  # noqa: ANN401
+def rows_of(library: Searchable, images: Any) -> frozenset[int]:  # noqa: ANN401
     """Row numbers of images, without those that the library does not hold."""
     one = isinstance(images, (int, np.integer, str, os.PathLike))
-    found = [
-        ask_one(library, each).row if isinstance(each, (int, np.integer)) else library.find(each)
-        for each in ([images] if one else images)
-    ]
-    return [row for row in found if row is not None]
+    rows: set[int] = set()
+    for image in [images] if one else images:
+        if isinstance(image, (int, np.integer)):
+            rows |= resolve(library, image).exclude
+        elif (row := library.find(image)) is not None:
+            rows.add(row)
+    return frozenset(rows)

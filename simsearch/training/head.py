@@ -22,7 +22,7 @@ from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.backbones.weights import save_weights
 from simsearch.embedding.batching import embed_batches
-from simsearch.embedding.dataset import reembed
+from simsearch.embedding.reembed import reembed
 from simsearch.errors import TrainingError
 from simsearch.evaluation.metrics import evaluate
 from simsearch.library.files import writing
@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.backbones.spec import ModelSpec
     from simsearch.evaluation.metrics import Evaluation
-    from simsearch.library.library import Labels
-    from simsearch.library.types import Rows
+    from simsearch.library.types import Labels, Rows
     from simsearch.training.trainer import HeadLearner, Split
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.backbones.heads import ProjectionHead
-from simsearch.backbones.precision import own_torch_threads
+from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import MissingExtraError, TrainingError
 from simsearch.evaluation.metrics import evaluate
 from simsearch.library.library import ImageLibrary
@@ -268,7 +268,7 @@ def _one_thread() -> Iterator[None]:
     """
     import torch
 
-    with own_torch_threads():
+    with restore_torch_threads():
         torch.set_num_threads(1)
         yield
 

@@ -98,7 +98,7 @@ class TestContributions:
         np.testing.assert_allclose(share[:, :2], -0.6 / np.sqrt(2) / 8, atol=1e-6)
 
     def test_many_images_and_unreadable_ones(self, colors, tmp_path, monkeypatch):
-        monkeypatch.setattr(explain, "_BATCH", 3)
+        monkeypatch.setattr(explain, "BATCH_IMAGES", 3)
         (tmp_path / "text.png").write_text("no picture")
         bad = [tmp_path / "gone.png", tmp_path / "text.png"]
         paths = [*colors.paths, *bad, *colors.paths[::-1], *bad, *bad]
@@ -164,7 +164,7 @@ class TestHeatMap:
             width, height = ss.load_image(photo).size
             assert heat.shape == (height, width)
             assert heat.dtype == np.float32
-            seen = carried.backbone.transform.seen((width, height))
+            seen = carried.backbone.transform.crop_box((width, height))
             left, top, right, bottom = map(round, seen)
             inside = heat[top:bottom, left:right]
             assert np.count_nonzero(heat) == np.count_nonzero(inside)

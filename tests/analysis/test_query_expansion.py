@@ -11,8 +11,9 @@ from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.analysis.query_expansion import RefineHead
+from simsearch.backbones import refine_head
 from simsearch.backbones.heads import ProjectionHead, load_head, save_head
+from simsearch.backbones.refine_head import RefineHead
 
 module = importlib.import_module(
     "simsearch.analysis.query_expansion"
@@ -90,7 +91,8 @@ def test_blocks_equal_the_definition(count, dim, neighbours, alpha, at_once, see
     rows = rows_of(count, dim, seed)
     widest = 4 * max(count, min(neighbours, count) * dim)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK_BYTES", at_once * widest)
+        patch.setattr(refine_head, "BLOCK_BYTES", at_once * widest)
+        patch.setattr(refine_head, "BLOCK_ROWS", at_once)
         patch.setattr(module, "_ROWS", at_once)
         refined = ss.refine(library_of(rows), neighbours, alpha, progress=False)
         query = refined.head.query(unit(rows[:7] + 0.1).astype(np.float32), refined.embeddings)
@@ -296,7 +298,7 @@ def test_memory_holds_a_few_copies_of_the_rows_and_no_matrix():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     matrix = 4 * 12_000**2  # 576 MB
-    assert peak < 4 * library.embeddings.nbytes + 6 * module._BLOCK_BYTES < matrix / 2
+    assert peak < 4 * library.embeddings.nbytes + 6 * refine_head.BLOCK_BYTES < matrix / 2
 
 
 @pytest.mark.slow

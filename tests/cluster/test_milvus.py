@@ -18,8 +18,8 @@ from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch import cli
 from simsearch.backbones.heads import ProjectionHead
+from simsearch.cli.main import main
 from simsearch.cluster.milvus import store as milvus
 from simsearch.cluster.milvus.filters import columns_of, expression
 
@@ -620,11 +620,11 @@ def test_a_file_is_open_in_one_process(tmp_path, capsys):
     library = small()
     library.save(tmp_path / "outputs")
     file = tmp_path / "x.db"
-    assert cli.main(["publish", str(tmp_path / "outputs"), str(file), "x"]) == 0
+    assert main(["publish", str(tmp_path / "outputs"), str(file), "x"]) == 0
     assert "version 1: 30 added" in capsys.readouterr().out
-    assert cli.main(["search", f"{file}#x", "3", "-k", "2", "--json"]) == 0
+    assert main(["search", f"{file}#x", "3", "-k", "2", "--json"]) == 0
     assert ss.search(library, 3, 2).paths[0] in capsys.readouterr().out
-    assert cli.main(["search", f"{file}#x", "3", "--root", "elsewhere"]) == 1
+    assert main(["search", f"{file}#x", "3", "--root", "elsewhere"]) == 1
     assert "belong to `simsearch publish`" in capsys.readouterr().err
     with ss.RemoteLibrary(file, "x"):
         code = "import sys; from simsearch.cli import main; sys.exit(main())"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simsearch as ss
-from simsearch.library.metadata import matching
+from simsearch.library.filters import matching
 
 PATHS = ["shoes/1.jpg", "shoes/2.jpg", "hats/3.jpg", "hats/4.jpg"]
 

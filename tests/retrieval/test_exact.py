@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import KINDS, answers, clustered, expected, make_library, make_rows, unit
+from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact as scan
-from simsearch.retrieval import pruned as sketch
-from simsearch.retrieval import topk as topk_module
+from simsearch.retrieval import exact, pruned, pruned_copy, pruned_store
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Let small libraries have a sketch."""
-    monkeypatch.setattr(sketch, "_LEAST_BYTES", 0)
-    monkeypatch.setattr(sketch, "_WIDTHS", (2, 4, 8))
-    monkeypatch.setattr(sketch, "_DEEPEST", 16)
+    monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 0)
+    monkeypatch.setattr(pruned_copy, "LEVEL_COLUMNS", (2, 4, 8))
+    monkeypatch.setattr(pruned_copy, "MAX_COLUMNS", 16)
 
 
 def force(patch, width, count, kind="energy", shares=None):
@@ -36,10 +34,10 @@ def force(patch, width, count, kind="energy", shares=None):
         }[kind]
         basis = np.linalg.eigh(seen)[1][:, ::-1][:, : wide * levels]
         left = tuple(shares or np.geomspace(0.1, 0.01, levels).tolist())[:levels]
-        return sketch._Plan(np.ascontiguousarray(basis, np.float32), wide, left)
+        return pruned_copy.Plan(np.ascontiguousarray(basis, np.float32), wide, left)
 
-    patch.setattr(sketch, "_LEAST_BYTES", 0)
-    patch.setattr(sketch, "_plan", plan)
+    patch.setattr(exact, "PRUNED_FROM_BYTES", 0)
+    patch.setattr(pruned_store, "make_plan", plan)
 
 
 def refuse(*_):
@@ -66,12 +64,12 @@ def test_every_way_finds_what_brute_force_finds(data, seed, kind):
     with pytest.MonkeyPatch.context() as patch:
         width, levels = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
         force(patch, width, levels, data.draw(st.sampled_from(["energy", "any", "axes"])))
-        patch.setattr(scan, "_MANY", data.draw(st.sampled_from([1 / 8, 1 / 2, 2])))
-        patch.setattr(scan, "_CROWD", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
-        patch.setattr(topk_module, "_PIECE", data.draw(st.sampled_from([1, 100, 2**18])))
-        patch.setattr(scan, "_SCORES_BYTES", data.draw(st.sampled_from([1, 2**26])))
-        patch.setattr(sketch, "_GATHER", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
-        patch.setattr(sketch, "_GATHER_ROW", data.draw(st.sampled_from([0.0, 60.0])))
+        patch.setattr(pruned, "DEEP_SHARE", data.draw(st.sampled_from([1 / 8, 1 / 2, 2])))
+        patch.setattr(exact, "CROWDED_SHARE", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
+        patch.setattr(exact, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
+        patch.setattr(exact, "SCORES_BYTES", data.draw(st.sampled_from([1, 2**26])))
+        patch.setattr(exact, "GATHER_COST", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
+        patch.setattr(exact, "GATHER_ROW_COST", data.draw(st.sampled_from([0.0, 60.0])))
         found = answers(library, vectors, k, among)
     assert found == [expected(library, vector, k, among) for vector in vectors]
 
@@ -87,12 +85,14 @@ def test_a_sketch_that_is_chosen_by_measure_finds_them_too(small, kind):
 
 def test_scores_over_one_tie_through_a_sketch(monkeypatch):
     force(monkeypatch, 1, 1)
-    monkeypatch.setattr(scan, "_MANY", 2)
+    monkeypatch.setattr(pruned, "DEEP_SHARE", 2)
     rows = np.eye(1, 8, dtype=np.float32) * np.linspace(1, 1.000009, 9, dtype=np.float32)[:, None]
     library = ImageLibrary(rows, [f"{9 - i}.jpg" for i in range(9)])
     assert library.embeddings.max() > 1
     for sign in (1, -1):
-        (found,) = scan.top(library, sign * np.eye(1, 8, dtype=np.float32), 3)
+        (found,) = exact.exact_index(library).top_k(
+            library, sign * np.eye(1, 8, dtype=np.float32), 3
+        )
         assert library.paths[found.rows].tolist() == ["1.jpg", "2.jpg", "3.jpg"]
         assert found.scores.tolist() == [sign] * 3
 
@@ -111,18 +111,21 @@ def test_no_queries_have_no_answers(small):
 
 
 def test_most_rows_are_never_read(small, monkeypatch):
-    monkeypatch.setattr(sketch, "_GATHER_ROW", 0.0)  # which such narrow rows would not be worth
+    monkeypatch.setattr(exact, "GATHER_ROW_COST", 0.0)  # which such narrow rows would not be worth
     library = make_library(clustered())
     read = []
-    gathered = topk_module.gathered_products
+    gathered = exact.gathered_scores
 
     def spy(matrix, rows, vectors):
         if matrix.shape == library.embeddings.shape:
             read.append(len(rows))
         return gathered(matrix, rows, vectors)
 
-    monkeypatch.setattr(scan._Scan, "_plain", lambda self, vectors: iter(map(refuse, vectors)))
-    monkeypatch.setattr(topk_module, "gathered_products", spy)
+    monkeypatch.setattr(
+        exact.ExactScan, "rank_all", lambda self, vectors: iter(map(refuse, vectors))
+    )
+    for module in (exact, pruned):
+        monkeypatch.setattr(module, "gathered_scores", spy)
     vectors = library.embeddings[:40]
     for blocks in (np.split(vectors, 40), [vectors]):  # one at a time, and together
         read.clear()
@@ -133,13 +136,15 @@ def test_most_rows_are_never_read(small, monkeypatch):
 
 def test_a_query_unlike_the_library_reads_every_row(small, monkeypatch):
     library = make_library(clustered())
-    plain, lost = scan._Scan._plain, []
+    plain, lost = exact.ExactScan.rank_all, []
 
     def spy(self, vectors):
         lost.append(len(vectors))
         return plain(self, vectors)
 
-    monkeypatch.setattr(scan._Scan, "_plain", lambda self, vectors: (yield from spy(self, vectors)))
+    monkeypatch.setattr(
+        exact.ExactScan, "rank_all", lambda self, vectors: (yield from spy(self, vectors))
+    )
     strange = np.zeros((2, 48), np.float32)
     strange[[0, 1], [-1, -2]] = 1  # where the rows have least energy
     vectors = np.concatenate([library.embeddings[:3], strange])[[0, 3, 1, 4, 2]]
@@ -149,7 +154,7 @@ def test_a_query_unlike_the_library_reads_every_row(small, monkeypatch):
 
 def test_who_wants_many_rows_reads_every_row(small, monkeypatch):
     library = make_library(clustered())
-    monkeypatch.setattr(scan, "pruned_index_of", refuse)
+    monkeypatch.setattr(pruned, "pruned_copy_of", refuse)
     assert answers(library, library.embeddings[:1], 1500)[0] == expected(
         library, library.embeddings[0], 1500
     )
@@ -157,8 +162,8 @@ def test_who_wants_many_rows_reads_every_row(small, monkeypatch):
 
 def test_of_few_rows_only_these_are_read(small, monkeypatch):
     library = make_library(clustered())
-    monkeypatch.setattr(scan, "pruned_index_of", refuse)
-    monkeypatch.setattr(scan._Scan, "_plain", refuse)
+    monkeypatch.setattr(pruned, "pruned_copy_of", refuse)
+    monkeypatch.setattr(exact.ExactScan, "rank_all", refuse)
     among = np.zeros(1500, bool)
     among[[7, 8, 900]] = True
     for k in (2, 10):
@@ -169,7 +174,7 @@ def test_of_few_rows_only_these_are_read(small, monkeypatch):
 
 
 def test_small_libraries_need_no_sketch(monkeypatch):
-    monkeypatch.setattr(sketch, "_make", refuse)
+    monkeypatch.setattr(pruned_store, "make_copy", refuse)
     library = make_library(clustered())
     assert answers(library, library.embeddings[:1], 5)[0] == expected(
         library, library.embeddings[0], 5
@@ -183,10 +188,10 @@ def test_short_sums_err_less_than_they_promise():
     rng = np.random.default_rng(0)
     rows = np.abs(rng.standard_normal((300, 2048)))  # all of one sign: the sums grow, and round
     rows = unit(rows)
-    scores, error = scan._careful(rows, rows[:7])
-    exact = rows[:7].astype(float) @ rows.T.astype(float)
-    assert error < topk_module.rounding(2048) / 15
-    assert 0 < np.abs(scores - exact).max() < error
+    scores, error = exact.short_sum_scores(rows, rows[:7])
+    reference = rows[:7].astype(float) @ rows.T.astype(float)
+    assert error < exact.rounding_error(2048) / 15
+    assert 0 < np.abs(scores - reference).max() < error
 
 
 def test_a_crowd_is_thinned_before_it_is_scored(monkeypatch):
@@ -194,8 +199,8 @@ def test_a_crowd_is_thinned_before_it_is_scored(monkeypatch):
     rows = rng.standard_normal(512) + 0.05 * rng.standard_normal((3000, 512)) / np.sqrt(512)
     library = make_library(rows)
     seen = []
-    careful = scan._careful
-    monkeypatch.setattr(scan, "_careful", lambda *args: seen.append(1) or careful(*args))
+    careful = exact.short_sum_scores
+    monkeypatch.setattr(exact, "short_sum_scores", lambda *args: seen.append(1) or careful(*args))
     vectors = np.concatenate([library.embeddings[:2], unit(rng.standard_normal((1, 512)))])
     among = rng.random(3000) < 0.8
     for mask in (None, among):
@@ -210,17 +215,17 @@ def test_a_crowd_is_thinned_before_it_is_scored(monkeypatch):
 
 @pytest.mark.parametrize("sketched", [True, False])
 def test_memory_stays_bounded_however_many_ask(small, monkeypatch, sketched):
-    monkeypatch.setattr(scan, "_SCORES_BYTES", 2**18)
+    monkeypatch.setattr(exact, "SCORES_BYTES", 2**18)
     library = make_library(clustered(4000))
     vectors = library.embeddings[:2000]
     if sketched:
-        assert sketch.pruned_index_of(library).depth(16) > 0
+        assert pruned_store.pruned_copy_of(library).depth(16) > 0
     else:
-        monkeypatch.setattr(sketch, "_LEAST_BYTES", 2**40)
-    next(scan.top(library, vectors[:1], 5))
+        monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 2**40)
+    next(exact.exact_index(library).top_k(library, vectors[:1], 5))
     tracemalloc.start()
     try:
-        for found in scan.top(library, vectors, 5):
+        for found in exact.exact_index(library).top_k(library, vectors, 5):
             assert len(found.rows) == 5
         _, most = tracemalloc.get_traced_memory()
     finally:

@@ -19,8 +19,7 @@ import simsearch as ss
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.errors import LibraryError, MissingExtraError, QueryError, StaleIndexError
 from simsearch.library.files import writing
-from simsearch.retrieval import exact as scan
-from simsearch.retrieval import topk as topk_module
+from simsearch.retrieval import exact
 from simsearch.retrieval.faiss import FaissIndex, build_index, load_index
 
 faiss = pytest.importorskip("faiss")
@@ -156,7 +155,7 @@ def test_it_finds_what_brute_force_finds(index, library, queries):
 
 def test_the_index_answers_by_itself(index, library, queries, monkeypatch):
     """Were it the scan that answers, recall would say nothing."""
-    monkeypatch.setattr(module.scan, "top", no_scan)
+    monkeypatch.setattr(module.exact, "top", no_scan)
     for vector, found in zip(queries, index.top(library, queries, 10), strict=True):
         assert_sound(found, library, vector, 10)
 
@@ -207,7 +206,7 @@ def test_flat_equals_exact(rows, dim, k, kind, filtered, seed):
     among = rng.random(rows) < 0.7 if filtered else None
     vectors = np.concatenate([library.embeddings[:3], unit(rng.standard_normal((3, dim)))])
     found = list(index.top(library, vectors, k, among))
-    assert_equal(found, scan.top(library, vectors, k, among))
+    assert_equal(found, exact.exact_index(library).top_k(library, vectors, k, among))
 
 
 def blank(library):
@@ -345,13 +344,13 @@ def test_more_effort_is_made_where_it_is_needed(hard, indexes):
 
 
 def test_the_effort_is_set_by_rows_and_by_queries_that_are_none(library, monkeypatch):
-    asked, real = [], scan.top
+    asked, real = [], exact.top
 
     def spy(library, vectors, *args):
         asked.append(vectors)
         return real(library, vectors, *args)
 
-    monkeypatch.setattr(module.scan, "top", spy)
+    monkeypatch.setattr(module.exact, "top", spy)
     build_index(library, "sq", progress=False)
     nearest = (asked[0] @ library.embeddings.T).max(axis=1)
     assert_allclose(np.linalg.norm(asked[0], axis=1), 1, atol=1e-6)
@@ -379,7 +378,7 @@ def test_the_times_are_medians_of_single_queries():
 
 def test_the_times_are_told_apart(library, monkeypatch):
     """Exact search slowed by 20 ms shows in `exact_ms` alone, a slow start in the build time."""
-    real, make = scan.top, module._make
+    real, make = exact.top, module._make
 
     def slow(*args):
         time.sleep(0.02)
@@ -389,7 +388,7 @@ def test_the_times_are_told_apart(library, monkeypatch):
         time.sleep(0.3)
         return make(*args)
 
-    monkeypatch.setattr(module.scan, "top", slow)
+    monkeypatch.setattr(module.exact, "top", slow)
     monkeypatch.setattr(module, "_make", slow_make)
     started = time.perf_counter()
     report = build_index(library, "sq", progress=False).report
@@ -648,9 +647,9 @@ def test_without_the_extra(library, stored, monkeypatch):
 
 
 def test_recall_counts_equals_alike():
-    truth = [topk_module.TopK(np.array([1, 2, 3]), np.array([0.9, 0.8, 0.8]))]
-    tied = [topk_module.TopK(np.array([1, 7, 8]), np.array([0.9, 0.8, 0.8]))]
-    worse = [topk_module.TopK(np.array([1, 7, 8]), np.array([0.9, 0.8, 0.7]))]
+    truth = [exact.TopK(np.array([1, 2, 3]), np.array([0.9, 0.8, 0.8]))]
+    tied = [exact.TopK(np.array([1, 7, 8]), np.array([0.9, 0.8, 0.8]))]
+    worse = [exact.TopK(np.array([1, 7, 8]), np.array([0.9, 0.8, 0.7]))]
     assert module._recall(tied, truth) == 1
     assert module._recall(worse, truth) == pytest.approx(2 / 3)
     assert module._recall([module._NOTHING], truth) == 0

@@ -11,16 +11,17 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import KINDS, answers, clustered, expected, make_library, make_rows, unit
+from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import pruned as sketch
-from simsearch.retrieval.pruned import FACTS, SKETCH, pruned_index_of
+from simsearch.retrieval import exact, pruned_copy, pruned_store
+from simsearch.retrieval.pruned_store import ARRAY, RECORD, pruned_copy_of
 
 ASKED = 7  # rows that are asked for to see that answers are right
 
@@ -28,17 +29,19 @@ ASKED = 7  # rows that are asked for to see that answers are right
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Let small libraries have a sketch, as large ones with wide rows have."""
-    monkeypatch.setattr(sketch, "_LEAST_BYTES", 0)
-    monkeypatch.setattr(sketch, "_WIDTHS", (2, 4, 8))
-    monkeypatch.setattr(sketch, "_DEEPEST", 16)
-    monkeypatch.setattr(sketch, "_GATHER_ROW", 0.0)
+    monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 0)
+    monkeypatch.setattr(pruned_copy, "LEVEL_COLUMNS", (2, 4, 8))
+    monkeypatch.setattr(pruned_copy, "MAX_COLUMNS", 16)
+    monkeypatch.setattr(exact, "GATHER_ROW_COST", 0.0)
 
 
 @pytest.fixture
 def made(monkeypatch):
     """What was made, in order, each by the rows it was made for."""
-    made, make = [], sketch._make
-    monkeypatch.setattr(sketch, "_make", lambda library: made.append(library) or make(library))
+    made, make = [], pruned_store.make_copy
+    monkeypatch.setattr(
+        pruned_store, "make_copy", lambda library: made.append(library) or make(library)
+    )
     return made
 
 
@@ -60,7 +63,7 @@ def search(folder):
 def check(library):
     vectors = np.asarray(library.embeddings[:ASKED])
     assert answers(library, vectors, 5) == [expected(library, v, 5) for v in vectors]
-    assert pruned_index_of(library).shares
+    assert pruned_copy_of(library).survivor_shares
 
 
 def contents(folder):
@@ -74,8 +77,8 @@ def bounds(sketched, vectors, *, rounding=True):
     """Upper bound of every cosine after each level: (L, Q, N) float32."""
     heads, rests = sketched.project(vectors)
     guesses = np.cumsum(heads @ sketched.levels.transpose(0, 2, 1), axis=0, dtype=np.float32)
-    products = rests[:, :, None] * sketched.rests[:, None]
-    return guesses + products + (np.float32(sketched.slack) if rounding else 0)
+    products = rests[:, :, None] * sketched.residual_norms[:, None]
+    return guesses + products + (np.float32(sketched.score_error) if rounding else 0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -86,12 +89,12 @@ def test_no_cosine_is_above_its_bound(data, seed, kind):
     library = make_library(make_rows(kind, count, dim, rng))
     width = data.draw(st.integers(1, dim // 2))
     basis = np.linalg.qr(rng.standard_normal((dim, dim)))[0][:, : width * (dim // width)]
-    plan = sketch._Plan(basis.astype(np.float32), width, (0.1,) * (dim // width))
-    sketched = sketch._in_memory(library.embeddings, plan)
+    plan = pruned_copy.Plan(basis.astype(np.float32), width, (0.1,) * (dim // width))
+    sketched = pruned_copy.in_memory(library.embeddings, plan)
     vectors = np.concatenate([library.embeddings, unit(rng.standard_normal((5, dim)))])
     exact = vectors.astype(float) @ library.embeddings.T.astype(float)
     assert (bounds(sketched, vectors) >= exact).all()
-    assert (np.diff(sketched.rests, axis=0) <= 1e-6).all()  # each level leaves out less
+    assert (np.diff(sketched.residual_norms, axis=0) <= 1e-6).all()  # each level leaves out less
 
 
 def test_a_bound_holds_though_rounding_does_its_worst(monkeypatch):
@@ -100,7 +103,10 @@ def test_a_bound_holds_though_rounding_does_its_worst(monkeypatch):
     dim, width = 256, 16
     flat = unit(rng.standard_normal((50, width))) @ np.eye(width, dim, dtype=np.float32)
     rows, vectors = flat[:40], flat[40:]  # with nothing left out, there is no rest to hide behind
-    project, worst = sketch._project, np.sqrt(width) * sketch._CHUNK * 2.0**-24
+    project, worst = (
+        pruned_copy.project_rows,
+        np.sqrt(width) * pruned_copy.SUMMED_COLUMNS * 2.0**-24,
+    )
 
     def off(some, basis):
         heads = project(some, basis)
@@ -108,12 +114,12 @@ def test_a_bound_holds_though_rounding_does_its_worst(monkeypatch):
         pulls = unit(project(against, basis).sum(axis=0, keepdims=True))
         return heads - np.float32(worst) * pulls
 
-    monkeypatch.setattr(sketch, "_project", off)
-    plan = sketch._Plan(np.eye(dim, width, dtype=np.float32), width, (0.1,))
+    monkeypatch.setattr(pruned_copy, "project_rows", off)
+    plan = pruned_copy.Plan(np.eye(dim, width, dtype=np.float32), width, (0.1,))
     exact = vectors.astype(float) @ rows.T.astype(float)
-    assert (bounds(sketch._in_memory(rows, plan), vectors) >= exact).all()
-    monkeypatch.setattr(sketch, "_roundings", lambda basis: (0.0, 0.0))
-    assert (bounds(sketch._in_memory(rows, plan), vectors) < exact).any()
+    assert (bounds(pruned_copy.in_memory(rows, plan), vectors) >= exact).all()
+    monkeypatch.setattr(pruned_copy, "rounding_bounds", lambda basis: (0.0, 0.0))
+    assert (bounds(pruned_copy.in_memory(rows, plan), vectors) < exact).any()
 
 
 def test_a_basis_that_is_not_quite_orthonormal_is_allowed_for():
@@ -122,21 +128,21 @@ def test_a_basis_that_is_not_quite_orthonormal_is_allowed_for():
     basis = np.linalg.qr(rng.standard_normal((32, 8)))[0]
     for skew in (1e-6, 1e-3):
         bent = (basis + skew * rng.standard_normal(basis.shape)).astype(np.float32)
-        sketched = sketch._in_memory(rows, sketch._Plan(bent, 8, (0.1,)))
+        sketched = pruned_copy.in_memory(rows, pruned_copy.Plan(bent, 8, (0.1,)))
         assert (bounds(sketched, rows) >= rows.astype(float) @ rows.T.astype(float)).all()
-        assert sketched.slack > skew
+        assert sketched.score_error > skew
 
 
 # What is worth a copy
 
 
 def test_levels_are_chosen_where_they_pay():
-    chosen = pruned_index_of(make_library(clustered()))
-    assert 1 <= chosen.depth(1) <= len(chosen.shares)
-    assert all(0 < share < 0.2 for share in chosen.shares)
-    assert list(chosen.shares) == sorted(chosen.shares, reverse=True)
+    chosen = pruned_copy_of(make_library(clustered()))
+    assert 1 <= chosen.depth(1) <= len(chosen.survivor_shares)
+    assert all(0 < share < 0.2 for share in chosen.survivor_shares)
+    assert list(chosen.survivor_shares) == sorted(chosen.survivor_shares, reverse=True)
     count, rows, width = chosen.levels.shape
-    assert (count, rows) == chosen.rests.shape == (len(chosen.shares), 1500)
+    assert (count, rows) == chosen.residual_norms.shape == (len(chosen.survivor_shares), 1500)
     assert chosen.basis.shape == (48, count * width)
     assert count * width <= 16
 
@@ -148,35 +154,35 @@ def test_no_levels_are_chosen_where_none_pays(tmp_path, made, dim):
     library.save(tmp_path)
     for _ in range(2):
         library = ImageLibrary.load(tmp_path)
-        assert pruned_index_of(library).depth(1) == pruned_index_of(library).depth(100) == 0
+        assert pruned_copy_of(library).depth(1) == pruned_copy_of(library).depth(100) == 0
         vectors = np.asarray(library.embeddings[:3])
         assert answers(library, vectors, 5) == [expected(library, v, 5) for v in vectors]
     assert len(made) == 1
-    assert (tmp_path / FACTS).exists()
-    assert not (tmp_path / SKETCH).exists()
+    assert (tmp_path / RECORD).exists()
+    assert not (tmp_path / ARRAY).exists()
 
 
 def test_more_queries_are_worth_more_levels(monkeypatch):
-    monkeypatch.setattr(sketch, "_GATHER_ROW", 60.0)
+    monkeypatch.setattr(exact, "GATHER_ROW_COST", 60.0)
     shares = (0.1, 0.01, 0.005)
-    depths = [sketch._depth(2048, 128, shares, queries)[0] for queries in (1, 100)]
+    depths = [pruned_copy.best_depth(2048, 128, shares, queries)[0] for queries in (1, 100)]
     assert depths == sorted(depths)
     assert depths[0] == 1
     assert depths[1] > 1
-    assert sketch._depth(2048, 128, (0.9, 0.8), 1)[0] == 0
+    assert pruned_copy.best_depth(2048, 128, (0.9, 0.8), 1)[0] == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 40])
 def test_the_smallest_libraries_are_measured_too(count):
     library = make_library(clustered()[:count])
-    assert pruned_index_of(library) is not None
+    assert pruned_copy_of(library) is not None
     vectors = library.embeddings[:2]
     assert answers(library, vectors, 3) == [expected(library, v, 3) for v in vectors]
 
 
 def test_a_long_making_is_shown_and_a_short_one_is_not(monkeypatch, capsys):
     for least, shown in ((2**31, False), (0, True)):
-        monkeypatch.setattr(sketch, "_SHOWN_BYTES", least)
+        monkeypatch.setattr(pruned_copy, "PROGRESS_BYTES", least)
         check(make_library(clustered()))
         assert ("Preparing the library" in capsys.readouterr().err) == shown
 
@@ -186,31 +192,31 @@ def test_a_long_making_is_shown_and_a_short_one_is_not(monkeypatch, capsys):
 
 def test_a_stored_copy_is_used_and_mapped(folder, made):
     before = contents(folder)
-    assert {SKETCH, FACTS} <= before.keys()
+    assert {ARRAY, RECORD} <= before.keys()
     library = search(folder)
     assert not made
     assert contents(folder) == before
-    chosen = pruned_index_of(library)
-    assert chosen is pruned_index_of(library)
+    chosen = pruned_copy_of(library)
+    assert chosen is pruned_copy_of(library)
     if os.name != "nt":
         assert not chosen.levels.flags.writeable
         base = chosen.levels
         while not isinstance(base, np.memmap):
             base = base.base
-        assert Path(base.filename) == folder / SKETCH
+        assert Path(base.filename) == folder / ARRAY
 
 
 def test_a_stored_copy_equals_one_in_memory(folder):
-    stored = pruned_index_of(ImageLibrary.load(folder))
-    fresh = pruned_index_of(make_library(clustered()))
+    stored = pruned_copy_of(ImageLibrary.load(folder))
+    fresh = pruned_copy_of(make_library(clustered()))
     for one, other in zip(stored, fresh, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_blocks_of_any_size_make_the_same_copy(monkeypatch):
-    whole = pruned_index_of(make_library(clustered()))
-    monkeypatch.setattr(sketch, "_BLOCK", 7)
-    parts = pruned_index_of(make_library(clustered()))
+    whole = pruned_copy_of(make_library(clustered()))
+    monkeypatch.setattr(pruned_copy, "BLOCK_ROWS", 7)
+    parts = pruned_copy_of(make_library(clustered()))
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -251,7 +257,7 @@ def flip(name, at):
 
 
 def rewrite(text):
-    return lambda folder: (folder / FACTS).write_text(text)
+    return lambda folder: (folder / RECORD).write_text(text)
 
 
 def take(*names):
@@ -267,15 +273,15 @@ def take(*names):
 
 
 DAMAGES = {
-    **{f"{name} gone": (lambda f, n=name: (f / n).unlink()) for name in (SKETCH, FACTS)},
-    **{f"{name} empty": (lambda f, n=name: os.truncate(f / n, 0)) for name in (SKETCH, FACTS)},
-    **{f"{name} cut": (lambda f, n=name: os.truncate(f / n, 300)) for name in (SKETCH, FACTS)},
-    **{f"sketch flipped at {at}": flip(SKETCH, at) for at in (0.001, 0.5, 1)},
-    **{f"facts flipped at {at}": flip(FACTS, at / 9) for at in range(10)},
+    **{f"{name} gone": (lambda f, n=name: (f / n).unlink()) for name in (ARRAY, RECORD)},
+    **{f"{name} empty": (lambda f, n=name: os.truncate(f / n, 0)) for name in (ARRAY, RECORD)},
+    **{f"{name} cut": (lambda f, n=name: os.truncate(f / n, 300)) for name in (ARRAY, RECORD)},
+    **{f"sketch flipped at {at}": flip(ARRAY, at) for at in (0.001, 0.5, 1)},
+    **{f"facts flipped at {at}": flip(RECORD, at / 9) for at in range(10)},
     **{f"facts {text!r}": rewrite(text) for text in ("[]", "null", "{}", "3", '{"format": 1}')},
-    "sketch of another": take(SKETCH),
-    "facts of another": take(FACTS),
-    "both of another": take(SKETCH, FACTS),
+    "sketch of another": take(ARRAY),
+    "facts of another": take(RECORD),
+    "both of another": take(ARRAY, RECORD),
 }
 
 
@@ -312,7 +318,7 @@ def test_where_files_may_not_grow_it_is_kept_in_memory(tmp_path, made):
     assert len(made) == 4
 
 
-@pytest.mark.parametrize("name", [f"{SKETCH}.part", SKETCH, f"{FACTS}.part", FACTS, ".sketch.lock"])
+@pytest.mark.parametrize("name", [f"{ARRAY}.part", ARRAY, f"{RECORD}.part", RECORD, ".sketch.lock"])
 def test_where_it_cannot_be_written_it_is_kept_in_memory(tmp_path, made, name):
     make_library(clustered()).save(tmp_path)
     (tmp_path / name).mkdir()
@@ -339,24 +345,25 @@ def test_while_another_stores_its_own_it_is_kept_in_memory(tmp_path):
     make_library(clustered()).save(tmp_path)
     with FileLock(tmp_path / ".sketch.lock"):
         search(tmp_path)
-        assert not (tmp_path / SKETCH).exists()
+        assert not (tmp_path / ARRAY).exists()
     search(tmp_path)
-    assert (tmp_path / SKETCH).exists()
+    assert (tmp_path / ARRAY).exists()
 
 
 def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path, monkeypatch):
     make_library(clustered()).save(tmp_path)
-    (tmp_path / f"{SKETCH}.part").write_bytes(b"half")
+    (tmp_path / f"{ARRAY}.part").write_bytes(b"half")
     search(tmp_path)
-    assert not (tmp_path / f"{SKETCH}.part").exists()
-    assert (tmp_path / SKETCH).exists()
+    assert not (tmp_path / f"{ARRAY}.part").exists()
+    assert (tmp_path / ARRAY).exists()
 
 
 TOGETHER = """
 import sys, time
-sys.path.insert(0, {tests!r})
-from simsearch.retrieval import pruned as sketch
-sketch._LEAST_BYTES, sketch._WIDTHS, sketch._DEEPEST, sketch._GATHER_ROW = 0, (2, 4, 8), 16, 0.0
+sys.path[:0] = {folders!r}
+from simsearch.retrieval import exact, pruned_copy
+exact.PRUNED_FROM_BYTES, exact.GATHER_ROW_COST = 0, 0.0
+pruned_copy.LEVEL_COLUMNS, pruned_copy.MAX_COLUMNS = (2, 4, 8), 16
 import test_pruned
 print("ready", flush=True)
 sys.stdin.readline()
@@ -366,7 +373,8 @@ test_pruned.search({folder!r})
 
 def test_two_processes_at_once_do_no_harm(tmp_path, made):
     make_library(clustered()).save(tmp_path)
-    code = TOGETHER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    folders = [str(Path(__file__).parent), str(Path(oracle.__file__).parent)]
+    code = TOGETHER.format(folders=folders, folder=str(tmp_path))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
     for process in both:
@@ -393,7 +401,7 @@ def test_a_derived_library_does_not_inherit_it(folder, made):
     assert derived.stored is None
     check(derived)
     assert made == [derived]
-    assert pruned_index_of(derived) is not pruned_index_of(library)
+    assert pruned_copy_of(derived) is not pruned_copy_of(library)
     assert contents(folder) == before
 
 
@@ -412,15 +420,15 @@ def test_it_goes_with_its_library():
     gone = weakref.ref(library)
     check(library)
     gc.collect()  # of other tests, too
-    held = len(sketch._known)
+    held = len(pruned_store._known)
     del library
     gc.collect()
     assert gone() is None
-    assert len(sketch._known) == held - 1
+    assert len(pruned_store._known) == held - 1
 
 
 def test_its_facts_can_be_read(folder):
-    facts = json.loads((folder / FACTS).read_text("utf-8"))
+    facts = json.loads((folder / RECORD).read_text("utf-8"))
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     assert facts["of"] == manifest["files"]["embeddings.npy"]["sha256"]
-    assert facts["file"]["size"] == (folder / SKETCH).stat().st_size
+    assert facts["file"]["size"] == (folder / ARRAY).stat().st_size

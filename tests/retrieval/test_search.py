@@ -1,58 +1,20 @@
-import http.server
+"""Search on embeddings: brute force is the oracle of every option."""
+
 import json
 import math
-import os
-import re
-import shutil
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from local_server import serve
-from PIL import Image
-from rows import KINDS, cosines, make_rows
+from oracle import cosines, make_rows
+from search_cases import circle, found, libraries
 
-from simsearch.backbones.backbone import load_backbone
-from simsearch.embedding.dataset import embed_dataset, embed_images
-from simsearch.errors import BackboneError, ImageError, QueryError
+from simsearch.errors import QueryError
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact as scan
-from simsearch.retrieval import topk as topk_module
-from simsearch.retrieval.matches import Match, Matches, percentile
-from simsearch.retrieval.query import REGIONS
-from simsearch.retrieval.search import recommend, search
-
-BACKBONE = "efficientnet_lite0"
-
-
-@pytest.fixture(scope="module")
-def views(sample, tmp_path_factory):
-    """Five views of each photo to search in, two to search with."""
-    views = tmp_path_factory.mktemp("views")
-    for split, count in (("seg_train", 5), ("seg_test", 2)):
-        for folder in (sample / split).iterdir():
-            (views / split / folder.name).mkdir(parents=True)
-            for file in sorted(folder.iterdir())[:count]:
-                shutil.copy2(file, views / split / folder.name)
-    return views
-
-
-@pytest.fixture(scope="module")
-def library(views):
-    return embed_dataset(views / "seg_train", views / "outputs", BACKBONE, progress=False)
-
-
-@st.composite
-def libraries(draw, max_rows=300, max_dim=64):
-    """A library in no order, some of its paths equal."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    count, dim = draw(st.integers(1, max_rows)), draw(st.integers(1, max_dim))
-    rows = make_rows(draw(st.sampled_from(KINDS)), count, dim, rng)
-    return ImageLibrary(rows, [f"{n:04}.jpg" for n in rng.integers(0, 2 * count, count)])
+from simsearch.retrieval import exact
+from simsearch.retrieval.search import search
 
 
 def brute_force(library, vector, k, threshold=None, without=None):
@@ -62,20 +24,6 @@ def brute_force(library, vector, k, threshold=None, without=None):
     order = sorted(range(len(library)), key=lambda row: (-scores[row], paths[row], row))
     best = [(row, scores[row]) for row in order if row != without][:k]
     return [(row, score) for row, score in best if threshold is None or score >= threshold]
-
-
-def found(matches):
-    return [(match.row, match.score) for match in matches]
-
-
-def circle(*degrees, paths=None):
-    """A library of directions in the plane, whose cosines are known by hand."""
-    angles = np.radians(degrees)
-    paths = paths or [f"{degree}.jpg" for degree in degrees]
-    return ImageLibrary(np.stack([np.cos(angles), np.sin(angles)], axis=1), paths)
-
-
-# Exact
 
 
 @settings(max_examples=200, deadline=None)
@@ -114,7 +62,7 @@ def test_many_queries_at_once_equal_one_at_a_time(library, k):
     one_by_one = [search(library, row, k) for row in rows]
     with pytest.MonkeyPatch.context() as patch:
         for limit in (2**26, 4 * len(library) * 3, 1):  # all, three, and one at once
-            patch.setattr(scan, "_SCORES_BYTES", limit)
+            patch.setattr(exact, "SCORES_BYTES", limit)
             assert list(map(found, search(library, rows, k))) == list(map(found, one_by_one))
 
 
@@ -133,16 +81,16 @@ def test_rounding_in_float32_hides_no_winner():
         vector = library.embeddings[0]
         worst = dim * 2.0**-24 * rng.choice([-1, 1], 300)
         scores = (cosines(library, vector) + worst).astype(np.float32)
-        rows, exact = zip(*brute_force(library, vector, 10), strict=True)
-        found = topk_module.rescored_top_k(library, vector, scores, 10)
+        rows, reference = zip(*brute_force(library, vector, 10), strict=True)
+        found = exact.rescore(library, vector, scores, 10)
         assert found.rows.tolist() == list(rows)
-        assert found.scores == pytest.approx(exact, abs=1e-6)
+        assert found.scores == pytest.approx(reference, abs=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1024])
 @pytest.mark.parametrize("k", [1, 5, 60])
 def test_ties_are_ordered_by_path_wherever_they_stand(monkeypatch, k, block):
-    monkeypatch.setattr(topk_module, "_BLOCK", block)
+    monkeypatch.setattr(exact, "RESCORED_ROWS", block)
     rng = np.random.default_rng(1)
     rows, names = rng.standard_normal((60, 33)), rng.permutation(60)
     twins = np.sort(rng.permutation(60)[:20])
@@ -176,9 +124,6 @@ def test_a_threshold_leaves_out_what_is_below():
     assert search(library, 0, threshold=-1).paths == ["30.jpg", "60.jpg", "90.jpg", "180.jpg"]
     assert len(search(library, 0, threshold=1)) == 0
     assert search(library, 0, threshold=1, exclude_query=False).paths == ["0.jpg"]
-
-
-# Options, and all of them together
 
 
 def oracle(library, vectors, k, **wish):
@@ -386,7 +331,7 @@ def test_an_automatic_threshold_keeps_its_rate(rate):
         ({"combine": "sum"}, "combine='sum': choose mean or max"),
         ({"weights": [1]}, "combine=None: choose mean or max"),
         ({"combine": "max", "weights": [1]}, "weights go with"),
-        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one a query"),
+        ({"combine": "mean", "weights": [1, 2]}, "give 1 finite numbers, one per query"),
         ({"combine": "mean", "weights": [math.nan]}, "give 1 finite numbers"),
         ({"combine": "mean", "weights": ["a"]}, "give 1 finite numbers"),
         ({"combine": "mean", "weights": [0]}, "cancel each other out"),
@@ -407,532 +352,5 @@ def test_regions_of_several_queries_are_refused():
         search(circle(0, 10), [], combine="mean")
     with pytest.raises(QueryError, match="an embedding has no parts"):
         search(circle(0, 10), np.array([1.0, 0.0]), box=(0, 0, 1, 1))
-    with pytest.raises(QueryError, match="one image has no background"):
+    with pytest.raises(QueryError, match="one image has no random pairs"):
         search(circle(0), 0, threshold="auto")
-
-
-# Recommendation
-
-
-def test_a_taste_by_hand():
-    library = circle(0, 40, 50, 80, 120)
-    assert recommend(library, [0, 3]).paths == ["40.jpg", "50.jpg", "120.jpg"]
-    matches = recommend(library, 0, 3, k=3, dislike=0.5)
-    taste = np.array([1, 0]) - 0.5 * np.array([np.cos(np.radians(80)), np.sin(np.radians(80))])
-    taste /= np.linalg.norm(taste)
-    assert matches.embedding == pytest.approx(taste)
-    assert matches.paths == ["40.jpg", "50.jpg", "120.jpg"]
-    assert matches.scores == pytest.approx((library.embeddings @ taste)[[1, 2, 4]])
-    assert matches.query == "1 liked, 1 disliked"
-    assert matches.image == ("0.jpg",)
-
-
-def test_dislikes_turn_the_ranking_round():
-    library = circle(0, 20, -20, 60)
-    assert recommend(library, "0.jpg", k=2).paths == ["-20.jpg", "20.jpg"]
-    assert recommend(library, "0.jpg", "60.jpg").paths == ["-20.jpg", "20.jpg"]
-    assert recommend(library, "0.jpg", "60.jpg", dislike=0).scores == pytest.approx(
-        recommend(library, "0.jpg", where=[0, 1, 2]).scores
-    )
-    mirrored = circle(0, 20, -20, -60)
-    assert recommend(mirrored, "0.jpg", ["-60.jpg"]).paths == ["20.jpg", "-20.jpg"]
-
-
-def test_what_was_seen_is_not_recommended():
-    library = circle(0, 10, 20, 30, 40)
-    seen = [1, "20.jpg", Path("gone.jpg")]
-    assert recommend(library, 0, exclude=seen).paths == ["30.jpg", "40.jpg"]
-    assert recommend(library, 0, exclude="10.jpg", k=1).paths == ["20.jpg"]
-    assert recommend(library, 0, exclude=1, k=1).paths == ["20.jpg"]
-    assert recommend(library, 0, exclude=seen, where=[2, 3], k=9).paths == ["30.jpg"]
-    with pytest.raises(QueryError, match="row 9: the library has rows 0 to 4"):
-        recommend(library, 0, exclude=[9])
-
-
-@settings(max_examples=50, deadline=None)
-@given(library=libraries(max_rows=60, max_dim=8), data=st.data())
-def test_recommending_is_searching_with_the_taste(library, data):
-    rows = st.lists(st.integers(0, len(library) - 1), min_size=1, max_size=3)
-    liked, disliked = data.draw(rows), data.draw(rows)
-    vectors = library.embeddings.astype(np.float64)
-    taste = vectors[liked].mean(axis=0) - 0.25 * vectors[disliked].mean(axis=0)
-    assume(np.linalg.norm(taste) > 1e-3)
-    among = np.ones(len(library), bool)
-    among[liked + disliked] = False
-    matches = recommend(library, liked, disliked, k=9, dislike=0.25)
-    expected = search(library, taste, k=9, where=among)
-    assert matches.scores == pytest.approx(expected.scores, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("liked", "options", "message"),
-    [
-        ([], {}, "nothing is liked"),
-        ([0], {"disliked": [0], "dislike": 1}, "cancel each other out"),
-        ([0], {"dislike": -1}, "dislike=-1: give a weight"),
-        ([0], {"dislike": math.nan}, "dislike=nan"),
-        ([0], {"k": 0}, "k=0"),
-    ],
-    ids=str,
-)
-def test_a_taste_needs_likes(liked, options, message):
-    with pytest.raises(QueryError, match=message):
-        recommend(circle(0, 10), liked, **options)
-
-
-# The query itself
-
-
-@pytest.mark.parametrize("query", [1, np.int64(1), np.uint8(1), "10.jpg", Path("10.jpg")])
-def test_the_query_is_left_out_and_its_twins_are_not(query):
-    library = circle(0, 10, 10, 20, paths=["0.jpg", "10.jpg", "twin.jpg", "20.jpg"])
-    assert search(library, query, k=1).paths == ["twin.jpg"]
-    assert search(library, query).paths == ["twin.jpg", "0.jpg", "20.jpg"]
-    both = search(library, query, exclude_query=False)
-    assert both.paths == ["10.jpg", "twin.jpg", "0.jpg", "20.jpg"]
-    assert both[0].score == both[1].score == pytest.approx(1, abs=1e-6)
-    assert both.scores.max() <= 1
-
-
-def test_an_embedding_is_no_image_of_the_library():
-    library = circle(0, 10, 20)
-    assert search(library, library.embeddings[1], k=1).paths == ["10.jpg"]
-
-
-# What a score means
-
-
-def test_percentiles_by_hand():
-    library = circle(0, 60, 90)  # pairs: 60 degrees apart, 30, and 90
-    shares = {match.path: match.percentile for match in search(library, 0, exclude_query=False)}
-    assert shares == {"0.jpg": 100, "60.jpg": pytest.approx(100 / 3), "90.jpg": 0}
-
-
-@settings(max_examples=50, deadline=None)
-@given(library=libraries(max_rows=60, max_dim=16))
-def test_a_percentile_is_the_share_of_pairs_that_are_less_alike(library):
-    rows = library.embeddings.astype(np.float64)
-    pairs = np.array([rows[i] @ rows[j] for i in range(len(rows)) for j in range(i)])
-    for match in search(library, 0, k=10):
-        least, most = (np.sum(pairs < match.score + slack) for slack in (-1e-6, 1e-6))
-        assert least <= match.percentile / 100 * len(pairs) + 1e-9
-        assert match.percentile / 100 * len(pairs) <= most + 1e-9
-
-
-def test_a_single_image_has_no_percentile():
-    (match,) = matches = search(circle(0), 0, exclude_query=False)
-    assert math.isnan(match.percentile)
-    assert json.loads(matches.to_json())["matches"][0]["percentile"] is None
-    assert "–" in str(matches)
-    assert len(search(circle(0), 0)) == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (100, "top 0.01%"),
-        (99.6, "top 0.4%"),
-        (99, "top 1%"),
-        (75, "top 25%"),
-        (50, "low 50%"),
-        (0, "low 0%"),
-        (math.nan, "–"),
-    ],
-)
-def test_percentiles_in_words(value, words):
-    assert percentile(value) == words
-
-
-# Queries of every kind, on real photos
-
-
-@pytest.fixture(scope="module")
-def outside(views):
-    """A photo that the library does not hold."""
-    return min((views / "seg_test" / "cat").iterdir())
-
-
-@pytest.fixture(scope="module")
-def server(views):
-    """Serve the views over HTTP on this machine, and give the address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = partial(Quiet, directory=views)
-    with serve(handler) as address:
-        yield address
-
-
-def label(path):
-    return Path(path).parent.name
-
-
-def test_unseen_views_find_their_own_photo(library, views):
-    queries = sorted((views / "seg_test").rglob("*.jpg"))
-    answers = search(library, queries, k=5)
-    assert len(answers) == 34
-    first = [
-        label(matches.paths[0]) == label(query)
-        for query, matches in zip(queries, answers, strict=True)
-    ]
-    assert np.mean(first) > 0.95
-    assert [matches.query for matches in answers] == [str(query) for query in queries]
-
-
-def kinds_of(path, server):
-    """One picture in every form."""
-    url = f"{server}/seg_test/cat/{path.name}"
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    return {
-        "path": str(path),
-        "Path": path,
-        "relative path": os.path.relpath(path),
-        "URL": url,
-        "bytes": path.read_bytes(),
-        "PIL": image,
-        "uint8 array": np.asarray(image),
-        "float array": np.asarray(image) / 255,
-        "embedding": embed_images(path, BACKBONE)[0],
-    }
-
-
-def test_every_kind_of_query_gives_the_same_answer(library, outside, server):
-    queries = kinds_of(outside, server)
-    answers = {kind: search(library, query, k=8) for kind, query in queries.items()}
-    expected = answers.pop("path")
-    assert label(expected.paths[0]) == "cat"
-    for kind, matches in answers.items():
-        assert matches.paths == expected.paths, kind
-        np.testing.assert_allclose(matches.scores, expected.scores, atol=1e-5, err_msg=kind)
-    width, height = queries["PIL"].size
-    assert {kind: matches.query for kind, matches in answers.items()} == {
-        "Path": str(outside),
-        "relative path": os.path.relpath(outside),
-        "URL": queries["URL"],
-        "bytes": f"{len(queries['bytes']):,} bytes",
-        "PIL": f"PIL image {width}×{height}",
-        "uint8 array": f"array ({height}, {width}, 3)",
-        "float array": f"array ({height}, {width}, 3)",
-        "embedding": "embedding",
-    }
-
-
-def test_a_mixed_list_is_answered_in_its_order(library, outside, server):
-    queries = [*kinds_of(outside, server).values(), 3, str(library.paths[40])]
-    together = search(library, queries, k=4)
-    alone = [search(library, query, k=4) for query in queries]
-    assert isinstance(together, list)
-    for matches, expected in zip(together, alone, strict=True):
-        assert matches.query == expected.query
-        assert matches.paths == expected.paths
-        np.testing.assert_allclose(matches.scores, expected.scores, atol=1e-5)
-
-
-# Parts of an image
-
-
-@pytest.fixture(scope="module")
-def scene(library):
-    """A picture of a cat on the left and bricks on the right."""
-    sides = [
-        library.find(next(p for p in library.paths if f"/{name}/" in p))
-        for name in ("cat", "brick")
-    ]
-    pictures = [Image.open(library.paths[row]).resize((200, 200)) for row in sides]
-    sheet = Image.new("RGB", (400, 200))
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (200 * i, 0))
-    return sheet
-
-
-def test_a_part_finds_what_it_shows(library, scene):
-    for box, name in (((0, 0, 200, 200), "cat"), ((200, 0, 400, 200), "brick")):
-        matches = search(library, scene, k=4, box=box)
-        assert {label(path) for path in matches.paths} == {name}
-        fractions = search(library, scene, k=4, box=tuple(np.array(box) / (400, 200, 400, 200)))
-        assert found(fractions) == found(matches)
-        cut = search(library, scene.crop(box), k=4)
-        assert found(cut) == found(matches)
-        assert matches.box == box
-        assert matches.image.size == (200, 200)
-        assert matches.query == f"PIL image 400×200, box {' '.join(map(str, box))}"
-
-
-def test_regions_group_matches_by_what_is_where(library, scene):
-    answers = search(library, scene, k=3, regions=True)
-    assert [matches.query.rpartition(", ")[2] for matches in answers] == list(REGIONS)
-    first = {matches.query.rpartition(", ")[2]: label(matches.paths[0]) for matches in answers}
-    assert first["top left"] == first["bottom left"] == "cat"
-    assert first["top right"] == first["bottom right"] == "brick"
-    for matches, box in zip(answers, REGIONS.values(), strict=True):
-        alone = search(library, scene, k=3, box=box)
-        assert alone.paths == matches.paths
-        np.testing.assert_allclose(alone.scores, matches.scores, atol=1e-5)
-
-
-def test_a_part_of_a_library_image_does_not_find_that_image(library):
-    box = (0.02, 0.02, 0.98, 0.98)
-    without = search(library, 20, k=3, box=box)
-    assert library.paths[20] not in without.paths
-    assert search(library, 20, k=1, box=box, exclude_query=False)[0].row == 20
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        (0.5, 0, 0.5, 1),
-        (0, 0, 401, 200),
-        (-1, 0, 10, 10),
-        (0, 0, 1),
-        "abcd",
-        (0, 0, math.nan, 1),
-        5,
-    ],
-)
-def test_a_box_lies_in_the_image(library, scene, box):
-    with pytest.raises(QueryError, match="box="):
-        search(library, scene, box=box)
-
-
-def test_a_tuple_is_as_good_as_a_list_and_may_be_empty():
-    library = circle(0, 10, 20)
-    assert search(library, (2, "0.jpg")) == search(library, [2, "0.jpg"])
-    assert search(library, ()) == search(library, []) == []
-
-
-def test_every_way_to_name_an_image_of_the_library_is_the_same_query(library):
-    row = 20
-    path = str(library.paths[row])
-    expected = search(library, row, k=8)
-    assert path not in expected.paths
-    for query in (np.int32(row), path, Path(path), os.path.relpath(path)):
-        assert found(search(library, query, k=8)) == found(expected)
-        kept = search(library, query, k=9, exclude_query=False)
-        assert kept[0].path == path
-        assert kept[0].score == pytest.approx(1, abs=1e-6)
-        assert found(kept)[1:] == found(expected)
-    vector = search(library, library.embeddings[row], k=9)
-    assert [match.row for match in vector] == [row, *(match.row for match in expected)]
-    np.testing.assert_allclose(vector.scores[1:], expected.scores, atol=1e-6)
-
-
-def test_an_opened_image_of_the_library_is_left_out_too(library):
-    with Image.open(library.paths[20]) as opened:
-        matches = search(library, opened, k=8)
-        kept = search(library, opened, k=1, exclude_query=False)
-    assert matches.paths == search(library, 20, k=8).paths
-    assert kept[0].row == 20
-    assert kept[0].score > 0.9999
-
-
-def test_an_opened_image_that_was_edited_is_embedded_as_it_is(library):
-    with Image.open(library.paths[20]) as opened:
-        opened.paste(Image.open(library.paths[60]).resize(opened.size))
-        matches = search(library, opened, k=1)
-    assert label(matches.paths[0]) == label(library.paths[60]) != label(library.paths[20])
-
-
-def test_a_file_that_has_changed_is_embedded_anew(views, tmp_path):
-    root = shutil.copytree(views / "seg_train", tmp_path / "dataset")
-    shutil.copytree(views / "outputs", tmp_path / "outputs")
-    library = ImageLibrary.load(tmp_path / "outputs", root=root)
-    brick, cat = root / "brick", root / "cat"
-    one, other = min(brick.iterdir()), min(cat.iterdir())
-    assert {label(path) for path in search(library, one, k=4).paths} == {"brick"}
-    other.replace(one)
-    matches = search(library, one, k=4)
-    assert {label(path) for path in matches.paths} == {"cat"}
-    assert one.as_posix() not in matches.paths
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """A library that has no backbone, and the files of its images."""
-    monkeypatch.chdir(tmp_path)
-    for degree, colour in ((0, "red"), (10, "green"), (20, "blue")):
-        Image.new("RGB", (40, 30), colour).save(f"{degree}.jpg")
-    library = circle(0, 10, 20)
-    files = [Path(path).stat() for path in library.paths]
-    library.stats = np.array([(file.st_size, file.st_mtime_ns) for file in files])
-    return library
-
-
-def test_an_unchanged_file_needs_no_backbone(shelf, tmp_path):
-    for query in ("0.jpg", tmp_path / "0.jpg", 0):
-        assert search(shelf, query, k=1).paths == ["10.jpg"]
-
-
-def test_a_file_that_has_gone_keeps_its_row(shelf):
-    Path("0.jpg").unlink()
-    assert search(shelf, "0.jpg", k=1).paths == ["10.jpg"]
-
-
-@pytest.mark.parametrize("new", ["0.jpg", "other.jpg"])
-def test_a_new_picture_needs_the_backbone(shelf, new):
-    Image.new("RGB", (50, 50)).save(new)
-    with pytest.raises(BackboneError, match="pass backbone= to ImageLibrary"):
-        search(shelf, new)
-
-
-# Bad requests
-
-
-@pytest.mark.parametrize("k", [0, -1, True, 2.5, "5", None, math.nan])
-def test_k_is_a_whole_number_from_one(k):
-    with pytest.raises(QueryError, match=f"k={re.escape(repr(k))}: ask for .* at least one"):
-        search(circle(0, 10), 0, k)
-
-
-@pytest.mark.parametrize("threshold", [2, -1.01, math.nan, math.inf])
-def test_a_threshold_is_a_cosine(threshold):
-    with pytest.raises(QueryError, match=f"threshold={threshold}: a cosine lies between -1 and 1"):
-        search(circle(0, 10), 0, threshold=threshold)
-
-
-@pytest.mark.parametrize("row", [-1, 3, np.int64(3), 10**20])
-def test_a_row_lies_in_the_library(row):
-    with pytest.raises(QueryError, match=f"row {row}: the library has rows 0 to 2"):
-        search(circle(0, 10, 20), row)
-    with pytest.raises(QueryError, match=f"row {row}"):
-        search(circle(0, 10, 20), [0, row])
-
-
-@pytest.mark.parametrize(
-    "vector",
-    [
-        np.ones(3),
-        np.ones(0),
-        np.zeros(2),
-        np.array([1, np.nan]),
-        np.array([1, np.inf], np.float32),
-        np.array(["a", "b"]),
-        np.array([1j, 1]),
-        np.array([None, 1]),
-    ],
-    ids=str,
-)
-def test_an_embedding_fits_the_library(vector):
-    message = f"shape {vector.shape} and dtype {vector.dtype} is neither .* this library: (2,)"
-    message = re.escape(message).replace(r"\.\*", ".*").replace(r"\ ", " ")
-    with pytest.raises(QueryError, match=message):
-        search(circle(0, 10), vector)
-
-
-def test_what_cannot_be_read_is_named(library, tmp_path, server):
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8 no picture")
-    for query, message in (
-        (tmp_path / "none.jpg", r"none\.jpg: no such file"),
-        ("a\0b.jpg", "null"),
-        (broken, r"broken\.jpg: not a supported image format"),
-        (f"{server}/none.jpg", r"/none\.jpg: .*not found"),
-        (b"no picture", "10 bytes: not a supported image format"),
-        (np.ones((4, 4)) * 300, "float values must lie in"),
-        (None, "None: NoneType is not an image source"),
-        (True, "True: bool is not an image source"),
-        ([0, broken], r"broken\.jpg"),
-    ):
-        with pytest.raises(ImageError, match=message):
-            search(library, query)
-
-
-def test_the_wrong_backbone_is_refused(library, outside):
-    import torch
-
-    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    other = load_backbone(network, transform=lambda image: torch.rand(3, 8, 8))
-    wrong = ImageLibrary(library.embeddings, library.paths, backbone=other)
-    with pytest.raises(BackboneError, match="is not what made this library"):
-        search(wrong, outside)
-    assert found(search(wrong, 0)) == found(search(library, 0))
-
-
-# Matches
-
-
-@pytest.fixture
-def matches(shelf):
-    return search(shelf, "0.jpg", exclude_query=False)
-
-
-def test_matches_are_a_sequence(matches):
-    assert len(matches) == 3
-    assert all(isinstance(match, Match) for match in matches)
-    assert matches[0] == matches.rows[0] == next(iter(matches))
-    assert matches[-1].path == "20.jpg"
-    assert matches[1:] == matches.rows[1:]
-    assert matches[1] in matches
-    assert list(reversed(matches)) == list(matches.rows[::-1])
-    assert matches.paths == ["0.jpg", "10.jpg", "20.jpg"]
-    assert [match.rank for match in matches] == [1, 2, 3]
-    assert [match.row for match in matches] == [0, 1, 2]
-    assert matches.scores.dtype == np.float32
-    np.testing.assert_allclose(matches.scores, np.cos(np.radians([0, 10, 20])), atol=1e-6)
-
-
-def test_matches_print_as_a_table(matches):
-    assert str(matches).splitlines() == [
-        "3 matches for 0.jpg",
-        "   1   1.000  top 0.01%  0.jpg",
-        "   2   0.985    low 33%  10.jpg",
-        "   3   0.940     low 0%  20.jpg",
-    ]
-
-
-def test_matches_become_a_frame(matches):
-    frame = matches.to_frame()
-    assert frame.index.name == "rank"
-    assert frame.index.tolist() == [1, 2, 3]
-    assert frame.columns.tolist() == ["path", "score", "percentile", "row"]
-    assert list(frame.itertuples(name=None)) == [
-        (match.rank, match.path, match.score, match.percentile, match.row) for match in matches
-    ]
-    empty = Matches("nothing", ()).to_frame()
-    assert (len(empty), empty.index.name) == (0, "rank")
-    assert empty.columns.tolist() == frame.columns.tolist()
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_matches_become_json(matches, indent):
-    read = json.loads(matches.to_json(indent))
-    assert read == matches.to_dict()
-    assert read["query"] == "0.jpg"
-    rows = [row | {"duplicates": tuple(row["duplicates"])} for row in read["matches"]]
-    assert [Match(**row) for row in rows] == list(matches)
-
-
-def test_a_notebook_shows_query_and_matches(matches):
-    page = matches._repr_html_()
-    assert page.count("<figure") == page.count("<img") == 1 + len(matches)
-    assert page.count('src="data:image/jpeg;base64,') == 4
-    for text in ("<b>query</b>", "<b>2. 0.985 (low 33%)</b>", "<small>10.jpg</small>"):
-        assert text in page
-
-
-def test_an_embedding_has_no_picture(shelf):
-    page = search(shelf, shelf.embeddings[0])._repr_html_()
-    assert page.count("<figure") == page.count("<img") == 3
-    assert "<b>query</b>" not in page
-
-
-def test_a_notebook_shows_what_is_left(matches):
-    Path("10.jpg").unlink()
-    page = matches._repr_html_()
-    assert page.count("<figure") == 4
-    assert page.count("<img") == 3
-    assert "(unreadable)" in page
-    assert "10.jpg" in page
-
-
-def test_names_are_no_markup(tmp_path):
-    evil = "\"><script>alert(1)<b>&amp;'.jpg"
-    Image.new("RGB", (40, 30)).save(tmp_path / evil)
-    page = search(circle(0, 10, paths=[f"{tmp_path}/{evil}", "gone"]), 0, 2, None, False)
-    page = page._repr_html_()
-    assert page.count("<img") == 2
-    assert page.count("&quot;&gt;&lt;script&gt;alert(1)&lt;b&gt;&amp;amp;&#x27;.jpg") == 4
-    assert "<script" not in page
-    assert evil not in page

@@ -23,7 +23,7 @@ from torchvision import models
 import simsearch as ss
 from simsearch.backbones import precision as precision_module
 from simsearch.errors import BackboneError, DatasetError, TrainingError
-from simsearch.library.types import Source
+from simsearch.library.source import Source
 from simsearch.training import finetune
 from simsearch.training import head as triplet
 from simsearch.training.finetune import Checkpoint, Pictures, Stage, augment, last_stage
@@ -37,7 +37,7 @@ def quick(monkeypatch):
     """One thread, since the network is tiny; and a head that starts after few epochs."""
     monkeypatch.setattr(triplet, "_EPOCHS", 2)
     monkeypatch.setattr(finetune, "bfloat16_is_fast", lambda: False)
-    with precision_module.own_torch_threads():
+    with precision_module.restore_torch_threads():
         torch.set_num_threads(1)
         yield
 
@@ -55,7 +55,7 @@ def library(folder):
 @pytest.fixture(scope="module")
 def trained(library):
     """Trained for as long as it takes to learn something."""
-    with pytest.MonkeyPatch.context() as patch, precision_module.own_torch_threads():
+    with pytest.MonkeyPatch.context() as patch, precision_module.restore_torch_threads():
         torch.set_num_threads(1)
         patch.setattr(triplet, "_EPOCHS", 2)
         patch.setattr(finetune, "bfloat16_is_fast", lambda: False)

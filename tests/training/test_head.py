@@ -9,7 +9,7 @@ from tiny import tiny_backbone
 import simsearch as ss
 from simsearch.embedding import batching as batches
 from simsearch.errors import MissingExtraError, QueryError, TrainingError
-from simsearch.library.types import Source
+from simsearch.library.source import Source
 from simsearch.training import trainer as learning
 from simsearch.training.head import train_head
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import LibraryError
+from simsearch.library.filters import folded_parts
 from simsearch.library.library import ImageLibrary
-from simsearch.library.metadata import folded_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

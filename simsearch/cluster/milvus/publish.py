@@ -21,7 +21,7 @@ from simsearch.cluster.milvus.filters import cells, columns_of, numbers_of, to_t
 from simsearch.cluster.milvus.remote_library import ORDER, key_of
 from simsearch.cluster.milvus.store import FORMAT, TEXT, Store, batches, pack
 from simsearch.errors import LibraryError, RemoteError
-from simsearch.library.types import in_folder
+from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
     import os

@@ -22,9 +22,11 @@ from simsearch.backbones.heads import load_head
 from simsearch.cluster.milvus.filters import checked, expression, meets
 from simsearch.cluster.milvus.store import Store, batches, unpack
 from simsearch.errors import QueryError, RemoteError, StaleVersionError
-from simsearch.library.metadata import caption
-from simsearch.library.types import Overview, Searchable, Source, is_unchanged
-from simsearch.retrieval.topk import TopK
+from simsearch.library.metadata import join_caption
+from simsearch.library.paths import is_unchanged, spellings
+from simsearch.library.source import EmbeddingSpace, Source
+from simsearch.library.types import Overview
+from simsearch.retrieval.index import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -81,7 +83,7 @@ def published_at(text: str) -> tuple[str, str] | None:
     return (uri, collection) if mark and not Path(text).exists() else None
 
 
-class RemoteLibrary(Searchable):
+class RemoteLibrary(EmbeddingSpace):
     """A library that `publish` has put on a Milvus server or cluster, or into a Lite file.
 
     It stays at the version that it was opened at, and gives the same answers while the next one is
@@ -165,7 +167,7 @@ class RemoteLibrary(Searchable):
         self._lock = threading.Lock()
         self._rows = store.rows_name(state["generation"])
         store.call("load_collection", self._rows)
-        self.engine = _Engine()
+        self.index = MilvusIndex()
         self.paths = _Lookup(self._entities_of, lambda one: one.path, np.array)
         self.names = _Lookup(self._entities_of, lambda one: one.path[self._start :], np.array)
         self.embeddings = _Lookup(self._entities_of, lambda one: one.vector, np.stack)
@@ -215,7 +217,7 @@ class RemoteLibrary(Searchable):
         return int(self._state["dim"])
 
     @cached_property
-    def background(self) -> NDArray[np.float32]:
+    def random_pair_scores(self) -> NDArray[np.float32]:
         """Cosines of pairs of random images, sorted: those of the library that was published."""
         return np.frombuffer(self._part("background"), np.float32)
 
@@ -231,7 +233,7 @@ class RemoteLibrary(Searchable):
     def find(self, path: str | os.PathLike[str]) -> int | None:
         """Row of the image at a path, given in any form that leads to the same file."""
         with suppress(ValueError):  # a null character, which is in no path
-            return self._find(list(self._forms(os.path.expanduser(path))))  # noqa: PTH111
+            return self._find(list(spellings(os.path.expanduser(path), self.root)))  # noqa: PTH111
         return None
 
     def _find(self, forms: Sequence[str]) -> int | None:
@@ -260,25 +262,25 @@ class RemoteLibrary(Searchable):
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
-        return caption(self.facts(row), self._state["captions"])
+        return join_caption(self.facts(row), self._state["captions"])
 
     def overview(self) -> Overview:
         """Sum up folders and metadata, for a menu of filters, as it was when published."""
         folders, columns = unpack(self._part("overview"))
         return Overview([(name, count) for name, count in folders], columns)
 
-    def through_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pass what the backbone gives, (Q, D) of unit norm, through the head."""
         if self.head is None or not self.head.whole:
             return embeddings if self.head is None else self.head(embeddings)
         moved = np.empty((len(embeddings), self.dim), np.float32)
-        for i, near in enumerate(self.engine.top(self, self.head(embeddings), self.head.reach)):
+        for i, near in enumerate(self.index.top_k(self, self.head(embeddings), self.head.reach)):
             moved[i : i + 1] = self.head.query(embeddings[i : i + 1], self.embeddings[near.rows])
         return moved
 
     # Conditions
 
-    def among(self, rows: Rows, without: Collection[int] = ()) -> Condition | None:
+    def row_filter(self, rows: Rows, without: Collection[int] = ()) -> Condition | None:
         """Return what the engine takes for a condition; None for all rows.
 
         Raises
@@ -307,19 +309,19 @@ class RemoteLibrary(Searchable):
             )
         return numbers.astype(np.int64)
 
-    def _fits(self, found: Sequence[Entity], among: Condition | None) -> list[Entity]:
+    def _fits(self, found: Sequence[Entity], condition: Condition | None) -> list[Entity]:
         """Keep what is part of this version and meets a condition."""
         seen = [one for one in found if one.id < self._state["next"] and one.id not in self._dead]
-        if among is None:
+        if condition is None:
             return seen
-        seen = [one for one in seen if one.row not in among.without]
-        if isinstance(among.rows, np.ndarray):
-            chosen = set(among.rows.tolist())
+        seen = [one for one in seen if one.row not in condition.without]
+        if isinstance(condition.rows, np.ndarray):
+            chosen = set(condition.rows.tolist())
             return [one for one in seen if one.row in chosen]
-        if among.rows is None:
+        if condition.rows is None:
             return seen
         paths, facts = [one.path for one in seen], [one.facts for one in seen]
-        met = meets(among.rows, paths, facts, self.root, self._columns)
+        met = meets(condition.rows, paths, facts, self.root, self._columns)
         return [one for one, fit in zip(seen, met.tolist(), strict=True) if fit]
 
     def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
@@ -329,7 +331,7 @@ class RemoteLibrary(Searchable):
         """
         if where is None:
             return [one.row for one in self._ordered(offset, offset + limit, None)]
-        found = self._ordered(0, len(self), self.among(where))
+        found = self._ordered(0, len(self), self.row_filter(where))
         return [
             one.row
             for place, one in zip(range(offset + limit), found, strict=False)
@@ -340,9 +342,9 @@ class RemoteLibrary(Searchable):
         """Count the images that meet a condition, by reading all that the engine lets through."""
         if where is None:
             return len(self)
-        return sum(len(block) for block in self._all(self.among(where)))
+        return sum(len(block) for block in self._all(self.row_filter(where)))
 
-    def _ordered(self, start: int, stop: int, among: Condition | None) -> Iterator[Entity]:
+    def _ordered(self, start: int, stop: int, condition: Condition | None) -> Iterator[Entity]:
         """Read images in the order of their paths."""
         stop = min(stop, len(self))
         while start < stop:
@@ -351,9 +353,9 @@ class RemoteLibrary(Searchable):
             ids = np.frombuffer(data, np.int64)
             ids = ids[inside : inside + min(_AT_ONCE, stop - start)]
             text = f"id in {ids.tolist()}"
-            text += f" and ({among.text})" if among and among.text else ""
+            text += f" and ({condition.text})" if condition and condition.text else ""
             places = {number: place for place, number in enumerate(ids.tolist())}
-            found = self._fits(self._query(text, vectors=False), among)
+            found = self._fits(self._query(text, vectors=False), condition)
             yield from sorted(found, key=lambda one: places[one.id])
             start += len(ids)
             self.confirm()
@@ -426,23 +428,25 @@ class RemoteLibrary(Searchable):
             vector,
         )
 
-    def ids(self, among: Condition, limit: int) -> list[int]:
+    def ids(self, condition: Condition, limit: int) -> list[int]:
         """Read numbers of images that the engine lets through a condition, up to so many."""
-        answer = self._ask("query", filter=self.visible(among), output_fields=["id"], limit=limit)
+        answer = self._ask(
+            "query", filter=self.visible(condition), output_fields=["id"], limit=limit
+        )
         return [int(line["id"]) for line in answer]
 
-    def _all(self, among: Condition | None) -> Iterator[list[Entity]]:
+    def _all(self, condition: Condition | None) -> Iterator[list[Entity]]:
         """Read all images that meet a condition, block by block."""
         for start, stop in batches(0, self._state["next"], _AT_ONCE):
             text = f"id >= {start} and id < {stop}"
-            text += f" and ({among.text})" if among and among.text else ""
-            yield self._fits(self._query(text), among)
+            text += f" and ({condition.text})" if condition and condition.text else ""
+            yield self._fits(self._query(text), condition)
         self.confirm()
 
-    def visible(self, among: Condition | None) -> str:
+    def visible(self, condition: Condition | None) -> str:
         """Return the expression of a condition within this version."""
         text = f"id < {self._state['next']}"
-        return f"{text} and ({among.text})" if among and among.text else text
+        return f"{text} and ({condition.text})" if condition and condition.text else text
 
     def nearest(self, vectors: NDArray[np.float32], depth: int, text: str) -> list[list[int]]:
         """Let the engine rank: numbers of images, best first, for each of (Q, D) embeddings."""
@@ -495,64 +499,64 @@ class RemoteLibrary(Searchable):
         missing = [number for number in ids if number not in at_hand]
         return [at_hand[number] for number in ids if number in at_hand] + self.by_id(missing)
 
-    def everywhere(self, vector: NDArray[np.float32], among: Condition | None, k: int) -> TopK:
+    def everywhere(self, vector: NDArray[np.float32], condition: Condition | None, k: int) -> TopK:
         """Rank by reading all that may be found."""
         rest: list[Entity] = []
-        for block in self._all(among):
+        for block in self._all(condition):
             rest += block
             best = set(self.best(vector, rest, k).rows.tolist())
             rest = [one for one in rest if one.row in best]
         return self.best(vector, rest, k)
 
 
-class _Engine:
-    """Ranks the rows of a `RemoteLibrary`, as `scan.top` does those of a library of files."""
+class MilvusIndex:
+    """Ranks the rows of a `RemoteLibrary`, as `ExactIndex` does those of a library of files."""
 
     exact = False
 
     def check(self, library: RemoteLibrary) -> None:
         """Do nothing: it is the library's own."""
 
-    def top(
+    def top_k(
         self,
         library: RemoteLibrary,
         vectors: NDArray[np.float32],
         k: int,
-        among: Condition | None = None,
+        condition: Condition | None = None,
     ) -> Iterator[TopK]:
         """Find the k best rows for each of several embeddings."""
-        few = self._few(library, among)
+        few = self._few(library, condition)
         for i in range(0, len(vectors), _QUERIES):
             block = vectors[i : i + _QUERIES]
             if few is not None:
                 found = [library.best(vector, few, k) for vector in block]
             else:
-                found = self._ranked(library, block, k, among)
+                found = self._ranked(library, block, k, condition)
             library.confirm()  # after reading: before it would prove nothing
             yield from found
 
-    def _few(self, library: RemoteLibrary, among: Condition | None) -> list[Entity] | None:
+    def _few(self, library: RemoteLibrary, condition: Condition | None) -> list[Entity] | None:
         """Fetch all that may be found, if these are few: a graph serves them badly."""
         if len(library) <= _FEW:
-            return [one for block in library._all(among) for one in block]
-        if among is None or not among.text:
+            return [one for block in library._all(condition) for one in block]
+        if condition is None or not condition.text:
             return None
-        ids = library.ids(among, _FEW + 1)
-        return library._fits(library.kept(ids), among) if len(ids) <= _FEW else None
+        ids = library.ids(condition, _FEW + 1)
+        return library._fits(library.kept(ids), condition) if len(ids) <= _FEW else None
 
     def _ranked(
         self,
         library: RemoteLibrary,
         vectors: NDArray[np.float32],
         k: int,
-        among: Condition | None,
+        condition: Condition | None,
     ) -> list[TopK]:
         # What a publication has left half done is rare: at first its rows are only sorted out.
-        text = among.text and f"({among.text})" if among else ""
-        depth = min(_MOST, k + _SPARE + (len(among.without) if among else 0))
+        text = condition.text and f"({condition.text})" if condition else ""
+        depth = min(_MOST, k + _SPARE + (len(condition.without) if condition else 0))
         ranked = library.nearest(vectors, depth, text)
         return [
-            self._enough(library, vector, ids, k, among)
+            self._enough(library, vector, ids, k, condition)
             for vector, ids in zip(vectors, ranked, strict=True)
         ]
 
@@ -562,18 +566,18 @@ class _Engine:
         vector: NDArray[np.float32],
         ids: list[int],
         k: int,
-        among: Condition | None,
+        condition: Condition | None,
     ) -> TopK:
         """Check and score what was proposed; where too few of it may be found, look further."""
         wanted, depth = min(k, len(library)), len(ids)
         while True:
-            found = library.best(vector, library._fits(library.kept(ids), among), k)
+            found = library.best(vector, library._fits(library.kept(ids), condition), k)
             if len(found.rows) >= wanted:
                 return found
             if depth >= _MOST:
-                return library.everywhere(vector, among, k)
+                return library.everywhere(vector, condition, k)
             depth = _MOST if depth * 8 > _MOST else max(depth * 8, 8 * k)
-            (ids,) = library.nearest(vector[None], min(depth, _MOST), library.visible(among))
+            (ids,) = library.nearest(vector[None], min(depth, _MOST), library.visible(condition))
 
 
 class _Lookup(Generic[_T]):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact as scan
+from simsearch.retrieval import exact
 
 
 def make_rows(kind, count, dim, rng):
@@ -28,17 +28,17 @@ def cosines(library, vector):
     return (library.embeddings.astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
 
 
-def expected(library, vector, k, among=None):
+def expected(library, vector, k, mask=None):
     """Rows and scores of the k best in float64: score every row, sort them all."""
     scores = np.clip(cosines(library, vector), -1, 1)
-    rows = range(len(library)) if among is None else np.flatnonzero(among).tolist()
+    rows = range(len(library)) if mask is None else np.flatnonzero(mask).tolist()
     paths = library.paths.tolist()
     best = sorted(rows, key=lambda row: (-scores[row], paths[row], row))[:k]
     return best, scores[best].tolist()
 
 
-def answers(library, vectors, k, among=None):
-    found = scan.top(library, np.float32(vectors), k, among)
+def answers(library, vectors, k, mask=None):
+    found = exact.exact_index(library).top_k(library, np.float32(vectors), k, mask)
     return [(one.rows.tolist(), one.scores.tolist()) for one in found]
 
 

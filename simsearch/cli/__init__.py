@@ -1,0 +1,1 @@
+"""The command line: parse, call the library, turn a `SimsearchError` into one line."""

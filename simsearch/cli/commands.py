@@ -1,0 +1,186 @@
+"""What each command does: call the library, print and draw what it returns."""
+
+from __future__ import annotations
+
+import csv as csv_format
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import simsearch as ss
+from simsearch.cli.flags import read_options
+from simsearch.library.files import read_skipped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
+    """Embed a dataset."""
+    ss.embed_dataset(root, outputs, **options)
+
+
+def search(outputs: str, queries: list[str], **options: Any) -> None:  # noqa: ANN401
+    """Search for the matches of queries."""
+    images: Any = _images(queries)
+    if options.get("regions") and len(images) == 1:
+        (images,) = images
+    _show(lambda library, **given: ss.search(library, images, **given), outputs, **options)
+
+
+def recommend(outputs: str, **options: Any) -> None:  # noqa: ANN401
+    """Recommend from likes and dislikes."""
+    for side in ("liked", "disliked", "exclude"):
+        if side in options:
+            options[side] = _images(options[side])
+    _show(ss.recommend, outputs, **options)
+
+
+def _load(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLibrary:
+    library = ss.ImageLibrary.load(outputs, root)
+    return library.attach(metadata) if metadata else library
+
+
+@contextmanager
+def _open(
+    outputs: str, root: str | None, metadata: str | None
+) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
+    """Open a folder, or what was published, as URI#COLLECTION."""
+    from simsearch.cluster.milvus.remote_library import published_at
+
+    place = published_at(outputs)
+    if place is None:
+        yield _load(outputs, root, metadata)
+        return
+    if root or metadata:
+        raise ss.QueryError(
+            f"--root and --metadata belong to `simsearch publish`: {outputs} has them already"
+        )
+    with ss.RemoteLibrary(*place) as library:
+        yield library
+
+
+def _images(names: Sequence[str]) -> list[str | int]:
+    """Take a number for a row, unless there is a file of that name."""
+    return [int(name) if name.isdecimal() and not Path(name).exists() else name for name in names]
+
+
+def _show(
+    find: Callable[..., ss.Matches | list[ss.Matches]],
+    outputs: str,
+    *,
+    root: str | None = None,
+    metadata: str | None = None,
+    save: Path | None = None,
+    explain: bool = False,
+    json: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Find matches in a library, draw them, and print them."""
+    with _open(outputs, root, metadata) as library:
+        answers = find(library, **read_options(options, outputs))
+        if save:
+            _save(ss.show_matches(answers, explain=explain)[0], save)
+    for matches in answers if isinstance(answers, list) else [answers]:
+        print(matches.to_json() if json else matches)
+
+
+def duplicates(
+    outputs: str,
+    root: str | None = None,
+    csv: str | None = None,
+    save: Path | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """List near-duplicates."""
+    found = ss.duplicates(_load(outputs, root, None), **options)
+    if csv:
+        found.save(csv)
+    if save:
+        _save(ss.show_duplicates(found)[0], save)
+    print(found)
+
+
+def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
+    """Build an index, and print its report."""
+    print(ss.build_index(ss.ImageLibrary.load(outputs), **options).report)
+
+
+def evaluate(
+    outputs: str,
+    labels: str | None = None,
+    metadata: str | None = None,
+    save: Path | None = None,
+    json: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Measure how well images find their class."""
+    library = _load(outputs, None, metadata)
+    if labels:
+        options["labels"] = _read_labels(labels) if Path(labels).is_file() else labels
+    evaluation = ss.evaluate(library, **options)
+    if save:
+        _save(ss.show_precision_recall(evaluation)[0], save)
+    print(evaluation.to_json() if json else evaluation)
+
+
+def train(
+    outputs: str,
+    out: str | None = None,
+    labels: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Train a head, and save the library with it."""
+    library = ss.ImageLibrary.load(outputs)
+    if labels:
+        options["labels"] = _read_labels(labels)
+    trained = ss.train_head(library, **options)
+    folder = out or f"{Path(outputs).as_posix()}_head"
+    trained.apply(library, folder)
+    print(f"{trained}\nThe library with this head is in {folder}")
+
+
+def _read_labels(file: str) -> dict[str, str]:
+    """Read lines of path,label."""
+    try:
+        with Path(file).open(encoding="utf-8", newline="") as stream:
+            return {path: label for path, label, *_ in csv_format.reader(stream)}
+    except (OSError, ValueError) as error:
+        raise ss.QueryError(f"{file} does not hold lines of path,label: {error}") from error
+
+
+def _save(figure: Figure, file: Path) -> None:
+    try:
+        figure.savefig(file)
+    except (OSError, ValueError) as error:  # no such folder, or no such format
+        raise ss.QueryError(f"cannot save the figure to {file}: {error}") from error
+
+
+def serve(**options: Any) -> None:  # noqa: ANN401
+    """Serve the page and the API."""
+    from simsearch.web.server import serve
+
+    serve(**options)
+
+
+def publish(
+    outputs: str,
+    root: str | None = None,
+    metadata: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Publish a library to Milvus."""
+    print(ss.publish(_load(outputs, root, metadata), **options))
+
+
+def info(outputs: str) -> None:
+    """Print what a library holds."""
+    print(ss.ImageLibrary.load(outputs).describe())
+    if skipped := read_skipped(outputs):
+        print(f"{len(skipped):>9,}  skipped, see {Path(outputs, 'skipped.csv').as_posix()}")
+
+
+def sample(folder: str) -> None:
+    """Make the sample dataset."""
+    print(f"The sample dataset is in {ss.make_sample(folder)}")

@@ -1,0 +1,81 @@
+"""Examples of each command, shown below its help."""
+
+EXAMPLES = {
+    None: """\
+examples:
+  simsearch sample dataset                      make a folder of sample images
+  simsearch embed dataset outputs               embed it: minutes once, then only what changed
+  simsearch search outputs photo.jpg -k 5       the five most alike images
+  simsearch evaluate outputs                    how often they are of the same class
+  simsearch train outputs                       learn from the labels, into outputs_head
+  simsearch serve outputs                       the same in a browser
+""",
+    "embed": """\
+examples:
+  simsearch embed dataset outputs
+  simsearch embed ~/Pictures outputs --backbone efficientnet_lite0
+  simsearch embed dataset outputs --backbone resnet50 --weights resnet50.pth
+  simsearch embed s3://bucket/photos outputs --engine ray      on a cluster
+""",
+    "search": """\
+examples:
+  simsearch search outputs photo.jpg -k 5
+  simsearch search outputs photo.jpg --save figure.png
+  simsearch search outputs https://example.org/cat.jpg --json
+  simsearch search outputs 42 --threshold 0.8   row 42 of the library
+  simsearch search outputs room.jpg --box 0.5 0 1 1            the right half of it
+  simsearch search outputs a.jpg b.jpg --combine mean          what is like both
+  simsearch search outputs a.jpg --where 'shoes/*' --unique --diversity 0.3
+  simsearch search outputs a.jpg --metadata metadata.csv --where price=..50 tags=red
+""",
+    "recommend": """\
+examples:
+  simsearch recommend outputs --liked a.jpg b.jpg --disliked c.jpg
+  simsearch recommend outputs --liked 42 --exclude seen/1.jpg -k 20 --unique
+""",
+    "duplicates": """\
+examples:
+  simsearch duplicates outputs
+  simsearch duplicates outputs --threshold 0.9 --csv duplicates.csv --save duplicates.png
+""",
+    "index": """\
+examples:
+  simsearch index outputs
+  simsearch index outputs --kind hnsw
+  simsearch search outputs photo.jpg --index    search through it
+""",
+    "evaluate": """\
+examples:
+  simsearch evaluate outputs                    each image against all others
+  simsearch evaluate outputs --queries 'seg_test/*' --gallery 'seg_train/*'
+  simsearch evaluate outputs -k 1 10 100 --json
+  simsearch evaluate outputs --save curve.png
+  simsearch evaluate outputs --labels labels.csv               lines of path,label
+  simsearch evaluate outputs --metadata metadata.csv --labels brand
+""",
+    "train": """\
+examples:
+  simsearch train outputs                       from images in one folder a class
+  simsearch train outputs --on 'seg_train/*' --out outputs_head
+  simsearch train outputs --labels labels.csv   lines of path,label
+  simsearch train outputs --leave-out sea --keep 0.65
+  simsearch train outputs --finetune --checkpoint outputs_head/unfinished
+  simsearch search outputs_head photo.jpg       search with the head
+""",
+    "serve": """\
+examples:
+  simsearch serve outputs                       then open the address that it prints
+  simsearch serve outputs --metadata metadata.csv --index
+  simsearch serve images.db#shop                what was published on Milvus
+  simsearch serve outputs --host 0.0.0.0        for others, who need the token it prints
+  SIMSEARCH_TOKEN=... simsearch serve outputs --host 0.0.0.0
+""",
+    "publish": """\
+examples:
+  simsearch publish outputs images.db shop      into a Milvus Lite file
+  simsearch publish outputs https://milvus.example.org:19530 shop --metadata metadata.csv
+  simsearch search images.db#shop photo.jpg     search there; MILVUS_TOKEN is the token
+""",
+    "info": "example:\n  simsearch info outputs\n",
+    "sample": "example:\n  simsearch sample dataset\n",
+}

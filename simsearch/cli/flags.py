@@ -1,0 +1,94 @@
+"""Flags of a search, derived from the classes that define its options."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import Any
+
+import simsearch as ss
+from simsearch.retrieval.options import RankingOptions, option_docs
+
+NUMBER = {"type": float, "metavar": "X"}
+
+
+def read_threshold(text: str) -> float | str:
+    """Read a cosine; whether anything else will do is for the library to say."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+# How a flag is parsed, by the type that its option is annotated with.
+PARSED_AS: dict[str, dict[str, Any]] = {
+    "int": {"type": int, "metavar": "N"},
+    "float": NUMBER,
+    "bool": {"action": "store_true"},
+    "bool | float": {**NUMBER, "nargs": "?", "const": True, "metavar": "COSINE"},
+    "str | None": {},
+    "float | None": NUMBER,
+    "Threshold": {"type": read_threshold, "metavar": "COSINE"},
+    "Rows": {"nargs": "+", "metavar": "CONDITION"},
+    "Box | None": {**NUMBER, "nargs": 4, "metavar": ("LEFT", "TOP", "RIGHT", "BOTTOM")},
+    "Sequence[float] | None": {**NUMBER, "nargs": "+", "metavar": "W"},
+    "Index | None": {"action": "store_true"},
+}
+
+# Where the command line takes an option in another form than Python, its help says so.
+HELP = {
+    "threshold": "leave out matches whose cosine is lower; auto takes the library's own",
+    "unique": "fold near-duplicates, from this cosine up (0.95) into the best match",
+    "exclude_query": "let an image of the library find itself",
+    "where": "a glob such as 'shoes/*', or COLUMN=VALUE, COLUMN=LOW..HIGH",
+    "index": "search through the stored index",
+}
+
+
+def add_option_flags(parser: argparse.ArgumentParser, options: type[RankingOptions]) -> None:
+    """Add a flag for each option of a search."""
+    docs = option_docs(options)
+    for field in fields(options):
+        text = re.sub(r" \[\d+\]_|``?", "", docs[field.name][1]).removesuffix(".")
+        text = HELP.get(field.name, text[0].lower() + text[1:])
+        parser.add_argument(*_names(field), help=text, **_parsed_as(field))
+
+
+def _names(field: Field[Any]) -> list[str]:
+    """Return the flag of an option; one that is on by default has a flag that turns it off."""
+    flag = field.name.replace("_", "-")
+    if field.default is True:
+        opposite = flag.replace("exclude-", "include-")
+        return [f"--{opposite if opposite != flag else f'no-{flag}'}"]
+    return [f"-{flag}"] if len(flag) == 1 else [f"--{flag}"]
+
+
+def _parsed_as(field: Field[Any]) -> dict[str, Any]:
+    if field.default is True:
+        return {"dest": field.name, "action": "store_false"}
+    kind = str(field.type)
+    if choices := re.findall(r"'(\w+)'|\"(\w+)\"", kind):
+        return {"choices": [a or b for a, b in choices]}
+    return PARSED_AS[kind]
+
+
+def read_options(options: dict[str, Any], outputs: str) -> dict[str, Any]:
+    """Convert flags to the options that `search` takes."""
+    if "where" in options:
+        options["where"] = read_conditions(options["where"])
+    if options.pop("index", False):
+        options["index"] = ss.load_index(outputs)
+    return options
+
+
+def read_conditions(texts: Sequence[str]) -> dict[str, object]:
+    """Read globs, COLUMN=VALUE and COLUMN=LOW..HIGH; several of one column are alternatives."""
+    found: dict[str, list[object]] = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        low, ranged, high = value.partition("..")
+        condition = (low or None, high or None) if ranged else value
+        found.setdefault(name if given else "path", []).append(condition if given else text)
+    return {name: each[0] if len(each) == 1 else each for name, each in found.items()}

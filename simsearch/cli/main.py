@@ -1,0 +1,35 @@
+"""The command `simsearch`: runs one command and returns its exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import simsearch as ss
+from simsearch.cli.parser import build_parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0, or 1 for an error that is said in one line, or 130 after Ctrl-C. A command line that
+        cannot be parsed exits with 2.
+    """
+    options = vars(build_parser().parse_args(argv))
+    run: Callable[..., None] = options.pop("run")
+    try:
+        run(**options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ss.SimsearchError as error:
+        sys.stderr.write(f"simsearch: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsimsearch: stopped; what was done is kept, run again to go on\n")
+        return 130
+    return 0

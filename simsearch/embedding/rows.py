@@ -1,0 +1,149 @@
+"""The rows of a run: those of the last library, those of the log, and those still to embed."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from simsearch.errors import BackboneError, LibraryError
+from simsearch.files import iter_blocks
+from simsearch.images.find import ImageFile, Skipped
+from simsearch.library.files import replace_library
+from simsearch.library.paths import in_folder
+from simsearch.library.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from simsearch.backbones.backbone import Backbone
+    from simsearch.backbones.heads import Head
+    from simsearch.embedding.batching import Executor
+    from simsearch.embedding.resume import ResumeLog
+    from simsearch.library.library import ImageLibrary
+
+logger = logging.getLogger("simsearch")
+
+BLOCK_ROWS = 1024  # copied together
+
+
+class EmbeddedRows:
+    """Every embedding that is at hand for a dataset.
+
+    Parameters
+    ----------
+    root
+        The dataset's folder or address.
+    backbone
+        What embeds new images.
+    log
+        The rows of an unfinished run; new rows are appended.
+    head
+        What new rows pass through when they are written.
+    """
+
+    def __init__(
+        self, root: str, backbone: Backbone, log: ResumeLog, head: Head | None = None
+    ) -> None:
+        self.root, self.backbone, self.log, self.head = root, backbone, log, head
+        self.reused: dict[ImageFile, int] = {}  # row of the last library of each file
+        self._embeddings: NDArray[np.float32] | None = None
+
+    def reuse(self, library: ImageLibrary) -> None:
+        """Take over the rows of the last library, and its head, where this backbone made it.
+
+        Raises
+        ------
+        BackboneError
+            If the library's head was made for the embeddings of another backbone.
+        LibraryError
+            If its head works on all rows together.
+        """
+        self.head = _head_of(library, self.backbone)
+        source = library.source
+        if source and source.fingerprint != self.backbone.fingerprint:
+            logger.warning(
+                "Embedding every image again: the library was made by %s (%s), not by %s (%s).",
+                *(source.backbone, source.fingerprint),
+                *(self.backbone.name, self.backbone.fingerprint),
+            )
+        elif source and library.stats is not None:
+            files = zip(library.names, *library.stats.T.tolist(), strict=True)
+            self.reused = {ImageFile(*file): row for row, file in enumerate(files)}
+            self._embeddings = library.embeddings
+
+    def __contains__(self, file: ImageFile) -> bool:
+        return file in self.reused or file in self.log.rows
+
+    def embed(
+        self,
+        files: Sequence[ImageFile],
+        executor: Executor,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        *,
+        strict: bool = False,
+        progress: bool,
+    ) -> list[Skipped]:
+        """Embed files into the log; return those that cannot be embedded."""
+        sources = [in_folder(self.root, file.name) for file in files]
+        skipped: list[Skipped] = []
+        hidden = not (progress and files)
+        with (
+            tqdm(desc="Embedding", total=len(files), unit="image", disable=hidden) as bar,
+            closing(executor(sources, self.backbone, batch_size, workers)) as batches,
+        ):
+            for batch in batches:
+                self.log.append([files[i] for i in batch.positions], batch.embeddings)
+                if strict and batch.failures:
+                    raise batch.failures[0][1]
+                skipped += [Skipped(sources[i], error.reason) for i, error in batch.failures]
+                bar.update(len(batch.positions) + len(batch.failures))
+        return skipped
+
+    def replace_library(self, folder: Path, files: Sequence[ImageFile]) -> None:
+        """Write these files' embeddings as the library, a block at a time."""
+        replace_library(
+            folder,
+            (self._read(files[block]) for block in iter_blocks(len(files), BLOCK_ROWS)),
+            np.array([in_folder(self.root, file.name) for file in files], "U"),
+            stats=np.array([file[1:] for file in files], np.int64),
+            root=self.root,
+            source=Source.of(self.backbone),
+            head=self.head,
+        )
+
+    def _read(self, files: Sequence[ImageFile]) -> NDArray[np.float32]:
+        """Return the rows of files: those of the library as they are, new ones by the head."""
+        dim = self.head.dim if self.head else self.backbone.dim
+        block = np.empty((len(files), dim), np.float32)
+        new = [i for i, file in enumerate(files) if file not in self.reused]
+        for i, file in enumerate(files):
+            if self._embeddings is not None and file in self.reused:
+                block[i] = self._embeddings[self.reused[file]]
+        if new:
+            embedded = np.stack([self.log.read(files[i]) for i in new])
+            block[new] = self.head(embedded) if self.head else embedded
+        return block
+
+
+def _head_of(library: ImageLibrary, backbone: Backbone) -> Head | None:
+    """Return the head that new images have to pass through."""
+    head, source = library.head, library.source
+    if head and head.whole:
+        raise LibraryError(
+            f"new images cannot join a library with {head!r}, which works on all rows together: "
+            "bring the library that it was made from up to date, and derive it again"
+        )
+    if head and (source is None or source.fingerprint != backbone.fingerprint):
+        raise BackboneError(
+            f"{head!r} of this library was made for the embeddings of {source}, not of "
+            f"{backbone!r}: choose another outputs folder"
+        )
+    return head

@@ -1,0 +1,56 @@
+"""Addresses of image files: paths, URLs and what fsspec opens, told apart and read undecoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from simsearch.errors import ImageError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_LOCAL_SCHEMES = {"file", "local"}
+
+
+def is_url(source: object) -> bool:
+    """Tell whether a source is an http or https address."""
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+
+
+def is_uri(source: object) -> bool:
+    """Tell whether a source is an address with a scheme, such as `s3://bucket/photos`."""
+    return isinstance(source, str) and bool(_SCHEME.match(source))
+
+
+def local_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the path that a `file://` address means; anything else as it is."""
+    scheme = _SCHEME.match(path) if isinstance(path, str) else None
+    if not isinstance(path, str) or not scheme or scheme[1].lower() not in _LOCAL_SCHEMES:
+        return path
+    plain = path[scheme.end() :]
+    return plain.lstrip("/") if os.name == "nt" else plain  # file:///C:/photos
+
+
+def read_file(path: str) -> bytes:
+    """Read an image file at a path, a URL or another address, undecoded.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    MissingExtraError
+        If fsspec, or the package that it needs for this scheme, is not installed.
+    """
+    if is_url(path):
+        from simsearch.images.download import download
+
+        return download(path)
+    plain = local_path(path)
+    if is_uri(plain):
+        from simsearch.images.remote import read_uri
+
+        return read_uri(path)
+    try:
+        return Path(plain).read_bytes()
+    except OSError as error:
+        raise ImageError(str(error.strerror).lower(), path) from error

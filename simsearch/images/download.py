@@ -1,0 +1,56 @@
+"""HTTP download of one image file, limited in bytes and in seconds."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import urllib.request
+
+from simsearch.errors import ImageError
+from simsearch.images.address import is_url
+
+MAX_DOWNLOAD_BYTES = 32 * 2**20
+DOWNLOAD_SECONDS = 20.0
+
+
+def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
+    """Fetch a URL's bytes, within `MAX_DOWNLOAD_BYTES` and `DOWNLOAD_SECONDS`.
+
+    Parameters
+    ----------
+    url
+        Of http or https.
+    handlers
+        Connection handlers that replace urllib's own.
+
+    Raises
+    ------
+    ImageError
+        If the server cannot be reached, answers an error, sends too much or takes too long.
+    """
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    data = bytearray()
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "simsearch"})  # noqa: S310
+        opener = urllib.request.build_opener(_HttpOnly, *handlers)
+        with opener.open(request, timeout=DOWNLOAD_SECONDS) as response:
+            while chunk := response.read1(2**16):
+                data += chunk
+                if len(data) > MAX_DOWNLOAD_BYTES:
+                    raise ImageError(f"over {MAX_DOWNLOAD_BYTES:,} bytes", url)
+                if time.monotonic() > deadline:
+                    raise ImageError(f"it takes over {DOWNLOAD_SECONDS:g} seconds", url)
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise ImageError(f"{error.code} {error.reason}", url) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ImageError(str(getattr(error, "reason", None) or error), url) from error
+    return bytes(data)
+
+
+class _HttpOnly(urllib.request.BaseHandler):
+    """Checks every request, since urllib would follow a redirect to ftp."""
+
+    def default_open(self, request: urllib.request.Request) -> None:
+        if not is_url(request.full_url):
+            raise urllib.error.URLError(f"{request.full_url} is neither http nor https")

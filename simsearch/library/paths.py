@@ -1,0 +1,57 @@
+"""Paths of a library: POSIX, relative to the dataset's root or whole, of files or of addresses."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from simsearch.images.address import is_uri, local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def as_root(folder: str | os.PathLike[str]) -> str:
+    """Write a dataset's folder as a library records it; an address stays as it is."""
+    return str(folder) if is_uri(folder) else Path(folder).expanduser().as_posix()
+
+
+def in_folder(folder: str, name: str) -> str:
+    """Join POSIX paths, with nothing before the name where the folder is the current one.
+
+    Of a chained address, such as `zip://photos::s3://bucket/all.zip`, the first part is extended.
+    """
+    if folder in ("", "."):
+        return name
+    inner, chain, outer = folder.partition("::") if is_uri(folder) else (folder, "", "")
+    return posixpath.join(inner, name) + chain + outer
+
+
+def as_posix(path: str | os.PathLike[str]) -> str:
+    """Write a path with POSIX separators; an address keeps its two slashes."""
+    text = os.fspath(path)
+    return text if "://" in text else PurePath(text).as_posix()
+
+
+def spellings(path: str | os.PathLike[str], root: str | None) -> Iterator[str]:
+    """Yield the ways in which a library with this root may list a path, the cheapest first."""
+    yield as_posix(path)
+    folder = root or "."
+    for resolve in (Path.absolute, os.path.realpath):  # a link may be listed, or its target
+        file, base = Path(resolve(Path(path))), Path(resolve(Path(folder)))
+        if file.is_relative_to(base):
+            yield in_folder(folder, file.relative_to(base).as_posix())
+        yield file.as_posix()
+
+
+def is_unchanged(path: str, stat: Sequence[int] | None) -> bool:
+    """Tell whether a file still has this size and time; True where it is gone or unknown."""
+    if stat is None:
+        return True
+    try:
+        status = Path(local_path(path)).stat()
+    except OSError:
+        return True
+    return (status.st_size, status.st_mtime_ns) == tuple(stat)

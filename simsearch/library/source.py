@@ -1,0 +1,182 @@
+"""What made the embeddings of a library, and how new images are embedded in the same way."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.errors import BackboneError, QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from simsearch.backbones.heads import Head
+    from simsearch.images.decode import ImageSource
+
+
+@dataclass(frozen=True)
+class Source:
+    """What made the embeddings of a library, as the manifest records it."""
+
+    backbone: str
+    weights: str
+    fingerprint: str
+    precision: str
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Source:
+        """Describe a backbone."""
+        return cls(backbone.name, backbone.weights, backbone.fingerprint, backbone.precision)
+
+    @property
+    def weights_file(self) -> str | None:
+        """Path of the weights, where they are a local file."""
+        return self.weights if os.path.isabs(self.weights) else None  # noqa: PTH117
+
+    def beside(self, folder: Path) -> Source:
+        """Return the same with the weights that a library carries, if it has moved since."""
+        file = folder / PureWindowsPath(self.weights).name  # which knows both separators
+        moved = file.is_file() and not Path(self.weights).is_file()
+        return replace(self, weights=str(file.resolve())) if moved else self
+
+
+class EmbeddingSpace:
+    """What a library of files and one on a server have in common: where their embeddings come from.
+
+    Attributes
+    ----------
+    source : Source or None
+        What made the embeddings.
+    head : Head or None
+        What the backbone's embeddings have passed through since.
+    """
+
+    source: Source | None
+    head: Head | None
+    _backbone: Backbone | str | None
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        raise NotImplementedError
+
+    @property
+    def random_pair_scores(self) -> NDArray[np.float32]:
+        """Cosines of random pairs of images, sorted."""
+        raise NotImplementedError
+
+    def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pass what the backbone gives, (Q, D) of unit norm, through the head."""
+        raise NotImplementedError
+
+    @property
+    def background(self) -> NDArray[np.float32]:
+        """The former name of `random_pair_scores`."""
+        return self.random_pair_scores
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that made these embeddings, the backbone and the head; "" if unknown."""
+        if self.head:
+            return self.head.fingerprint
+        return self.source.fingerprint if self.source else ""
+
+    def threshold(self, false_match_rate: float = 1e-3) -> float:
+        """Cosine that no more than this share of random pairs of the library reach.
+
+        Two images that have nothing to do with each other then count as a match about that often,
+        or less often, since some of the random pairs are alike.
+
+        Raises
+        ------
+        QueryError
+            If the rate is not between 0 and 1, or the library has no pairs.
+        """
+        if not 0 < false_match_rate < 1:
+            raise QueryError(f"false_match_rate={false_match_rate}: give a share between 0 and 1")
+        scores = self.random_pair_scores
+        if not len(scores):
+            raise QueryError("a library of one image has no random pairs; give a cosine")
+        place = len(scores) - 1 - int(false_match_rate * len(scores))
+        return float(np.nextafter(scores[place], np.float32(2)))
+
+    def encode(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
+        """Embed images as the rows of this library were: by the backbone, then the head.
+
+        Parameters
+        ----------
+        images
+            Paths, http(s) URLs, bytes, PIL images or arrays.
+
+        Returns
+        -------
+        numpy.ndarray
+            (Q, D) float32, rows of unit L2 norm.
+
+        Raises
+        ------
+        ImageError
+            If an image cannot be read.
+        BackboneError
+            If the backbone cannot be loaded, or is not the one that made the library.
+        """
+        return self._apply_head(self.backbone.encode(images))
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone that made the embeddings (before the head), loaded at first use.
+
+        Raises
+        ------
+        BackboneError
+            If it is unknown, cannot be loaded, or is not the one that made the library.
+        """
+        if not isinstance(self._backbone, Backbone):
+            self._backbone = self._load_backbone()
+        made_by = self.source.fingerprint if self.source else self._backbone.fingerprint
+        dim = self.head.dim_in if self.head else self.dim
+        if self._backbone.dim != dim or self._backbone.fingerprint != made_by:
+            raise BackboneError(
+                f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
+                "pass the backbone that did, or embed the dataset again"
+            )
+        return self._backbone
+
+    def with_backbone(self, backbone: Backbone | str) -> Self:
+        """Return the same library, whose new queries are embedded by this backbone.
+
+        Parameters
+        ----------
+        backbone
+            The one that made the library, loaded already or by name; it is checked at first use.
+        """
+        same = copy.copy(self)
+        same._backbone = backbone
+        return same
+
+    def _load_backbone(self) -> Backbone:
+        if self._backbone is not None:
+            return load_backbone(self._backbone)
+        name = type(self).__name__
+        if self.source is None:
+            raise BackboneError(
+                "this library does not know what made its embeddings: pass backbone= to "
+                f"{name}, or query with a row number or an embedding"
+            )
+        if self.source.weights == OWN_WEIGHTS:
+            opened = "ImageLibrary.load(outputs" if name == "ImageLibrary" else f"{name}(uri, name"
+            raise BackboneError(
+                f"this library was made by {self.source.backbone}, a module of your own: pass it, "
+                f"as {opened}, backbone=load_backbone(module, transform=...))"
+            )
+        return load_backbone(self.source.backbone, self.source.weights_file)

@@ -1,0 +1,272 @@
+"""The rows of a library as a table: names, folders, labels, metadata, and conditions on them."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simsearch.errors import QueryError
+from simsearch.library.paths import in_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from typing import Any
+
+    import pandas as pd
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from simsearch.library.types import Labels, Overview, Rows
+
+
+class RowTable:
+    """What is known of each row besides its embedding.
+
+    Attributes
+    ----------
+    paths : numpy.ndarray
+        (N,) unicode, POSIX separators.
+    root : str or None
+        The dataset's folder, as it was given.
+    metadata : pandas.DataFrame or None
+        One line per row; see `attach`.
+    """
+
+    paths: NDArray[np.str_]
+    root: str | None
+    metadata: pd.DataFrame | None
+    _captions: list[str]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Path of each image relative to the dataset's root."""
+        if self.root is None:
+            return list(self.paths.tolist())
+        before, after = map(len, in_folder(self.root, "\0").split("\0"))
+        return [path[before : len(path) - after] for path in self.paths.tolist()]
+
+    @cached_property
+    def folders(self) -> NDArray[np.str_]:
+        """Folder of each image relative to the dataset's root: (N,) unicode, "." for the root."""
+        return np.array([posixpath.dirname(name) or "." for name in self.names], "U")
+
+    @cached_property
+    def labels(self) -> NDArray[np.str_]:
+        """Name of the last folder of each image: (N,) unicode, "" where that names no class.
+
+        Beside `seg_train/forest` and its like, the images right in `seg_pred` have no class: a
+        folder less deep than is usual names none.
+        """
+        from simsearch.library.labels import folder_labels
+
+        return folder_labels(self.folders)
+
+    def label_rows(self, labels: Labels = "folder") -> NDArray[np.str_]:
+        """Label each image.
+
+        Parameters
+        ----------
+        labels
+            "folder" for `labels`; the name of a column of the metadata; one label per row, such as
+            a column of a frame; or a mapping of path, whole or relative to the dataset's root, to
+            label. None, NaN and "" are no label.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) unicode, "" where there is no label.
+
+        Raises
+        ------
+        QueryError
+            If the labels do not fit this library.
+        """
+        from simsearch.library.labels import label_rows
+
+        return label_rows(self, labels)
+
+    def attach(
+        self,
+        table: pd.DataFrame | str | os.PathLike[str],
+        caption: str | Sequence[str] | None = None,
+    ) -> Self:
+        """Attach a table of facts about the images, to filter by (`where`) and to show.
+
+        Parameters
+        ----------
+        table
+            A CSV file (``.tsv`` with tabs) or a pandas frame, with one line per image: a `path`
+            column (or index), whole or relative to the dataset's root, and any others, such as
+            product id, title, price, tags. Lines of other images are left aside.
+        caption
+            The column or columns that stand under a match; by default the first two.
+
+        Returns
+        -------
+        ImageLibrary
+            This library. The table is not stored with it.
+
+        Raises
+        ------
+        QueryError
+            If the table cannot be read, or no line is an image of this library.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from simsearch import ImageLibrary
+        >>> library = ImageLibrary([[3.0, 4.0], [0.0, 1.0]], ["a.jpg", "b.jpg"])
+        >>> table = pd.DataFrame({"path": ["b.jpg", "a.jpg"], "price": [20, 30]})
+        >>> library.attach(table).where({"price": (None, 25)})
+        array([False,  True])
+        """
+        from simsearch.library.metadata import align, read_table
+
+        metadata = align(read_table(table), self.paths.tolist(), self.names)
+        columns = [caption] if isinstance(caption, str) else caption
+        if unknown := set(columns or ()).difference(metadata.columns):
+            raise QueryError(
+                f"no column {min(unknown)!r} for the caption; there are "
+                f"{', '.join(metadata.columns)}"
+            )
+        self.metadata = metadata
+        self._captions = list(metadata.columns[:2] if columns is None else columns)
+        return self
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return the metadata of an image by column, without what is empty."""
+        if self.metadata is None:
+            return {}
+        line = self.metadata.iloc[row].dropna().to_dict()
+        return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
+
+    @property
+    def captions(self) -> list[str]:
+        """Columns of the metadata that stand under a match."""
+        return [] if self.metadata is None else self._captions
+
+    def caption(self, row: int) -> str:
+        """Put the metadata of an image in words; "" without any."""
+        if self.metadata is None:
+            return ""
+        from simsearch.library.metadata import join_caption
+
+        return join_caption(self.facts(row), self.captions)
+
+    def _column(self, name: str) -> pd.Series[Any]:
+        """Return a column of the metadata; `path` and `folder` are always there."""
+        import pandas as pd
+
+        if self.metadata is not None and name in self.metadata.columns:
+            return self.metadata[name]
+        own = {"path": self.names, "folder": self.folders}
+        if name in own:
+            return pd.Series(own[name], name=name, dtype=object)
+        known = [*own, *(self.metadata.columns if self.metadata is not None else ())]
+        raise QueryError(
+            f"no column {name!r}; there are {', '.join(known)}"
+            + ("" if self.metadata is not None else ": library.attach(table) adds others")
+        )
+
+    def where(self, rows: Rows = None) -> NDArray[np.bool_]:
+        """Tell which images meet a condition.
+
+        Parameters
+        ----------
+        rows
+            A glob over paths relative to the dataset's root, whose ``*`` also crosses folders
+            (``"seg_train/*"``); or conditions on columns of the metadata, all to be met, such as
+            ``{"price": (None, 50), "tags": ["red", "blue"], "path": "shoes/*"}``: a tuple is a
+            range, a list any of its members, text a glob for a whole cell or one of its tags; or a
+            mask of N booleans; or row numbers; or None for all.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) bool.
+
+        Raises
+        ------
+        QueryError
+            If there is no such column, or the mask does not fit.
+        """
+        from simsearch.library.filters import mask_of
+
+        if rows is None:
+            return np.ones(len(self.paths), bool)
+        if isinstance(rows, str):
+            return np.array([fnmatchcase(name, rows) for name in self.names], bool)
+        if isinstance(rows, Mapping):
+            met = [self._meets(name, condition) for name, condition in rows.items()]
+            return np.all(met, axis=0) if met else self.where()
+        return mask_of(np.asarray(rows), len(self.paths))
+
+    def _meets(self, name: str, condition: object) -> NDArray[np.bool_]:
+        from simsearch.library.filters import matching
+
+        column = self._column(name)
+        if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
+            return np.array([fnmatchcase(cell, condition) for cell in column.tolist()], bool)
+        return matching(column, condition)
+
+    def select(self, rows: Rows = None) -> NDArray[np.bool_]:
+        """Choose images, as `where` does, and at least one.
+
+        Raises
+        ------
+        QueryError
+            If nothing is chosen, there is no such column, or the mask does not fit.
+        """
+        chosen = self.where(rows)
+        if not chosen.any():
+            raise QueryError(f"{rows!r} chooses no image; there are such as {self.names[0]!r}")
+        return chosen
+
+    def row_filter(
+        self, where: Rows = None, exclude: Collection[int] = ()
+    ) -> NDArray[np.bool_] | None:
+        """Return the mask of rows that may be found, (N,) bool; None for all rows."""
+        if where is None and not exclude:
+            return None
+        mask = self.where(where).copy()
+        mask[list(exclude)] = False
+        return mask
+
+    @cached_property
+    def _by_path(self) -> NDArray[np.intp]:
+        """Rows in the order of their paths: quick, since they mostly are in it already."""
+        return np.argsort(self.paths, kind="stable")
+
+    def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
+        """Return the rows of images that meet a condition, in the order of their paths.
+
+        Parameters
+        ----------
+        offset, limit
+            How many to pass over, and how many to return at most.
+        where
+            As in `where`.
+        """
+        chosen = self._by_path[self.where(where)[self._by_path]]
+        return [int(row) for row in chosen[offset : offset + limit]]
+
+    def count(self, where: Rows = None) -> int:
+        """Count the images that meet a condition."""
+        return len(self.paths) if where is None else int(np.count_nonzero(self.where(where)))
+
+    def overview(self) -> Overview:
+        """Summarise folders and metadata, for a menu of filters."""
+        from simsearch.library.metadata import summarise_column
+        from simsearch.library.types import Overview
+
+        folders = sorted(Counter(self.folders.tolist()).items())
+        table = self.metadata
+        columns = [] if table is None else [summarise_column(table[name]) for name in table.columns]
+        return Overview(folders, columns)

@@ -1,0 +1,32 @@
+"""What in the documentation is checked without being run, and why.
+
+A shell line whose start matches is parsed instead: `simsearch` lines by the parser of the command
+line, `pip install` by the extras that exist, `make` by the targets. A Python block that contains
+the text is compiled, and its `ss.` names must exist.
+"""
+
+SHELL = {
+    r"python3 -m venv|\. \.venv": "would make an environment and install PyTorch anew",
+    r"pip install": "would install PyTorch anew; tests/test_wheel.py installs the package",
+    r"make ": "each target runs for minutes, and one of them runs this test",
+    r"git clone": "needs the repository's address and a network",
+    r"python -m build": "tests/test_wheel.py builds and checks the package",
+    r"docker ": "needs a container engine and a network",
+    r"jupyter lab": "opens a browser; tests/test_package.py runs the notebooks",
+    r"simsearch sample": "takes a minute; tests/test_wheel.py runs it",
+    r"simsearch embed .*--engine ray": "starts a cluster; tests/cluster/test_ray.py runs it",
+    r"simsearch train .*--finetune": "takes minutes; tests/training/test_finetune.py runs it",
+    r"SIMSEARCH_TOKEN=\S+ simsearch serve": "listens on every network address of the machine",
+    r"nohup simsearch serve": "would outlive the test; the same command is run without nohup",
+    r"simsearch serve images\.db#": "tests/web/test_api.py serves what was published",
+}
+
+PYTHON = {
+    'engine="ray"': "needs a bucket and a cluster; tests/cluster/test_ray.py runs it",
+    "finetune=True": "takes minutes; tests/training/test_finetune.py runs it",
+}
+
+# Pages whose blocks are no examples.
+PAGES = {
+    "scale.md": "its indented lines are formulas and its commands belong to servers not run here",
+}

@@ -1,0 +1,24 @@
+"""Marks that whole files share, so that `make test` can leave them out.
+
+A pytest plugin.
+"""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+SERVER = ("cluster", "web/test_page.py")  # they start Ray, Milvus Lite or a browser
+
+
+def pytest_configure():
+    """Refuse a name that has moved: its tests would silently be run."""
+    missing = [name for name in SERVER if not (TESTS / name).exists()]
+    if missing:
+        raise pytest.UsageError(f"tests/support/marks.py names {missing}, which are not there")
+
+
+def pytest_itemcollected(item):
+    """Mark tests by where they stand, before `-m` chooses among them."""
+    if any(item.path.is_relative_to(TESTS / name) for name in SERVER):
+        item.add_marker("server")
