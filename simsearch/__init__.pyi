@@ -42,8 +42,10 @@ from .retrieval.options import NEAR_DUPLICATE
 from .retrieval.recommend import recommend
 from .retrieval.search import search
 from .samples import make_sample
-from .training.head import TrainedHead, train_head
+from .training.config import TrainConfig
+from .training.head import train_head
 from .training.plots import show_history
+from .training.report import TrainedHead
 
 __all__ = [
     "NEAR_DUPLICATE",
@@ -74,6 +76,7 @@ __all__ = [
     "StaleIndexError",
     "StaleVersionError",
     "SuggestedThreshold",
+    "TrainConfig",
     "TrainedHead",
     "TrainingError",
     "WeightsError",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simsearch.training.head import TrainedHead
+    from simsearch.training.report import TrainedHead
 
 
 def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
@@ -36,12 +36,12 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     --------
     >>> fig, ax = show_history(train_head(library))  # doctest: +SKIP
     """
-    numbers, losses, reached = zip(*trained.history, strict=True)
+    numbers, losses, measure = zip(*trained.history, strict=True)
     fig, ax = plot_curve(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
     best = best_epoch(trained.history)
     right = ax.twinx()
     for axes, values, name, color in (
-        (ax, reached, "mAP", ACCENT),
+        (ax, measure, "mAP", ACCENT),
         (right, losses, "loss", GREY),
     ):
         axes.plot(numbers, values, color=color, linewidth=1.5, clip_on=False)

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import nn
 
 import simsearch as ss
-from simsearch.training import finetune
-from simsearch.training import head as triplet
+from simsearch.training import checkpoint, config, stage
 
 KINDS = ("bars", "rows", "grid")
 SETTINGS = {
@@ -85,15 +84,15 @@ def make_library(folder):
 
 if __name__ == "__main__":
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    write = finetune.Checkpoint.write
+    write = checkpoint.Checkpoint.write
 
     def write_slowly(*arguments):
         write(*arguments)
         time.sleep(seconds)
 
-    finetune.Checkpoint.write = write_slowly
-    finetune.bfloat16_is_fast = lambda: False
-    triplet._EPOCHS = 2
+    checkpoint.Checkpoint.write = write_slowly
+    stage.bfloat16_is_fast = lambda: False
+    config.HEAD_EPOCHS = 2
     torch.set_num_threads(1)
     library = ss.ImageLibrary.load(folder / "outputs", backbone=load())
     ss.train_head(library, checkpoint=folder / "checkpoint", **SETTINGS)

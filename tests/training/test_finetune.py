@@ -22,11 +22,13 @@ from torchvision import models
 
 import simsearch as ss
 from simsearch.backbones import precision as precision_module
+from simsearch.embedding import batching
 from simsearch.errors import BackboneError, DatasetError, TrainingError
 from simsearch.library.source import Source
-from simsearch.training import finetune
-from simsearch.training import head as triplet
-from simsearch.training.finetune import Checkpoint, Pictures, Stage, augment, last_stage
+from simsearch.training import augmentation, config, finetune, stage
+from simsearch.training.augmentation import TrainingImages, augment
+from simsearch.training.checkpoint import CHECKPOINT, Checkpoint
+from simsearch.training.stage import Stage, last_stage
 
 SETTINGS = tiny_tune.SETTINGS
 SURE = SETTINGS | {"validation": 0}  # the last epoch counts, however bad it is
@@ -35,8 +37,8 @@ SURE = SETTINGS | {"validation": 0}  # the last epoch counts, however bad it is
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """One thread, since the network is tiny; and a head that starts after few epochs."""
-    monkeypatch.setattr(triplet, "_EPOCHS", 2)
-    monkeypatch.setattr(finetune, "bfloat16_is_fast", lambda: False)
+    monkeypatch.setattr(config, "HEAD_EPOCHS", 2)
+    monkeypatch.setattr(stage, "bfloat16_is_fast", lambda: False)
     with precision_module.restore_torch_threads():
         torch.set_num_threads(1)
         yield
@@ -57,8 +59,8 @@ def trained(library):
     """Trained for as long as it takes to learn something."""
     with pytest.MonkeyPatch.context() as patch, precision_module.restore_torch_threads():
         torch.set_num_threads(1)
-        patch.setattr(triplet, "_EPOCHS", 2)
-        patch.setattr(finetune, "bfloat16_is_fast", lambda: False)
+        patch.setattr(config, "HEAD_EPOCHS", 2)
+        patch.setattr(stage, "bfloat16_is_fast", lambda: False)
         return ss.train_head(library, **SETTINGS | {"epochs": 8})
 
 
@@ -225,9 +227,9 @@ class TestLibrary:
         assert names == [f"backbone-{trained.tuned.fingerprint}.safetensors"]
 
     def test_a_stopped_one_goes_on(self, trained, library, tmp_path, monkeypatch):
-        from simsearch.embedding import batching as batches
+        from simsearch.embedding import batching
 
-        load, calls = batches.load_image, []
+        load, calls = batching.load_image, []
 
         def stop(*arguments):
             calls.append(arguments)
@@ -235,7 +237,7 @@ class TestLibrary:
                 raise KeyboardInterrupt
             return load(*arguments)
 
-        monkeypatch.setattr(batches, "load_image", stop)
+        monkeypatch.setattr(batching, "load_image", stop)
         with pytest.raises(KeyboardInterrupt):
             trained.apply(library, tmp_path, progress=False)
         before = len(calls)
@@ -255,9 +257,8 @@ class TestLibrary:
             trained.apply(moved, tmp_path / "none", progress=False)
 
     def test_a_head_alone_is_applied_without_an_image(self, library, tmp_path, monkeypatch):
-        from simsearch.embedding import batching as batches
 
-        monkeypatch.setattr(batches, "load_image", None)
+        monkeypatch.setattr(batching, "load_image", None)
         settings = {key: value for key, value in SETTINGS.items() if key != "finetune"}
         trained = ss.train_head(library, **settings)
         made = trained.apply(library, tmp_path)
@@ -365,16 +366,16 @@ class TestPrecision:
         self, library, trained, monkeypatch, tmp_path, precision
     ):
         """The processor stands in for a GPU: float16 with its scaled gradients works on both."""
-        monkeypatch.setattr(finetune, "_training_precision", lambda device: precision)
+        monkeypatch.setattr(stage, "_training_precision", lambda device: precision)
         options = SETTINGS | {"epochs": 8, "patience": 8}
         half = ss.train_head(library, checkpoint=tmp_path, **options)
         assert score(half.after) > score(half.alone) + 0.1
         weights = half.tuned.module.state_dict().values()
         assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float32}
-        stored = torch.load(tmp_path / finetune.CHECKPOINT, weights_only=True)["state"]["tuner"]
+        stored = torch.load(tmp_path / CHECKPOINT, weights_only=True)["state"]["tuner"]
         assert stored["precision"] == ["cpu", precision]
         assert ("scale" in stored["scaler"]) == (precision == "float16")
-        monkeypatch.setattr(finetune, "_training_precision", lambda device: "float32")
+        monkeypatch.setattr(stage, "_training_precision", lambda device: "float32")
         assert same(half, ss.train_head(library, checkpoint=tmp_path, **options))
 
     @pytest.mark.parametrize(
@@ -388,9 +389,9 @@ class TestPrecision:
         ],
     )
     def test_is_what_the_device_is_good_at(self, monkeypatch, device, bfloat16, expected):
-        monkeypatch.setattr(finetune, "bfloat16_is_fast", lambda: bfloat16)
+        monkeypatch.setattr(stage, "bfloat16_is_fast", lambda: bfloat16)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
-        assert finetune._training_precision(torch.device(device)) == expected
+        assert stage._training_precision(torch.device(device)) == expected
 
 
 class TestImages:
@@ -433,12 +434,13 @@ class TestImages:
 
     def test_batches_do_not_depend_on_threads(self, library, monkeypatch):
         tasks = [
-            finetune._Task(np.arange(i, i + 10), np.arange(10), (0, 1, i)) for i in range(0, 50, 10)
+            augmentation.DecodeTask(np.arange(i, i + 10), np.arange(10), (0, 1, i))
+            for i in range(0, 50, 10)
         ]
         found = []
         for cores in (1, 7):
             monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-            pictures = Pictures(library.paths, tiny_tune.load())
+            pictures = TrainingImages(library.paths, tiny_tune.load())
             found.append([images for images, _ in pictures.batches(tasks)])
         assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
         assert not np.array_equal(found[0][0], found[0][1])
@@ -475,7 +477,7 @@ class TestCheckpoint:
             [sys.executable, str(script), str(tmp_path), "1"],
             env=os.environ | {"PYTHONPATH": str(Path(ss.__file__).parents[1])},
         )
-        file = tmp_path / "checkpoint" / finetune.CHECKPOINT
+        file = tmp_path / "checkpoint" / CHECKPOINT
         try:
             wait_for(lambda: file.exists() and epochs_in(file) == 2, process)
         finally:
@@ -511,7 +513,7 @@ class TestCheckpoint:
 
     def test_that_is_damaged(self, library, tmp_path):
         ss.train_head(library, checkpoint=tmp_path, **SETTINGS | {"epochs": 1})
-        file = tmp_path / finetune.CHECKPOINT
+        file = tmp_path / CHECKPOINT
         file.write_bytes(file.read_bytes()[:-2000])
         with pytest.raises(TrainingError, match=r"is damaged .*; delete it to start anew"):
             ss.train_head(library, checkpoint=tmp_path, **SETTINGS | {"epochs": 1})
@@ -521,7 +523,7 @@ class TestCheckpoint:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "harmed",))
 
-        torch.save({"settings": "{}", "state": Harm()}, tmp_path / finetune.CHECKPOINT)
+        torch.save({"settings": "{}", "state": Harm()}, tmp_path / CHECKPOINT)
         with pytest.raises(TrainingError, match="is damaged"):
             ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
         assert not (tmp_path / "harmed").exists()
@@ -567,7 +569,7 @@ class TestCheckpoint:
             patch.setattr(finetune, "check_loss", spoil)
             with pytest.raises(TrainingError, match="the loss is nan in epoch 2: lower"):
                 ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
-        assert epochs_in(tmp_path / finetune.CHECKPOINT) == 1
+        assert epochs_in(tmp_path / CHECKPOINT) == 1
         assert ss.train_head(library, checkpoint=tmp_path, **SETTINGS).history[-1].number == 3
 
 
