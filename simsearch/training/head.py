@@ -24,7 +24,7 @@ from simsearch.backbones.weights import save_weights
 from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.reembed import reembed
 from simsearch.errors import TrainingError
-from simsearch.evaluation.metrics import evaluate
+from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.files import writing
 from simsearch.library.library import ImageLibrary
 from simsearch.training.finetune import Checkpoint, Pictures, Stage, Tuner
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.backbones.spec import ModelSpec
-    from simsearch.evaluation.metrics import Evaluation
+    from simsearch.evaluation.evaluation import Evaluation
     from simsearch.library.types import Labels, Rows
     from simsearch.training.trainer import HeadLearner, Split
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsearch.evaluation.plots import CURVE_INCHES, plot_curve, whole_numbers
+from simsearch.evaluation.plots import CURVE_INCHES, make_axes
 from simsearch.plotting.grid import ACCENT, GREY, INK
 from simsearch.training.trainer import best_epoch
 
@@ -37,7 +37,7 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     >>> fig, ax = show_history(train_head(library))  # doctest: +SKIP
     """
     numbers, losses, reached = zip(*trained.history, strict=True)
-    fig, ax = plot_curve(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
+    fig, ax = make_axes(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
     best = best_epoch(trained.history)
     right = ax.twinx()
     for axes, values, name, color in (
@@ -52,5 +52,5 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     low, high = ax.get_ylim()
     ax.set_ylim(max(low, 0), min(high, 1))  # where no mAP lies, there is no tick
     ax.set_xlabel("epoch", color=INK, fontsize=10)
-    ax.xaxis.set_major_locator(whole_numbers())
+    ax.xaxis.get_major_locator().set_params(integer=True)
     return fig, ax

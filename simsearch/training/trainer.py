@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import MissingExtraError, TrainingError
-from simsearch.evaluation.metrics import evaluate
+from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.library import ImageLibrary
 
 if TYPE_CHECKING:

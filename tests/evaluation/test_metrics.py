@@ -13,8 +13,11 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 
 import simsearch as ss
 from simsearch.errors import LibraryError, QueryError
-from simsearch.evaluation import metrics
-from simsearch.evaluation.metrics import RECALLS, Estimate, evaluate
+from simsearch.evaluation import bootstrap, ranking
+from simsearch.evaluation.bootstrap import Estimate
+from simsearch.evaluation.evaluation import evaluate
+from simsearch.evaluation.metrics import RECALL_PERCENTS
+from simsearch.evaluation.ranking import order_by_score
 
 
 def library_of(embeddings, labels, folder=""):
@@ -71,7 +74,7 @@ def slow(library, labels, rows, gallery, depths):
         curves.append(
             [
                 max(p for p, r in zip(precision, recall, strict=True) if r >= level / 100 - 1e-12)
-                for level in RECALLS
+                for level in RECALL_PERCENTS
             ]
         )
         nearest.append(order[0])
@@ -110,7 +113,7 @@ class TestByHand:
 
     def test_curve(self, evaluation):
         # Precision 1 up to 25%, 2/3 up to 50%, then 4/7: 3/6 at 75% is less than what comes later.
-        expected = np.where(RECALLS <= 25, 1, np.where(RECALLS <= 50, 2 / 3, 4 / 7))
+        expected = np.where(RECALL_PERCENTS <= 25, 1, np.where(RECALL_PERCENTS <= 50, 2 / 3, 4 / 7))
         np.testing.assert_allclose(evaluation.curve, expected)
 
     def test_who_was_asked_and_found(self, evaluation):
@@ -200,7 +203,7 @@ class TestOracle:
     def test_order_is_that_of_a_stable_sort(self, scores):
         scores = np.array(scores, np.float32)
         expected = np.argsort(-scores, kind="stable")
-        assert metrics._by_score(scores).tolist() == expected.tolist()
+        assert order_by_score(scores).tolist() == expected.tolist()
 
     def test_equal_scores_come_by_row(self):
         library = exact([[1, 0]] * 6, ["b", "a", "b", "a", "a", "b"])
@@ -212,7 +215,7 @@ class TestOracle:
         rng = np.random.default_rng(1)
         library = exact(rng.integers(-3, 4, (80, 6)), rng.integers(0, 4, 80))
         whole = evaluate(library, queries=rng.random(80) < 0.7)
-        monkeypatch.setattr(metrics, "_SCORES_BYTES", 4 * numbers)
+        monkeypatch.setattr(ranking, "SCORE_BLOCK_BYTES", 4 * numbers)
         blocked = evaluate(library, queries=np.isin(np.arange(80), whole.rows))
         np.testing.assert_array_equal(blocked.values, whole.values)
         np.testing.assert_array_equal(blocked.nearest, whole.nearest)
@@ -413,9 +416,9 @@ class TestRefuses:
 
     def test_a_library_without_folders(self):
         flat = ss.ImageLibrary(np.eye(3), ["1.jpg", "2.jpg", "3.jpg"])
-        with pytest.raises(LibraryError, match="one folder a class"):
+        with pytest.raises(LibraryError, match="one folder per class"):
             evaluate(flat)
-        with pytest.raises(QueryError, match="no measure 'map'; choose from precision@1"):
+        with pytest.raises(QueryError, match="no metric 'map'; choose from precision@1"):
             evaluate(flat, ["a", "a", "b"], k=1).per_query("map")
 
 
@@ -429,13 +432,13 @@ class TestIntervals:
 
     def test_draws_in_blocks_are_of_the_same_width(self, monkeypatch):
         scores = np.random.default_rng(0).random((300, 2))
-        whole = metrics._interval(scores, 1000, 0)
-        monkeypatch.setattr(metrics, "_DRAWS", 1000)
-        np.testing.assert_allclose(metrics._interval(scores, 1000, 0), whole, atol=0.01)
+        whole = bootstrap.bootstrap_interval(scores, 1000, 0)
+        monkeypatch.setattr(bootstrap, "DRAW_BLOCK", 1000)
+        np.testing.assert_allclose(bootstrap.bootstrap_interval(scores, 1000, 0), whole, atol=0.01)
 
     def test_width_is_that_of_the_normal_approximation(self):
         scores = np.random.default_rng(0).random((2000, 1))
-        low, high = metrics._interval(scores, 4000, 0).ravel()
+        low, high = bootstrap.bootstrap_interval(scores, 4000, 0).ravel()
         half = 1.96 * scores.std() / np.sqrt(len(scores))
         assert low == pytest.approx(scores.mean() - half, abs=0.1 * half)
         assert high == pytest.approx(scores.mean() + half, abs=0.1 * half)
@@ -443,7 +446,9 @@ class TestIntervals:
     def test_covers_the_truth_about_95_times_in_100(self):
         rng = np.random.default_rng(7)
         samples = rng.beta(2, 5, (400, 80))  # skewed, as average precisions are
-        ends = np.array([metrics._interval(sample[:, None], 400, 1).ravel() for sample in samples])
+        ends = np.array(
+            [bootstrap.bootstrap_interval(sample[:, None], 400, 1).ravel() for sample in samples]
+        )
         covered = np.mean((ends[:, 0] <= 2 / 7) & (ends[:, 1] >= 2 / 7))
         assert 0.91 <= covered <= 0.98
 
