@@ -41,8 +41,10 @@ from .retrieval.options import NEAR_DUPLICATE
 from .retrieval.recommend import recommend
 from .retrieval.search import search
 from .samples import make_sample
-from .training.head import TrainedHead, train_head
+from .training.config import TrainConfig
 from .training.plots import show_history
+from .training.report import TrainedHead
+from .training.train import train_head
 
 __all__ = [
     "NEAR_DUPLICATE",
@@ -73,6 +75,7 @@ __all__ = [
     "StaleIndexError",
     "StaleVersionError",
     "SuggestedThreshold",
+    "TrainConfig",
     "TrainedHead",
     "TrainingError",
     "WeightsError",

@@ -169,7 +169,7 @@ def _check_cosine(name: str, value: Any) -> None:  # noqa: ANN401
         raise QueryError(f"{name}={value}: a cosine lies between -1 and 1")
 
 
-def option_docs(options: type[RankingOptions]) -> dict[str, tuple[str, str]]:
+def option_docs(options: type[Any]) -> dict[str, tuple[str, str]]:
     """Return type and description of each option, as the class documents them."""
     docs: dict[str, tuple[str, str]] = {}
     for base in reversed(options.__mro__[:-1]):
@@ -179,7 +179,7 @@ def option_docs(options: type[RankingOptions]) -> dict[str, tuple[str, str]]:
     return docs
 
 
-def accepts(options: type[RankingOptions]) -> Callable[[_Function], _Function]:
+def accepts(options: type[Any]) -> Callable[[_Function], _Function]:
     """Give a function that takes `**options` the signature and documentation of each option."""
 
     def document(function: _Function) -> _Function:

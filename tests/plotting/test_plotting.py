@@ -25,7 +25,7 @@ from simsearch.evaluation.plots import show_confusion, show_precision_recall, sh
 from simsearch.plotting import grid as cells
 from simsearch.plotting.matches import show_images, show_matches
 from simsearch.retrieval.matches import Match, Matches, percentile
-from simsearch.training import head as triplet
+from simsearch.training.trainer import Epoch
 
 CLASSES = ("forest", "glacier", "sea")
 
@@ -764,7 +764,7 @@ class TestShowHistory:
         "reached", [[1.0, 1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.2, 0.9, 0.7], [np.nan] * 3]
     )
     def test_the_axis_holds_what_an_map_can_be(self, reached):
-        history = [triplet.Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
+        history = [Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
         fig, ax = ss.show_history(SimpleNamespace(history=history, loss="triplet"))
         low, high = ax.get_ylim()
         assert 0 <= low < high <= 1

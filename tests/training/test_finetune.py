@@ -21,12 +21,14 @@ from torch import nn
 from torchvision import models
 
 import simsearch as ss
-from simsearch.backbones import precision as precision_module
+from simsearch.backbones.precision import restore_torch_threads
+from simsearch.embedding import batching
 from simsearch.errors import BackboneError, DatasetError, TrainingError
 from simsearch.library.source import Source
-from simsearch.training import finetune
-from simsearch.training import head as triplet
-from simsearch.training.finetune import Checkpoint, Pictures, Stage, augment, last_stage
+from simsearch.training import checkpoint, finetune, head, image_loader, trainable
+from simsearch.training.checkpoint import Checkpoint
+from simsearch.training.image_loader import ImageBatch, ImageLoader, augment
+from simsearch.training.trainable import TrainableBackbone, last_stage
 
 SETTINGS = tiny_tune.SETTINGS
 SURE = SETTINGS | {"validation": 0}  # the last epoch counts, however bad it is
@@ -35,9 +37,9 @@ SURE = SETTINGS | {"validation": 0}  # the last epoch counts, however bad it is
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """One thread, since the network is tiny; and a head that starts after few epochs."""
-    monkeypatch.setattr(triplet, "_EPOCHS", 2)
-    monkeypatch.setattr(finetune, "bfloat16_is_fast", lambda: False)
-    with precision_module.restore_torch_threads():
+    monkeypatch.setattr(head, "EPOCHS", 2)
+    monkeypatch.setattr(trainable, "bfloat16_is_fast", lambda: False)
+    with restore_torch_threads():
         torch.set_num_threads(1)
         yield
 
@@ -55,10 +57,10 @@ def library(folder):
 @pytest.fixture(scope="module")
 def trained(library):
     """Trained for as long as it takes to learn something."""
-    with pytest.MonkeyPatch.context() as patch, precision_module.restore_torch_threads():
+    with pytest.MonkeyPatch.context() as patch, restore_torch_threads():
         torch.set_num_threads(1)
-        patch.setattr(triplet, "_EPOCHS", 2)
-        patch.setattr(finetune, "bfloat16_is_fast", lambda: False)
+        patch.setattr(head, "EPOCHS", 2)
+        patch.setattr(trainable, "bfloat16_is_fast", lambda: False)
         return ss.train_head(library, **SETTINGS | {"epochs": 8})
 
 
@@ -142,7 +144,7 @@ class TestResult:
         assert ss.train_head(library, loss="arcface", **SURE).tuned
 
     def test_where_nothing_is_gained_the_head_alone_is_returned(self, library, monkeypatch, caplog):
-        monkeypatch.setattr(finetune.Tuner, "embed", lambda self, rows: noise(len(rows)))
+        monkeypatch.setattr(finetune.FineTuner, "embed", lambda self, rows: noise(len(rows)))
         with caplog.at_level(logging.WARNING, "simsearch"):
             trained = ss.train_head(library, **SETTINGS | {"epochs": 9, "patience": 2})
         assert "Fine-tuning gained nothing" in caplog.text
@@ -225,9 +227,7 @@ class TestLibrary:
         assert names == [f"backbone-{trained.tuned.fingerprint}.safetensors"]
 
     def test_a_stopped_one_goes_on(self, trained, library, tmp_path, monkeypatch):
-        from simsearch.embedding import batching as batches
-
-        load, calls = batches.load_image, []
+        load, calls = batching.load_image, []
 
         def stop(*arguments):
             calls.append(arguments)
@@ -235,7 +235,7 @@ class TestLibrary:
                 raise KeyboardInterrupt
             return load(*arguments)
 
-        monkeypatch.setattr(batches, "load_image", stop)
+        monkeypatch.setattr(batching, "load_image", stop)
         with pytest.raises(KeyboardInterrupt):
             trained.apply(library, tmp_path, progress=False)
         before = len(calls)
@@ -255,9 +255,7 @@ class TestLibrary:
             trained.apply(moved, tmp_path / "none", progress=False)
 
     def test_a_head_alone_is_applied_without_an_image(self, library, tmp_path, monkeypatch):
-        from simsearch.embedding import batching as batches
-
-        monkeypatch.setattr(batches, "load_image", None)
+        monkeypatch.setattr(batching, "load_image", None)
         settings = {key: value for key, value in SETTINGS.items() if key != "finetune"}
         trained = ss.train_head(library, **settings)
         made = trained.apply(library, tmp_path)
@@ -294,7 +292,7 @@ class TestStage:
 
     def test_the_last_stage_holds_a_quarter_of_what_is_used(self):
         """EfficientNet-Lite0 has a classifier of a quarter of its weights, which is not used."""
-        stage = Stage(ss.load_backbone("efficientnet_lite0", device="cpu"))
+        stage = TrainableBackbone(ss.load_backbone("efficientnet_lite0", device="cpu"))
         assert stage.names == ("_blocks.15", "_conv_head", "_bn1")
         weights = dict(stage.network.module.named_parameters())
         used = sum(weight.numel() for key, weight in weights.items() if "_fc" not in key)
@@ -311,14 +309,14 @@ class TestStage:
             def forward(self, images):
                 return images.mean(dim=(2, 3)) @ self.weight.T
 
-        assert Stage(tiny_tune.load(Line())).names == ("weight",)
+        assert TrainableBackbone(tiny_tune.load(Line())).names == ("weight",)
 
     def test_what_it_gives_is_what_the_backbone_gives(self, library):
         """An image more, so that what is compared is no multiple of anything."""
         backbone = ss.load_backbone("efficientnet_lite0", device="cpu", precision="float32")
         images = [Image.open(path).resize((300, 260)) for path in library.paths[:3]]
         batch = np.stack([backbone.prepare(image) for image in images])
-        found = Stage(backbone)(batch)
+        found = TrainableBackbone(backbone)(batch)
         np.testing.assert_allclose(found.detach().numpy(), backbone.embed(batch), atol=1e-4)
         assert found.requires_grad
 
@@ -331,7 +329,9 @@ class TestStage:
 
     @pytest.mark.parametrize("names", ["first", ["last", "lasts"], [], "last.2"])
     def test_names_of_nothing(self, library, names):
-        with pytest.raises(TrainingError, match="names nothing that could learn; there are stem, "):
+        with pytest.raises(
+            TrainingError, match="is no module with trainable parameters; the modules are stem, "
+        ):
             ss.train_head(library, stage=names, **SETTINGS)
 
     def test_a_forward_that_gives_no_gradients(self):
@@ -345,7 +345,7 @@ class TestStage:
                 return self.inner(images)
 
         with pytest.raises(TrainingError, match="Still gives no gradients"):
-            Stage(tiny_tune.load(Still()))
+            TrainableBackbone(tiny_tune.load(Still()))
 
     def test_weights_that_have_changed_since(self):
         module = tiny_tune.two_stages()
@@ -353,7 +353,7 @@ class TestStage:
         with torch.no_grad():
             module.last[0].weight.add_(1)
         with pytest.raises(BackboneError, match="have changed since"):
-            Stage(backbone)
+            TrainableBackbone(backbone)
 
 
 KINDS = ("weight", "bias")
@@ -365,16 +365,16 @@ class TestPrecision:
         self, library, trained, monkeypatch, tmp_path, precision
     ):
         """The processor stands in for a GPU: float16 with its scaled gradients works on both."""
-        monkeypatch.setattr(finetune, "_training_precision", lambda device: precision)
+        monkeypatch.setattr(trainable, "training_precision", lambda device: precision)
         options = SETTINGS | {"epochs": 8, "patience": 8}
         half = ss.train_head(library, checkpoint=tmp_path, **options)
         assert score(half.after) > score(half.alone) + 0.1
         weights = half.tuned.module.state_dict().values()
         assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float32}
-        stored = torch.load(tmp_path / finetune.CHECKPOINT, weights_only=True)["state"]["tuner"]
+        stored = torch.load(tmp_path / checkpoint.FILE_NAME, weights_only=True)["state"]["tuner"]
         assert stored["precision"] == ["cpu", precision]
         assert ("scale" in stored["scaler"]) == (precision == "float16")
-        monkeypatch.setattr(finetune, "_training_precision", lambda device: "float32")
+        monkeypatch.setattr(trainable, "training_precision", lambda device: "float32")
         assert same(half, ss.train_head(library, checkpoint=tmp_path, **options))
 
     @pytest.mark.parametrize(
@@ -388,9 +388,9 @@ class TestPrecision:
         ],
     )
     def test_is_what_the_device_is_good_at(self, monkeypatch, device, bfloat16, expected):
-        monkeypatch.setattr(finetune, "bfloat16_is_fast", lambda: bfloat16)
+        monkeypatch.setattr(trainable, "bfloat16_is_fast", lambda: bfloat16)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
-        assert finetune._training_precision(torch.device(device)) == expected
+        assert trainable.training_precision(torch.device(device)) == expected
 
 
 class TestImages:
@@ -432,14 +432,14 @@ class TestImages:
         assert abs(np.mean(bright, axis=0)[2] - 200) < 15
 
     def test_batches_do_not_depend_on_threads(self, library, monkeypatch):
-        tasks = [
-            finetune._Task(np.arange(i, i + 10), np.arange(10), (0, 1, i)) for i in range(0, 50, 10)
+        batches = [
+            ImageBatch(np.arange(i, i + 10), np.arange(10), (0, 1, i)) for i in range(0, 50, 10)
         ]
         found = []
         for cores in (1, 7):
-            monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-            pictures = Pictures(library.paths, tiny_tune.load())
-            found.append([images for images, _ in pictures.batches(tasks)])
+            monkeypatch.setattr(image_loader, "cpu_count", lambda cores=cores: cores)
+            loader = ImageLoader(library.paths, tiny_tune.load())
+            found.append([images for images, _ in loader.load(batches)])
         assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
         assert not np.array_equal(found[0][0], found[0][1])
 
@@ -475,7 +475,7 @@ class TestCheckpoint:
             [sys.executable, str(script), str(tmp_path), "1"],
             env=os.environ | {"PYTHONPATH": str(Path(ss.__file__).parents[1])},
         )
-        file = tmp_path / "checkpoint" / finetune.CHECKPOINT
+        file = tmp_path / "checkpoint" / checkpoint.FILE_NAME
         try:
             wait_for(lambda: file.exists() and epochs_in(file) == 2, process)
         finally:
@@ -483,10 +483,10 @@ class TestCheckpoint:
             process.wait()
         numbers = []
         with pytest.MonkeyPatch.context() as patch:
-            learn = finetune.Tuner.learn
+            learn = finetune.FineTuner.train_epoch
             patch.setattr(
-                finetune.Tuner,
-                "learn",
+                finetune.FineTuner,
+                "train_epoch",
                 lambda self, number, tick: numbers.append(number) or learn(self, number, tick),
             )
             resumed = ss.train_head(library, checkpoint=tmp_path / "checkpoint", **SETTINGS)
@@ -495,7 +495,7 @@ class TestCheckpoint:
 
     def test_a_finished_one_is_not_run_again(self, library, tmp_path, monkeypatch):
         first = ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
-        monkeypatch.setattr(finetune.Tuner, "learn", None)
+        monkeypatch.setattr(finetune.FineTuner, "train_epoch", None)
         assert same(first, ss.train_head(library, checkpoint=tmp_path, **SETTINGS))
 
     def test_is_refused_by_another_training(self, library, tmp_path):
@@ -511,7 +511,7 @@ class TestCheckpoint:
 
     def test_that_is_damaged(self, library, tmp_path):
         ss.train_head(library, checkpoint=tmp_path, **SETTINGS | {"epochs": 1})
-        file = tmp_path / finetune.CHECKPOINT
+        file = tmp_path / checkpoint.FILE_NAME
         file.write_bytes(file.read_bytes()[:-2000])
         with pytest.raises(TrainingError, match=r"is damaged .*; delete it to start anew"):
             ss.train_head(library, checkpoint=tmp_path, **SETTINGS | {"epochs": 1})
@@ -521,7 +521,7 @@ class TestCheckpoint:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "harmed",))
 
-        torch.save({"settings": "{}", "state": Harm()}, tmp_path / finetune.CHECKPOINT)
+        torch.save({"settings": "{}", "state": Harm()}, tmp_path / checkpoint.FILE_NAME)
         with pytest.raises(TrainingError, match="is damaged"):
             ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
         assert not (tmp_path / "harmed").exists()
@@ -535,7 +535,7 @@ class TestCheckpoint:
 
     def test_where_nothing_can_be_written(self, library, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(TrainingError, match=r"cannot write .*make room and run again"):
+        with pytest.raises(TrainingError, match=r"cannot write .*free disk space and run again"):
             ss.train_head(library, checkpoint=tmp_path / "file" / "x", **SETTINGS)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
@@ -567,7 +567,7 @@ class TestCheckpoint:
             patch.setattr(finetune, "check_loss", spoil)
             with pytest.raises(TrainingError, match="the loss is nan in epoch 2: lower"):
                 ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
-        assert epochs_in(tmp_path / finetune.CHECKPOINT) == 1
+        assert epochs_in(tmp_path / checkpoint.FILE_NAME) == 1
         assert ss.train_head(library, checkpoint=tmp_path, **SETTINGS).history[-1].number == 3
 
 

@@ -7,11 +7,11 @@ import torch
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.embedding import batching as batches
+from simsearch.embedding import batching
 from simsearch.errors import MissingExtraError, QueryError, TrainingError
 from simsearch.library.source import Source
-from simsearch.training import trainer as learning
-from simsearch.training.head import train_head
+from simsearch.training import losses, trainer
+from simsearch.training.train import train_head
 
 QUICK = {"dim": 8, "hidden": 16, "epochs": 3, "batch_size": 36, "progress": False}
 LONG = QUICK | {"epochs": 6, "learning_rate": 1e-2}
@@ -114,11 +114,11 @@ class TestResult:
         values = iter([0.5, 0.7, 0.6, 0.6, 0.9])
         heads = []
 
-        def watch(_, head):
+        def score(_, head):
             heads.append(head)
             return next(values)
 
-        monkeypatch.setattr(learning.Watch, "__call__", watch)
+        monkeypatch.setattr(trainer.Validator, "score", score)
         trained = train_head(library, **QUICK | {"patience": 2, "epochs": 9, "refit": False})
         assert [epoch.mAP for epoch in trained.history] == [0.5, 0.7, 0.6, 0.6]
         assert trained.head.fingerprint == heads[1].fingerprint
@@ -136,16 +136,16 @@ class TestResult:
         assert curve[:, 1].tolist() == [epoch.mAP for epoch in trained.history]
         right = fig.axes[1]
         assert right.lines[0].get_ydata().tolist() == [epoch.loss for epoch in trained.history]
-        best = learning.best_epoch(trained.history)
+        best = trainer.best_epoch(trained.history)
         assert ax.lines[1].get_xydata().tolist() == [[best.number, best.mAP]]
 
 
 class TestSettings:
-    @pytest.mark.parametrize("loss", list(learning.LOSSES))
+    @pytest.mark.parametrize("loss", list(losses.LOSSES))
     def test_every_loss_learns(self, library, loss):
         assert gain(train_head(library, loss=loss, **LONG)) > 0.05
 
-    @pytest.mark.parametrize("mining", list(learning.MINING))
+    @pytest.mark.parametrize("mining", list(losses.MINERS))
     def test_every_mining_learns(self, library, mining):
         assert gain(train_head(library, mining=mining, **LONG)) > 0.05
 
@@ -198,7 +198,7 @@ class TestRefuses:
             ({"epochs": 0}, "epochs=0"),
             ({"validation": 0.5}, "validation=0.5"),
             ({"dropout": 1}, "dropout=1"),
-            ({"leave_out": ["z"]}, "leave_out='z' is no class; there are a, b, c"),
+            ({"leave_out": ["z"]}, "leave_out='z' is no class; the classes are a, b, c"),
             ({"leave_out": ["a", "b"]}, r"at least two classes .* only c \(40\)"),
             ({"on": "*/a/*"}, r"at least two classes .* only a \(40\)"),
         ],
@@ -245,6 +245,6 @@ def test_photos(sample, tmp_path, monkeypatch):
     paths = [path for place in places for path in sorted((sample / place).glob("*.jpg"))[:6]]
     library = ss.ImageLibrary(ss.embed_images(paths, "efficientnet_lite0"), paths)
     library.root = sample.as_posix()
-    monkeypatch.setattr(batches, "load_image", None)
+    monkeypatch.setattr(batching, "load_image", None)
     trained = train_head(library, on="seg_train/*", epochs=3, batch_size=36, progress=False)
     assert trained.after.overall["mAP"].value >= trained.before.overall["mAP"].value
