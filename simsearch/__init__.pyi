@@ -42,9 +42,9 @@ from .retrieval.recommend import recommend
 from .retrieval.search import search
 from .samples import make_sample
 from .training.config import TrainConfig
+from .training.head import train_head
 from .training.plots import show_history
 from .training.report import TrainedHead
-from .training.train import train_head
 
 __all__ = [
     "NEAR_DUPLICATE",

@@ -16,9 +16,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import LibraryError, QueryError
-from simsearch.evaluation.bootstrap import Estimate, bootstrap_interval
-from simsearch.evaluation.metrics import RECALL_PERCENTS, measure_rankings, metric_names
-from simsearch.evaluation.ranking import rank_gallery
+from simsearch.evaluation.metrics import (
+    RECALL_PERCENTS,
+    Estimate,
+    bootstrap_interval,
+    measure_rankings,
+    metric_names,
+    rank_gallery,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

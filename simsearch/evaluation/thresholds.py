@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.evaluation.evaluation import require_labels
-from simsearch.evaluation.ranking import SCORE_BLOCK_BYTES
+from simsearch.evaluation.metrics import SCORE_BLOCK_BYTES
 from simsearch.files import iter_blocks
 
 if TYPE_CHECKING:

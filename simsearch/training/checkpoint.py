@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from filelock import FileLock, Timeout
 
 from simsearch.errors import TrainingError
@@ -69,8 +70,6 @@ class Checkpoint:
         )
 
     def _read(self) -> dict[str, Any] | None:
-        import torch
-
         if not self.file.exists():
             return None
         try:
@@ -96,8 +95,6 @@ class Checkpoint:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the state: once this returns, a killed process does not lose it."""
-        import torch
-
         buffer = io.BytesIO()  # torch.save hides the message of a full disk
         torch.save({"settings": json.dumps(self._settings), "state": dict(state)}, buffer)
         try:

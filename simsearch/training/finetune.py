@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from simsearch.backbones.backbone import Backbone
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    import torch
     from numpy.typing import NDArray
 
     from simsearch.backbones.heads import ProjectionHead
@@ -100,8 +100,6 @@ class FineTuner(Learner):
         config: TrainConfig,
         epochs: int,
     ) -> None:
-        import torch
-
         device = backbone.backbone.device
         self.backbone, self.head, self.modules = backbone, head, head.modules
         self.loader = ImageLoader(data.library.paths, backbone.backbone)
@@ -122,8 +120,6 @@ class FineTuner(Learner):
 
     def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
         """Train for one epoch; return the mean loss."""
-        import torch
-
         torch.manual_seed(self._seed * 100_003 + number)  # of dropout
         batches = (
             ImageBatch(rows, codes, (self._seed, number, i))
@@ -154,8 +150,6 @@ class FineTuner(Learner):
 
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
-        import torch
-
         embeddings = np.full((len(rows), self.backbone.backbone.dim), np.nan, np.float32)
         positions = np.arange(len(rows))
         batches = (
@@ -173,8 +167,6 @@ class FineTuner(Learner):
 
     def restore(self, weights: Mapping[str, Any]) -> None:
         """Load weights that `weights` returned."""
-        import torch
-
         super().restore(weights)
         with torch.no_grad():
             for key, weight in self.backbone.parameters.items():

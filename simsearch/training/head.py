@@ -1,17 +1,29 @@
-"""Projection heads trained on the frozen embeddings of a library."""
+"""Projection heads trained on labels, so that images of one class come together: `train_head`.
+
+The backbone stays frozen, unless `finetune` trains its last stage. Its embeddings are in the
+library already, so that no image is decoded, and a minute is enough for thousands of images.
+"""
 
 from __future__ import annotations
 
+import inspect
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.backbones.precision import restore_torch_threads
+from simsearch.errors import TrainingError
 from simsearch.pca import principal_axes
-from simsearch.training.losses import make_criterion
+from simsearch.retrieval.options import accepts
+from simsearch.training.config import TrainConfig
+from simsearch.training.losses import make_criterion, metric_learning
+from simsearch.training.report import TrainedHead
 from simsearch.training.sampler import BalancedSampler
+from simsearch.training.split import TrainingData, load_training_data
 from simsearch.training.trainer import (
     EarlyStopping,
     Epoch,
@@ -25,14 +37,13 @@ from simsearch.training.trainer import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
 
-    import torch
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
-    from simsearch.training.config import TrainConfig
-    from simsearch.training.split import TrainingData
+    from simsearch.library.types import Labels, Rows
 
 
 EPOCHS, PATIENCE = 25, 8  # where the config gives none
@@ -58,19 +69,15 @@ class HeadNetwork:
 
     def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Map (B, D) embeddings to (B, dim) of unit norm."""
-        import torch
-
         mean, scale = (torch.from_numpy(x).to(embeddings.device) for x in (self.mean, self.scale))
         return torch.nn.functional.normalize(self.module((embeddings - mean) / scale))
 
     def to_head(self, source: str = "") -> ProjectionHead:
         """Make a head of it, with the standardisation folded into the first layer."""
-        from torch import nn
-
         layers = [
             (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
             for layer in self.module
-            if isinstance(layer, nn.Linear)
+            if isinstance(layer, torch.nn.Linear)
         ]
         weight, bias = layers[0]
         layers[0] = weight / self.scale, bias - (weight / self.scale) @ self.mean
@@ -79,14 +86,12 @@ class HeadNetwork:
 
 def _make_layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Sequential:
     """Make linear layers with ReLU and dropout between them; a width of None is no layer."""
-    from torch import nn
-
     sizes = [width for width in widths if width]
-    layers: list[nn.Module] = []
+    layers: list[torch.nn.Module] = []
     for i, width in enumerate(sizes[1:]):
-        layers += [nn.ReLU()] if i else []
-        layers += [nn.Dropout(dropout), nn.Linear(sizes[i], width)]
-    return nn.Sequential(*layers)
+        layers += [torch.nn.ReLU()] if i else []
+        layers += [torch.nn.Dropout(dropout), torch.nn.Linear(sizes[i], width)]
+    return torch.nn.Sequential(*layers)
 
 
 class HeadLearner(Learner):
@@ -97,8 +102,6 @@ class HeadLearner(Learner):
     def __init__(
         self, data: TrainingData, rows: NDArray[np.intp], config: TrainConfig, epochs: int
     ) -> None:
-        import torch
-
         self._embeddings = data.library.embeddings
         sampler = BalancedSampler(data.names, rows, config, MIN_BATCHES)
         self._epochs = sampler.epochs()
@@ -114,8 +117,6 @@ class HeadLearner(Learner):
 
     def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
         """Train for one epoch; return the mean loss."""
-        import torch
-
         losses: list[float] = []
         for rows, codes in next(self._epochs):
             embeddings = torch.from_numpy(np.asarray(self._embeddings[rows]))
@@ -143,8 +144,6 @@ def _single_thread() -> Iterator[None]:
     The products are so small that threads would mostly wait for each other: on two busy cores,
     one thread was four times as fast.
     """
-    import torch
-
     with restore_torch_threads():
         torch.set_num_threads(1)
         yield
@@ -201,3 +200,94 @@ def fit_and_refit(
         rows = data.split.seen
         final, _ = fit_head(data, rows, config, stopping, progress=progress)
     return FittedHead(learner, history, final, rows)
+
+
+@accepts(TrainConfig)
+def train_head(
+    library: ImageLibrary,
+    labels: Labels = "folder",
+    on: Rows = None,
+    *,
+    leave_out: Sequence[str] = (),
+    finetune: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    config: TrainConfig | None = None,
+    **options: Any,  # noqa: ANN401
+) -> TrainedHead:
+    """Train a small head on the frozen embeddings of a labelled library.
+
+    Images without a label, and classes of a single image, are left out. The same seed gives the
+    same head on the same machine.
+
+    With `finetune`, the backbone's last stage then learns as well, together with the head: from
+    the images themselves, so that an epoch takes about as long as embedding them three times. That
+    is for machines with a GPU, or for few images. It needs more images per class than a head does;
+    the report compares it with a head alone. If it gains nothing on the validation images, the head
+    alone is returned.
+
+    Parameters
+    ----------
+    library
+        From `embed_dataset`, `ImageLibrary.load` or `with_head`. To fine-tune, one without a head;
+        its backbone's device is the one that is used.
+    labels
+        What `ImageLibrary.label_rows` takes.
+    on
+        What `ImageLibrary.select` takes: the images to train and validate on, such as
+        "seg_train/*". Labelled images outside are then the test images of the report; without any,
+        test images are set aside.
+    leave_out
+        Classes that are held out from the training, to see how the head serves unknown ones.
+    finetune
+        Train the backbone's last stage, too. Its batch norms keep their statistics; the images are
+        augmented by random crops, flips and colour jitter; products are in half precision where
+        that is fast.
+    checkpoint
+        With `finetune`: a folder for the state after each epoch. Run again with the same arguments,
+        a training that was stopped in any way resumes after its last complete epoch.
+    progress
+        Show progress bars, with the validation mAP.
+    config
+        Options in one object; those given as keywords replace its own.
+    **options
+        The fields of `TrainConfig`.
+
+    Returns
+    -------
+    TrainedHead
+
+    Raises
+    ------
+    TrainingError
+        If there are not two classes of two images to train on, if there is no such option or it is
+        out of range, or if training diverges; with `finetune`, also if no image can be read, if the
+        library has a head, or if the checkpoint is of another training.
+    BackboneError
+        If the backbone to be fine-tuned cannot be loaded.
+    QueryError
+        If `labels` or `on` do not fit the library.
+    MissingExtraError
+        If pytorch-metric-learning is not installed.
+    """
+    from simsearch.training.finetune import fine_tune
+
+    arguments = inspect.signature(train_head).parameters
+    config = (config or TrainConfig()).with_options(options, arguments)
+    if not finetune and (config.stage is not None or checkpoint is not None):
+        raise TrainingError("stage= and checkpoint= go with finetune=True")
+    metric_learning()
+    data = load_training_data(library, labels, on, leave_out, config)
+    if finetune:
+        return fine_tune(data, config, checkpoint, progress=progress)
+    start = time.perf_counter()
+    validator = Validator(data, config.seed) if len(data.split.val) else None
+    fitted = fit_and_refit(data, config, validator, progress=progress)
+    return TrainedHead.evaluated(
+        data,
+        head=fitted.final.network.to_head(library.fingerprint),
+        loss=config.loss,
+        history=fitted.history,
+        rows=fitted.rows,
+        seconds=time.perf_counter() - start,
+    )

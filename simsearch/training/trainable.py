@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from simsearch.backbones.precision import bfloat16_is_fast
 from simsearch.backbones.preprocessing import normalise
 from simsearch.backbones.spec import OWN_WEIGHTS, pool
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    import torch
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
@@ -51,8 +52,6 @@ class TrainableBackbone:
     """
 
     def __init__(self, backbone: Backbone, names: str | Sequence[str] | None = None) -> None:
-        import torch
-
         self.backbone, self.network = backbone, backbone.thaw()
         module = self.network.module.requires_grad_(True)
         gradients = _gradients(self.network, backbone)
@@ -72,8 +71,6 @@ class TrainableBackbone:
 
     def __call__(self, batch: NDArray[Any]) -> torch.Tensor:
         """Embed prepared images: (B, S, S, 3) uint8 or (B, 3, H, W) float32 to (B, D) float32."""
-        import torch
-
         inputs = torch.from_numpy(batch).to(self.backbone.device)
         with self._autocast():
             output = self.network.module(normalise(inputs, self.network.transform))
@@ -81,16 +78,12 @@ class TrainableBackbone:
         return torch.nn.functional.normalize(pooled)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        import torch
-
         mixed = self.precision != "float32"
         dtype = getattr(torch, self.precision) if mixed else None
         return torch.autocast(self.backbone.device.type, dtype, enabled=mixed)
 
     def finish(self) -> ModelSpec:
         """Return the fine-tuned network, on the processor; this object cannot be used any more."""
-        import torch
-
         self.network.module.to("cpu").to(memory_format=torch.contiguous_format)
         own = self.network.weights == OWN_WEIGHTS
         return self.network if own else replace(self.network, weights="fine-tuned")
@@ -98,8 +91,6 @@ class TrainableBackbone:
 
 def _gradients(network: ModelSpec, backbone: Backbone) -> dict[str, torch.nn.Parameter]:
     """Return the parameters that an embedding depends on, so not those of a removed classifier."""
-    import torch
-
     probe = torch.from_numpy(backbone.probe())
     output = network.module(normalise(probe, network.transform))
     found: dict[str, torch.nn.Parameter] = {}
@@ -174,8 +165,6 @@ def training_precision(device: torch.device) -> str:
 
     bfloat16 has float32's range, so that its gradients need no scaling; float16's do.
     """
-    import torch
-
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bfloat16" if device.type == "cpu" and bfloat16_is_fast() else "float32"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from simsearch.errors import TrainingError
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
-    import torch
     from numpy.typing import NDArray
 
     from simsearch.backbones.heads import ProjectionHead
@@ -80,8 +80,6 @@ def check_weights(weights: Iterable[torch.Tensor], number: int) -> None:
 @contextmanager
 def seeded_torch(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
     """Seed PyTorch, and restore the state of its generators afterwards."""
-    import torch
-
     with torch.random.fork_rng([x for x in devices if x.type == "cuda"]):
         torch.manual_seed(seed)
         yield

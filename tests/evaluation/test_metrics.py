@@ -13,11 +13,14 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 
 import simsearch as ss
 from simsearch.errors import LibraryError, QueryError
-from simsearch.evaluation import bootstrap, ranking
-from simsearch.evaluation.bootstrap import Estimate
+from simsearch.evaluation import metrics
 from simsearch.evaluation.evaluation import evaluate
-from simsearch.evaluation.metrics import RECALL_PERCENTS
-from simsearch.evaluation.ranking import order_by_score
+from simsearch.evaluation.metrics import (
+    RECALL_PERCENTS,
+    Estimate,
+    bootstrap_interval,
+    order_by_score,
+)
 
 
 def library_of(embeddings, labels, folder=""):
@@ -215,7 +218,7 @@ class TestOracle:
         rng = np.random.default_rng(1)
         library = exact(rng.integers(-3, 4, (80, 6)), rng.integers(0, 4, 80))
         whole = evaluate(library, queries=rng.random(80) < 0.7)
-        monkeypatch.setattr(ranking, "SCORE_BLOCK_BYTES", 4 * numbers)
+        monkeypatch.setattr(metrics, "SCORE_BLOCK_BYTES", 4 * numbers)
         blocked = evaluate(library, queries=np.isin(np.arange(80), whole.rows))
         np.testing.assert_array_equal(blocked.values, whole.values)
         np.testing.assert_array_equal(blocked.nearest, whole.nearest)
@@ -432,13 +435,13 @@ class TestIntervals:
 
     def test_draws_in_blocks_are_of_the_same_width(self, monkeypatch):
         scores = np.random.default_rng(0).random((300, 2))
-        whole = bootstrap.bootstrap_interval(scores, 1000, 0)
-        monkeypatch.setattr(bootstrap, "DRAW_BLOCK", 1000)
-        np.testing.assert_allclose(bootstrap.bootstrap_interval(scores, 1000, 0), whole, atol=0.01)
+        whole = bootstrap_interval(scores, 1000, 0)
+        monkeypatch.setattr(metrics, "DRAW_BLOCK", 1000)
+        np.testing.assert_allclose(bootstrap_interval(scores, 1000, 0), whole, atol=0.01)
 
     def test_width_is_that_of_the_normal_approximation(self):
         scores = np.random.default_rng(0).random((2000, 1))
-        low, high = bootstrap.bootstrap_interval(scores, 4000, 0).ravel()
+        low, high = bootstrap_interval(scores, 4000, 0).ravel()
         half = 1.96 * scores.std() / np.sqrt(len(scores))
         assert low == pytest.approx(scores.mean() - half, abs=0.1 * half)
         assert high == pytest.approx(scores.mean() + half, abs=0.1 * half)
@@ -446,9 +449,7 @@ class TestIntervals:
     def test_covers_the_truth_about_95_times_in_100(self):
         rng = np.random.default_rng(7)
         samples = rng.beta(2, 5, (400, 80))  # skewed, as average precisions are
-        ends = np.array(
-            [bootstrap.bootstrap_interval(sample[:, None], 400, 1).ravel() for sample in samples]
-        )
+        ends = np.array([bootstrap_interval(sample[:, None], 400, 1).ravel() for sample in samples])
         covered = np.mean((ends[:, 0] <= 2 / 7) & (ends[:, 1] >= 2 / 7))
         assert 0.91 <= covered <= 0.98
 

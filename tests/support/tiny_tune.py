@@ -29,6 +29,7 @@ SETTINGS = {
     "batch_size": 12,
     "learning_rate": 1e-2,
     "stage_rate": 1e-2,
+    "validation": 0.2,
     "progress": False,
 }
 

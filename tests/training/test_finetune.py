@@ -91,7 +91,7 @@ class TestResult:
 
     def test_the_table_says_what_was_opened_and_what_it_adds(self, trained):
         text = str(trained)
-        assert "8 epochs of 54 images" in text
+        assert "8 epochs of 48 images" in text
         assert "with last of Sequential fine-tuned" in text
         before, after, alone = map(score, (trained.before, trained.after, trained.alone))
         assert f"{before:.3f} -> {after:.3f}  ({alone:.3f} by a head alone)" in text
@@ -329,9 +329,7 @@ class TestStage:
 
     @pytest.mark.parametrize("names", ["first", ["last", "lasts"], [], "last.2"])
     def test_names_of_nothing(self, library, names):
-        with pytest.raises(
-            TrainingError, match="is no module with trainable parameters; the modules are stem, "
-        ):
+        with pytest.raises(TrainingError, match="is no module .*; the modules are stem, "):
             ss.train_head(library, stage=names, **SETTINGS)
 
     def test_a_forward_that_gives_no_gradients(self):

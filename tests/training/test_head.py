@@ -11,7 +11,7 @@ from simsearch.embedding import batching
 from simsearch.errors import MissingExtraError, QueryError, TrainingError
 from simsearch.library.source import Source
 from simsearch.training import losses, trainer
-from simsearch.training.train import train_head
+from simsearch.training.head import train_head
 
 QUICK = {"dim": 8, "hidden": 16, "epochs": 3, "batch_size": 36, "progress": False}
 LONG = QUICK | {"epochs": 6, "learning_rate": 1e-2}
