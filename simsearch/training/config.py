@@ -132,6 +132,6 @@ class TrainConfig:
                 similar = difflib.get_close_matches(name, {*known, *arguments}, 1)
                 hint = f"did you mean {similar[0]}=? " if similar else ""
                 raise TrainingError(
-                    f"{name}= is no option of a training; {hint}The options are {', '.join(known)}"
+                    f"{name}= is no option of a training; {hint}the options are {', '.join(known)}"
                 )
         return replace(self, **options)  # type: ignore[arg-type]

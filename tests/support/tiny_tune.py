@@ -32,6 +32,7 @@ SETTINGS = {
     "validation": 0.2,
     "progress": False,
 }
+LAST_EPOCH = SETTINGS | {"validation": 0}  # without validation, the last epoch counts
 
 
 def draw(kind, rng):
@@ -81,6 +82,26 @@ def make_library(folder):
     """Draw the dataset, and embed it."""
     draw_dataset(folder)
     return ss.embed_dataset(folder / "data", folder / "outputs", load(), progress=False)
+
+
+def mean_average_precision(evaluation):
+    return evaluation.overall["mAP"].value
+
+
+def same_result(one, other):
+    """Tell whether two trainings have equal results, to the last bit."""
+    epochs = [np.array(found.history) for found in (one, other)]
+    return (
+        one.head.fingerprint == other.head.fingerprint
+        and one.tuned.fingerprint == other.tuned.fingerprint
+        and np.array_equal(*epochs, equal_nan=True)
+        and np.array_equal(one.after.values, other.after.values)
+    )
+
+
+def last_epoch(file):
+    stored = torch.load(file, weights_only=True)
+    return stored["state"]["history"][-1][0]
 
 
 if __name__ == "__main__":
