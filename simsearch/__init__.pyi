@@ -28,7 +28,7 @@ from .errors import (
     TrainingError,
     WeightsError,
 )
-from .evaluation.metrics import Evaluation, evaluate
+from .evaluation.evaluation import Evaluation, evaluate
 from .evaluation.plots import show_confusion, show_precision_recall, show_worst
 from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image

@@ -1,58 +1,52 @@
-"""Checkpoints of a fine-tuning: written after each epoch, resumed by the same training alone."""
+"""Checkpoints of a fine-tuning: one file, replaced after each epoch, held by one process."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from simsearch.errors import TrainingError
+from simsearch.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any, TypeAlias
+    import os
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
-    import torch
-    from numpy.typing import NDArray
-
-    Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    Plan: TypeAlias = Callable[[int], Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]]]
-
-
-CHECKPOINT = "checkpoint.pt"
+FILE_NAME = "checkpoint.pt"
 
 
 class Checkpoint:
-    """One file that holds a training after its last whole epoch.
+    """One file with the state of a training after its last complete epoch.
 
-    Written beside its place and renamed over it; it holds tensors and plain values, no code.
+    Replaced atomically; it holds tensors and plain values, no code.
 
     Parameters
     ----------
     folder
-        Made if need be.
+        Created if it does not exist.
     settings
-        All that decides how the training goes, ready for JSON: another training's file is refused.
+        All that determines the training, ready for JSON: the file of another training is refused.
 
     Raises
     ------
     TrainingError
-        If the file cannot be read or written, or is another training's.
+        If the file cannot be read or written, or is of another training.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        self.file = Path(folder).expanduser() / CHECKPOINT
+        self.file = Path(folder).expanduser() / FILE_NAME
         self._settings: dict[str, Any] = json.loads(json.dumps(settings, default=str))
 
     @contextmanager
     def hold(self) -> Iterator[dict[str, Any] | None]:
-        """Keep other processes out; give the state that was written last, None if there is none."""
+        """Lock the folder for this process; give the state that was last written, or None."""
         lock = FileLock(self.file.with_name(".lock"), timeout=0)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,28 +57,26 @@ class Checkpoint:
                 "or choose another checkpoint="
             ) from None
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error
         try:
             yield self._read()
         finally:
             lock.release()
 
-    def _unwritable(self, error: OSError) -> TrainingError:
+    def _write_error(self, error: OSError) -> TrainingError:
         return TrainingError(
             f"cannot write {self.file.as_posix()!r}: {error.strerror or error}; the epochs that "
-            "were written are kept: make room and run again"
+            "were written are kept: free disk space and run again"
         )
 
     def _read(self) -> dict[str, Any] | None:
-        import torch
-
         if not self.file.exists():
             return None
         try:
             stored = torch.load(self.file, map_location="cpu", weights_only=True)
             settings, state = json.loads(stored["settings"]), stored["state"]
         except Exception as error:  # torch, pickle and zip each raise their own
-            raise self._refused(f"is damaged ({type(error).__name__})") from error
+            raise self._refuse(f"is damaged ({type(error).__name__})") from error
         names = sorted(settings.keys() | self._settings.keys())
         changed = [
             f"{name} was {settings.get(name)!r} and is {self._settings.get(name)!r}"
@@ -92,29 +84,21 @@ class Checkpoint:
             if settings.get(name) != self._settings.get(name)
         ]
         if changed:
-            raise self._refused(f"is of another training ({'; '.join(changed)})")
-        found: dict[str, Any] = state
-        return found
+            raise self._refuse(f"is of another training ({'; '.join(changed)})")
+        return dict(state)
 
-    def _refused(self, what: str) -> TrainingError:
+    def _refuse(self, what: str) -> TrainingError:
         return TrainingError(
             f"the checkpoint {self.file.as_posix()!r} {what}; delete it to start anew, or choose "
             "another checkpoint="
         )
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the state; once this returns, killing the process does not lose it."""
-        import torch
-
-        part = self.file.with_name(f"{CHECKPOINT}.part")
-        whole = io.BytesIO()  # torch.save hides what a full disk says
-        torch.save({"settings": json.dumps(self._settings), "state": dict(state)}, whole)
+        """Replace the state: once this returns, a killed process does not lose it."""
+        buffer = io.BytesIO()  # torch.save hides the message of a full disk
+        torch.save({"settings": json.dumps(self._settings), "state": dict(state)}, buffer)
         try:
-            with part.open("wb") as stream:
-                stream.write(whole.getbuffer())
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(self.file)
+            with atomic_write(self.file) as stream:
+                stream.write(buffer.getbuffer())
         except OSError as error:
-            part.unlink(missing_ok=True)  # half a checkpoint would keep a full disk full
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error

@@ -1,16 +1,17 @@
-"""The parameters of a training: written here once, checked when made."""
+"""Options of a training: their defaults, ranges and documentation, written once."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 from simsearch.errors import TrainingError
 from simsearch.training.losses import LOSSES, MINERS
 
-HEAD_EPOCHS, HEAD_PATIENCE = 25, 8  # of a head
-TUNING_EPOCHS, TUNING_PATIENCE = 8, 3  # of a fine-tuning
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 RANGES = {
     "dim": (2, 2**16),
@@ -30,7 +31,9 @@ RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How `train_head` trains.
+    """Options of `train_head`, checked when made.
+
+    `train_head` takes each of them as a keyword, or all of them as `config=`.
 
     Attributes
     ----------
@@ -41,37 +44,47 @@ class TrainConfig:
     mining : str
         Which triplets count: "semihard", "hard" or "all".
     margin : float
-        Of the triplet loss, between the distances of two unit vectors.
+        Margin of the triplet loss, between the distances of two unit vectors.
     keep : float
-        Weight of the backbone's own cosine, centred, in the score, in [0, 1). Little serves the
-        classes that are trained on best; about 0.6 keeps what the backbone knows of all others.
+        Weight of the backbone's own cosine, centred, in the score, in [0, 1). A small one serves
+        the classes that are trained on best; about 0.6 keeps what the backbone knows of all others.
     hidden : int or None
         Width of the hidden layer; None for a linear head.
     dropout : float
         Share of the features that are dropped at each step.
     epochs : int or None
-        Passes over the images, at most. By default 25, of a fine-tuning 8.
+        Passes over the images, at most: 25 if not given. With `finetune` those of the fine-tuning:
+        8 if not given.
     patience : int or None
-        Epochs without a better validation mAP after which training stops early. The best epoch's
-        head is kept. By default 8, of a fine-tuning 3.
+        Early stopping: epochs without a better validation mAP after which training stops. The best
+        epoch's head is kept. 8 if not given; with `finetune`, 3 if not given.
     batch_size : int
         Images per batch.
     learning_rate : float
-        Of AdamW, with one cycle of the learning rate.
+        Highest learning rate of AdamW, in one cycle.
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     validation : float
-        Share of each class that decides when to stop, and again the share that is set aside for
-        the report. With 0 there is neither, and the last epoch counts.
+        Share of each class for validation, and again the share that is set aside for the report.
+        With 0 there is neither, and the last epoch counts.
     refit : bool
         Train once more in the end, on the validation images as well, for as many epochs as were
-        best if training stopped early, and for all otherwise: more to learn from, for twice the
-        time. With `finetune`, that is done for the head alone, which it has to surpass.
+        best if training stopped early, and for all otherwise: more training images, for twice the
+        time. With `finetune`, this is done for the head alone, which fine-tuning has to surpass.
+    stage : str, sequence of str or None
+        With `finetune`: names of the modules to train, as the network's `named_modules` has them,
+        such as "layer4". If not given, the last ones that together hold a quarter of the
+        parameters.
     stage_rate : float
-        The learning rate of the fine-tuned stage; the head then learns at a tenth of
+        With `finetune`: the learning rate of the stage; the head then learns at a tenth of
         `learning_rate`.
     seed : int
-        Of all random numbers.
+        Seed of everything random.
+
+    Raises
+    ------
+    TrainingError
+        If an option is out of range.
     """
 
     dim: int = 256
@@ -88,11 +101,12 @@ class TrainConfig:
     weight_decay: float = 0.0
     validation: float = 0.1
     refit: bool = True
+    stage: str | Sequence[str] | None = None
     stage_rate: float = 1e-5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("loss", list(LOSSES)), ("mining", list(MINERS))):
+        for name, known in (("loss", LOSSES), ("mining", MINERS)):
             if getattr(self, name) not in known:
                 raise TrainingError(
                     f"{name}={getattr(self, name)!r} is unknown; choose from {', '.join(known)}"
@@ -102,39 +116,22 @@ class TrainConfig:
             if value is not None and not low <= value <= high:
                 raise TrainingError(f"{name}={value}: give a number from {low:g} to {high:g}")
 
-    @property
-    def max_epochs(self) -> int:
-        """The epochs at most, those of a head where none are given."""
-        return self.epochs or HEAD_EPOCHS
+    def with_options(
+        self, options: Mapping[str, object], arguments: Iterable[str] = ()
+    ) -> TrainConfig:
+        """Return the same with other options; `arguments` are further names of the caller's.
 
-    @property
-    def max_patience(self) -> int:
-        """The epochs without a gain at most, those of a head where none are given."""
-        return self.patience or HEAD_PATIENCE
-
-    def for_tuning(self) -> TrainConfig:
-        """Return the same with the epochs of a fine-tuning, where none are given."""
-        return replace(
-            self, epochs=self.epochs or TUNING_EPOCHS, patience=self.patience or TUNING_PATIENCE
-        )
-
-
-class TrainKeywords(TypedDict, total=False):
-    """The fields of `TrainConfig` as keywords of `train_head`, for type checkers."""
-
-    dim: int
-    loss: str
-    mining: str
-    margin: float
-    keep: float
-    hidden: int | None
-    dropout: float
-    epochs: int | None
-    patience: int | None
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    validation: float
-    refit: bool
-    stage_rate: float
-    seed: int
+        Raises
+        ------
+        TrainingError
+            If there is no such option, or its value is out of range.
+        """
+        known = [field.name for field in fields(self)]
+        for name in options:
+            if name not in known:
+                similar = difflib.get_close_matches(name, {*known, *arguments}, 1)
+                hint = f"did you mean {similar[0]}=? " if similar else ""
+                raise TrainingError(
+                    f"{name}= is no option of a training; {hint}the options are {', '.join(known)}"
+                )
+        return replace(self, **options)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Fine-tuning: the last stage of a backbone learns from images, together with the head.
+"""Fine-tuning: the last stage of a backbone learns from images, together with a head.
 
-The layers before the stage stay frozen, and batch norms keep their statistics. The head is trained
-first, on frozen features, since the gradients of a random head would distort the backbone [1]_.
+The head learns first, on the frozen features, and only then both together [1]_: the gradients of a
+random head would spoil the features. A training that was killed resumes as if it had never stopped.
 
 .. [1] A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang. Fine-Tuning can Distort Pretrained
    Features and Underperform Out-of-Distribution. ICLR 2022.
@@ -9,114 +9,132 @@ first, on frozen features, since the gradients of a random head would distort th
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-from contextlib import closing
+import time
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from tqdm.auto import tqdm
 
-from simsearch.training.trainer import check_loss, check_weights
+from simsearch.backbones.backbone import Backbone
+from simsearch.embedding.batching import embed_batches
+from simsearch.errors import TrainingError
+from simsearch.files import iter_blocks
+from simsearch.library.library import ImageLibrary
+from simsearch.training.checkpoint import Checkpoint
+from simsearch.training.head import fit_and_refit
+from simsearch.training.image_loader import ImageBatch, ImageLoader
+from simsearch.training.report import TrainedHead, evaluate_splits
+from simsearch.training.sampler import BalancedSampler
+from simsearch.training.trainable import TrainableBackbone
+from simsearch.training.trainer import (
+    EarlyStopping,
+    Epoch,
+    Learner,
+    Validator,
+    best_epoch,
+    check_loss,
+    check_weights,
+    copy_weights,
+    run_epochs,
+    seeded_torch,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, TypeAlias
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
-    import torch
     from numpy.typing import NDArray
 
-    Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    Plan: TypeAlias = Callable[[int], Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]]]
-from simsearch.training.augmentation import DecodeTask, TrainingImages
-from simsearch.training.stage import (
-    Stage,
-)
+    from simsearch.backbones.heads import ProjectionHead
+    from simsearch.training.config import TrainConfig
+    from simsearch.training.head import HeadLearner
+    from simsearch.training.split import TrainingData
 
 logger = logging.getLogger("simsearch")
 
+EPOCHS, PATIENCE = 8, 3  # where the config gives none
+HEAD_RATE_FACTOR = 0.1  # on the head's learning rate: it is already trained when the stage begins
+VALIDATION_GALLERY = 1_500  # images, at most: each is embedded after every epoch
+EMBED_BATCH = 64  # images that are embedded together
+WARM_UP = 0.1  # of all steps
 
-EMBED_IMAGES = 64  # images that are embedded together
+
+def warmup_cosine(progress: float) -> float:
+    """Return the factor on the learning rate: a short linear rise, then half a cosine to zero."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
-WARM_UP_SHARE = 0.1  # of all steps
-
-
-class Tuner:
-    """What learns epoch by epoch: a stage, and the modules that follow it.
+class FineTuner(Learner):
+    """A backbone's last stage and a head, which learn together from images.
 
     Parameters
     ----------
-    stage, pictures
-        The backbone, and the images.
-    modules
-        What learns beside the stage, by name, on the stage's device.
-    loss
-        Of (B, D) embeddings and (B,) class numbers.
-    plan
-        The batches of an epoch, by its number: (B,) rows and class numbers.
-    steps
-        How many an epoch has.
+    data
+        The library, its labels and the split.
+    backbone
+        The backbone, and its stage.
+    head
+        A head that is trained already; it is moved to the backbone's device.
+    config
+        Learning rates, weight decay, and the seed of batches, augmentation and dropout.
     epochs
-        How many there are, so that the learning rate falls to zero in the end.
-    rate, stage_rate, weight_decay
-        Of AdamW; the rate of the modules, and that of the stage.
-    seed
-        Of the augmentation and of dropout.
+        How many there are at most: the learning rate falls to zero in the end.
     """
 
-    name, unit = "Fine-tuning", "batch"
+    title, unit = "Fine-tuning", "batch"
 
     def __init__(
         self,
-        stage: Stage,
-        images: TrainingImages,
-        modules: Mapping[str, torch.nn.Module],
-        loss: Loss,
-        plan: Plan,
-        *,
-        steps: int,
+        data: TrainingData,
+        backbone: TrainableBackbone,
+        head: HeadLearner,
+        config: TrainConfig,
         epochs: int,
-        rate: float,
-        stage_rate: float,
-        weight_decay: float,
-        seed: int,
     ) -> None:
-        import torch
-
-        self.stage, self.images, self.modules = stage, images, modules
-        self.ticks, self.seed = steps, seed
-        self._loss, self._plan, self._total = loss, plan, steps * epochs
-        others = [weight for module in modules.values() for weight in module.parameters()]
+        device = backbone.backbone.device
+        self.backbone, self.head, self.modules = backbone, head, head.modules
+        self.loader = ImageLoader(data.library.paths, backbone.backbone)
+        self._sampler = BalancedSampler(data.names, data.split.train, config, min_batches=1)
+        self.updates, self._seed = self._sampler.batches, config.seed
+        self._total = self.updates * epochs
+        weights = [x for module in self.modules.values() for x in module.to(device).parameters()]
+        groups = [
+            (weights, HEAD_RATE_FACTOR * config.learning_rate),
+            ([*backbone.parameters.values()], config.stage_rate),
+        ]
         self._optimizer = torch.optim.AdamW(
-            [
-                {"params": others, "lr": rate, "rate": rate},
-                {"params": [*stage.parameters.values()], "lr": stage_rate, "rate": stage_rate},
-            ],
-            weight_decay=weight_decay,
+            [{"params": params, "lr": rate, "rate": rate} for params, rate in groups],
+            weight_decay=config.weight_decay,
         )
-        self._scaler = torch.amp.GradScaler(
-            stage.backbone.device.type, enabled=stage.precision == "float16"
-        )
+        scaled = backbone.precision == "float16"
+        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
 
-    def learn(self, number: int, tick: Callable[[float], object]) -> float:
+    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
         """Train for one epoch; return the mean loss."""
-        import torch
-
-        torch.manual_seed(self.seed * 100_003 + number)  # of dropout
-        tasks = (
-            DecodeTask(rows, codes, (self.seed, number, i))
-            for i, (rows, codes) in enumerate(self._plan(number))
+        torch.manual_seed(self._seed * 100_003 + number)  # of dropout
+        batches = (
+            ImageBatch(rows, codes, (self._seed, number, i))
+            for i, (rows, codes) in enumerate(self._sampler.epoch(number))
         )
         losses: list[float] = []
-        with closing(self.images.batches(tasks)) as batches:  # its threads end with an error, too
-            for images, task in batches:
-                codes = torch.from_numpy(task.codes).to(self.stage.backbone.device)
-                loss = self._loss(self.stage(images), codes)
+        with closing(self.loader.load(batches)) as loaded:  # its threads end with an error, too
+            for images, batch in loaded:
+                codes = torch.from_numpy(batch.codes).to(self.backbone.backbone.device)
+                loss = self.head.loss(self.backbone(images), codes)
                 losses.append(check_loss(loss, number))
-                self._step(loss, (number - 1) * self.ticks + len(losses))
-                tick(losses[-1])
+                self._step(loss, (number - 1) * self.updates + len(losses))
+                update(losses[-1])
         if not losses:
-            raise self.images.none()
+            raise self.loader.none_readable()
         check_weights(
             (weight for group in self._optimizer.param_groups for weight in group["params"]), number
         )
@@ -124,7 +142,7 @@ class Tuner:
 
     def _step(self, loss: torch.Tensor, step: int) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = group["rate"] * one_cycle(step / self._total)
+            group["lr"] = group["rate"] * warmup_cosine(step / self._total)
         self._optimizer.zero_grad()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
@@ -132,37 +150,26 @@ class Tuner:
 
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
-        import torch
-
-        width = self.stage.backbone.dim
-        embeddings = np.full((len(rows), width), np.nan, np.float32)
-        places = np.arange(len(rows))
-        tasks = (
-            DecodeTask(rows[i : i + EMBED_IMAGES], places[i : i + EMBED_IMAGES], None)
-            for i in range(0, len(rows), EMBED_IMAGES)
+        embeddings = np.full((len(rows), self.backbone.backbone.dim), np.nan, np.float32)
+        positions = np.arange(len(rows))
+        batches = (
+            ImageBatch(rows[block], positions[block], None)
+            for block in iter_blocks(len(rows), EMBED_BATCH)
         )
         with torch.no_grad():
-            for inputs, task in self.images.batches(tasks):
-                embeddings[task.codes] = self.stage(inputs).cpu().numpy()
+            for images, batch in self.loader.load(batches):
+                embeddings[batch.codes] = self.backbone(images).cpu().numpy()
         return embeddings
 
-    def weights(self) -> dict[str, Any]:
-        """Return copies of all that learns."""
-        named = {name: module.state_dict() for name, module in self.modules.items()}
-        named["stage"] = dict(self.stage.parameters)
-        return {
-            name: {key: weight.detach().cpu().clone() for key, weight in state.items()}
-            for name, state in named.items()
-        }
+    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return copies of all weights, on the processor."""
+        return super().weights() | copy_weights({"stage": self.backbone.parameters})
 
     def restore(self, weights: Mapping[str, Any]) -> None:
-        """Take weights over."""
-        import torch
-
-        for name, module in self.modules.items():
-            module.load_state_dict(weights[name])
+        """Load weights that `weights` returned."""
+        super().restore(weights)
         with torch.no_grad():
-            for key, weight in self.stage.parameters.items():
+            for key, weight in self.backbone.parameters.items():
                 weight.copy_(weights["stage"][key])
 
     def state(self) -> dict[str, Any]:
@@ -171,22 +178,162 @@ class Tuner:
             "weights": self.weights(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "precision": [self.stage.backbone.device.type, self.stage.precision],
+            "precision": [self.backbone.backbone.device.type, self.backbone.precision],
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.restore(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         device, precision = state["precision"]
-        if device == self.stage.backbone.device.type:
-            self.stage.precision = precision  # a busy processor may have judged otherwise today
+        if device == self.backbone.backbone.device.type:
+            self.backbone.precision = precision  # timed once: a busy processor may differ today
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
 
 
-def one_cycle(passed: float) -> float:
-    """Return the share of the learning rate: a short linear rise, then half a cosine to zero."""
-    if passed < WARM_UP_SHARE:
-        return passed / WARM_UP_SHARE
-    return (1 + math.cos(math.pi * (passed - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))) / 2
+def fine_tune(
+    data: TrainingData,
+    config: TrainConfig,
+    checkpoint: str | os.PathLike[str] | None,
+    *,
+    progress: bool,
+) -> TrainedHead:
+    """Train a head, then the backbone's last stage and the head together; report both."""
+    start, library = time.perf_counter(), data.library
+    backbone = _open_backbone(library, config)
+    stopping = EarlyStopping(config.epochs or EPOCHS, config.patience or PATIENCE)
+    settings = _checkpoint_settings(data, config, stopping, backbone)
+    file = None if checkpoint is None else Checkpoint(checkpoint, settings)
+    with file.hold() if file else nullcontext() as state:
+        validator = None
+        if len(data.split.val):
+            validator = Validator(data, config.seed, VALIDATION_GALLERY)
+        head_config = replace(config, epochs=None, patience=None)
+        fitted = fit_and_refit(data, head_config, validator, progress=progress)
+        head = fitted.final.network.to_head(library.fingerprint)
+        tuner = FineTuner(data, backbone, fitted.validated, config, stopping.epochs)
+        with seeded_torch(config.seed, [backbone.backbone.device]):
+            history = _run_epochs(tuner, stopping, validator, file, state, progress=progress)
+    seconds = time.perf_counter() - start
+    training: dict[str, Any] = {"loss": config.loss, "history": history, "seconds": seconds}
+    if best_epoch(history).number:
+        return _report(data, tuner, head, **training, progress=progress)
+    logger.warning(
+        "Fine-tuning gained nothing on the validation images: the head alone is returned."
+    )
+    return TrainedHead.evaluated(data, head=head, rows=fitted.rows, **training)
+
+
+def _open_backbone(library: ImageLibrary, config: TrainConfig) -> TrainableBackbone:
+    if library.head:
+        raise TrainingError(
+            f"{library!r} has a head, through which no gradient passes: fine-tune the library "
+            "that embed_dataset made"
+        )
+    return TrainableBackbone(library.backbone, config.stage)
+
+
+def _checkpoint_settings(
+    data: TrainingData, config: TrainConfig, stopping: EarlyStopping, backbone: TrainableBackbone
+) -> dict[str, Any]:
+    """Return all that distinguishes this training from another one."""
+    digest = hashlib.sha256(repr(data.library.names).encode("utf-8", "surrogateescape"))
+    for array in (data.names, data.split.train, data.split.val):
+        digest.update(array.tobytes())
+    options = {name: value for name, value in asdict(config).items() if name != "refit"}
+    return {
+        **options,
+        **stopping._asdict(),
+        "stage": list(backbone.names),
+        "backbone": data.library.fingerprint,
+        "images and labels": digest.hexdigest()[:16],
+    }
+
+
+def _run_epochs(
+    tuner: FineTuner,
+    stopping: EarlyStopping,
+    validator: Validator | None,
+    file: Checkpoint | None,
+    state: Mapping[str, Any] | None,
+    *,
+    progress: bool,
+) -> tuple[Epoch, ...]:
+    """Run the epochs that are not yet in the checkpoint; epoch 0 is the head alone."""
+    head, history, best = tuner.head.network, [], None
+    if validator:
+        history = [Epoch(0, math.nan, validator.score(head.to_head()))]
+    if state:
+        tuner.resume(state["tuner"])
+        history, best = [Epoch(*epoch) for epoch in state["history"]], state["best"]
+
+    def save(history: Sequence[Epoch], best: Mapping[str, Any]) -> None:
+        if file:
+            epochs = [list(epoch) for epoch in history]
+            file.write({"tuner": tuner.state(), "best": best, "history": epochs})
+
+    validate = None
+    if validator:
+
+        def validate() -> float:
+            return validator.score(head.to_head(), tuner.embed(validator.rows))
+
+    return run_epochs(
+        tuner, stopping, validate, history=history, best=best, save=save, progress=progress
+    )
+
+
+def _report(
+    data: TrainingData,
+    tuner: FineTuner,
+    head_alone: ProjectionHead,
+    *,
+    loss: str,
+    history: tuple[Epoch, ...],
+    seconds: float,
+    progress: bool,
+) -> TrainedHead:
+    """Embed the images of the report with the tuned network, and compare it with a head alone."""
+    network, frozen = tuner.backbone.finish(), tuner.backbone.backbone
+    backbone = Backbone(network, frozen.device, frozen.precision)
+    embedded, readable = _embed_split(data, backbone, progress=progress)
+    readable[[*tuner.loader.unreadable]] = False
+    head = tuner.head.network.to_head(network.fingerprint)
+    alone, alone_left_out = evaluate_splits(data, data.library.with_head(head_alone), readable)
+    train = data.split.train
+    trained = TrainedHead.evaluated(
+        data,
+        head=head,
+        loss=loss,
+        history=history,
+        rows=train[readable[train]],
+        seconds=seconds,
+        embedded=embedded,
+        readable=readable,
+    )
+    return replace(
+        trained,
+        tuned=network,
+        backbone=backbone,
+        stage=tuner.backbone.names,
+        alone=alone,
+        alone_left_out=alone_left_out,
+        unreadable=int((~readable).sum()),
+    )
+
+
+def _embed_split(
+    data: TrainingData, backbone: Backbone, *, progress: bool
+) -> tuple[ImageLibrary, NDArray[np.bool_]]:
+    """Embed the rows of the split; return the library, and which rows can be read."""
+    library = data.library
+    embeddings, readable = np.array(library.embeddings), np.ones(len(library), bool)
+    rows = np.unique(np.concatenate(data.split))
+    sources = library.paths[rows].tolist()
+    with tqdm(desc="Embedding", total=len(rows), unit="image", disable=not progress) as bar:
+        for batch in embed_batches(sources, backbone):
+            embeddings[rows[batch.positions]] = batch.embeddings
+            readable[rows[[i for i, _ in batch.failures]]] = False
+            bar.update(len(batch.positions) + len(batch.failures))
+    return ImageLibrary(embeddings, library.paths, backbone), readable

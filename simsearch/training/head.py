@@ -1,33 +1,205 @@
-"""Training of a head from labels: images of one class drawn together, those of others apart.
+"""Projection heads trained on labels, so that images of one class come together: `train_head`.
 
-The backbone stays frozen, unless `finetune` opens its last stage. Its embeddings are in the library
-already, so no image is decoded, and a minute does for thousands of images.
+The backbone stays frozen, unless `finetune` trains its last stage. Its embeddings are in the
+library already, so that no image is decoded, and a minute is enough for thousands of images.
 """
 
 from __future__ import annotations
 
-import os
+import inspect
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import torch
+
+from simsearch.backbones.heads import ProjectionHead
+from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import TrainingError
-from simsearch.library.library import ImageLibrary
-from simsearch.retrieval.options import accepts, make_options
+from simsearch.pca import principal_axes
+from simsearch.retrieval.options import accepts
 from simsearch.training.config import TrainConfig
-from simsearch.training.losses import metric_learning
-from simsearch.training.report import TrainedHead, compare
-from simsearch.training.split import split_rows
-from simsearch.training.stage import open_stage
-from simsearch.training.trainer import fit_head, refit_head
-from simsearch.training.tuning import FineTuning
-from simsearch.training.validation import Validation
+from simsearch.training.losses import make_criterion, metric_learning
+from simsearch.training.report import TrainedHead
+from simsearch.training.sampler import BalancedSampler
+from simsearch.training.split import TrainingData, load_training_data
+from simsearch.training.trainer import (
+    EarlyStopping,
+    Epoch,
+    Learner,
+    Validator,
+    best_epoch,
+    check_loss,
+    check_weights,
+    run_epochs,
+    seeded_torch,
+)
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    import os
+    from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
+    from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Labels, Rows
-    from simsearch.training.config import TrainKeywords
+
+
+EPOCHS, PATIENCE = 25, 8  # where the config gives none
+MIN_BATCHES = 20  # of an epoch, so that few images are learned from as thoroughly as many
+STATISTICS_ROWS = 20_000  # rows that give the mean, the spread and the principal axes
+SPREAD_SOFTENING = 0.05  # of the mean spread, added to each: a near-constant feature stays small
+
+
+class HeadNetwork:
+    """The trainable part of a `ProjectionHead`, and the standardisation before it."""
+
+    def __init__(self, library: ImageLibrary, rows: NDArray[np.intp], config: TrainConfig) -> None:
+        sample = np.random.default_rng(config.seed).permutation(rows)[:STATISTICS_ROWS]
+        embeddings = np.asarray(library.embeddings[np.sort(sample)])
+        self.mean, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
+        self.scale = spread + max(SPREAD_SOFTENING * spread.mean(), np.finfo(np.float32).tiny)
+        self.keep, self.kept, self.dim = config.keep, None, config.dim
+        if config.keep:
+            axes = principal_axes(embeddings, config.dim // 2)[0].astype(np.float32)
+            self.kept = axes, -axes @ self.mean
+            self.dim -= len(axes)
+        self.module = _make_layers([library.dim, config.hidden, self.dim], config.dropout)
+
+    def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Map (B, D) embeddings to (B, dim) of unit norm."""
+        mean, scale = (torch.from_numpy(x).to(embeddings.device) for x in (self.mean, self.scale))
+        return torch.nn.functional.normalize(self.module((embeddings - mean) / scale))
+
+    def to_head(self, source: str = "") -> ProjectionHead:
+        """Make a head of it, with the standardisation folded into the first layer."""
+        layers = [
+            (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
+            for layer in self.module
+            if isinstance(layer, torch.nn.Linear)
+        ]
+        weight, bias = layers[0]
+        layers[0] = weight / self.scale, bias - (weight / self.scale) @ self.mean
+        return ProjectionHead(layers, source, self.kept, self.keep)
+
+
+def _make_layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Sequential:
+    """Make linear layers with ReLU and dropout between them; a width of None is no layer."""
+    sizes = [width for width in widths if width]
+    layers: list[torch.nn.Module] = []
+    for i, width in enumerate(sizes[1:]):
+        layers += [torch.nn.ReLU()] if i else []
+        layers += [torch.nn.Dropout(dropout), torch.nn.Linear(sizes[i], width)]
+    return torch.nn.Sequential(*layers)
+
+
+class HeadLearner(Learner):
+    """A head that learns from the embeddings of a library."""
+
+    title, unit, updates = "Training", "epoch", 1
+
+    def __init__(
+        self, data: TrainingData, rows: NDArray[np.intp], config: TrainConfig, epochs: int
+    ) -> None:
+        self._embeddings = data.library.embeddings
+        sampler = BalancedSampler(data.names, rows, config, MIN_BATCHES)
+        self._epochs = sampler.epochs()
+        self.network = HeadNetwork(data.library, rows, config)
+        self._criterion = make_criterion(config, sampler.class_count, self.network.dim)
+        self.modules = {"head": self.network.module, "loss": self._criterion}
+        parameters = [x for module in self.modules.values() for x in module.parameters()]
+        rate = config.learning_rate
+        self._optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay)
+        self._scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
+        )
+
+    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
+        """Train for one epoch; return the mean loss."""
+        losses: list[float] = []
+        for rows, codes in next(self._epochs):
+            embeddings = torch.from_numpy(np.asarray(self._embeddings[rows]))
+            loss = self.loss(embeddings, torch.from_numpy(codes))
+            losses.append(check_loss(loss, number))
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            self._scheduler.step()
+        check_weights(self.network.module.parameters(), number)
+        mean = sum(losses) / len(losses)
+        update(mean)
+        return mean
+
+    def loss(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Return the loss of (B, D) embeddings of the backbone and their (B,) class numbers."""
+        value: torch.Tensor = self._criterion(self.network(embeddings), codes)
+        return value
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread.
+
+    The products are so small that threads would mostly wait for each other: on two busy cores,
+    one thread was four times as fast.
+    """
+    with restore_torch_threads():
+        torch.set_num_threads(1)
+        yield
+
+
+def fit_head(
+    data: TrainingData,
+    rows: NDArray[np.intp],
+    config: TrainConfig,
+    stopping: EarlyStopping,
+    validator: Validator | None = None,
+    *,
+    progress: bool,
+) -> tuple[HeadLearner, tuple[Epoch, ...]]:
+    """Train a head on rows of a library; return it with the weights of the best epoch."""
+    with seeded_torch(config.seed), _single_thread():
+        learner = HeadLearner(data, rows, config, stopping.epochs)
+        validate = (lambda: validator.score(learner.network.to_head())) if validator else None
+        return learner, run_epochs(learner, stopping, validate, progress=progress)
+
+
+class FittedHead(NamedTuple):
+    """A trained head.
+
+    Attributes
+    ----------
+    validated
+        The learner that was validated, trained on `train` alone, and its epochs.
+    history
+        Its epochs.
+    final
+        The learner that was refitted, or the same.
+    rows
+        What the final one was trained on.
+    """
+
+    validated: HeadLearner
+    history: tuple[Epoch, ...]
+    final: HeadLearner
+    rows: NDArray[np.intp]
+
+
+def fit_and_refit(
+    data: TrainingData, config: TrainConfig, validator: Validator | None, *, progress: bool
+) -> FittedHead:
+    """Train a head, and if asked once more on the validation images as well."""
+    stopping = EarlyStopping(config.epochs or EPOCHS, config.patience or PATIENCE)
+    rows = data.split.train
+    learner, history = fit_head(data, rows, config, stopping, validator, progress=progress)
+    final = learner
+    if validator and config.refit:
+        if len(history) < stopping.epochs:
+            stopping = stopping._replace(epochs=best_epoch(history).number)
+        rows = data.split.seen
+        final, _ = fit_head(data, rows, config, stopping, progress=progress)
+    return FittedHead(learner, history, final, rows)
 
 
 @accepts(TrainConfig)
@@ -38,11 +210,10 @@ def train_head(
     *,
     leave_out: Sequence[str] = (),
     finetune: bool = False,
-    stage: str | Sequence[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    config: TrainConfig | None = None,
     progress: bool = True,
-    **options: Unpack[TrainKeywords],
+    config: TrainConfig | None = None,
+    **options: Any,  # noqa: ANN401
 ) -> TrainedHead:
     """Train a small head on the frozen embeddings of a labelled library.
 
@@ -52,8 +223,8 @@ def train_head(
     With `finetune`, the backbone's last stage then learns as well, together with the head: from
     the images themselves, so that an epoch takes about as long as embedding them three times. That
     is for machines with a GPU, or for few images. It needs more images per class than a head does;
-    the report says what it adds to one. Where the validation images gain nothing by it, a head
-    alone is what is returned.
+    the report compares it with a head alone. If it gains nothing on the validation images, the head
+    alone is returned.
 
     Parameters
     ----------
@@ -64,25 +235,23 @@ def train_head(
         What `ImageLibrary.label_rows` takes.
     on
         What `ImageLibrary.select` takes: the images to train and validate on, such as
-        "seg_train/*". Labelled images outside are then what the report is about; without any,
-        images are set aside for it.
+        "seg_train/*". Labelled images outside are then the test images of the report; without any,
+        test images are set aside.
     leave_out
-        Classes that take no part in the training, to see what the head does to unknown ones.
+        Classes that are held out from the training, to see how the head serves unknown ones.
     finetune
-        Open the backbone's last stage. Its batch norms keep their statistics; the images are
-        cropped, mirrored and varied in colour at random; in half precision where that is fast.
-    stage
-        Names of the modules to open, as the network's `named_modules` has them, such as "layer4".
-        If not given, the last ones that together hold a quarter of the parameters.
+        Train the backbone's last stage, too. Its batch norms keep their statistics; the images are
+        augmented by random crops, flips and colour jitter; products are in half precision where
+        that is fast.
     checkpoint
-        A folder in which the fine-tuning is saved after each epoch. Run again with the same
-        arguments, a training that was stopped in any way resumes after its last whole epoch.
-    config
-        A `TrainConfig`; options given beside it replace its fields.
+        With `finetune`: a folder for the state after each epoch. Run again with the same arguments,
+        a training that was stopped in any way resumes after its last complete epoch.
     progress
         Show progress bars, with the validation mAP.
+    config
+        Options in one object; those given as keywords replace its own.
     **options
-        The fields of `TrainConfig`: dim, loss, mining, margin, keep, hidden, dropout, epochs, ...
+        The fields of `TrainConfig`.
 
     Returns
     -------
@@ -91,8 +260,8 @@ def train_head(
     Raises
     ------
     TrainingError
-        If there are not two classes of two images to train on, if a parameter is out of range, or
-        if the loss is no longer a number; with `finetune`, also if no image can be read, if the
+        If there are not two classes of two images to train on, if there is no such option or it is
+        out of range, or if training diverges; with `finetune`, also if no image can be read, if the
         library has a head, or if the checkpoint is of another training.
     BackboneError
         If the backbone to be fine-tuned cannot be loaded.
@@ -101,22 +270,24 @@ def train_head(
     MissingExtraError
         If pytorch-metric-learning is not installed.
     """
-    config = make_options(TrainConfig, options, config)
-    if not finetune and (stage is not None or checkpoint is not None):
+    from simsearch.training.finetune import fine_tune
+
+    arguments = inspect.signature(train_head).parameters
+    config = (config or TrainConfig()).with_options(options, arguments)
+    if not finetune and (config.stage is not None or checkpoint is not None):
         raise TrainingError("stage= and checkpoint= go with finetune=True")
     metric_learning()
-    names = library.label_rows(labels)
-    split = split_rows(names, library.select(on), leave_out, config)
+    data = load_training_data(library, labels, on, leave_out, config)
     if finetune:
-        tuning = FineTuning(library, names, split, config.for_tuning(), open_stage(library, stage))
-        return tuning.run(checkpoint, progress=progress)
+        return fine_tune(data, config, checkpoint, progress=progress)
     start = time.perf_counter()
-    validation = Validation(library, names, split, config.seed) if len(split.val) else None
-    rows = split.train
-    learner, history = fit_head(library, names, rows, config, validation, progress=progress)
-    if validation and config.refit:
-        learner, rows = refit_head(library, names, split, config, history, progress=progress)
-    seconds = time.perf_counter() - start
-    head = learner.network.head(library.fingerprint)
-    report = compare(library, library.with_head(head), names, split)
-    return TrainedHead(head, config.loss, history, rows, seconds, *report)
+    validator = Validator(data, config.seed) if len(data.split.val) else None
+    fitted = fit_and_refit(data, config, validator, progress=progress)
+    return TrainedHead.evaluated(
+        data,
+        head=fitted.final.network.to_head(library.fingerprint),
+        loss=config.loss,
+        history=fitted.history,
+        rows=fitted.rows,
+        seconds=time.perf_counter() - start,
+    )

@@ -1,46 +1,36 @@
-"""Losses and miners, by pytorch-metric-learning [1]_.
+"""Losses and triplet miners by name, from pytorch-metric-learning.
 
-The triplet loss with semi-hard mining is FaceNet's [2]_, with hard mining that of [3]_.
+The triplet loss with semi-hard mining is FaceNet's [1]_, with hard mining that of [2]_; the package
+is [3]_.
 
-.. [1] K. Musgrave, S. Belongie, S.-N. Lim. PyTorch Metric Learning. arXiv:2008.09164, 2020.
-.. [2] F. Schroff, D. Kalenichenko, J. Philbin. FaceNet: A Unified Embedding for Face Recognition
+.. [1] F. Schroff, D. Kalenichenko, J. Philbin. FaceNet: A Unified Embedding for Face Recognition
    and Clustering. CVPR 2015.
-.. [3] A. Hermans, L. Beyer, B. Leibe. In Defense of the Triplet Loss for Person Re-Identification.
+.. [2] A. Hermans, L. Beyer, B. Leibe. In Defense of the Triplet Loss for Person Re-Identification.
    arXiv:1703.07737, 2017.
+.. [3] K. Musgrave, S. Belongie, S.-N. Lim. PyTorch Metric Learning. arXiv:2008.09164, 2020.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     import torch
 
     from simsearch.training.config import TrainConfig
 
-
-def metric_learning() -> Any:  # noqa: ANN401
-    """Import pytorch-metric-learning, or say how to install it."""
-    try:
-        import pytorch_metric_learning.losses
-        import pytorch_metric_learning.miners
-    except ImportError as error:
-        raise MissingExtraError('train_head needs: pip install "simsearch[train]"') from error
-    return pytorch_metric_learning
-
-
+# Functions of pytorch-metric-learning's miners and the margin.
 MINERS: dict[str, Callable[[Any, float], Any]] = {
     "semihard": lambda miners, margin: miners.TripletMarginMiner(margin, "semihard"),
     "hard": lambda miners, _: miners.BatchHardMiner(),
     "all": lambda miners, margin: miners.TripletMarginMiner(margin, "all"),
 }
 
-
+# Functions of pytorch-metric-learning's losses, the margin, the number of classes and the width.
 LOSSES: dict[str, Callable[[Any, float, int, int], Any]] = {
     "triplet": lambda losses, margin, _, __: losses.TripletMarginLoss(margin),
     "contrastive": lambda losses, *_: losses.ContrastiveLoss(),
@@ -50,8 +40,25 @@ LOSSES: dict[str, Callable[[Any, float, int, int], Any]] = {
 }
 
 
+def metric_learning() -> Any:  # noqa: ANN401
+    """Import pytorch-metric-learning.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import pytorch_metric_learning.losses
+        import pytorch_metric_learning.miners
+        import pytorch_metric_learning.samplers
+    except ImportError as error:
+        raise MissingExtraError('train_head needs: pip install "simsearch[train]"') from error
+    return pytorch_metric_learning
+
+
 def make_criterion(config: TrainConfig, classes: int, dim: int) -> torch.nn.Module:
-    """Return the loss as a module of embeddings (B, dim) and class numbers (B,)."""
+    """Return the loss as a module of (B, dim) embeddings and (B,) class numbers."""
     import torch
 
     package = metric_learning()
@@ -64,8 +71,8 @@ def make_criterion(config: TrainConfig, classes: int, dim: int) -> torch.nn.Modu
             self.measure = LOSSES[config.loss](package.losses, config.margin, classes, dim)
 
         def forward(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-            chosen = (miner(embeddings, codes),) if miner else ()
-            value: torch.Tensor = self.measure(embeddings, codes, *chosen)
+            triplets = (miner(embeddings, codes),) if miner else ()
+            value: torch.Tensor = self.measure(embeddings, codes, *triplets)
             return value
 
     return Criterion()

@@ -1,4 +1,4 @@
-"""What a trained head is worth: its report on images and classes that training never saw."""
+"""Results of a training: the head, its history, and its evaluation on unseen images."""
 
 from __future__ import annotations
 
@@ -11,31 +11,28 @@ from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.backbones.weights import save_weights
 from simsearch.embedding.reembed import reembed
-from simsearch.evaluation.metrics import evaluate
+from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.files import writing
-from simsearch.library.library import ImageLibrary
-from simsearch.training.trainer import (
-    Epoch,
-)
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
-    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.backbones.spec import ModelSpec
-    from simsearch.evaluation.metrics import Evaluation
-    from simsearch.training.split import Split
+    from simsearch.evaluation.evaluation import Evaluation
+    from simsearch.library.library import ImageLibrary
+    from simsearch.training.split import TrainingData
+    from simsearch.training.trainer import Epoch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedHead:
-    """A head, and what it is worth on images that the training never saw.
+    """A trained head, and its report on images that the training never saw.
 
-    Prints as a small table. `apply` makes the library that it serves; without fine-tuning,
+    Prints as a small table. `apply` makes a library with this head; without fine-tuning,
     `library.with_head(trained.head)` does so in memory.
 
     Attributes
@@ -48,22 +45,22 @@ class TrainedHead:
     rows : numpy.ndarray
         Rows of the library that it was trained on, rising.
     seconds : float
-        Time that the training took, without the reports.
+        Duration of the training, without the report.
     before, after : Evaluation or None
-        By the library's own embeddings and by the head's: images of the trained classes that took
-        no part in training or validation, against the others. None if `validation` is 0.
+        Of the test images, against those for training and validation: by the library's own
+        embeddings, and by the head's. None if `validation` is 0 and there are no other images.
     before_left_out, after_left_out : Evaluation or None
         The same for the images of the classes in `leave_out`, against all; None without any.
-    tuned : Network or None
-        The fine-tuned network, whose embeddings the head takes; None if that is the library's own.
+    tuned : ModelSpec or None
+        The fine-tuned network, whose embeddings the head takes; None without fine-tuning.
     backbone : Backbone or None
         The same, frozen and ready to embed.
     stage : tuple of str
-        Names of its modules that were opened.
+        Names of its modules that were trained.
     alone, alone_left_out : Evaluation or None
-        What the head that `train_head` makes without fine-tuning gives for the same queries.
+        With fine-tuning: the same by the head that is trained without it.
     unreadable : int
-        Images that could not be read any more, and took no part in the training or the report.
+        Images that can no longer be read, and took no part in the training or the report.
     """
 
     head: ProjectionHead
@@ -82,6 +79,27 @@ class TrainedHead:
     alone_left_out: Evaluation | None = None
     unreadable: int = 0
 
+    @classmethod
+    def evaluated(
+        cls,
+        data: TrainingData,
+        *,
+        head: ProjectionHead,
+        loss: str,
+        history: tuple[Epoch, ...],
+        rows: NDArray[np.intp],
+        seconds: float,
+        embedded: ImageLibrary | None = None,
+        readable: NDArray[np.bool_] | None = None,
+    ) -> TrainedHead:
+        """Evaluate a head on the library, or on one with other embeddings of the same images."""
+        before, before_left_out = evaluate_splits(data, data.library, readable)
+        after, after_left_out = evaluate_splits(
+            data, (embedded or data.library).with_head(head), readable
+        )
+        reports = (before, after, before_left_out, after_left_out)
+        return cls(head, loss, history, rows, seconds, *reports)
+
     def __str__(self) -> str:
         lines = [
             f"{self.head!r}, {self.loss} loss: {self.history[-1].number} epochs of "
@@ -91,11 +109,8 @@ class TrainedHead:
             lines.append(f"with {', '.join(self.stage)} of {self.tuned.name} fine-tuned")
         if self.unreadable:
             lines.append(f"without {self.unreadable:,} images that cannot be read")
-        for what, *reports in (
-            ("images", self.before, self.after, self.alone),
-            ("classes", self.before_left_out, self.after_left_out, self.alone_left_out),
-        ):
-            lines += _table(what, *reports)
+        lines += _compare("images", self.before, self.after, self.alone)
+        lines += _compare("classes", self.before_left_out, self.after_left_out, self.alone_left_out)
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -103,12 +118,12 @@ class TrainedHead:
     def apply(
         self, library: ImageLibrary, outputs: str | os.PathLike[str], *, progress: bool = True
     ) -> ImageLibrary:
-        """Make the library of the same images that this head serves, and save it.
+        """Make a library of the same images with this head, and save it.
 
-        Without fine-tuning no image is decoded. With it, every image passes through the tuned
+        Without fine-tuning no image is decoded. With it, every image is embedded by the tuned
         backbone; that may be stopped and run again. The backbone's weights are saved beside the
-        library, which can then be opened, searched and brought up to date as any other, and moved
-        as a whole. Only the library of a module of your own has to be opened with
+        library, which can then be opened, searched, updated and moved like any other. Only the
+        library of your own module has to be opened with
         ``ImageLibrary.load(outputs, backbone=load_backbone(trained.tuned.module, transform=...))``.
 
         Parameters
@@ -116,14 +131,14 @@ class TrainedHead:
         library
             The one that it was trained on; with fine-tuning, any library.
         outputs
-            Folder of the new library; what is there is replaced in the end.
+            Folder of the new library; a library that is there is replaced in the end.
         progress
             Show a progress bar.
 
         Raises
         ------
         BackboneError, LibraryError
-            As `ImageLibrary.with_head` and `ImageLibrary.save`.
+            As `ImageLibrary.with_head` and `ImageLibrary.save` raise them.
         DatasetError
             If no image can be read.
         """
@@ -134,17 +149,17 @@ class TrainedHead:
         with writing(outputs) as folder:
             file = folder / f"backbone-{self.tuned.fingerprint}.safetensors"
             save_weights(self.tuned, file)
-        backbone = _loaded(self.tuned, file, self.backbone)
+        backbone = _load_tuned(self.tuned, file, self.backbone)
         made = reembed(library, folder, backbone, self.head, progress=progress)
         for older in set(folder.glob("backbone-*.safetensors")) - {file}:
             older.unlink()
         return made
 
 
-def _table(
+def _compare(
     what: str, before: Evaluation | None, after: Evaluation | None, alone: Evaluation | None
 ) -> list[str]:
-    """Write the lines of one comparison."""
+    """Return the lines of one comparison."""
     if not before or not after:
         return []
     lines = [f"{what} that training never saw ({len(after.rows):,} queries):"]
@@ -156,52 +171,46 @@ def _table(
     return lines
 
 
-def _loaded(tuned: ModelSpec, file: Path, like: Backbone) -> Backbone:
-    """Load a tuned network as a library's users will, where it was trained."""
+def _load_tuned(tuned: ModelSpec, file: Path, like: Backbone) -> Backbone:
+    """Load a tuned network from its file, as a user of the library does."""
     if tuned.weights == OWN_WEIGHTS:
         return like
     return load_backbone(tuned.name, file, device=like.device, precision=like.precision)
 
 
-_Result: TypeAlias = "Evaluation | None"
+def evaluate_splits(
+    data: TrainingData, library: ImageLibrary, readable: NDArray[np.bool_] | None = None
+) -> tuple[Evaluation | None, Evaluation | None]:
+    """Evaluate a library on the test images, and on those of the classes that are left out.
 
+    Parameters
+    ----------
+    data
+        Labels and split.
+    library
+        Of the same images as the data's, with whatever embeddings.
+    readable
+        (N,) bool, the rows that take part; None for all.
 
-def compare(
-    before: ImageLibrary,
-    after: ImageLibrary,
-    names: NDArray[np.str_],
-    split: Split,
-    good: NDArray[np.bool_] | None = None,
-) -> tuple[_Result, _Result, _Result, _Result]:
-    """Evaluate both libraries alike: on unseen images, then on those of the classes left out."""
-    known, left_out = report_rows(split, good)
-    return (
-        evaluate_rows(before, names, *known),
-        evaluate_rows(after, names, *known),
-        evaluate_rows(before, names, *left_out),
-        evaluate_rows(after, names, *left_out),
+    Returns
+    -------
+    tuple of Evaluation or None
+        None where there is no query.
+    """
+    split = data.split
+    gallery = np.union1d(split.seen, split.held_out_gallery)
+    pairs = (split.test, split.seen), (split.held_out_queries, gallery)
+    known, held_out = (
+        _evaluate(data, library, *(x if readable is None else x[readable[x]] for x in pair))
+        for pair in pairs
     )
+    return known, held_out
 
 
-_Part: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.intp]]"
-
-
-def report_rows(split: Split, good: NDArray[np.bool_] | None = None) -> tuple[_Part, _Part]:
-    """Return queries and gallery of both parts of a report, of the rows that are good."""
-    seen = np.union1d(split.train, split.val)
-    rows = (split.test, seen, split.heldout_queries, np.union1d(seen, split.heldout_gallery))
-    queries, gallery, others, all_seen = rows if good is None else (x[good[x]] for x in rows)
-    return (queries, gallery), (others, all_seen)
-
-
-def evaluate_rows(
-    library: ImageLibrary,
-    names: NDArray[np.str_],
-    queries: NDArray[np.intp],
-    gallery: NDArray[np.intp],
+def _evaluate(
+    data: TrainingData, library: ImageLibrary, queries: NDArray[np.intp], gallery: NDArray[np.intp]
 ) -> Evaluation | None:
-    """Evaluate rows; nothing where there is no query."""
     if not len(queries):
         return None
     depth = min(10, len(gallery) - 1)
-    return evaluate(library, names, queries, gallery, depth, progress=False)
+    return evaluate(library, data.names, queries, gallery, depth, progress=False)

@@ -1,46 +1,86 @@
-"""The balanced sampler: batches of as many images from each of several classes."""
+"""Balanced sampler: batches of as many images of each class, repeated where there are too few."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from simsearch.training.losses import metric_learning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-from simsearch.training.config import TrainConfig
+    from simsearch.training.config import TrainConfig
 
-MIN_STEPS = 20  # of an epoch at least, so that few images are learned from as thoroughly as many
-
-
-MIN_IMAGES_PER_CLASS = 4  # images at least that a batch holds of each of its classes
+IMAGES_PER_CLASS = 4  # that a batch holds of each of its classes, at least
+_global_generator = threading.Lock()  # pytorch-metric-learning has one for the process
 
 
 class BalancedSampler:
-    """Balanced batches: as many images of each class, drawn again where there are too few."""
+    """Batches of (B,) rows and class numbers, from as many images of each of some classes.
+
+    Parameters
+    ----------
+    names
+        (N,) unicode, the class of each row of the library.
+    rows
+        Those to draw from.
+    config
+        Its `batch_size` and `seed` count.
+    min_batches
+        Batches of an epoch, at least.
+
+    Attributes
+    ----------
+    class_count : int
+        Classes there are.
+    batches : int
+        Batches of an epoch: about as many as hold every row once.
+    """
 
     def __init__(
-        self,
-        names: NDArray[np.str_],
-        rows: NDArray[np.intp],
-        config: TrainConfig,
-        least: int = MIN_STEPS,
+        self, names: NDArray[np.str_], rows: NDArray[np.intp], config: TrainConfig, min_batches: int
     ) -> None:
-        self.rng = np.random.default_rng(config.seed)
-        self.members = [rows[names[rows] == name] for name in np.unique(names[rows])]
-        self.classes = max(2, min(len(self.members), config.batch_size // MIN_IMAGES_PER_CLASS))
-        self.each = max(2, config.batch_size // self.classes)
-        self.count = max(least, round(len(rows) / (self.classes * self.each)))
+        classes, self._codes = np.unique(names[rows], return_inverse=True)
+        self._rows, self._seed, self.class_count = rows, config.seed, len(classes)
+        self._classes = max(2, min(len(classes), config.batch_size // IMAGES_PER_CLASS))
+        self._per_class = max(2, config.batch_size // self._classes)
+        self._size = self._classes * self._per_class
+        self.batches = max(min_batches, round(len(rows) / self._size))
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield one epoch of (B,) rows with their class numbers."""
-        for _ in range(self.count):
-            codes = self.rng.choice(len(self.members), self.classes, replace=False)
+    def epochs(self) -> Iterator[list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+        """Yield the batches of one epoch after the other, without end."""
+        from pytorch_metric_learning.utils import common_functions
+
+        draw = metric_learning().samplers.MPerClassSampler(
+            self._codes, self._per_class, self._size, self.batches * self._size
+        )
+        generator = np.random.RandomState(np.random.MT19937(self._seed))
+        while True:
+            with _global_generator:
+                before = common_functions.NUMPY_RANDOM
+                common_functions.NUMPY_RANDOM = generator
+                try:
+                    positions = np.reshape([*draw], (self.batches, self._size))
+                finally:
+                    common_functions.NUMPY_RANDOM = before
+            yield [(self._rows[each], self._codes[each]) for each in positions]
+
+    def epoch(self, number: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the batches of an epoch, which follow from the seed and its number alone.
+
+        Not by `MPerClassSampler`: a checkpoint of an earlier version resumes with the same batches.
+        """
+        rng = np.random.default_rng([self._seed, number])
+        members = [self._rows[self._codes == code] for code in range(self.class_count)]
+        for _ in range(self.batches):
+            codes = rng.choice(self.class_count, self._classes, replace=False)
             rows = [
-                self.rng.choice(self.members[code], self.each, len(self.members[code]) < self.each)
+                rng.choice(members[code], self._per_class, len(members[code]) < self._per_class)
                 for code in codes
             ]
-            yield np.concatenate(rows), np.repeat(codes, self.each)
+            yield np.concatenate(rows), np.repeat(codes, self._per_class)

@@ -1,40 +1,34 @@
-"""The trainer: epochs with early stopping, and a head that learns from embeddings."""
+"""The training loop: epochs, validation, early stopping, divergence."""
 
 from __future__ import annotations
 
-import copy
-import logging
 import math
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
-from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import TrainingError
+from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.library import ImageLibrary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
-    import torch
     from numpy.typing import NDArray
 
-    from simsearch.training.split import Split
+    from simsearch.backbones.heads import ProjectionHead
+    from simsearch.training.split import TrainingData
 
-from simsearch.training.config import TrainConfig
-from simsearch.training.losses import make_criterion
-from simsearch.training.network import HeadNetwork
-from simsearch.training.sampler import BalancedSampler
-from simsearch.training.validation import Validation
-
-logger = logging.getLogger("simsearch")
+    Save: TypeAlias = Callable[[Sequence["Epoch"], Mapping[str, Any]], object]
 
 
-MAX_WEIGHT = 1e6  # no weight of a sound network comes near it
+VALIDATION_QUERIES, VALIDATION_GALLERY = 500, 5_000  # images, at most
+DIVERGED_WEIGHT = 1e6  # no weight of a sound network comes near it
 
 
 class Epoch(NamedTuple):
@@ -45,12 +39,32 @@ class Epoch(NamedTuple):
     mAP: float  # noqa: N815 (its name everywhere)
 
 
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the first epoch of the highest validation mAP; without validation, the last."""
+    validated = not math.isnan(history[-1].mAP)
+    return max(history, key=lambda epoch: epoch.mAP) if validated else history[-1]
+
+
+class EarlyStopping(NamedTuple):
+    """Epochs at most, and epochs without a better validation mAP after which training stops."""
+
+    epochs: int
+    patience: int
+
+    def is_due(self, history: Sequence[Epoch]) -> bool:
+        """Tell whether a training of these epochs is finished."""
+        if not history:
+            return False
+        last, best = history[-1].number, best_epoch(history).number
+        return last >= self.epochs or last - best >= self.patience
+
+
 def _diverged(what: str, number: int) -> TrainingError:
     return TrainingError(f"{what} in epoch {number}: lower learning_rate=, or choose another loss=")
 
 
 def check_loss(loss: torch.Tensor, number: int) -> float:
-    """Return a loss as a number, which it must be."""
+    """Return the loss of an epoch as a finite number, or raise `TrainingError`."""
     value = float(loss.detach())
     if not math.isfinite(value):
         raise _diverged(f"the loss is {value}", number)
@@ -58,144 +72,133 @@ def check_loss(loss: torch.Tensor, number: int) -> float:
 
 
 def check_weights(weights: Iterable[torch.Tensor], number: int) -> None:
-    """Raise unless every weight is a number of a sound size."""
-    if not all(float(weight.detach().abs().max()) < MAX_WEIGHT for weight in weights):
+    """Raise `TrainingError` if a weight is not finite, or so large that training diverges."""
+    if not all(float(weight.detach().abs().max()) < DIVERGED_WEIGHT for weight in weights):
         raise _diverged("the weights grow without limit", number)
 
 
 @contextmanager
 def seeded_torch(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Seed PyTorch, and put its generators back afterwards."""
-    import torch
-
+    """Seed PyTorch, and restore the state of its generators afterwards."""
     with torch.random.fork_rng([x for x in devices if x.type == "cuda"]):
         torch.manual_seed(seed)
         yield
 
 
-@contextmanager
-def single_torch_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread.
+class Validator:
+    """Validation images: queries from `val`, a gallery from `train`.
 
-    The products are so small that threads would mostly wait for each other: on two busy cores,
-    one thread was four times as fast.
+    Attributes
+    ----------
+    rows : numpy.ndarray
+        Rows of the library that take part: the queries, and then the gallery.
     """
-    import torch
-
-    with restore_torch_threads():
-        torch.set_num_threads(1)
-        yield
-
-
-class Learner(Protocol):
-    """What `train_epochs` trains."""
-
-    name: str  # of what it does
-    unit: str  # of its ticks
-    ticks: int  # that an epoch has
-
-    def learn(self, number: int, tick: Callable[[float], object]) -> float:
-        """Train for one epoch, and tick with the loss; return the mean loss."""
-
-    def weights(self) -> dict[str, Any]:
-        """Return copies of all that learns."""
-
-    def restore(self, weights: Mapping[str, Any]) -> None:
-        """Take weights over."""
-
-
-class HeadLearner:
-    """A head that learns from the embeddings of a library."""
-
-    name, unit, ticks = "Training", "epoch", 1
 
     def __init__(
-        self,
-        library: ImageLibrary,
-        names: NDArray[np.str_],
-        rows: NDArray[np.intp],
-        config: TrainConfig,
+        self, data: TrainingData, seed: int, gallery_size: int = VALIDATION_GALLERY
     ) -> None:
-        self.embeddings = library.embeddings
-        self.steps = BalancedSampler(names, rows, config)
-        self.network = HeadNetwork(library, rows, config)
-        self.criterion = make_criterion(config, len(self.steps.members), self.network.dim)
-        self.modules = {"head": self.network.module, "loss": self.criterion}
-        parameters = [*self.network.parameters(), *self.criterion.parameters()]
-        self._step = make_step(parameters, self.steps, config)
+        library, names, split = data
+        rng = np.random.default_rng(seed)
+        queries = rng.permutation(split.val)[:VALIDATION_QUERIES]
+        gallery = rng.permutation(split.train)[:gallery_size]
+        self.rows = np.concatenate([queries, gallery])
+        self._library = ImageLibrary(library.embeddings[self.rows], library.paths[self.rows])
+        self._names = names[self.rows]
+        self._is_query = np.arange(len(self.rows)) < len(queries)
 
-    def learn(self, number: int, tick: Callable[[float], object]) -> float:
-        """Train for one epoch; return the mean loss."""
-        import torch
+    def score(self, head: ProjectionHead, embeddings: NDArray[np.float32] | None = None) -> float:
+        """Return the mAP with a head.
 
-        total = 0.0
-        for rows, codes in self.steps:
-            embeddings = torch.from_numpy(np.asarray(self.embeddings[rows]))
-            loss = self.loss(embeddings, torch.from_numpy(codes))
-            total += check_loss(loss, number)
-            self._step(loss)
-        check_weights(self.network.parameters(), number)
-        tick(total / self.steps.count)
-        return total / self.steps.count
+        Parameters
+        ----------
+        head
+            The head to validate.
+        embeddings
+            Other embeddings of `rows`, (n, D) float32; a row of NaNs is left out.
+        """
+        library, valid = self._library, np.ones(len(self.rows), bool)
+        if embeddings is not None:
+            valid = np.isfinite(embeddings[:, 0])
+            embeddings = np.where(valid[:, None], embeddings, library.embeddings)
+            library = ImageLibrary(embeddings, library.paths)
+        queries, gallery = self._is_query & valid, ~self._is_query & valid
+        if not queries.any() or not gallery.any():
+            return 0.0
+        found = evaluate(
+            library.with_head(head),
+            self._names,
+            queries,
+            gallery,
+            1,
+            resamples=0,
+            progress=False,
+        )
+        return float(found.per_query("mAP").mean())
 
-    def loss(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Return the loss of (B, D) embeddings of the backbone and their (B,) class numbers."""
-        value: torch.Tensor = self.criterion(self.network(embeddings), codes)
-        return value
 
-    def weights(self) -> dict[str, Any]:
-        """Return copies of all that learns."""
-        return {name: copy.deepcopy(x.state_dict()) for name, x in self.modules.items()}
+class Learner(ABC):
+    """Modules that learn epoch by epoch.
+
+    Attributes
+    ----------
+    modules : dict of str to torch.nn.Module
+        What learns, by name.
+    updates : int
+        Updates of the progress bar per epoch, counted in `unit`.
+    """
+
+    title: str
+    unit: str
+    updates: int
+    modules: Mapping[str, torch.nn.Module]
+
+    @abstractmethod
+    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
+        """Train for one epoch, and update the progress bar with the loss; return the mean loss."""
+
+    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return copies of all weights, on the processor."""
+        return copy_weights({name: module.state_dict() for name, module in self.modules.items()})
 
     def restore(self, weights: Mapping[str, Any]) -> None:
-        """Take weights over."""
+        """Load weights that `weights` returned."""
         for name, module in self.modules.items():
             module.load_state_dict(weights[name])
 
 
-def fit_head(
-    library: ImageLibrary,
-    names: NDArray[np.str_],
-    rows: NDArray[np.intp],
-    config: TrainConfig,
-    validation: Validation | None = None,
-    *,
-    progress: bool,
-) -> tuple[HeadLearner, tuple[Epoch, ...]]:
-    """Train a head on rows of a library; return it as the best epoch left it."""
-    with seeded_torch(config.seed), single_torch_thread():
-        learner = HeadLearner(library, names, rows, config)
-        measure = (lambda: validation(learner.network.head())) if validation else None
-        history = train_epochs(learner, config, measure, progress=progress)
-    return learner, history
+def copy_weights(
+    states: Mapping[str, Mapping[str, torch.Tensor]],
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Copy state dicts to the processor."""
+    return {
+        name: {key: weight.detach().cpu().clone() for key, weight in state.items()}
+        for name, state in states.items()
+    }
 
 
-Keep: TypeAlias = "Callable[[list[Epoch], Mapping[str, Any]], object]"
-
-
-def train_epochs(
+def run_epochs(
     learner: Learner,
-    config: TrainConfig,
+    stopping: EarlyStopping,
     validate: Callable[[], float] | None,
     *,
     history: Sequence[Epoch] = (),
     best: Mapping[str, Any] | None = None,
-    keep: Keep | None = None,
+    save: Save | None = None,
     progress: bool,
 ) -> tuple[Epoch, ...]:
-    """Train epoch by epoch; leave the learner as the best epoch left it.
+    """Train epoch by epoch; leave the learner with the weights of the best epoch.
 
     Parameters
     ----------
     learner
-        What learns, as the last epoch of `history` left it.
-    recipe
-        How many epochs there are at most, and how many that gain nothing.
+        With the weights of the last epoch of `history`.
+    stopping
+        When to stop.
     validate
-        Returns the validation mAP.
+        Returns the validation mAP; None for no validation.
     history, best
-        Of the epochs that were run before: all of them, and the weights after the best one.
-    keep
+        The epochs that were run before, and the weights of the best one.
+    save
         Called after each epoch with the two.
     progress
         Show a progress bar.
@@ -204,80 +207,27 @@ def train_epochs(
     done = history[-1].number if history else 0
     shown = {"mAP": f"{history[-1].mAP:.3f}"} if history else {}
     with tqdm(
-        desc=learner.name,
-        total=config.max_epochs * learner.ticks,
-        initial=done * learner.ticks,
+        desc=learner.title,
+        total=stopping.epochs * learner.updates,
+        initial=done * learner.updates,
         unit=learner.unit,
         disable=not progress,
     ) as bar:
 
-        def tick(loss: float) -> None:
+        def update(loss: float) -> None:
             bar.set_postfix(shown | {"loss": f"{loss:.3f}"}, refresh=False)
             bar.update()
 
-        while not should_stop(history, config):
-            number = history[-1].number + 1 if history else 1
-            loss = learner.learn(number, tick)
-            history.append(Epoch(number, loss, validate() if validate else math.nan))
+        while not stopping.is_due(history):
+            done += 1
+            loss = learner.train_epoch(done, update)
+            history.append(Epoch(done, loss, validate() if validate else math.nan))
             if validate:
                 shown["mAP"] = f"{history[-1].mAP:.3f}"
                 bar.set_postfix(shown | {"loss": f"{loss:.3f}"})
-            if best_epoch(history).number == number:
+            if best_epoch(history).number == done:
                 best = learner.weights()
-            if keep:
-                keep(history, best)
+            if save:
+                save(history, best)
     learner.restore(best)
     return tuple(history)
-
-
-def should_stop(history: Sequence[Epoch], config: TrainConfig) -> bool:
-    """Tell whether all epochs are done, or too many in a row gained nothing."""
-    if not history:
-        return False
-    last, best = history[-1].number, best_epoch(history).number
-    return last >= config.max_epochs or last - best >= config.max_patience
-
-
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """Return the first epoch of the highest validation mAP; without validation, the last."""
-    watched = not math.isnan(history[-1].mAP)
-    return max(history, key=lambda epoch: epoch.mAP) if watched else history[-1]
-
-
-def make_step(
-    parameters: list[torch.nn.Parameter], steps: BalancedSampler, config: TrainConfig
-) -> Callable[[torch.Tensor], None]:
-    """Return what makes one step down from a loss."""
-    import torch
-
-    optimizer = torch.optim.AdamW(
-        parameters, config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.max_epochs * steps.count, pct_start=0.1
-    )
-
-    def step(loss: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-
-    return step
-
-
-def refit_head(
-    library: ImageLibrary,
-    names: NDArray[np.str_],
-    split: Split,
-    config: TrainConfig,
-    history: Sequence[Epoch],
-    *,
-    progress: bool,
-) -> tuple[HeadLearner, NDArray[np.intp]]:
-    """Train once more, on the validation images as well; return also what it learned from."""
-    rows = np.union1d(split.train, split.val)
-    stopped = len(history) < config.max_epochs
-    again = replace(config, epochs=best_epoch(history).number if stopped else config.max_epochs)
-    learner, _ = fit_head(library, names, rows, again, progress=progress)
-    return learner, rows
