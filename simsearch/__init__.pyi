@@ -28,7 +28,7 @@ from .errors import (
     TrainingError,
     WeightsError,
 )
-from .evaluation.metrics import Evaluation, evaluate
+from .evaluation.evaluation import Evaluation, evaluate
 from .evaluation.plots import show_confusion, show_precision_recall, show_worst
 from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image
@@ -42,8 +42,10 @@ from .retrieval.options import NEAR_DUPLICATE
 from .retrieval.recommend import recommend
 from .retrieval.search import search
 from .samples import make_sample
-from .training.head import TrainedHead, train_head
+from .training.config import TrainConfig
+from .training.head import train_head
 from .training.plots import show_history
+from .training.report import TrainedHead
 
 __all__ = [
     "NEAR_DUPLICATE",
@@ -74,6 +76,7 @@ __all__ = [
     "StaleIndexError",
     "StaleVersionError",
     "SuggestedThreshold",
+    "TrainConfig",
     "TrainedHead",
     "TrainingError",
     "WeightsError",

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: precision-recall curves, confusions, the worst queries."""
+"""Figures of an evaluation: precision-recall curves, confusion matrix, worst queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.evaluation.metrics import RECALLS, Evaluation
+from simsearch.evaluation.evaluation import Evaluation
+from simsearch.evaluation.metrics import RECALL_PERCENTS
 from simsearch.plotting.charts import COLORS, add_legend, axes_inches, text_width
 from simsearch.plotting.grid import (
     ACCENT,
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
     from simsearch.retrieval.matches import Match, Matches
 
 
-CURVE_INCHES, _CURVE_LEGEND = (5.2, 4.2), 2.2  # inches
-_CONFUSED = 30  # classes whose confusion is shown at most
-_CONFUSION, _CONFUSION_CELL = 6.6, (0.22, 0.52)  # inches: the whole, and the limits of a cell
-_CONFUSION_NAMES, _NUMBERED = 1.7, 0.34  # inches: for the names, and of a cell that holds a number
+CURVE_INCHES, LEGEND_INCHES = (5.2, 4.2), 2.2
+MATRIX_CLASSES = 30  # rows of a confusion matrix at most
+MATRIX_INCHES, NAMES_INCHES = 6.6, 1.7
+CELL_INCHES, NUMBERED_CELL_INCHES = (0.22, 0.52), 0.34  # limits; the least that holds a number
+SHADES = ("#ffffff", "#7fb8d9", ACCENT, "#00334f")  # white for none to dark blue for all
 
 
 def show_precision_recall(
@@ -51,13 +53,13 @@ def show_precision_recall(
 ) -> tuple[Figure, Axes]:
     """Show how precision falls as more of the relevant images are found.
 
-    Each curve is the interpolated precision, mean over queries: at 0.5 recall, how many of the
-    images seen by then are right at best. Before its name stands the mAP.
+    Each curve is the interpolated precision, mean over queries: at 0.5 recall, the highest share of
+    relevant images among those ranked so far. The mAP stands before its name.
 
     Parameters
     ----------
     evaluations
-        From `evaluate`: one, to see its classes, or several by name, to compare them.
+        From `evaluate`: one, to show its classes, or several by name, to compare them.
 
     Returns
     -------
@@ -74,27 +76,27 @@ def show_precision_recall(
     >>> fig, ax = show_precision_recall({"before": before, "after": after})  # doctest: +SKIP
     """
     one = evaluations if isinstance(evaluations, Evaluation) else None
-    lines = _class_lines(one) if one else _compared_lines(evaluations)
+    lines = _class_curves(one) if one else _curves_to_compare(evaluations)
     title = "Precision and recall"
     if one:
         title += f" of {len(one.rows):,} queries in {len(one.gallery):,} images"
-    fig, ax = plot_curve(CURVE_INCHES, title, right=_CURVE_LEGEND)
+    fig, ax = make_axes(CURVE_INCHES, title, right=LEGEND_INCHES)
     ax.set(xlim=(0, 1), ylim=(0, 1.01))
     ax.set_xlabel("recall", color=INK, fontsize=10)
     ax.set_ylabel("precision", color=INK, fontsize=10)
     ax.grid(visible=True, color=EDGE, linewidth=0.5, linestyle="-", alpha=1)
-    handles = [ax.plot(RECALLS / 100, line.precision, **line.style)[0] for line in lines]
+    handles = [ax.plot(RECALL_PERCENTS / 100, line.precision, **line.style)[0] for line in lines]
     named = [i for i, line in enumerate(lines) if line.name]
     add_legend(
-        ax, [handles[i] for i in named], [lines[i].name for i in named], _CURVE_LEGEND, "mAP"
+        ax, [handles[i] for i in named], [lines[i].name for i in named], LEGEND_INCHES, "mAP"
     )
     return fig, ax
 
 
 def show_confusion(evaluation: Evaluation) -> tuple[Figure, Axes]:
-    """Show which classes are taken for which: the class of the most alike image.
+    """Show the confusion matrix: the classes of queries by the class of the most similar image.
 
-    A row is a class of queries and adds up to 100%; its diagonal is precision@1. Of more than 30
+    A row is a class of queries and adds up to 100%; the diagonal is precision@1. Of more than 30
     classes those with the most wrong queries are shown, and a last column holds all others.
 
     Parameters
@@ -112,21 +114,23 @@ def show_confusion(evaluation: Evaluation) -> tuple[Figure, Axes]:
     QueryError
         If it is no evaluation.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
     _check_evaluation(evaluation)
     rows, columns, shares = _confusion(evaluation)
-    low, high = _CONFUSION_CELL
-    cell = min(high, max(low, _CONFUSION / len(columns)))
-    title = "Queries (rows) by the class of their most alike image, in %"
+    cell = float(np.clip(MATRIX_INCHES / len(columns), *CELL_INCHES))
+    title = "Queries (rows) by the class of their most similar image, in %"
     if len(rows) < len(evaluation.classes):
         title = f"{title}: the {len(rows)} most confused of {len(evaluation.classes):,} classes"
-    left, bottom = (min(_CONFUSION_NAMES, text_width(each, 9) + 0.15) for each in (rows, columns))
+    left, bottom = (min(NAMES_INCHES, text_width(each, 9) + 0.15) for each in (rows, columns))
     width, height = cell * len(columns), cell * len(rows)
     spare = max(0.0, text_width([title], 11) + 0.1 - left - width)
-    fig, ax = plot_curve((width, height), title, left=left, bottom=bottom, right=spare)
-    ax.imshow(shares, cmap=_shades(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    if cell >= _NUMBERED:
-        _number(ax, shares)
-    _name_cells(ax, rows, columns, (left, bottom))
+    fig, ax = make_axes((width, height), title, left=left, bottom=bottom, right=spare)
+    cmap = LinearSegmentedColormap.from_list("shares", SHADES)
+    ax.imshow(shares, cmap=cmap, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    if cell >= NUMBERED_CELL_INCHES:
+        _write_percentages(ax, shares)
+    _write_names(ax, rows, columns, (left, bottom))
     return fig, ax
 
 
@@ -135,8 +139,8 @@ def show_worst(
 ) -> tuple[Figure, NDArray[Any]]:
     """Show the queries with the lowest average precision, and the wrong images most like them.
 
-    Beside each label stands the average precision (AP) of the query, or the rank and the cosine
-    of what was wrongly found. Often the label is at fault.
+    Each query's caption is its label and average precision (AP), and each match's is its rank,
+    cosine and label. Often the label is at fault.
 
     Parameters
     ----------
@@ -171,13 +175,13 @@ def show_worst(
         )
     labels, rows = evaluation.labels, evaluation.worst(n).tolist()
     precision = dict(zip(evaluation.rows.tolist(), evaluation.per_query("mAP"), strict=True))
-    answers = [_wrong(library, evaluation, row, k) for row in rows]
+    answers = [_wrong_matches(library, evaluation, row, k) for row in rows]
     headings = [f"{labels[row]} · AP {precision[row]:.2f}" for row in rows]
 
-    def in_words(match: Match) -> str:
+    def caption(match: Match) -> str:
         return f"{match.rank} · {match.score:.3f} · {labels[match.row]}"
 
-    return show_answers(answers, headings, in_words, None, size)
+    return show_answers(answers, headings, caption, None, size)
 
 
 def _check_evaluation(evaluation: object) -> None:
@@ -185,15 +189,15 @@ def _check_evaluation(evaluation: object) -> None:
         raise QueryError(f"{briefly(evaluation)} is no evaluation; give what evaluate returns")
 
 
-class _Line(NamedTuple):
-    """A curve, and how it is drawn; one without a name stays out of the legend."""
+class _Curve(NamedTuple):
+    """A curve and its style; one without a name is not in the legend."""
 
     name: str
     precision: NDArray[np.float64]
     style: dict[str, Any]
 
 
-def _compared_lines(evaluations: object) -> list[_Line]:
+def _curves_to_compare(evaluations: object) -> list[_Curve]:
     if not evaluations or not isinstance(evaluations, Mapping):
         raise QueryError(
             f"show_precision_recall cannot show {briefly(evaluations)}; give what "
@@ -202,70 +206,52 @@ def _compared_lines(evaluations: object) -> list[_Line]:
     for each in evaluations.values():
         _check_evaluation(each)
     return [
-        _Line(f"{each.overall['mAP'].value:.3f}  {name}", each.curve, _stroke(i, 1.8))
+        _Curve(f"{each.overall['mAP'].value:.3f}  {name}", each.curve, _line_style(i, 1.8))
         for i, (name, each) in enumerate(evaluations.items())
     ]
 
 
-def _class_lines(evaluation: Evaluation) -> list[_Line]:
-    """Draw each class, the best named first, and all queries over them; too many are grey."""
+def _class_curves(evaluation: Evaluation) -> list[_Curve]:
+    """Return a curve of all queries, then one per class, best first; too many are grey."""
     best = [table["mAP"].value for table in evaluation.by_class.values()]
     order = sorted(range(len(best)), key=lambda i: -best[i])
     named = len(order) <= 2 * len(COLORS)
     grey: dict[str, Any] = {"color": EDGE, "linewidth": 0.7, "linestyle": "-"}
     lines = [
-        _Line(
+        _Curve(
             f"{best[i]:.3f}  {evaluation.classes[i]}" if named else "",
             evaluation.curves[i],
-            _stroke(place, 1.2) if named else grey,
+            _line_style(place, 1.2) if named else grey,
         )
         for place, i in enumerate(order)
     ]
     bold: dict[str, Any] = {"color": INK, "linewidth": 2.4, "linestyle": "-", "zorder": 3}
     name = f"{evaluation.overall['mAP'].value:.3f}  all"
-    return [_Line(name, evaluation.curve, bold), *lines]
+    return [_Curve(name, evaluation.curve, bold), *lines]
 
 
-def _stroke(place: int, width: float) -> dict[str, Any]:
-    """Give a colour to each of 9 lines, then again dashed, then dotted."""
-    turn, color = divmod(place, len(COLORS))
-    linestyle = ("-", "--", ":")[turn % 3]
-    return {"color": COLORS[color], "linewidth": width, "linestyle": linestyle}
+def _line_style(place: int, width: float) -> dict[str, Any]:
+    """Cycle through 9 colours, solid, then dashed, then dotted."""
+    cycle, color = divmod(place, len(COLORS))
+    return {"color": COLORS[color], "linewidth": width, "linestyle": ("-", "--", ":")[cycle % 3]}
 
 
 def _confusion(evaluation: Evaluation) -> tuple[list[str], list[str], NDArray[np.float64]]:
     """Return the classes of rows and of columns, and (rows, columns) shares of a row, in [0, 1]."""
     counts = evaluation.confusion()
-    rows, columns = list(counts.index), list(counts.columns)
-    shares = counts.to_numpy(float)
-    right = np.array([row[columns.index(name)] for row, name in zip(shares, rows, strict=True)])
-    wrong = shares.sum(axis=1) - right
-    shares = shares / shares.sum(axis=1, keepdims=True)
-    if len(columns) <= _CONFUSED:
-        return rows, columns, shares
-    kept = np.sort(np.argsort(-wrong, kind="stable")[:_CONFUSED])
-    rows = [rows[i] for i in kept]
-    own = shares[kept][:, [columns.index(name) for name in rows]]
-    others = 1 - own.sum(axis=1, keepdims=True)
-    return rows, [*rows, "all others"], np.hstack([own, others])
+    sums = counts.sum(axis=1)
+    shares = counts.div(sums, axis=0)
+    if counts.shape[1] > MATRIX_CLASSES:
+        wrong = sums - np.diag(counts[counts.index])
+        kept = wrong.nlargest(MATRIX_CLASSES).index.sort_values()
+        shares = shares.loc[kept, kept]
+        others = 1 - shares.sum(axis=1)
+        shares.insert(len(kept), "all others", others, allow_duplicates=True)
+    return list(shares.index), list(shares.columns), shares.to_numpy()
 
 
-def whole_numbers() -> Any:  # noqa: ANN401
-    """Return a locator whose ticks are whole numbers."""
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(integer=True)
-
-
-def _shades() -> Any:  # noqa: ANN401
-    """White for none to dark blue for all."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("shares", ["#ffffff", "#7fb8d9", ACCENT, "#00334f"])
-
-
-def _number(ax: Axes, shares: NDArray[np.float64]) -> None:
-    """Write the percentage into each cell in which there is any."""
+def _write_percentages(ax: Axes, shares: NDArray[np.float64]) -> None:
+    """Write the percentage into each cell that is not empty."""
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005:
             color = "white" if share > 0.4 else INK
@@ -273,30 +259,30 @@ def _number(ax: Axes, shares: NDArray[np.float64]) -> None:
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", **style)
 
 
-def _name_cells(
+def _write_names(
     ax: Axes, rows: Sequence[str], columns: Sequence[str], room: tuple[float, float]
 ) -> None:
     """Write the names of rows on the left, and those of columns below, upright."""
     ax.set(xticks=[], yticks=[])
     style: dict[str, Any] = {"color": INK, "fontsize": 9}
     width, height = axes_inches(ax)
-    across, down = len(columns) / width, len(rows) / height  # cells an inch
+    across, down = len(columns) / width, len(rows) / height  # cells per inch
     for i, name in enumerate(rows):
-        line = ax.text(-0.5 - CAPTION_GAP_INCHES * across, i, "", ha="right", va="center", **style)
-        fit_text(line, name, room[0] - CAPTION_GAP_INCHES)
+        text = ax.text(-0.5 - CAPTION_GAP_INCHES * across, i, "", ha="right", va="center", **style)
+        fit_text(text, name, room[0] - CAPTION_GAP_INCHES)
     for i, name in enumerate(columns):
-        line = ax.text(
+        text = ax.text(
             i, len(rows) - 0.5 + CAPTION_GAP_INCHES * down, "", ha="center", va="top", **style
         )
-        fit_text(line, name, room[1] - CAPTION_GAP_INCHES)
-        line.set_rotation(90)
+        fit_text(text, name, room[1] - CAPTION_GAP_INCHES)
+        text.set_rotation(90)
 
 
-def _wrong(library: ImageLibrary, evaluation: Evaluation, row: int, k: int) -> Matches:
+def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: int) -> Matches:
     """Find the wrong images of the gallery that are most like a query, with their ranks in it."""
-    offered = set(evaluation.gallery.tolist())
+    gallery = set(evaluation.gallery.tolist())
     matches = search(library, row, k=len(library))
-    ranked = [match for match in matches if match.row in offered]
+    ranked = [match for match in matches if match.row in gallery]
     wrong = [
         replace(match, rank=rank)
         for rank, match in enumerate(ranked, 1)
@@ -305,7 +291,7 @@ def _wrong(library: ImageLibrary, evaluation: Evaluation, row: int, k: int) -> M
     return replace(matches, rows=tuple(wrong[:k]))
 
 
-def plot_curve(
+def make_axes(
     size: tuple[float, float],
     title: str,
     *,
@@ -313,7 +299,6 @@ def plot_curve(
     bottom: float = 0.5,
     right: float = 0,
 ) -> tuple[Figure, Axes]:
-    """Draw one curve into axes."""
     """Make axes of `size` inches, with room around them, that no setting changes."""
     width, height = size
     full = np.array(

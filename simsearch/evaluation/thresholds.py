@@ -1,6 +1,6 @@
-"""From which cosine on two images count as a match, learnt from labels.
+"""Match thresholds: the cosine from which two images count as a match, chosen from labels.
 
-Nothing here changes a score. Without labels, `ImageLibrary.threshold` goes by the background alone.
+Without labels, `ImageLibrary.threshold` goes by the scores of random pairs alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
-from simsearch.evaluation.metrics import labelled
+from simsearch.evaluation.evaluation import require_labels
+from simsearch.evaluation.metrics import SCORE_BLOCK_BYTES
+from simsearch.files import iter_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,14 +23,13 @@ if TYPE_CHECKING:
     from simsearch.library.types import Labels
 
 
-_QUERIES = 2048  # images whose pairs are looked at
-_BINS = 20_000  # of cosines from -1 to 1, so that a threshold is good to 0.0001
-_SCORES_BYTES = 2**26  # of scores that are held at once
+QUERIES = 2048  # images that every labelled image is paired with
+BINS = 20_000  # of cosines from -1 to 1: a threshold is exact to 0.0001
 
 
 @dataclass(frozen=True)
 class SuggestedThreshold:
-    """A cosine, and how it tells pairs of one label from pairs of two.
+    """A cosine, and how well it separates pairs of the same label from pairs of different ones.
 
     Goes wherever a threshold does: `search(library, query, threshold=suggested)`.
 
@@ -37,11 +38,11 @@ class SuggestedThreshold:
     cosine : float
         Pairs from here up count as matches.
     precision : float
-        Share of these that are of one label.
+        Share of the matches that have the same label.
     recall : float
-        Share of the pairs of one label that are among these.
+        Share of the pairs of the same label that are matches.
     false_match_rate : float
-        Share of the pairs of two labels that are among these.
+        Share of the pairs of different labels that are matches.
     """
 
     cosine: float
@@ -54,9 +55,8 @@ class SuggestedThreshold:
 
     def __str__(self) -> str:
         return (
-            f"cosine >= {self.cosine:.4f}: {self.precision:.1%} of such pairs are of one label, "
-            f"{self.recall:.1%} of those of one label are such, and {self.false_match_rate:.2%} "
-            "of all others"
+            f"cosine >= {self.cosine:.4f}: precision {self.precision:.1%}, "
+            f"recall {self.recall:.1%}, false match rate {self.false_match_rate:.2%}"
         )
 
 
@@ -66,7 +66,7 @@ def suggest_threshold(
     precision: float | None = None,
     seed: int = 0,
 ) -> SuggestedThreshold:
-    """Find the cosine that best tells images of one label from others.
+    """Find the cosine that best separates images of the same label from others.
 
     Every labelled image is paired with up to 2,048 of them, drawn at random.
 
@@ -75,12 +75,12 @@ def suggest_threshold(
     library
         From `embed_dataset` or `ImageLibrary.load`.
     labels
-        What `ImageLibrary.label_rows` takes; images without a label are left aside.
+        What `ImageLibrary.label_rows` takes; images without a label are left out.
     precision
         Take the lowest threshold at which this share of matches is right. By default the
         threshold with the highest F1, the harmonic mean of precision and recall.
     seed
-        Of the draw.
+        Seed of the random draw.
 
     Raises
     ------
@@ -99,11 +99,14 @@ def suggest_threshold(
     """
     if precision is not None and not 0 < precision <= 1:
         raise QueryError(f"precision={precision}: give a share above 0, up to 1")
-    names = labelled(library, labels)
-    others, same = _pairs(library, names, seed)
-    if not same.any() or not others.any():
-        raise QueryError("labels tell nothing of pairs where all images share one, or no two do")
-    right, wrong = (np.cumsum(each[::-1])[::-1] for each in (same, others))  # from a bin up
+    names = require_labels(library, labels)
+    different, same = _count_pairs(library, names, seed)
+    if not same.any() or not different.any():
+        raise QueryError(
+            "no threshold can be learnt: all images share one label, or no two do; give other "
+            "labels="
+        )
+    right, wrong = (np.cumsum(each[::-1])[::-1] for each in (same, different))  # from a bin up
     shares = right / np.maximum(right + wrong, 1)
     if precision is None:
         best = int(np.argmax(right / (right + wrong + right[0])))  # F1 rises and falls with this
@@ -111,36 +114,36 @@ def suggest_threshold(
         best = int(reached[0])
     else:
         raise QueryError(
-            f"precision={precision} is out of reach: the highest is {shares.max():.3f}"
+            f"precision={precision} cannot be reached: the highest is {shares.max():.3f}"
         )
-    # All thresholds between two neighbouring scores do the same: the one midway is the safest.
-    alike = np.flatnonzero((right == right[best]) & (wrong == wrong[best]))
-    best = int(alike[len(alike) // 2])
+    # All thresholds between two neighbouring scores are equivalent: the midway one is the safest.
+    equivalent = np.flatnonzero((right == right[best]) & (wrong == wrong[best]))
+    best = int(equivalent[len(equivalent) // 2])
     return SuggestedThreshold(
-        round(2 * best / _BINS - 1, 6),
+        round(2 * best / BINS - 1, 6),
         float(shares[best]),
         float(right[best] / right[0]),
         float(wrong[best] / wrong[0]),
     )
 
 
-def _pairs(
+def _count_pairs(
     library: ImageLibrary, names: NDArray[np.str_], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count pairs by cosine, those of different labels and those of the same: (_BINS + 1,) each."""
+    """Count pairs per cosine bin, of different labels and of the same: (BINS + 1,) each."""
     rows = np.flatnonzero(names != "")
     _, codes = np.unique(names, return_inverse=True)
-    draw = np.sort(np.random.default_rng(seed).permutation(rows)[:_QUERIES])
+    draw = np.sort(np.random.default_rng(seed).permutation(rows)[:QUERIES])
     queries = np.asarray(library.embeddings[draw])
-    counts = np.zeros((2, _BINS + 1), np.int64)
-    size = max(1, _SCORES_BYTES // (4 * len(draw)))
-    for i in tqdm(range(0, len(rows), size), desc="Comparing", unit="block", delay=1):
-        block = rows[i : i + size]
-        scores = queries @ library.embeddings[block].T
-        alike = codes[draw][:, None] == codes[block]
-        itself = draw[:, None] == block
+    counts = np.zeros((2, BINS + 1), np.int64)
+    blocks = [*iter_blocks(len(rows), max(1, SCORE_BLOCK_BYTES // (4 * len(draw))))]
+    for block in tqdm(blocks, desc="Comparing", unit="block", delay=1):
+        others = rows[block]
+        scores = queries @ library.embeddings[others].T
+        same = codes[draw][:, None] == codes[others]
+        itself = draw[:, None] == others
         # Rounding alone must not move a cosine of 0.8 into the bin below.
-        bins = np.floor((scores.clip(-1, 1) + np.float32(1)) * (_BINS / 2) + 1e-2).astype(np.intp)
-        counts[0] += np.bincount(bins[~alike], minlength=_BINS + 1)
-        counts[1] += np.bincount(bins[alike & ~itself], minlength=_BINS + 1)
+        bins = np.floor((scores.clip(-1, 1) + np.float32(1)) * (BINS / 2) + 1e-2).astype(np.intp)
+        counts[0] += np.bincount(bins[~same], minlength=BINS + 1)
+        counts[1] += np.bincount(bins[same & ~itself], minlength=BINS + 1)
     return counts[0], counts[1]

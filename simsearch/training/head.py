@@ -1,227 +1,219 @@
-"""A head trained on labels: images of one class drawn together, those of other classes apart.
+"""Projection heads trained on labels, so that images of one class come together: `train_head`.
 
-The backbone stays frozen, unless `finetune` opens its last stage. Its embeddings are in the library
-already, so no image is decoded, and a minute does for thousands of images. What is reported comes
-from `evaluate`, on images, and if asked on classes, that the training never saw.
+The backbone stays frozen, unless `finetune` trains its last stage. Its embeddings are in the
+library already, so that no image is decoded, and a minute is enough for thousands of images.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import math
+import inspect
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
+import torch
 
-from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.spec import OWN_WEIGHTS
-from simsearch.backbones.weights import save_weights
-from simsearch.embedding.batching import embed_batches
-from simsearch.embedding.reembed import reembed
+from simsearch.backbones.heads import ProjectionHead
+from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import TrainingError
-from simsearch.evaluation.metrics import evaluate
-from simsearch.library.files import writing
-from simsearch.library.library import ImageLibrary
-from simsearch.training.finetune import Checkpoint, Pictures, Stage, Tuner
+from simsearch.pca import principal_axes
+from simsearch.retrieval.options import accepts
+from simsearch.training.config import TrainConfig
+from simsearch.training.losses import make_criterion, metric_learning
+from simsearch.training.report import TrainedHead
+from simsearch.training.sampler import BalancedSampler
+from simsearch.training.split import TrainingData, load_training_data
 from simsearch.training.trainer import (
+    EarlyStopping,
     Epoch,
-    Recipe,
-    Steps,
-    Watch,
+    Learner,
+    Validator,
     best_epoch,
-    fit,
-    metric_learning,
-    run,
+    check_loss,
+    check_weights,
+    run_epochs,
     seeded_torch,
-    split_rows,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-    from typing import Any, TypeAlias
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from simsearch.backbones.heads import ProjectionHead
-    from simsearch.backbones.spec import ModelSpec
-    from simsearch.evaluation.metrics import Evaluation
+    from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Labels, Rows
-    from simsearch.training.trainer import HeadLearner, Split
 
 
-logger = logging.getLogger("simsearch")
-
-_EPOCHS, _PATIENCE = 25, 8  # of a head
-_TUNING_EPOCHS, _TUNING_PATIENCE = 8, 3
-_SLOWLY = 0.1  # of the head's learning rate: it has learned already when the stage begins
-_AGAINST = 1_500  # images that validate a fine-tuning as the gallery: each is embedded every time
+EPOCHS, PATIENCE = 25, 8  # where the config gives none
+MIN_BATCHES = 20  # of an epoch, so that few images are learned from as thoroughly as many
+STATISTICS_ROWS = 20_000  # rows that give the mean, the spread and the principal axes
+SPREAD_SOFTENING = 0.05  # of the mean spread, added to each: a near-constant feature stays small
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class TrainedHead:
-    """A head, and what it is worth on images that the training never saw.
+class HeadNetwork:
+    """The trainable part of a `ProjectionHead`, and the standardisation before it."""
 
-    Prints as a small table. `apply` makes the library that it serves; without fine-tuning,
-    `library.with_head(trained.head)` does so in memory.
+    def __init__(self, library: ImageLibrary, rows: NDArray[np.intp], config: TrainConfig) -> None:
+        sample = np.random.default_rng(config.seed).permutation(rows)[:STATISTICS_ROWS]
+        embeddings = np.asarray(library.embeddings[np.sort(sample)])
+        self.mean, spread = embeddings.mean(axis=0), embeddings.std(axis=0)
+        self.scale = spread + max(SPREAD_SOFTENING * spread.mean(), np.finfo(np.float32).tiny)
+        self.keep, self.kept, self.dim = config.keep, None, config.dim
+        if config.keep:
+            axes = principal_axes(embeddings, config.dim // 2)[0].astype(np.float32)
+            self.kept = axes, -axes @ self.mean
+            self.dim -= len(axes)
+        self.module = _make_layers([library.dim, config.hidden, self.dim], config.dropout)
+
+    def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Map (B, D) embeddings to (B, dim) of unit norm."""
+        mean, scale = (torch.from_numpy(x).to(embeddings.device) for x in (self.mean, self.scale))
+        return torch.nn.functional.normalize(self.module((embeddings - mean) / scale))
+
+    def to_head(self, source: str = "") -> ProjectionHead:
+        """Make a head of it, with the standardisation folded into the first layer."""
+        layers = [
+            (layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
+            for layer in self.module
+            if isinstance(layer, torch.nn.Linear)
+        ]
+        weight, bias = layers[0]
+        layers[0] = weight / self.scale, bias - (weight / self.scale) @ self.mean
+        return ProjectionHead(layers, source, self.kept, self.keep)
+
+
+def _make_layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Sequential:
+    """Make linear layers with ReLU and dropout between them; a width of None is no layer."""
+    sizes = [width for width in widths if width]
+    layers: list[torch.nn.Module] = []
+    for i, width in enumerate(sizes[1:]):
+        layers += [torch.nn.ReLU()] if i else []
+        layers += [torch.nn.Dropout(dropout), torch.nn.Linear(sizes[i], width)]
+    return torch.nn.Sequential(*layers)
+
+
+class HeadLearner(Learner):
+    """A head that learns from the embeddings of a library."""
+
+    title, unit, updates = "Training", "epoch", 1
+
+    def __init__(
+        self, data: TrainingData, rows: NDArray[np.intp], config: TrainConfig, epochs: int
+    ) -> None:
+        self._embeddings = data.library.embeddings
+        sampler = BalancedSampler(data.names, rows, config, MIN_BATCHES)
+        self._epochs = sampler.epochs()
+        self.network = HeadNetwork(data.library, rows, config)
+        self._criterion = make_criterion(config, sampler.class_count, self.network.dim)
+        self.modules = {"head": self.network.module, "loss": self._criterion}
+        parameters = [x for module in self.modules.values() for x in module.parameters()]
+        rate = config.learning_rate
+        self._optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay)
+        self._scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
+        )
+
+    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
+        """Train for one epoch; return the mean loss."""
+        losses: list[float] = []
+        for rows, codes in next(self._epochs):
+            embeddings = torch.from_numpy(np.asarray(self._embeddings[rows]))
+            loss = self.loss(embeddings, torch.from_numpy(codes))
+            losses.append(check_loss(loss, number))
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            self._scheduler.step()
+        check_weights(self.network.module.parameters(), number)
+        mean = sum(losses) / len(losses)
+        update(mean)
+        return mean
+
+    def loss(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Return the loss of (B, D) embeddings of the backbone and their (B,) class numbers."""
+        value: torch.Tensor = self._criterion(self.network(embeddings), codes)
+        return value
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread.
+
+    The products are so small that threads would mostly wait for each other: on two busy cores,
+    one thread was four times as fast.
+    """
+    with restore_torch_threads():
+        torch.set_num_threads(1)
+        yield
+
+
+def fit_head(
+    data: TrainingData,
+    rows: NDArray[np.intp],
+    config: TrainConfig,
+    stopping: EarlyStopping,
+    validator: Validator | None = None,
+    *,
+    progress: bool,
+) -> tuple[HeadLearner, tuple[Epoch, ...]]:
+    """Train a head on rows of a library; return it with the weights of the best epoch."""
+    with seeded_torch(config.seed), _single_thread():
+        learner = HeadLearner(data, rows, config, stopping.epochs)
+        validate = (lambda: validator.score(learner.network.to_head())) if validator else None
+        return learner, run_epochs(learner, stopping, validate, progress=progress)
+
+
+class FittedHead(NamedTuple):
+    """A trained head.
 
     Attributes
     ----------
-    head : ProjectionHead
-    loss : str
-        Name of the loss.
-    history : tuple of Epoch
-        With fine-tuning, epoch 0 is the head on the frozen backbone, which has no loss.
-    rows : numpy.ndarray
-        Rows of the library that it was trained on, rising.
-    seconds : float
-        Time that the training took, without the reports.
-    before, after : Evaluation or None
-        By the library's own embeddings and by the head's: images of the trained classes that took
-        no part in training or validation, against the others. None if `validation` is 0.
-    before_left_out, after_left_out : Evaluation or None
-        The same for the images of the classes in `leave_out`, against all; None without any.
-    tuned : Network or None
-        The fine-tuned network, whose embeddings the head takes; None if that is the library's own.
-    backbone : Backbone or None
-        The same, frozen and ready to embed.
-    stage : tuple of str
-        Names of its modules that were opened.
-    alone, alone_left_out : Evaluation or None
-        What the head that `train_head` makes without fine-tuning gives for the same queries.
-    unreadable : int
-        Images that could not be read any more, and took no part in the training or the report.
+    validated
+        The learner that was validated, trained on `train` alone, and its epochs.
+    history
+        Its epochs.
+    final
+        The learner that was refitted, or the same.
+    rows
+        What the final one was trained on.
     """
 
-    head: ProjectionHead
-    loss: str
+    validated: HeadLearner
     history: tuple[Epoch, ...]
+    final: HeadLearner
     rows: NDArray[np.intp]
-    seconds: float
-    before: Evaluation | None
-    after: Evaluation | None
-    before_left_out: Evaluation | None
-    after_left_out: Evaluation | None
-    tuned: ModelSpec | None = None
-    backbone: Backbone | None = None
-    stage: tuple[str, ...] = ()
-    alone: Evaluation | None = None
-    alone_left_out: Evaluation | None = None
-    unreadable: int = 0
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.head!r}, {self.loss} loss: {self.history[-1].number} epochs of "
-            f"{len(self.rows):,} images in {self.seconds:.0f} s"
-        ]
-        if self.tuned:
-            lines.append(f"with {', '.join(self.stage)} of {self.tuned.name} fine-tuned")
-        if self.unreadable:
-            lines.append(f"without {self.unreadable:,} images that cannot be read")
-        for what, *reports in (
-            ("images", self.before, self.after, self.alone),
-            ("classes", self.before_left_out, self.after_left_out, self.alone_left_out),
-        ):
-            lines += _table(what, *reports)
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def apply(
-        self, library: ImageLibrary, outputs: str | os.PathLike[str], *, progress: bool = True
-    ) -> ImageLibrary:
-        """Make the library of the same images that this head serves, and save it.
-
-        Without fine-tuning no image is decoded. With it, every image passes through the tuned
-        backbone; that may be stopped and run again. The backbone's weights are saved beside the
-        library, which can then be opened, searched and brought up to date as any other, and moved
-        as a whole. Only the library of a module of your own has to be opened with
-        ``ImageLibrary.load(outputs, backbone=load_backbone(trained.tuned.module, transform=...))``.
-
-        Parameters
-        ----------
-        library
-            The one that it was trained on; with fine-tuning, any library.
-        outputs
-            Folder of the new library; what is there is replaced in the end.
-        progress
-            Show a progress bar.
-
-        Raises
-        ------
-        BackboneError, LibraryError
-            As `ImageLibrary.with_head` and `ImageLibrary.save`.
-        DatasetError
-            If no image can be read.
-        """
-        if self.tuned is None or self.backbone is None:
-            derived = library.with_head(self.head)
-            derived.save(outputs)
-            return derived
-        with writing(outputs) as folder:
-            file = folder / f"backbone-{self.tuned.fingerprint}.safetensors"
-            save_weights(self.tuned, file)
-        backbone = _loaded(self.tuned, file, self.backbone)
-        made = reembed(library, folder, backbone, self.head, progress=progress)
-        for older in set(folder.glob("backbone-*.safetensors")) - {file}:
-            older.unlink()
-        return made
 
 
-def _table(
-    what: str, before: Evaluation | None, after: Evaluation | None, alone: Evaluation | None
-) -> list[str]:
-    """Write the lines of one comparison."""
-    if not before or not after:
-        return []
-    lines = [f"{what} that training never saw ({len(after.rows):,} queries):"]
-    for name, value in after.overall.items():
-        if name == "mAP" or name.startswith("precision@"):
-            line = f"  {name:<12}  {before.overall[name].value:.3f} -> {value.value:.3f}"
-            line += f"  ({alone.overall[name].value:.3f} by a head alone)" if alone else ""
-            lines.append(line)
-    return lines
+def fit_and_refit(
+    data: TrainingData, config: TrainConfig, validator: Validator | None, *, progress: bool
+) -> FittedHead:
+    """Train a head, and if asked once more on the validation images as well."""
+    stopping = EarlyStopping(config.epochs or EPOCHS, config.patience or PATIENCE)
+    rows = data.split.train
+    learner, history = fit_head(data, rows, config, stopping, validator, progress=progress)
+    final = learner
+    if validator and config.refit:
+        if len(history) < stopping.epochs:
+            stopping = stopping._replace(epochs=best_epoch(history).number)
+        rows = data.split.seen
+        final, _ = fit_head(data, rows, config, stopping, progress=progress)
+    return FittedHead(learner, history, final, rows)
 
 
-def _loaded(tuned: ModelSpec, file: Path, like: Backbone) -> Backbone:
-    """Load a tuned network as a library's users will, where it was trained."""
-    if tuned.weights == OWN_WEIGHTS:
-        return like
-    return load_backbone(tuned.name, file, device=like.device, precision=like.precision)
-
-
+@accepts(TrainConfig)
 def train_head(
     library: ImageLibrary,
     labels: Labels = "folder",
     on: Rows = None,
     *,
-    dim: int = 256,
-    loss: str = "triplet",
-    mining: str = "semihard",
-    margin: float = 0.15,
-    keep: float = 0.3,
-    hidden: int | None = 512,
-    dropout: float = 0.3,
-    epochs: int | None = None,
-    patience: int | None = None,
-    batch_size: int = 96,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    validation: float = 0.1,
-    refit: bool = True,
     leave_out: Sequence[str] = (),
     finetune: bool = False,
-    stage: str | Sequence[str] | None = None,
-    stage_rate: float = 1e-5,
     checkpoint: str | os.PathLike[str] | None = None,
-    seed: int = 0,
     progress: bool = True,
+    config: TrainConfig | None = None,
+    **options: Any,  # noqa: ANN401
 ) -> TrainedHead:
     """Train a small head on the frozen embeddings of a labelled library.
 
@@ -230,9 +222,9 @@ def train_head(
 
     With `finetune`, the backbone's last stage then learns as well, together with the head: from
     the images themselves, so that an epoch takes about as long as embedding them three times. That
-    is for machines with a GPU, or for few images. It needs more images a class than a head does;
-    the report says what it adds to one. Where the validation images gain nothing by it, a head
-    alone is what is returned.
+    is for machines with a GPU, or for few images. It needs more images per class than a head does;
+    the report compares it with a head alone. If it gains nothing on the validation images, the head
+    alone is returned.
 
     Parameters
     ----------
@@ -243,53 +235,23 @@ def train_head(
         What `ImageLibrary.label_rows` takes.
     on
         What `ImageLibrary.select` takes: the images to train and validate on, such as
-        "seg_train/*". Labelled images outside are then what the report is about; without any,
-        images are set aside for it.
-    dim
-        Width of the new embeddings.
-    loss
-        "triplet", "contrastive", "multi-similarity", "arcface" or "supcon".
-    mining
-        Which triplets count: "semihard", "hard" or "all".
-    margin
-        Of the triplet loss, between the distances of two unit vectors.
-    keep
-        Weight of the backbone's own cosine, centred, in the score, in [0, 1). Little serves the
-        classes that are trained on best; about 0.6 keeps what the backbone knows of all others.
-    hidden
-        Width of the hidden layer; None for a linear head.
-    dropout
-        Share of the features that are hidden at each step.
-    epochs, patience
-        Passes at most, and those without a better validation mAP after which training stops. The
-        best epoch's head is kept. 25 and 8 if not given; with `finetune` they are about the
-        fine-tuning, 8 and 3 if not given.
-    batch_size, learning_rate, weight_decay
-        Of AdamW, with one cycle of the learning rate.
-    validation
-        Share of each class that tells when to stop, and again the share that is set aside for the
-        report. With 0 there is neither, and the last epoch counts.
-    refit
-        Train once more in the end, on the validation images as well, for as many epochs as were
-        best if training stopped early, and for all otherwise: more to learn from, for twice the
-        time. With `finetune`, that is done for the head alone, which it has to surpass.
+        "seg_train/*". Labelled images outside are then the test images of the report; without any,
+        test images are set aside.
     leave_out
-        Classes that take no part in the training, to see what the head does to unknown ones.
+        Classes that are held out from the training, to see how the head serves unknown ones.
     finetune
-        Open the backbone's last stage. Its batch norms keep their statistics; the images are cut,
-        mirrored and varied in colour at random; products are in half precision where that is fast.
-    stage
-        Names of the modules to open, as the network's `named_modules` has them, such as "layer4".
-        If not given, the last ones that together hold a quarter of the parameters.
-    stage_rate
-        The learning rate of the stage; the head then learns at a tenth of `learning_rate`.
+        Train the backbone's last stage, too. Its batch norms keep their statistics; the images are
+        augmented by random crops, flips and colour jitter; products are in half precision where
+        that is fast.
     checkpoint
-        A folder that is to hold the fine-tuning after each epoch. Run again with the same
-        arguments, a training that was stopped in any way goes on after its last whole epoch.
-    seed
-        Of everything that is drawn at random.
+        With `finetune`: a folder for the state after each epoch. Run again with the same arguments,
+        a training that was stopped in any way resumes after its last complete epoch.
     progress
         Show progress bars, with the validation mAP.
+    config
+        Options in one object; those given as keywords replace its own.
+    **options
+        The fields of `TrainConfig`.
 
     Returns
     -------
@@ -298,8 +260,8 @@ def train_head(
     Raises
     ------
     TrainingError
-        If there are not two classes of two images to train on, if a parameter is out of range, or
-        if the loss is no longer a number; with `finetune`, also if no image can be read, if the
+        If there are not two classes of two images to train on, if there is no such option or it is
+        out of range, or if training diverges; with `finetune`, also if no image can be read, if the
         library has a head, or if the checkpoint is of another training.
     BackboneError
         If the backbone to be fine-tuned cannot be loaded.
@@ -308,272 +270,24 @@ def train_head(
     MissingExtraError
         If pytorch-metric-learning is not installed.
     """
-    recipe = Recipe(
-        dim=dim,
-        loss=loss,
-        mining=mining,
-        margin=margin,
-        keep=keep,
-        hidden=hidden,
-        dropout=dropout,
-        epochs=_EPOCHS if epochs is None else epochs,
-        patience=_PATIENCE if patience is None else patience,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        validation=validation,
-        stage_rate=stage_rate,
-        seed=seed,
-    )
-    if not finetune and (stage is not None or checkpoint is not None):
+    from simsearch.training.finetune import fine_tune
+
+    arguments = inspect.signature(train_head).parameters
+    config = (config or TrainConfig()).with_options(options, arguments)
+    if not finetune and (config.stage is not None or checkpoint is not None):
         raise TrainingError("stage= and checkpoint= go with finetune=True")
     metric_learning()
-    names = library.label_rows(labels)
-    split = split_rows(names, library.select(on), leave_out, recipe)
+    data = load_training_data(library, labels, on, leave_out, config)
     if finetune:
-        tuning = replace(
-            recipe, epochs=epochs or _TUNING_EPOCHS, patience=patience or _TUNING_PATIENCE
-        )
-        task = _Tuning(library, names, split, tuning, _open(library, stage), refit)
-        return task.run(checkpoint, progress=progress)
+        return fine_tune(data, config, checkpoint, progress=progress)
     start = time.perf_counter()
-    watch = Watch(library, names, split, seed) if len(split.watch) else None
-    rows = split.fit
-    learner, history = fit(library, names, rows, recipe, watch, progress=progress)
-    if watch and refit:
-        learner, rows = _refit(library, names, split, recipe, history, progress=progress)
-    seconds = time.perf_counter() - start
-    head = learner.network.head(library.fingerprint)
-    report = _report(library, library.with_head(head), names, split)
-    return TrainedHead(head, loss, history, rows, seconds, *report)
-
-
-def _refit(
-    library: ImageLibrary,
-    names: NDArray[np.str_],
-    split: Split,
-    recipe: Recipe,
-    history: Sequence[Epoch],
-    *,
-    progress: bool,
-) -> tuple[HeadLearner, NDArray[np.intp]]:
-    """Train once more, on the validation images as well; return also what it learned from."""
-    rows = np.union1d(split.fit, split.watch)
-    stopped = len(history) < recipe.epochs
-    again = replace(recipe, epochs=best_epoch(history).number if stopped else recipe.epochs)
-    learner, _ = fit(library, names, rows, again, progress=progress)
-    return learner, rows
-
-
-_Found: TypeAlias = "Evaluation | None"
-
-
-def _report(
-    before: ImageLibrary,
-    after: ImageLibrary,
-    names: NDArray[np.str_],
-    split: Split,
-    good: NDArray[np.bool_] | None = None,
-) -> tuple[_Found, _Found, _Found, _Found]:
-    """Evaluate both libraries alike: on unseen images, then on those of the classes left out."""
-    known, left_out = _parts(split, good)
-    return (
-        _evaluate(before, names, *known),
-        _evaluate(after, names, *known),
-        _evaluate(before, names, *left_out),
-        _evaluate(after, names, *left_out),
+    validator = Validator(data, config.seed) if len(data.split.val) else None
+    fitted = fit_and_refit(data, config, validator, progress=progress)
+    return TrainedHead.evaluated(
+        data,
+        head=fitted.final.network.to_head(library.fingerprint),
+        loss=config.loss,
+        history=fitted.history,
+        rows=fitted.rows,
+        seconds=time.perf_counter() - start,
     )
-
-
-_Part: TypeAlias = "tuple[NDArray[np.intp], NDArray[np.intp]]"
-
-
-def _parts(split: Split, good: NDArray[np.bool_] | None = None) -> tuple[_Part, _Part]:
-    """Return queries and gallery of both parts of a report, of the rows that are good."""
-    seen = np.union1d(split.fit, split.watch)
-    rows = (split.unseen, seen, split.left_queries, np.union1d(seen, split.left_gallery))
-    queries, gallery, others, all_seen = rows if good is None else (x[good[x]] for x in rows)
-    return (queries, gallery), (others, all_seen)
-
-
-def _evaluate(
-    library: ImageLibrary,
-    names: NDArray[np.str_],
-    queries: NDArray[np.intp],
-    gallery: NDArray[np.intp],
-) -> Evaluation | None:
-    """Evaluate rows; nothing where there is no query."""
-    if not len(queries):
-        return None
-    depth = min(10, len(gallery) - 1)
-    return evaluate(library, names, queries, gallery, depth, progress=False)
-
-
-def _open(library: ImageLibrary, stage: str | Sequence[str] | None) -> Stage:
-    """Open the last stage of what made a library."""
-    if library.head:
-        raise TrainingError(
-            f"{library!r} has a head, through which no gradient passes: fine-tune the library "
-            "that embed_dataset made"
-        )
-    return Stage(library.backbone, stage)
-
-
-class _Tuning(NamedTuple):
-    """A fine-tuning that is to be done."""
-
-    library: ImageLibrary
-    names: NDArray[np.str_]
-    split: Split
-    recipe: Recipe
-    stage: Stage
-    refit: bool
-
-    def run(self, checkpoint: str | os.PathLike[str] | None, *, progress: bool) -> TrainedHead:
-        """Train a head, then the stage and the head together; report both."""
-        library, split, start = self.library, self.split, time.perf_counter()
-        file = None if checkpoint is None else Checkpoint(checkpoint, self._settings())
-        with file.hold() if file else nullcontext() as state:
-            watch = None
-            if len(split.watch):
-                watch = Watch(library, self.names, split, self.recipe.seed, _AGAINST)
-            first = replace(self.recipe, epochs=_EPOCHS, patience=_PATIENCE)
-            learner, epochs = fit(library, self.names, split.fit, first, watch, progress=progress)
-            rival, rows = learner, split.fit
-            if watch and self.refit:
-                rival, rows = _refit(library, self.names, split, first, epochs, progress=progress)
-            rival_head = rival.network.head(library.fingerprint)
-            alone = library.with_head(rival_head)
-            tuner = self._tuner(learner)
-            with seeded_torch(self.recipe.seed, [self.stage.backbone.device]):
-                history = self._run(tuner, learner, watch, file, state, progress=progress)
-        seconds = time.perf_counter() - start
-        if not best_epoch(history).number:
-            logger.warning(
-                "Fine-tuning gained nothing on the validation images: the head alone is returned."
-            )
-            report = _report(library, alone, self.names, split)
-            return TrainedHead(rival_head, self.recipe.loss, history, rows, seconds, *report)
-        return self._reported(
-            learner, alone, tuner.pictures, history=history, seconds=seconds, progress=progress
-        )
-
-    def _reported(
-        self,
-        learner: HeadLearner,
-        alone: ImageLibrary,
-        pictures: Pictures,
-        *,
-        history: tuple[Epoch, ...],
-        seconds: float,
-        progress: bool,
-    ) -> TrainedHead:
-        """Embed what the report is about with the tuned network, and compare."""
-        library, names, split = self.library, self.names, self.split
-        network, frozen = self.stage.tuned(), self.stage.backbone
-        head = learner.network.head(network.fingerprint)
-        backbone = Backbone(network, frozen.device, frozen.precision)
-        served, good = self._embed(backbone, progress=progress)
-        good[[*pictures.unreadable]] = False
-        known, left_out = (_evaluate(alone, names, *part) for part in _parts(split, good))
-        return TrainedHead(
-            head,
-            self.recipe.loss,
-            history,
-            split.fit[good[split.fit]],
-            seconds,
-            *_report(library, served.with_head(head), names, split, good),
-            tuned=network,
-            backbone=backbone,
-            stage=self.stage.names,
-            alone=known,
-            alone_left_out=left_out,
-            unreadable=int((~good).sum()),
-        )
-
-    def _settings(self) -> dict[str, Any]:
-        """Return all that tells this training from another one."""
-        digest = hashlib.sha256(repr(self.library.names).encode("utf-8", "surrogateescape"))
-        for array in (self.names, self.split.fit, self.split.watch):
-            digest.update(array.tobytes())
-        return {
-            **asdict(self.recipe),
-            "stage": list(self.stage.names),
-            "backbone": self.library.fingerprint,
-            "images and labels": digest.hexdigest()[:16],
-        }
-
-    def _tuner(self, learner: HeadLearner) -> Tuner:
-        recipe, steps = self.recipe, Steps(self.names, self.split.fit, self.recipe, least=1)
-        for module in learner.modules.values():
-            module.to(self.stage.backbone.device)
-
-        def plan(number: int) -> Steps:
-            steps.rng = np.random.default_rng([recipe.seed, number])
-            return steps
-
-        return Tuner(
-            self.stage,
-            Pictures(self.library.paths, self.stage.backbone),
-            learner.modules,
-            learner.loss,
-            plan,
-            steps=steps.count,
-            epochs=recipe.epochs,
-            rate=_SLOWLY * recipe.learning_rate,
-            stage_rate=recipe.stage_rate,
-            weight_decay=recipe.weight_decay,
-            seed=recipe.seed,
-        )
-
-    def _run(
-        self,
-        tuner: Tuner,
-        learner: HeadLearner,
-        watch: Watch | None,
-        file: Checkpoint | None,
-        state: Mapping[str, Any] | None,
-        *,
-        progress: bool,
-    ) -> tuple[Epoch, ...]:
-        """Run the epochs that are not yet in the checkpoint."""
-        history, best = [], None
-        if watch:
-            history = [Epoch(0, math.nan, watch(learner.network.head()))]
-        if state:
-            tuner.resume(state["tuner"])
-            history, best = [Epoch(*epoch) for epoch in state["history"]], state["best"]
-
-        def keep(history: Sequence[Epoch], best: Mapping[str, Any]) -> None:
-            if file:
-                epochs = [list(epoch) for epoch in history]
-                file.write({"tuner": tuner.state(), "best": best, "history": epochs})
-
-        def reached() -> float:
-            assert watch
-            return watch(learner.network.head(), tuner.embed(watch.rows))
-
-        return run(
-            tuner,
-            self.recipe,
-            reached if watch else None,
-            history=history,
-            best=best,
-            keep=keep,
-            progress=progress,
-        )
-
-    def _embed(
-        self, backbone: Backbone, *, progress: bool
-    ) -> tuple[ImageLibrary, NDArray[np.bool_]]:
-        """Embed what the report is about; return also which rows could be read."""
-        library = self.library
-        embeddings, good = np.array(library.embeddings), np.ones(len(library), bool)
-        rows = np.unique(np.concatenate(self.split))
-        sources = library.paths[rows].tolist()
-        with tqdm(desc="Embedding", total=len(rows), unit="image", disable=not progress) as bar:
-            for batch in embed_batches(sources, backbone):
-                embeddings[rows[batch.positions]] = batch.embeddings
-                good[rows[[i for i, _ in batch.failures]]] = False
-                bar.update(len(batch.positions) + len(batch.failures))
-        return ImageLibrary(embeddings, library.paths, backbone), good

@@ -1,10 +1,10 @@
-"""Figures of a training: loss and validation mAP by epoch."""
+"""Figures of a training: learning curves."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsearch.evaluation.plots import CURVE_INCHES, plot_curve, whole_numbers
+from simsearch.evaluation.plots import CURVE_INCHES, make_axes
 from simsearch.plotting.grid import ACCENT, GREY, INK
 from simsearch.training.trainer import best_epoch
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simsearch.training.head import TrainedHead
+    from simsearch.training.report import TrainedHead
 
 
 def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
-    """Show how a training went: the loss, and the mAP on the validation images.
+    """Show the learning curves: the loss, and the mAP on the validation images.
 
-    Good when the mAP has levelled off by the end. Where it falls again, the head has begun to
-    learn the training images by heart; the marked epoch is the best.
+    A training is complete when the mAP has levelled off. Where it falls again, the head overfits;
+    the best epoch is marked.
 
     Parameters
     ----------
@@ -36,12 +36,14 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     --------
     >>> fig, ax = show_history(train_head(library))  # doctest: +SKIP
     """
-    numbers, losses, reached = zip(*trained.history, strict=True)
-    fig, ax = plot_curve(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
+    from matplotlib.ticker import MaxNLocator
+
+    numbers, losses, scores = zip(*trained.history, strict=True)
+    fig, ax = make_axes(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
     best = best_epoch(trained.history)
     right = ax.twinx()
     for axes, values, name, color in (
-        (ax, reached, "mAP", ACCENT),
+        (ax, scores, "mAP", ACCENT),
         (right, losses, "loss", GREY),
     ):
         axes.plot(numbers, values, color=color, linewidth=1.5, clip_on=False)
@@ -50,7 +52,7 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
         axes.spines[:].set_visible(axes is ax)
     ax.plot(best.number, best.mAP, "o", color=ACCENT, clip_on=False)
     low, high = ax.get_ylim()
-    ax.set_ylim(max(low, 0), min(high, 1))  # where no mAP lies, there is no tick
+    ax.set_ylim(max(low, 0), min(high, 1))  # no ticks outside the range of an mAP
     ax.set_xlabel("epoch", color=INK, fontsize=10)
-    ax.xaxis.set_major_locator(whole_numbers())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return fig, ax

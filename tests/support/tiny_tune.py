@@ -1,7 +1,7 @@
-"""A network of two stages, images that it can learn to tell apart, and a script to kill.
+"""A tiny network of two stages, images of three classes, and a fine-tuning to kill.
 
 `python tiny_tune.py FOLDER SECONDS` fine-tunes on the images in FOLDER with a checkpoint there,
-sleeping so long after each epoch.
+and sleeps after each epoch.
 """
 
 import sys
@@ -14,8 +14,7 @@ from PIL import Image
 from torch import nn
 
 import simsearch as ss
-from simsearch.training import finetune
-from simsearch.training import head as triplet
+from simsearch.training import checkpoint, head, trainable
 
 KINDS = ("bars", "rows", "grid")
 SETTINGS = {
@@ -30,12 +29,14 @@ SETTINGS = {
     "batch_size": 12,
     "learning_rate": 1e-2,
     "stage_rate": 1e-2,
+    "validation": 0.2,
     "progress": False,
 }
+LAST_EPOCH = SETTINGS | {"validation": 0}  # without validation, the last epoch counts
 
 
 def draw(kind, rng):
-    """Draw stripes of two random colours, whose direction is what their class is."""
+    """Draw stripes of two random colours; their direction is the class."""
     y, x = np.mgrid[:20, :20] * (2 * np.pi / rng.uniform(3.5, 5)) + rng.uniform(0, 6)
     wave = {"bars": np.sin(x), "rows": np.sin(y), "grid": np.sin(x) * np.sin(y)}[kind]
     first, second = rng.integers(128, 256, 3), rng.integers(0, 128, 3)
@@ -60,7 +61,7 @@ def pixels(image):
 
 
 def two_stages(seed=0):
-    """Make a stem, and a last stage that blurs: what a head alone finds in it is little."""
+    """Make a stem, and a last stage that blurs, so that a head alone learns little."""
     torch.manual_seed(seed)
     module = nn.Sequential()
     module.stem = nn.Sequential(nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8))
@@ -71,29 +72,49 @@ def two_stages(seed=0):
 
 
 def load(module=None):
-    """Load it as a backbone."""
+    """Load a module as a backbone."""
     return ss.load_backbone(
         module or two_stages(), transform=pixels, device="cpu", precision="float32"
     )
 
 
 def make_library(folder):
-    """Draw and embed."""
+    """Draw the dataset, and embed it."""
     draw_dataset(folder)
     return ss.embed_dataset(folder / "data", folder / "outputs", load(), progress=False)
 
 
+def mean_average_precision(evaluation):
+    return evaluation.overall["mAP"].value
+
+
+def same_result(one, other):
+    """Tell whether two trainings have equal results, to the last bit."""
+    epochs = [np.array(found.history) for found in (one, other)]
+    return (
+        one.head.fingerprint == other.head.fingerprint
+        and one.tuned.fingerprint == other.tuned.fingerprint
+        and np.array_equal(*epochs, equal_nan=True)
+        and np.array_equal(one.after.values, other.after.values)
+    )
+
+
+def last_epoch(file):
+    stored = torch.load(file, weights_only=True)
+    return stored["state"]["history"][-1][0]
+
+
 if __name__ == "__main__":
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    write = finetune.Checkpoint.write
+    write = checkpoint.Checkpoint.write
 
     def write_slowly(*arguments):
         write(*arguments)
         time.sleep(seconds)
 
-    finetune.Checkpoint.write = write_slowly
-    finetune.bfloat16_is_fast = lambda: False
-    triplet._EPOCHS = 2
+    checkpoint.Checkpoint.write = write_slowly
+    trainable.bfloat16_is_fast = lambda: False
+    head.EPOCHS = 2
     torch.set_num_threads(1)
     library = ss.ImageLibrary.load(folder / "outputs", backbone=load())
     ss.train_head(library, checkpoint=folder / "checkpoint", **SETTINGS)

@@ -1,3 +1,5 @@
+"""Heads trained on labels, and the options of a training."""
+
 import builtins
 import logging
 
@@ -7,10 +9,10 @@ import torch
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.embedding import batching as batches
+from simsearch.embedding import batching
 from simsearch.errors import MissingExtraError, QueryError, TrainingError
 from simsearch.library.source import Source
-from simsearch.training import trainer as learning
+from simsearch.training import losses, trainer
 from simsearch.training.head import train_head
 
 QUICK = {"dim": 8, "hidden": 16, "epochs": 3, "batch_size": 36, "progress": False}
@@ -47,7 +49,7 @@ def gain(trained):
 
 
 class TestResult:
-    def test_finds_more_on_images_that_it_never_saw(self, trained, library):
+    def test_map_rises_on_unseen_images(self, trained, library):
         assert gain(trained) > 0.1
         unseen = [library.names[row] for row in trained.after.rows]
         assert len(unseen) == 60
@@ -55,7 +57,7 @@ class TestResult:
         assert all(library.names[row].startswith("train/") for row in trained.rows)
         assert not set(trained.after.rows) & set(trained.rows)
 
-    def test_the_report_is_that_of_the_derived_library(self, trained, library):
+    def test_report_equals_an_evaluation_of_the_derived_library(self, trained, library):
         found = ss.evaluate(library.with_head(trained.head), queries="test/*", gallery="train/*")
         assert found.overall["mAP"] == trained.after.overall["mAP"]
 
@@ -70,7 +72,7 @@ class TestResult:
         assert "classes that" not in text
         assert (trained.before_left_out, trained.after_left_out) == (None, None)
 
-    def test_the_head_knows_what_it_was_trained_on(self):
+    def test_head_records_the_fingerprint_of_its_source(self):
         backbone = tiny_backbone()
         library = make_library()
         library.source = Source.of(backbone)
@@ -78,7 +80,7 @@ class TestResult:
         assert head.source == backbone.fingerprint
         assert (head.dim_in, head.dim) == (24, 8)
 
-    def test_without_images_outside_some_are_set_aside(self, library):
+    def test_without_other_images_test_images_are_set_aside(self, library):
         trained = train_head(library, **QUICK)
         queries = set(trained.after.rows)
         assert len(queries) == 12  # a tenth of each class
@@ -88,7 +90,7 @@ class TestResult:
         assert len(once.rows) == 120 - 2 * 12  # another tenth only tells when to stop
         assert set(once.after.rows) == queries
 
-    def test_classes_left_out(self, library):
+    def test_held_out_classes_are_not_trained_on_and_are_evaluated(self, library):
         trained = train_head(library, leave_out=["b"], **QUICK)
         assert not (library.labels[trained.rows] == "b").any()
         assert trained.before_left_out.classes == trained.after_left_out.classes == ("b",)
@@ -98,27 +100,27 @@ class TestResult:
         assert all(library.names[row].startswith("test/b/") for row in outside.rows)
         assert {library.names[row].split("/")[0] for row in outside.gallery} == {"train"}
 
-    def test_keep_decides_how_much_is_the_backbones_own(self, library):
+    def test_keep_is_the_weight_of_the_backbone(self, library):
         most = train_head(library, leave_out=["b"], keep=0.99, **QUICK)
         change = most.after_left_out.values - most.before_left_out.values
         assert most.head.keep == 0.99
         assert abs(change[:, -2].mean()) < 0.2
         assert train_head(library, keep=0, **QUICK).head.kept is None
 
-    def test_a_linear_head(self, library):
+    def test_linear_head(self, library):
         trained = train_head(library, **QUICK | {"hidden": None, "epochs": 5})
         assert len(trained.head.layers) == 1
         assert gain(trained) > 0.1
 
-    def test_stops_early_and_keeps_the_best(self, library, monkeypatch):
+    def test_early_stopping_keeps_the_best_epoch(self, library, monkeypatch):
         values = iter([0.5, 0.7, 0.6, 0.6, 0.9])
         heads = []
 
-        def watch(_, head):
+        def score(_, head):
             heads.append(head)
             return next(values)
 
-        monkeypatch.setattr(learning.Watch, "__call__", watch)
+        monkeypatch.setattr(trainer.Validator, "score", score)
         trained = train_head(library, **QUICK | {"patience": 2, "epochs": 9, "refit": False})
         assert [epoch.mAP for epoch in trained.history] == [0.5, 0.7, 0.6, 0.6]
         assert trained.head.fingerprint == heads[1].fingerprint
@@ -130,26 +132,26 @@ class TestResult:
         assert len(trained.history) == QUICK["epochs"]
         assert np.isnan(trained.history[-1].mAP)
 
-    def test_the_learning_curve(self, trained):
+    def test_learning_curves_show_the_history(self, trained):
         fig, ax = ss.show_history(trained)
         curve = ax.lines[0].get_xydata()
         assert curve[:, 1].tolist() == [epoch.mAP for epoch in trained.history]
         right = fig.axes[1]
         assert right.lines[0].get_ydata().tolist() == [epoch.loss for epoch in trained.history]
-        best = learning.best_epoch(trained.history)
+        best = trainer.best_epoch(trained.history)
         assert ax.lines[1].get_xydata().tolist() == [[best.number, best.mAP]]
 
 
 class TestSettings:
-    @pytest.mark.parametrize("loss", list(learning.LOSSES))
+    @pytest.mark.parametrize("loss", list(losses.LOSSES))
     def test_every_loss_learns(self, library, loss):
         assert gain(train_head(library, loss=loss, **LONG)) > 0.05
 
-    @pytest.mark.parametrize("mining", list(learning.MINING))
+    @pytest.mark.parametrize("mining", list(losses.MINERS))
     def test_every_mining_learns(self, library, mining):
         assert gain(train_head(library, mining=mining, **LONG)) > 0.05
 
-    def test_the_seed_decides(self, library):
+    def test_same_seed_gives_the_same_result(self, library):
         torch.manual_seed(1)
         state, threads = torch.random.get_rng_state(), torch.get_num_threads()
         one = train_head(library, seed=3, **QUICK)
@@ -160,7 +162,7 @@ class TestSettings:
         assert one.head.fingerprint == again.head.fingerprint != other.head.fingerprint
         assert one.history == again.history
 
-    def test_many_classes_in_a_batch_of_some(self):
+    def test_more_classes_than_a_batch_holds(self):
         library = make_library(counts=(6,) * 8)
         assert train_head(library, **QUICK | {"batch_size": 12}).history
 
@@ -173,13 +175,13 @@ class TestSettings:
         }
         assert len(prints) == 1
 
-    def test_progress_shows_the_map(self, library, capsys):
+    def test_progress_bar_shows_the_map(self, library, capsys):
         train_head(library, **QUICK | {"progress": True})
         shown = capsys.readouterr().err
         assert "Training" in shown
         assert "mAP=0." in shown
 
-    def test_few_images_a_class(self, caplog):
+    def test_few_images_per_class(self, caplog):
         with caplog.at_level(logging.WARNING, "simsearch"):
             trained = train_head(make_library(counts=(5, 2, 1, 4)), **QUICK)
         assert "without 1 classes of a single image, such as c" in caplog.text
@@ -198,35 +200,35 @@ class TestRefuses:
             ({"epochs": 0}, "epochs=0"),
             ({"validation": 0.5}, "validation=0.5"),
             ({"dropout": 1}, "dropout=1"),
-            ({"leave_out": ["z"]}, "leave_out='z' is no class; there are a, b, c"),
+            ({"leave_out": ["z"]}, "leave_out='z' is no class; the classes are a, b, c"),
             ({"leave_out": ["a", "b"]}, r"at least two classes .* only c \(40\)"),
             ({"on": "*/a/*"}, r"at least two classes .* only a \(40\)"),
         ],
     )
-    def test_what_cannot_be(self, library, arguments, message):
+    def test_options_out_of_range_are_refused(self, library, arguments, message):
         with pytest.raises(TrainingError, match=message):
             train_head(library, **QUICK | arguments)
 
-    def test_no_labels(self):
+    def test_library_without_labels_is_refused(self):
         flat = ss.ImageLibrary(np.eye(4), [f"{i}.jpg" for i in range(4)])
         with pytest.raises(TrainingError, match=r"images without a label.*give labels="):
             train_head(flat, **QUICK)
 
-    def test_classes_of_one_image(self):
+    def test_classes_of_one_image_are_refused(self):
         with pytest.raises(TrainingError, match=r"only a \(1\), b \(1\), c \(1\)"):
             train_head(make_library(counts=(1, 1, 1)), **QUICK)
 
-    def test_labels_and_rows_that_do_not_fit(self, library):
+    def test_labels_and_rows_that_do_not_fit_are_refused(self, library):
         with pytest.raises(QueryError, match="1 labels for 120 images"):
             train_head(library, ["a"], **QUICK)
         with pytest.raises(QueryError, match="chooses no image"):
             train_head(library, on="elsewhere/*", **QUICK)
 
-    def test_a_loss_that_is_no_number(self, library):
+    def test_diverging_loss_is_an_error(self, library):
         with pytest.raises(TrainingError, match=r"(nan|limit) in epoch \d+: lower"):
             train_head(library, learning_rate=1e30, **QUICK)
 
-    def test_without_the_extra(self, library, monkeypatch):
+    def test_missing_extra_is_named(self, library, monkeypatch):
         real = builtins.__import__
 
         def without(name, *args, **kwargs):
@@ -245,6 +247,6 @@ def test_photos(sample, tmp_path, monkeypatch):
     paths = [path for place in places for path in sorted((sample / place).glob("*.jpg"))[:6]]
     library = ss.ImageLibrary(ss.embed_images(paths, "efficientnet_lite0"), paths)
     library.root = sample.as_posix()
-    monkeypatch.setattr(batches, "load_image", None)
+    monkeypatch.setattr(batching, "load_image", None)
     trained = train_head(library, on="seg_train/*", epochs=3, batch_size=36, progress=False)
     assert trained.after.overall["mAP"].value >= trained.before.overall["mAP"].value
