@@ -1,7 +1,7 @@
 """Screenshot docs/page.png of the search page: a query with feedback and a heat map.
 
-Start `simsearch serve`, then run `python docs/page.py ADDRESS ROW`. The stored picture shows the sample
-dataset with its EfficientNet-Lite0 embeddings, row 452 (seg_train/cat/0004.jpg).
+Start `simsearch serve`, then run `python docs/page.py ADDRESS ROW`. The stored picture shows
+the sample dataset, embedded by EfficientNet-Lite0: row 452, seg_train/cat/0004.jpg.
 """
 
 import argparse
