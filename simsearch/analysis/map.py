@@ -21,8 +21,8 @@ from simsearch.plotting.grid import (
     draw_thumbnail,
     load_thumbnail,
     new_figure,
-    round_robin,
 )
+from simsearch.plotting.sheet import round_robin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

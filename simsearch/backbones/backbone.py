@@ -18,7 +18,7 @@ from PIL import Image
 
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.backbones.preprocessing import Preprocessing, normalise
-from simsearch.backbones.registry import build_spec, own_spec
+from simsearch.backbones.registry import build_spec
 from simsearch.backbones.spec import OWN_WEIGHTS, pool
 from simsearch.backbones.weights import auto_backbone_name
 from simsearch.errors import BackboneError, ImageError, WeightsError
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource
 
 
-MIN_MAP_COSINE = 0.8  # of the mean over a map's cells to the embedding, for the map to explain it
 CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 8, 64
 
 
@@ -70,8 +69,8 @@ class Backbone:
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
         probe = self.probe()
-        self._module = fold_batch_norms(spec.module, self._inputs(torch.from_numpy(probe)))
-        self._module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
+        self.module = fold_batch_norms(spec.module, self._inputs(torch.from_numpy(probe)))
+        self.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
 
     def _set_local_state(self, own_spec: ModelSpec | None) -> None:
@@ -82,10 +81,10 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        left_out = {"_device_lock", "_hook_lock", "_map_hook", "_own_spec", "_module", "device"}
+        left_out = {"_device_lock", "_hook_lock", "_map_hook", "_own_spec", "module", "device"}
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
         on_cpu = self.device.type == "cpu"
-        return state | {"_module": self._module if on_cpu else copy.deepcopy(self._module).cpu()}
+        return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -97,7 +96,7 @@ class Backbone:
         import torch
 
         self.device = torch.device(device)
-        self._module.to(self.device)
+        self.module.to(self.device)
 
     def __repr__(self) -> str:
         return (
@@ -196,14 +195,14 @@ class Backbone:
             (B, D) float32, C order, rows of unit L2 norm. A row is NaN where the network gave no
             finite direction.
         """
-        embeddings = self._run(self._embed, batch)
+        embeddings = self.run(self._embed, batch)
         embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
         return embeddings
 
     def _embed(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch
 
-        output = self._module(inputs).float()
+        output = self.module(inputs).float()
         pooled = pool(output, self._pooling)
         units: torch.Tensor = pooled / torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
         return units
@@ -231,35 +230,15 @@ class Backbone:
             If the network has no such map, as vision transformers have none.
         """
         if self._pooling == "avg":
-            return self._run(lambda inputs: self._module(inputs).permute(0, 2, 3, 1), batch)
+            return self.run(lambda inputs: self.module(inputs).permute(0, 2, 3, 1), batch)
         with self._hook_lock:
-            self._map_hook = self._map_hook or self._find_map_hook()
-        return self._run(self._map_hook, batch)
+            if self._map_hook is None:
+                from simsearch.backbones.feature_map import find_map_hook
 
-    def _find_map_hook(self) -> FeatureMapHook:
-        """Find the last map of a forward pass, and check that its cells explain the embedding."""
-        from simsearch.backbones.feature_map import FeatureMapHook, record_maps
+                self._map_hook = find_map_hook(self)
+        return self.run(self._map_hook, batch)
 
-        probe = self.probe()
-        found: list[torch.nn.Module] = []
-        self._run(lambda inputs: record_maps(self._module, inputs, found), probe)
-        problem: Exception | None = None
-        if found:
-            hook = FeatureMapHook(self._module, found[-1])
-            try:
-                mean = self._run(hook, probe).mean(axis=(1, 2))[0]
-                if mean @ self.embed(probe)[0] > MIN_MAP_COSINE * np.linalg.norm(mean):
-                    return hook
-            except (RuntimeError, ValueError) as error:  # of layers that need the whole map
-                problem = error
-            hook.remove()
-        raise BackboneError(
-            f"{self.name} pools no feature map, as vision transformers do not, so it cannot "
-            "show where an embedding comes from: use a convolutional network such as resnet50 or "
-            "efficientnet_lite0"
-        ) from problem
-
-    def _run(
+    def run(
         self, forward: Callable[[torch.Tensor], torch.Tensor], batch: NDArray[Any]
     ) -> NDArray[np.float32]:
         """Move a prepared batch to the device, run a forward pass, and move the result back."""
@@ -341,6 +320,8 @@ def load_backbone(
     if not isinstance(name, str):
         if weights is not None:
             raise BackboneError("weights= goes with a name; load them into your module yourself")
+        from simsearch.backbones.adapters.own import own_spec
+
         return Backbone(own_spec(name, transform), device, precision)
     if transform is not None:
         raise BackboneError(f"transform= goes with a module of your own; {name!r} brings its own")

@@ -5,10 +5,19 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from simsearch.errors import BackboneError
+
 if TYPE_CHECKING:
     from typing import Any
 
     import torch
+
+    from simsearch.backbones.backbone import Backbone
+
+
+MIN_MAP_COSINE = 0.8  # of the mean over a map's cells to the embedding, for the map to explain it
 
 
 class FeatureMapHook:
@@ -70,3 +79,25 @@ def record_maps(
         for hook in hooks:
             hook.remove()
     return result
+
+
+def find_map_hook(backbone: Backbone) -> FeatureMapHook:
+    """Find the last map of a forward pass, and check that its cells explain the embedding."""
+    probe = backbone.probe()
+    found: list[torch.nn.Module] = []
+    backbone.run(lambda inputs: record_maps(backbone.module, inputs, found), probe)
+    problem: Exception | None = None
+    if found:
+        hook = FeatureMapHook(backbone.module, found[-1])
+        try:
+            mean = backbone.run(hook, probe).mean(axis=(1, 2))[0]
+            if mean @ backbone.embed(probe)[0] > MIN_MAP_COSINE * np.linalg.norm(mean):
+                return hook
+        except (RuntimeError, ValueError) as error:  # of layers that need the whole map
+            problem = error
+        hook.remove()
+    raise BackboneError(
+        f"{backbone.name} pools no feature map, as vision transformers do not, so it cannot "
+        "show where an embedding comes from: use a convolutional network such as resnet50 or "
+        "efficientnet_lite0"
+    ) from problem

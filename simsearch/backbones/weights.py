@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import logging
 import math
-import os
 import pickle
 import queue
 import re
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from simsearch.backbones.spec import BUNDLED
 from simsearch.errors import WeightsError
 from simsearch.files import atomic_write
 
@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from simsearch.backbones.spec import ModelSpec
-
 
 logger = logging.getLogger("simsearch")
-BUNDLED = "efficientnet_lite0"  # the backbone whose weights an installed package holds
 STALL_SECONDS = 20.0  # until a server must have answered, or sent more
 AUTO_STALL_SECONDS = 8.0  # the same for "auto"
 AUTO_DOWNLOAD_SECONDS = 300.0  # the longest download that "auto" starts
@@ -61,23 +58,6 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
             f"{file} does not hold weights for {type(module).__name__}: {reason}; give a state "
             "dict of this architecture, or delete a damaged file to have it fetched again"
         ) from error
-
-
-def save_weights(network: ModelSpec, file: str | os.PathLike[str]) -> None:
-    """Write a network's state dict as safetensors, atomically.
-
-    `load_backbone(network.name, weights=file)` loads it again, unless the module is a user's own.
-    """
-    import torch
-    from safetensors.torch import save
-
-    # Copies: tensors that share memory, or lie channels-last, cannot be written.
-    state = {
-        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, tensor in network.module.state_dict().items()
-    }
-    with atomic_write(Path(file)) as stream:
-        stream.write(save(state))
 
 
 @lru_cache(maxsize=1)

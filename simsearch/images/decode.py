@@ -6,20 +6,18 @@ Pillow decodes; this module opens, checks and converts. No network and no tensor
 from __future__ import annotations
 
 import io
-import math
 import os
 import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from simsearch.errors import ImageError, QueryError
+from simsearch.errors import ImageError
 from simsearch.images.address import is_uri, local_path, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
@@ -86,7 +84,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     """
     _register_formats()
     try:
-        with _open(source) as image:
+        with open_image(source) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
                     f"{image.width}×{image.height} pixels, over the limit of {MAX_PIXELS:,}"
@@ -96,67 +94,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
             image.load()
             return _over_white(_to_srgb(_to_8_bit(_upright(image))))
     except Exception as error:  # on damaged files, decoders raise nearly anything
-        raise ImageError(_reason(error), describe(source)) from error
-
-
-class Header(NamedTuple):
-    """Format and size of an image, as its file states them."""
-
-    format: str  # Pillow's name, such as "JPEG"
-    width: int  # pixels
-    height: int
-
-
-def read_header(source: ImageSource) -> Header:
-    """Read the format and size of an image, without decoding it.
-
-    Raises
-    ------
-    ImageError
-        If the source is not an image.
-    """
-    try:
-        with _open(source) as image:
-            return Header(image.format or "", *image.size)
-    except Exception as error:
-        raise ImageError(_reason(error), describe(source)) from error
-
-
-def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:
-    """Crop an upright image to a box.
-
-    Parameters
-    ----------
-    image
-        As `load_image` gives it.
-    box
-        (left, top, right, bottom), from the upper left corner: fractions of width and height if
-        all are at most 1, otherwise pixels.
-
-    Raises
-    ------
-    QueryError
-        If the box is not four numbers, is empty, or reaches beyond the image.
-    """
-    left, top, right, bottom = (round(edge) for edge in _box_in_pixels(image, box))
-    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
-        raise QueryError(
-            f"box={tuple(box)} is not inside an image of {image.width}×{image.height} pixels: give "
-            "(left, top, right, bottom) in pixels, or in fractions from 0 to 1"
-        )
-    return image.crop((left, top, right, bottom))
-
-
-def _box_in_pixels(image: Image.Image, box: Sequence[float]) -> list[float]:
-    try:
-        edges = [float(edge) for edge in box]
-    except (TypeError, ValueError):
-        edges = []
-    if len(edges) != 4 or not all(map(math.isfinite, edges)):
-        raise QueryError(f"box={box!r} is not (left, top, right, bottom)")
-    if max(edges) > 1:
-        return edges
-    return [edge * side for edge, side in zip(edges, 2 * image.size, strict=True)]
+        raise ImageError(decoding_error(error), describe(source)) from error
 
 
 def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Image:
@@ -175,7 +113,8 @@ def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Ima
     return sheet
 
 
-def _reason(error: Exception) -> str:
+def decoding_error(error: Exception) -> str:
+    """Say in a few words why an image cannot be decoded."""
     if isinstance(error, ImageError):
         return error.reason
     if isinstance(error, Image.DecompressionBombError):
@@ -198,7 +137,8 @@ def _register_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _open(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource) -> Image.Image:
+    """Open any source with Pillow; nothing is decoded yet."""
     if isinstance(source, Image.Image):
         return source.copy()  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):

@@ -5,10 +5,8 @@ Nothing here opens an image.
 
 from __future__ import annotations
 
-import copy
 import os
 from bisect import bisect_left
-from collections import Counter
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.errors import BackboneError, LibraryError
+from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
 from simsearch.library.files import open_latest, replace_library, writing
 from simsearch.library.paths import as_posix, as_root, in_folder, is_unchanged, spellings
@@ -97,7 +95,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
         backbone: Backbone | str | None = None,
     ) -> None:
-        self.embeddings = _unit_rows(embeddings)
+        self.embeddings = unit_rows(embeddings)
         self.paths = np.array([as_posix(path) for path in paths], "U")
         if len(self.paths) != len(self.embeddings):
             raise LibraryError(
@@ -207,26 +205,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         >>> library.with_head(head).embeddings.round(3)
         array([[0.707, 0.707]], dtype=float32)
         """
-        if head.dim_in != self.dim or (
-            head.source and self.fingerprint and head.source != self.fingerprint
-        ):
-            raise BackboneError(
-                f"{head!r} takes {head.dim_in}-d embeddings of {head.source or 'any'}, and these "
-                f"are {self.dim}-d, of {self.fingerprint or 'unknown origin'}: use the library "
-                "that it was trained on, or train one on this library; a fine-tuned one comes with "
-                "its backbone, by trained.apply(library, outputs)"
-            )
-        from simsearch.backbones.heads import chain
+        from simsearch.library.derive import apply_head
 
-        derived = copy.copy(self)
-        derived.__dict__.pop("random_pair_scores", None)  # of the rows as they were
-        derived.head = chain(self.head, head)
-        embeddings, start = np.empty((len(self), head.dim), np.float32), 0
-        for block in head.rows(self.embeddings):
-            embeddings[start : start + len(block)] = block
-            start += len(block)
-        derived.embeddings = _unit_rows(embeddings)
-        return derived
+        return apply_head(self, head)
 
     @property
     def stored(self) -> tuple[Path, str] | None:
@@ -248,15 +229,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
     def describe(self) -> str:
         """Say in a few lines what the library holds and what made it."""
-        lines = [f"{len(self):,} images, {self.dim}-d embeddings"]
-        if made_by := self.source:
-            lines += [
-                f"backbone   {made_by.backbone} ({made_by.weights}, {made_by.precision})",
-                f"made from  {self.root}",
-            ]
-        lines += [f"head       {self.head!r}"] if self.head else []
-        counts = sorted(Counter(self.folders.tolist()).items())
-        return "\n".join([*lines, *(f"{count:>9,}  {folder}" for folder, count in counts)])
+        from simsearch.library.derive import describe_library
+
+        return describe_library(self)
 
     @property
     def dim(self) -> int:
@@ -303,7 +278,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         return self.head.query(embeddings, self.embeddings) if self.head else embeddings
 
 
-def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
+def unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     """Check foreign embeddings, and normalise them if they are not."""
     rows = np.asanyarray(embeddings)
     if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":

@@ -27,17 +27,7 @@ if TYPE_CHECKING:
 
 
 class RowTable:
-    """What is known of each row besides its embedding.
-
-    Attributes
-    ----------
-    paths : numpy.ndarray
-        (N,) unicode, POSIX separators.
-    root : str or None
-        The dataset's folder, as it was given.
-    metadata : pandas.DataFrame or None
-        One line per row; see `attach`.
-    """
+    """What is known of each row besides its embedding; `ImageLibrary` documents the attributes."""
 
     paths: NDArray[np.str_]
     root: str | None

@@ -55,15 +55,6 @@ def briefly(value: object) -> str:
     return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
-def round_robin(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
-    """Order rows so that each label has its n-th turn before any has its next; else at random."""
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    _, which, counts = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
-    turn = np.empty(len(labels), np.intp)
-    turn[np.argsort(which, kind="stable")] = np.concatenate([np.arange(n) for n in counts])
-    return shuffled[np.argsort(turn, kind="stable")]
-
-
 def short_path(path: str) -> str:
     """Keep the folder and the name of a path."""
     return "/".join(PurePath(path).as_posix().split("/")[-2:])

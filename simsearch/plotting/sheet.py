@@ -18,7 +18,6 @@ from simsearch.plotting.grid import (
     check_positive,
     load_thumbnail,
     make_grid,
-    round_robin,
     short_path,
     show_picture,
     write_caption,
@@ -32,6 +31,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.images.decode import ImageSource
+
+
+def round_robin(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
+    """Order rows so that each label has its n-th turn before any has its next; else at random."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    _, which, counts = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
+    turn = np.empty(len(labels), np.intp)
+    turn[np.argsort(which, kind="stable")] = np.concatenate([np.arange(n) for n in counts])
+    return shuffled[np.argsort(turn, kind="stable")]
 
 
 def show_images(

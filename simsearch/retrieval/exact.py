@@ -6,14 +6,13 @@ Embeddings in, row numbers and scores out. Nothing here knows what a query is, o
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simsearch import registry
 from simsearch.files import iter_blocks
 from simsearch.retrieval.blas import one_blas_thread
-from simsearch.retrieval.index import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +35,13 @@ SCORES_BYTES = 2**26  # of scores that are held at once, however many queries th
 # What reading costs, in the time to stream one float32: measured with OpenBLAS on two cores.
 FLOP_COST = 1 / 16  # of a product that more queries share
 GATHER_COST, GATHER_ROW_COST = 1.75, 60.0  # a float32 out of turn, and the start of each row
+
+
+class TopK(NamedTuple):
+    """The best rows for one query, best first; equal scores in the order of their paths."""
+
+    rows: NDArray[np.intp]  # (k,)
+    scores: NDArray[np.float64]  # (k,) cosines in [-1, 1]
 
 
 def exact_index(library: ImageLibrary) -> ExactIndex:

@@ -33,9 +33,8 @@ from simsearch.errors import LibraryError, MissingExtraError, QueryError, StaleI
 from simsearch.files import write_text
 from simsearch.library.files import file_record, matches_record, writing
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval.exact import exact_index, rounding_error, top_k_of_rows
+from simsearch.retrieval.exact import TopK, exact_index, rounding_error, top_k_of_rows
 from simsearch.retrieval.faiss_compat import keep_parameters
-from simsearch.retrieval.index import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,8 +1,8 @@
-"""Indexes: what ranks the rows of a library for a query, and the ranking that it returns."""
+"""`Index`: what ranks the rows of a library for a query."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -11,12 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-class TopK(NamedTuple):
-    """The best rows for one query, best first; equal scores in the order of their paths."""
-
-    rows: NDArray[np.intp]  # (k,)
-    scores: NDArray[np.float64]  # (k,) cosines in [-1, 1]
+    from simsearch.retrieval.exact import TopK
 
 
 class Index(Protocol):

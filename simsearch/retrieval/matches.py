@@ -5,20 +5,14 @@ Nothing here searches.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
-
-from simsearch.errors import ImageError
-from simsearch.images.decode import load_preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +23,14 @@ if TYPE_CHECKING:
 
     from simsearch.images.decode import ImageSources
     from simsearch.library.types import Browsable
+
+
+class Candidate(NamedTuple):
+    """A row that may become a match, and the near-duplicates that it stands for."""
+
+    row: int
+    score: float
+    duplicates: list[int]
 
 
 @dataclass(frozen=True)
@@ -152,16 +154,9 @@ class Matches(Sequence[Match]):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        cards = [_card(self.image, "query", self.query)] if self.image is not None else []
-        cards += [
-            _card(
-                m.path,
-                f"{m.rank}. {m.score:.3f} ({percentile(m.percentile)}) {also(m)}".strip(),
-                " · ".join(filter(None, (m.caption, m.path))),
-            )
-            for m in self.rows
-        ]
-        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
+        from simsearch.retrieval.html import to_html
+
+        return to_html(self)
 
 
 _FIELDS = {each.name for each in fields(Match)}
@@ -177,21 +172,3 @@ def percentile(value: float) -> str:
 def also(match: Match) -> str:
     """Say how many near-duplicates were folded into a match: "+2 alike"; "" for none."""
     return f"+{len(match.duplicates)} alike" if match.duplicates else ""
-
-
-def _card(source: ImageSources, title: str, caption: str) -> str:
-    picture = '<div style="height:112px">(unreadable)</div>'
-    try:
-        thumbnail = load_preview(source, min_side=224)
-        thumbnail.thumbnail((224, 224))
-        data = io.BytesIO()
-        thumbnail.save(data, "JPEG", quality=85)
-        code = base64.b64encode(data.getvalue()).decode()
-        picture = f'<img style="height:112px" src="data:image/jpeg;base64,{code}">'
-    except ImageError:
-        pass  # the file has gone since; its path and score still stand
-    name = html.escape(caption)
-    return (
-        f'<figure style="margin:0;width:min-content" title="{name}">{picture}<figcaption>'
-        f"<b>{html.escape(title)}</b><br><small>{name}</small></figcaption></figure>"
-    )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
-    from simsearch.retrieval.index import TopK
+    from simsearch.retrieval.exact import TopK
     from simsearch.retrieval.pruned_copy import PrunedCopy
 
 CHEAP_SHARE = 1 / 20  # of the cost of reading all rows: for less, no pruned copy is needed

@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import QueryError
+from simsearch.retrieval.compose import combine_queries, rows_of
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.options import RankingOptions, accepts, make_options
-from simsearch.retrieval.query import Query, combine_queries, embed, resolve, rows_of
+from simsearch.retrieval.query import Query, embed, resolve
 from simsearch.retrieval.search import Ranking
 
 if TYPE_CHECKING:

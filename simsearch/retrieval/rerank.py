@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.retrieval.matches import Candidate
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from simsearch.library.types import Searchable
-    from simsearch.retrieval.index import TopK
+    from simsearch.retrieval.exact import TopK
 
 
-class Candidate(NamedTuple):
-    """A row that may become a match, and the near-duplicates that it stands for."""
-
-    row: int
-    score: float
-    duplicates: list[int]
+DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
 
 
 def fold_duplicates(
-    library: Searchable, ranking: TopK, cosine: float | None, limit: int
+    library: Searchable, ranking: TopK, cosine: float, limit: int
 ) -> list[Candidate]:
     """Go down a ranking, folding each near-duplicate into the best match that it is like.
 
@@ -35,13 +32,11 @@ def fold_duplicates(
     ranking
         Rows and scores, best first.
     cosine
-        From which on two rows are near-duplicates; None to fold none.
+        From which on two rows are near-duplicates.
     limit
         How many candidates to return at most.
     """
     ranked = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
-    if cosine is None:
-        return [Candidate(row, score, []) for row, score in ranked]
     candidates: list[Candidate] = []
     kept = np.empty((limit, library.dim))
     for row, score in ranked:
@@ -53,6 +48,23 @@ def fold_duplicates(
         candidates.append(Candidate(row, score, []))
         if len(candidates) == limit:
             break
+    return candidates
+
+
+def fold_deeper(
+    library: Searchable,
+    ranking: TopK,
+    cosine: float,
+    wanted: int,
+    rank: Callable[[int], TopK],
+) -> list[Candidate]:
+    """Fold near-duplicates, ranking more rows where too few candidates are left."""
+    depth = wanted
+    candidates = fold_duplicates(library, ranking, cosine, wanted)
+    while len(candidates) < wanted and len(ranking.rows) == depth:
+        depth *= DEEPER_FACTOR
+        ranking = rank(depth)
+        candidates = fold_duplicates(library, ranking, cosine, wanted)
     return candidates
 
 

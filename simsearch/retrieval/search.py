@@ -13,28 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.retrieval.exact import exact_index
-from simsearch.retrieval.index import Index, TopK
-from simsearch.retrieval.matches import Match, Matches
+from simsearch.retrieval.exact import TopK, exact_index
+from simsearch.retrieval.matches import Candidate, Match, Matches
 from simsearch.retrieval.options import RankingOptions, SearchOptions, accepts, make_options
-from simsearch.retrieval.query import (
-    REGIONS,
-    Query,
-    ResolvedQuery,
-    combine_queries,
-    cut_boxes,
-    embed,
-    resolve,
-)
-from simsearch.retrieval.rerank import Candidate, diversify, fold_duplicates
+from simsearch.retrieval.query import Query, ResolvedQuery, embed, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from simsearch.library.types import Browsable
+    from simsearch.retrieval.index import Index
     from simsearch.retrieval.options import SearchKeywords, Threshold
 
-DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
 FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out, not a deeper search
 
 
@@ -102,12 +92,6 @@ def search(
     query
         A path (in the library or not), an http(s) URL, bytes, a PIL image, an image array, a row
         number, or an embedding of shape (D,); or a list of these, which are answered together.
-    k
-        How many matches to return; fewer if there are fewer.
-    threshold
-        Leave out matches whose cosine is lower. "auto" takes `ImageLibrary.threshold`.
-    exclude_query
-        Leave out the rows that the query itself is.
     **options
         The fields of `SearchOptions`: where, combine, weights, box, regions, diversity, unique,
         false_match_rate, index.
@@ -153,11 +137,15 @@ def _resolve_all(
     if options.regions and (several or options.box is not None):
         raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
     resolved = [resolve(library, one, exclude_query=options.exclude_query) for one in queries]
-    boxes = REGIONS if options.regions else {"": options.box} if options.box is not None else None
-    if boxes:
+    if options.regions or options.box is not None:
+        from simsearch.retrieval.compose import REGIONS, cut_boxes
+
+        boxes = REGIONS if options.box is None else {"": options.box}
         resolved = [part for one in resolved for part in cut_boxes(one, boxes)]
     resolved = embed(library, resolved)
     if options.combine is not None:
+        from simsearch.retrieval.compose import combine_queries
+
         return [combine_queries(resolved, options.combine, options.weights)]
     return resolved
 
@@ -202,36 +190,36 @@ class Ranking:
         vectors = np.concatenate([query.vectors for query in queries])
         found = self.index.top_k(self.library, vectors, depth + spare, mask)
         for query in queries:
-            merged = self._merge(list(islice(found, len(query.vectors))))  # type: ignore[arg-type]
+            merged = self._best(list(islice(found, len(query.vectors))))  # type: ignore[arg-type]
             fits = merged.scores >= self.min_score
             fits &= ~np.isin(merged.rows, list(query.exclude))
             yield TopK(merged.rows[fits][:depth], merged.scores[fits][:depth])
 
-    def _merge(self, rankings: Sequence[TopK]) -> TopK:
-        """Rank rows by the best of their scores; exact as deep as each ranking goes."""
+    def _best(self, rankings: Sequence[TopK]) -> TopK:
+        """Return the one ranking of a query, or merge those of its several vectors."""
         if len(rankings) == 1:
             return rankings[0]
-        found = np.concatenate([each.rows for each in rankings])
-        rows, which = np.unique(found, return_inverse=True)
-        scores = np.full(len(rows), -np.inf)
-        np.maximum.at(scores, which, np.concatenate([each.scores for each in rankings]))
-        depth = max(len(each.rows) for each in rankings)
-        order = np.lexsort((self.library.paths[rows], -scores))[:depth]
-        return TopK(rows[order], scores[order])
+        from simsearch.retrieval.compose import merge_rankings
+
+        return merge_rankings(self.library, rankings)
 
     def _pick(self, query: ResolvedQuery, ranking: TopK) -> list[Candidate]:
-        """Pick the rows that become matches, going further down where folding leaves too few."""
+        """Pick the rows that become matches."""
         options, cosine = self.options, self.options.duplicate_cosine
-        depth = wanted = options.depth
-        candidates = fold_duplicates(self.library, ranking, cosine, wanted)
-        while len(candidates) < wanted and len(ranking.rows) == depth:
-            depth *= DEEPER_FACTOR
-            (ranking,) = self._rank([query], depth)
-            candidates = fold_duplicates(self.library, ranking, cosine, wanted)
-        candidates = candidates[: options.pool]
+        ranked = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
+        candidates = [Candidate(row, score, []) for row, score in ranked]
+        if cosine is not None:
+            from simsearch.retrieval.rerank import fold_deeper
+
+            def rank(depth: int) -> TopK:
+                return next(self._rank([query], depth))
+
+            candidates = fold_deeper(self.library, ranking, cosine, options.depth, rank)
         if options.diversity:
-            return diversify(self.library, candidates, options.diversity, options.k)
-        return candidates
+            from simsearch.retrieval.rerank import diversify
+
+            return diversify(self.library, candidates[: options.pool], options.diversity, options.k)
+        return candidates[: options.pool]
 
     def _to_matches(self, candidates: Sequence[Candidate]) -> tuple[Match, ...]:
         """Describe rows as matches."""

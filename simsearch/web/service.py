@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 
 from simsearch.embedding.batching import cpu_count
 from simsearch.errors import ImageError, QueryError
-from simsearch.images.decode import read_header
 from simsearch.images.download import DOWNLOAD_SECONDS
+from simsearch.images.header import read_header
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search

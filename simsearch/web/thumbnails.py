@@ -17,7 +17,8 @@ from PIL import Image
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
 from simsearch.images.address import read_file
-from simsearch.images.decode import load_image, read_header
+from simsearch.images.decode import load_image
+from simsearch.images.header import read_header
 from simsearch.retrieval.matches import Matches
 
 Size = Literal[128, 256, 512]

@@ -47,9 +47,9 @@ def test_rows_equal_embed_of_prepared_images(photos, tmp_path):
 
 def test_batches_have_at_most_eight_images_on_a_processor():
     backbone = own(Counting())
-    backbone._module.sizes.clear()
+    backbone.module.sizes.clear()
     assert backbone.encode([Image.new("RGB", (9, 9), "red")] * 19).shape == (19, 3 * 32 * 32)
-    assert backbone._module.sizes == [8, 8, 3]
+    assert backbone.module.sizes == [8, 8, 3]
 
 
 def test_no_images_give_no_rows():

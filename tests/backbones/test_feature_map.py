@@ -90,7 +90,7 @@ def test_threads_embed_while_another_reads_the_feature_map(saved, photos):
         maps = [future.result() for future in cells]
         assert all(np.abs(each.result() - rows).max() < 1e-6 for each in others)
     assert all(np.abs(each - maps[0]).max() < 1e-4 for each in maps)
-    hooks = [hook for layer in backbone._module.modules() for hook in layer._forward_hooks]
+    hooks = [hook for layer in backbone.module.modules() for hook in layer._forward_hooks]
     assert len(hooks) == 1  # found once
 
 
@@ -122,5 +122,5 @@ def test_feature_map_of_a_network_without_one(module, photos):
     for _ in range(2):
         with pytest.raises(BackboneError, match="use a convolutional network such as resnet50"):
             mapped(backbone, photos[:1])
-    assert not any(layer._forward_hooks for layer in backbone._module.modules())
+    assert not any(layer._forward_hooks for layer in backbone.module.modules())
     np.testing.assert_array_equal(embedded(backbone, photos[:1]), rows)

@@ -32,7 +32,7 @@ def test_resnet50_equals_torchvisions(suffix, saved, photos):
     assert wanted.shape == (4, 2048)
     assert np.abs(embedded(backbone, photos) - wanted).max() < 1e-5
     assert (backbone.dim, backbone.min_side, backbone.weights) == (2048, 256, str(file))
-    assert batch_norms(backbone._module) == 0
+    assert batch_norms(backbone.module) == 0
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_bundled_network_equals_its_package(bundled, photos):
     wanted = reference(lambda x: module.extract_features(x).mean((2, 3)), transform, photos)
     assert np.abs(embedded(bundled, photos) - wanted).max() < 1e-5
     assert bundled.dim == 1280
-    assert batch_norms(bundled._module) == 0
+    assert batch_norms(bundled.module) == 0
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def test_chosen_precision_is_used(precision, photos):
     module = Tiny(64)
     backbone = own(module, precision=precision)
     assert backbone.precision == precision
-    assert {p.dtype for p in backbone._module.parameters()} == {getattr(torch, precision)}
+    assert {p.dtype for p in backbone.module.parameters()} == {getattr(torch, precision)}
     rows = embedded(backbone, photos)
     assert rows.dtype == np.float32
     assert (rows * embedded(own(module, precision="float32"), photos)).sum(axis=1).min() > 0.999

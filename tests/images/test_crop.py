@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from simsearch.errors import QueryError
-from simsearch.images.decode import crop, load_preview
+from simsearch.images.crop import crop
+from simsearch.images.decode import load_preview
 
 
 @pytest.mark.parametrize(

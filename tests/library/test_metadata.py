@@ -93,7 +93,7 @@ def test_captions_are_chosen(library, table):
         ({"title": "*SHOE"}, [0, 1]),
         ({"title": "shoe"}, []),
         ({"tags": "sale"}, [0, 2]),
-        ({"tags": {"leather", "summer"}}, [1, 2]),
+        ({"tags": ["leather", "summer"]}, [1, 2]),
         ({"tags": "s*"}, [0, 2]),
         ({"new": True}, [2]),
         ({"new": "false"}, [1]),

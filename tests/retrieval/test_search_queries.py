@@ -18,7 +18,7 @@ from simsearch.backbones.backbone import load_backbone
 from simsearch.embedding.images import embed_images
 from simsearch.errors import BackboneError, ImageError, QueryError
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval.query import REGIONS
+from simsearch.retrieval.compose import REGIONS
 from simsearch.retrieval.search import search
 
 

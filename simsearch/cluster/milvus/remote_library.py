@@ -26,7 +26,7 @@ from simsearch.library.metadata import join_caption
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.types import Overview
-from simsearch.retrieval.index import TopK
+from simsearch.retrieval.exact import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

@@ -21,7 +21,8 @@ from page_cases import (
 )
 
 import simsearch as ss
-from simsearch.images.decode import crop, load_image
+from simsearch.images.crop import crop
+from simsearch.images.decode import load_image
 
 pytestmark = pytest.mark.slow
 

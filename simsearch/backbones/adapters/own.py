@@ -1,0 +1,42 @@
+"""A module of the user's own, with its transform."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from simsearch.backbones.spec import OWN_WEIGHTS, ModelSpec
+from simsearch.errors import BackboneError
+
+if TYPE_CHECKING:
+    import torch
+
+    from simsearch.backbones.preprocessing import Transform
+
+
+def own_spec(module: torch.nn.Module, transform: Transform | None) -> ModelSpec:
+    """Adapt a user's own module; one forward pass shows whether it gives features or a map."""
+    import torch
+
+    name = type(module).__name__
+    if not isinstance(module, torch.nn.Module):
+        raise BackboneError(f"{module!r} is neither the name of a backbone nor a torch module")
+    if transform is None:
+        raise BackboneError(
+            f"{name} needs its preprocessing: load_backbone(module, transform=...), "
+            "from a PIL image to a (3, H, W) float tensor"
+        )
+    try:
+        with torch.inference_mode():
+            example = transform(Image.new("RGB", (64, 64), "gray"))[None].float()
+            output = copy.deepcopy(module).cpu().float().eval()(example)
+        dims = output.ndim
+    except Exception as error:  # the user's code may raise anything
+        raise BackboneError(f"{name} does not run on its transform's output: {error}") from error
+    if dims not in (2, 4):
+        raise BackboneError(
+            f"{name} gives {tuple(output.shape)}; (B, D) features or a (B, D, H, W) map are needed"
+        )
+    return ModelSpec(name, OWN_WEIGHTS, module, transform, "own" if dims == 2 else "avg")

@@ -1,0 +1,48 @@
+"""Matches as HTML, for notebooks: cards with thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import TYPE_CHECKING
+
+from simsearch.errors import ImageError
+from simsearch.images.decode import load_preview
+from simsearch.retrieval.matches import also, percentile
+
+if TYPE_CHECKING:
+    from simsearch.images.decode import ImageSources
+    from simsearch.retrieval.matches import Matches
+
+
+def to_html(matches: Matches) -> str:
+    """Show the query and its matches as cards with thumbnails."""
+    cards = [_card(matches.image, "query", matches.query)] if matches.image is not None else []
+    cards += [
+        _card(
+            m.path,
+            f"{m.rank}. {m.score:.3f} ({percentile(m.percentile)}) {also(m)}".strip(),
+            " · ".join(filter(None, (m.caption, m.path))),
+        )
+        for m in matches.rows
+    ]
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
+
+
+def _card(source: ImageSources, title: str, caption: str) -> str:
+    picture = '<div style="height:112px">(unreadable)</div>'
+    try:
+        thumbnail = load_preview(source, min_side=224)
+        thumbnail.thumbnail((224, 224))
+        data = io.BytesIO()
+        thumbnail.save(data, "JPEG", quality=85)
+        code = base64.b64encode(data.getvalue()).decode()
+        picture = f'<img style="height:112px" src="data:image/jpeg;base64,{code}">'
+    except ImageError:
+        pass  # the file has gone since; its path and score still stand
+    name = html.escape(caption)
+    return (
+        f'<figure style="margin:0;width:min-content" title="{name}">{picture}<figcaption>'
+        f"<b>{html.escape(title)}</b><br><small>{name}</small></figcaption></figure>"
+    )
