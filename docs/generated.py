@@ -41,7 +41,16 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "search": (
         "Search",
         "A query becomes matches. Scores are cosines: larger is closer.",
-        ("search", "recommend", "Matches", "Match", "suggest_threshold", "SuggestedThreshold"),
+        (
+            "search",
+            "recommend",
+            "SearchOptions",
+            "RankingOptions",
+            "Matches",
+            "Match",
+            "suggest_threshold",
+            "SuggestedThreshold",
+        ),
     ),
     "figures": (
         "Figures",
@@ -64,6 +73,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "evaluate",
             "Evaluation",
             "train_head",
+            "TrainConfig",
             "TrainedHead",
             "refine",
             "Head",

@@ -38,7 +38,7 @@ from .plotting.matches import show_matches
 from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, IndexReport, build_index, load_index
 from .retrieval.matches import Match, Matches
-from .retrieval.options import NEAR_DUPLICATE
+from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
 from .retrieval.search import search
 from .samples import make_sample
@@ -69,9 +69,11 @@ __all__ = [
     "ProjectionHead",
     "Published",
     "QueryError",
+    "RankingOptions",
     "RayEngine",
     "RemoteError",
     "RemoteLibrary",
+    "SearchOptions",
     "SimsearchError",
     "StaleIndexError",
     "StaleVersionError",
