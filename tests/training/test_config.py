@@ -79,7 +79,7 @@ def test_unknown_option_without_a_similar_one(points):
 
 
 def test_config_is_checked_when_made_and_frozen():
-    with pytest.raises(TrainingError, match="keep=1: give a number from 0 to 0.99"):
+    with pytest.raises(TrainingError, match=r"keep=1: give a number from 0 to 0\.99"):
         ss.TrainConfig(keep=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         ss.TrainConfig().keep = 0.5
