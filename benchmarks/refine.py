@@ -3,7 +3,7 @@
     python benchmarks/refine.py
 
 Plain cosine, then `refine` with its defaults: on the Intel scenes (700 images per class), on the
-sample dataset (50 views per photo), and on views of 250 photos, of which the gallery holds four or
+sample dataset (40 views per class), and on views of 250 photos, of which the gallery holds four or
 one; the large views share much of their photo, the small ones little or nothing. The gallery is
 refined by itself, and each query is then moved towards its neighbours there, independent of other
 queries. At the end, the time for 100,000 rows, extrapolated from a part of them.

@@ -34,7 +34,8 @@ from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image
 from .images.find import find_images
 from .library.library import ImageLibrary
-from .plotting.matches import show_images, show_matches
+from .plotting.matches import show_matches
+from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, IndexReport, build_index, load_index
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE

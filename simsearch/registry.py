@@ -22,7 +22,7 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "explainer": {  # of `show_matches(explain=True)`
-        "heat_maps": "simsearch.analysis.plots:with_heat_maps",
+        "heat_maps": "simsearch.analysis.plots:overlay_heat_maps",
     },
 }
 

@@ -8,6 +8,8 @@ import pytest
 
 import simsearch as ss
 
+pytest_plugins = ["marks", "skips"]
+
 mpl.use("agg")  # no window, whatever this machine has
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

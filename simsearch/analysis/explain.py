@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from simsearch.library.types import Browsable
 
 
-_BATCH = 8  # images whose maps are held at once
+BATCH_IMAGES = 8  # images whose maps are held at once
 
 # Of the colour map of a heat map, which colour-blind readers can follow: its range, whose dark end
 # would hide the picture, and how much of it covers a picture at the hottest.
-_COLDEST, _HOTTEST, _OPACITY = 0.4, 0.95, 0.85
+MIN_HEAT, MAX_HEAT, MAX_OPACITY = 0.4, 0.95, 0.85
 
 
 def heat_map(
@@ -76,7 +76,7 @@ def heat_map(
         image = str(library.paths[image])
     opened = load_image(image)
     (cells,) = contributions(library, [opened], embedding)
-    return spread(library, cells, opened.size)  # type: ignore[arg-type]  # it has been opened
+    return resize_heat(library, cells, opened.size)  # type: ignore[arg-type]  # it has been opened
 
 
 def contributions(
@@ -111,8 +111,8 @@ def contributions(
             f"an embedding of shape {np.shape(embedding)} is none of this library: ({library.dim},)"
         )
     found: list[NDArray[np.float32] | None] = []
-    for i in range(0, len(images), _BATCH):
-        prepared = [_prepared(image, library.backbone) for image in images[i : i + _BATCH]]
+    for i in range(0, len(images), BATCH_IMAGES):
+        prepared = [_prepared(image, library.backbone) for image in images[i : i + BATCH_IMAGES]]
         readable = [one for one in prepared if one is not None]
         if readable:
             cells = library.backbone.feature_map(np.stack(readable))
@@ -148,7 +148,7 @@ def _split(cells: NDArray[np.float32], embedding: NDArray[np.float32]) -> NDArra
     return shares
 
 
-def spread(
+def resize_heat(
     library: Browsable, cells: NDArray[np.float32], size: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Lay contributions over an image of (width, height), or a smaller copy: (H, W) float32.
@@ -171,13 +171,13 @@ def spread(
     return whole
 
 
-def glow(heat: NDArray[np.float32], top: float) -> NDArray[np.float64]:
+def heat_colors(heat: NDArray[np.float32], top: float) -> NDArray[np.float64]:
     """Colour a heat map, to be laid over a picture: the hotter, the brighter and the denser.
 
     Parameters
     ----------
     heat
-        (H, W), as `spread` gives it.
+        (H, W), as `resize_heat` gives it.
     top
         The heat that is shown at the brightest.
 
@@ -189,6 +189,6 @@ def glow(heat: NDArray[np.float32], top: float) -> NDArray[np.float64]:
     from matplotlib import colormaps
 
     level = np.clip(heat / max(top, 1e-9), 0, 1)
-    color: NDArray[np.float64] = colormaps["inferno"](_COLDEST + (_HOTTEST - _COLDEST) * level)
-    color[..., 3] = _OPACITY * level**1.5  # a little heat everywhere is no veil
+    color: NDArray[np.float64] = colormaps["inferno"](MIN_HEAT + (MAX_HEAT - MIN_HEAT) * level)
+    color[..., 3] = MAX_OPACITY * level**1.5  # a little heat everywhere is no veil
     return color

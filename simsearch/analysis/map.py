@@ -1,4 +1,4 @@
-"""A library as a map, on which alike images lie close together."""
+"""The map of a library: a scatter plot by PCA or t-SNE, with thumbnails."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.errors import QueryError
+from simsearch.plotting.charts import COLORS, add_legend
 from simsearch.plotting.grid import (
+    ABOVE_POINTS,
     ACCENT,
-    COLORS,
     EDGE,
-    HEAD,
     INK,
-    MARGIN,
-    ON_TOP,
-    PLAIN,
+    MARGIN_INCHES,
+    PLAIN_TEXT,
+    TITLE_INCHES,
     Picture,
-    add_legend,
-    in_turns,
+    draw_thumbnail,
+    load_thumbnail,
     new_figure,
-    paste,
-    small_picture,
+    round_robin,
 )
 
 if TYPE_CHECKING:
@@ -38,12 +37,12 @@ if TYPE_CHECKING:
 
 
 # The colours again with triangles, where there are more groups.
-_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
-_UNLABELLED, _OTHER = "#cccccc", "#999999"
+GROUP_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
+UNLABELLED_COLOR, OTHER_COLOR = "#cccccc", "#999999"
 
-_MAP = (7.6, 6.2)  # inches
-_MAP_THUMBNAIL, _MAP_LEGEND = 0.42, 1.5  # inches
-_MAP_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes seconds
+MAP_INCHES = (7.6, 6.2)  # inches
+THUMBNAIL_INCHES, LEGEND_INCHES = 0.42, 1.5  # inches
+MAX_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes seconds
 
 
 def show_map(
@@ -68,7 +67,7 @@ def show_map(
         What `ImageLibrary.label_rows` takes: "folder" (the last part of it, so that
         `seg_train/forest` and `seg_test/forest` are one), or a label for each image.
     seed
-        Of everything that is drawn at random.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -80,25 +79,27 @@ def show_map(
     QueryError
         If the method is unknown, or the labels do not fit.
     """
-    if method not in _MAP_ROWS:
-        raise QueryError(f"method={method!r} is unknown; choose from {', '.join(_MAP_ROWS)}")
+    if method not in MAX_ROWS:
+        raise QueryError(f"method={method!r} is unknown; choose from {', '.join(MAX_ROWS)}")
     labels = library.label_rows(color_by)
-    count = min(len(library), _MAP_ROWS[method])
+    count = min(len(library), MAX_ROWS[method])
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(library), count, replace=False))
     points, kept = _project(np.asarray(library.embeddings[rows]), method, seed)
-    room = _MAP_THUMBNAIL + 2 * MARGIN
-    points = points * (np.array(_MAP) - room) + room / 2  # a thumbnail fits around every point
+    room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES
+    points = (
+        points * (np.array(MAP_INCHES) - room) + room / 2
+    )  # a thumbnail fits around every point
 
     groups = _groups(labels, rows)
     fig, ax = _canvas(_title(method, kept, count, len(library)), legend=len(groups) > 1)
     _scatter(ax, points, groups)
-    places = _apart(points, in_turns(labels[rows], seed), 1.15 * _MAP_THUMBNAIL)
+    places = _spaced_points(points, round_robin(labels[rows], seed), 1.15 * THUMBNAIL_INCHES)
     for _, i in zip(range(images), places, strict=False):
-        picture = small_picture(str(library.paths[rows[i]]), _MAP_THUMBNAIL)
+        picture = load_thumbnail(str(library.paths[rows[i]]), THUMBNAIL_INCHES)
         color = next(group.color for group in groups if i in group.rows)
         if isinstance(picture, Picture):  # otherwise its point will do
-            paste(ax, picture, points[i], (_MAP_THUMBNAIL,) * 2, frame=color, line=1)
+            draw_thumbnail(ax, picture, points[i], (THUMBNAIL_INCHES,) * 2, frame=color, line=1)
     return fig, ax
 
 
@@ -112,29 +113,29 @@ class _Group(NamedTuple):
 
 
 def _groups(labels: NDArray[np.str_], rows: NDArray[np.intp]) -> list[_Group]:
-    """Give the frequent labels a colour and a marker each, by name; what is left is grey."""
+    """Assign a colour and a marker to each frequent label, by name; the rest is grey."""
     counts = Counter(labels.tolist())
     unlabelled = counts.pop("", 0)
-    names = sorted(sorted(counts, key=lambda name: (-counts[name], name))[: len(_STYLES)])
+    names = sorted(sorted(counts, key=lambda name: (-counts[name], name))[: len(GROUP_STYLES)])
     shown = labels[rows]
     if not names:
         return [_Group("", ACCENT, "o", np.arange(len(rows)))]
     groups = [
         _Group(name, color, marker, np.flatnonzero(shown == name))
-        for name, (color, marker) in zip(names, _STYLES, strict=False)
+        for name, (color, marker) in zip(names, GROUP_STYLES, strict=False)
     ]
     if others := len(counts) - len(names):
         rest = np.flatnonzero(~np.isin(shown, ["", *names]))
-        groups.append(_Group(f"{others:,} more", _OTHER, "o", rest))
+        groups.append(_Group(f"{others:,} more", OTHER_COLOR, "o", rest))
     if unlabelled:
-        groups.append(_Group("no label", _UNLABELLED, "o", np.flatnonzero(shown == "")))
+        groups.append(_Group("no label", UNLABELLED_COLOR, "o", np.flatnonzero(shown == "")))
     return groups
 
 
 def _project(
     rows: NDArray[np.float32], method: str, seed: int
 ) -> tuple[NDArray[np.floating[Any]], float]:
-    """Lay rows out in the unit square: (n, 2); and the share of variance that its axes hold."""
+    """Project rows to the unit square, (n, 2), with the share of variance of the first two axes."""
     from sklearn.decomposition import PCA
 
     if np.ptp(rows, axis=0).max() < 1e-6:
@@ -169,14 +170,21 @@ def _title(method: str, kept: float, count: int, total: int) -> str:
 
 def _canvas(title: str, *, legend: bool) -> tuple[Figure, Axes]:
     """Make a map's axes, with inches as data units, and room for a legend on the right."""
-    width, height = _MAP
-    full = np.array([width + 2 * MARGIN + _MAP_LEGEND * legend, height + 2 * MARGIN + HEAD])
+    width, height = MAP_INCHES
+    full = np.array(
+        [
+            width + 2 * MARGIN_INCHES + LEGEND_INCHES * legend,
+            height + 2 * MARGIN_INCHES + TITLE_INCHES,
+        ]
+    )
     fig = new_figure(full)
-    ax = fig.add_axes(tuple(np.array([MARGIN, MARGIN, width, height]) / np.tile(full, 2)))
+    ax = fig.add_axes(
+        tuple(np.array([MARGIN_INCHES, MARGIN_INCHES, width, height]) / np.tile(full, 2))
+    )
     ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], facecolor="white")
     for spine in ax.spines.values():
         spine.set(color=EDGE, linewidth=0.6)
-    ax.text(0, height + 0.1, title, color=INK, fontsize=11, **PLAIN)
+    ax.text(0, height + 0.1, title, color=INK, fontsize=11, **PLAIN_TEXT)
     return fig, ax
 
 
@@ -186,17 +194,17 @@ def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Grou
     handles = []
     for _, color, marker, rows in groups:
         x, y = points[rows].T
-        zorder = ON_TOP - (2 if color in (_UNLABELLED, _OTHER) else 1)
+        zorder = ABOVE_POINTS - (2 if color in (UNLABELLED_COLOR, OTHER_COLOR) else 1)
         style: dict[str, Any] = {"color": color, "marker": marker, "zorder": zorder}
         handles.append(ax.scatter(x, y, s=area, alpha=0.8, linewidths=0, **style))
     if len(groups) > 1:
-        add_legend(ax, handles, [group.name for group in groups], _MAP_LEGEND)
+        add_legend(ax, handles, [group.name for group in groups], LEGEND_INCHES)
 
 
-def _apart(
+def _spaced_points(
     points: NDArray[np.floating[Any]], order: NDArray[np.intp], distance: float
 ) -> Iterator[int]:
-    """Go through points in an order, leaving out those within a square around an earlier one."""
+    """Yield points in an order, except those within a square around an earlier one."""
     taken = np.empty((0, 2))
     for i in order.tolist():
         if np.all(np.abs(taken - points[i]).max(axis=1) >= distance):

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.analysis.duplicates import Duplicates
-from simsearch.analysis.explain import contributions, glow, spread
+from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
     ACCENT,
-    GAP,
+    GAP_INCHES,
     INK,
     briefly,
     cell_size,
     check_positive,
+    load_thumbnail,
     make_grid,
+    short_path,
     show_picture,
-    small_picture,
-    tail,
     write_caption,
 )
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from simsearch.retrieval.matches import Matches
 
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a grey (ITU-R BT.601)
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a grey (ITU-R BT.601)
 
 
-def with_heat_maps(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture | str]:
-    """Turn pictures grey, and tint what carries their scores, on one scale."""
+def overlay_heat_maps(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture | str]:
+    """Turn thumbnails grey, and overlay heat maps on one scale."""
     library, embedding = answer.library, answer.embedding
     if library is None or embedding is None:
         raise QueryError(
@@ -52,15 +52,15 @@ def with_heat_maps(answer: Matches, pictures: Sequence[Picture | str]) -> list[P
     return [
         picture
         if isinstance(picture, str) or share is None
-        else _tinted(picture, spread(library, share, picture.pixels.shape[1::-1]), top)
+        else _blend(picture, resize_heat(library, share, picture.pixels.shape[1::-1]), top)
         for picture, share in zip(pictures, shares, strict=True)
     ]
 
 
-def _tinted(picture: Picture, heat: NDArray[np.float32], top: float) -> Picture:
-    """Lay colour over a grey picture, the more the hotter it is."""
-    color = glow(heat, top)
-    grey = (picture.pixels @ _LUMA)[..., None]
+def _blend(picture: Picture, heat: NDArray[np.float32], top: float) -> Picture:
+    """Blend heat colours over a grey picture."""
+    color = heat_colors(heat, top)
+    grey = (picture.pixels @ LUMA_WEIGHTS)[..., None]
     tinted = grey + color[..., 3:] * (255 * color[..., :3] - grey)
     return picture._replace(pixels=tinted.round().astype(np.uint8))
 
@@ -68,7 +68,7 @@ def _tinted(picture: Picture, heat: NDArray[np.float32], top: float) -> Picture:
 def show_duplicates(
     duplicates: Duplicates, limit: int = 10, columns: int = 6, size: float = 1.6
 ) -> tuple[Figure, NDArray[Any]]:
-    """Show near-duplicates, a row a group.
+    """Show near-duplicates, one row per group.
 
     On the left, in a blue frame, stands the image to keep; the others follow with their cosine to
     it, the most alike first. What a row has no room for is counted in its last cell.
@@ -80,7 +80,7 @@ def show_duplicates(
     limit
         How many groups to show at most, the largest.
     columns
-        Images a row, at least two.
+        Images per row, at least two.
     size
         Width of a picture in inches.
 
@@ -109,24 +109,24 @@ def show_duplicates(
         show_picture(axes[0, 0], "no duplicates")
         return fig, axes
     columns = min(columns, max(map(len, shown)))
-    rows = [_group_pictures(group, columns, size) for group in shown]
+    rows = [_load_group(group, columns, size) for group in shown]
     title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
     cell = cell_size(size, [picture for row in rows for picture in row])
-    fig, axes = make_grid((len(shown), columns), cell, lines=2, lead=GAP, title=title)
+    fig, axes = make_grid((len(shown), columns), cell, lines=2, lead=GAP_INCHES, title=title)
     for number, (group, row, line) in enumerate(zip(shown, rows, axes, strict=True), 1):
         show_picture(line[0], row[0], ACCENT, 2.5)
         heading = f"{number} · {len(group)} images"
-        write_caption(line[0], heading, tail(group.paths[0]), color=ACCENT, weight="bold")
+        write_caption(line[0], heading, short_path(group.paths[0]), color=ACCENT, weight="bold")
         for ax, picture in zip(line[1:], row[1:], strict=False):
             show_picture(ax, picture)
         described = columns - (len(group) > columns)
         for i in range(1, min(len(group), described)):
-            write_caption(line[i], f"{group.scores[i]:.3f}", tail(group.paths[i]), color=INK)
+            write_caption(line[i], f"{group.scores[i]:.3f}", short_path(group.paths[i]), color=INK)
     return fig, axes
 
 
-def _group_pictures(group: DuplicateGroup, columns: int, size: float) -> list[Picture | str]:
-    """Load as many of a group as there is room for; what is left over takes a cell."""
+def _load_group(group: DuplicateGroup, columns: int, size: float) -> list[Picture | str]:
+    """Load the thumbnails of a group that fit into a row; the last cell counts the others."""
     shown = group.paths if len(group) <= columns else group.paths[: columns - 1]
     more = len(group) - len(shown)
-    return [small_picture(path, size) for path in shown] + [f"{more:,} more"] * bool(more)
+    return [load_thumbnail(path, size) for path in shown] + [f"{more:,} more"] * bool(more)

@@ -88,10 +88,9 @@ class Backbone:
         return state | {"_module": self._module if on_cpu else copy.deepcopy(self._module).cpu()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        import torch
-
-        self.__dict__.update(state, device=torch.device("cpu"))
+        self.__dict__.update(state)
         self._set_local_state(None)
+        self.move("cpu")
 
     def move(self, device: str) -> None:
         """Move the network to another device, in the precision that it has."""

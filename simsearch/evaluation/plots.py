@@ -11,23 +11,20 @@ import numpy as np
 from simsearch.errors import QueryError
 from simsearch.evaluation.evaluation import Evaluation
 from simsearch.evaluation.metrics import RECALL_PERCENTS
+from simsearch.plotting.charts import COLORS, add_legend, axes_inches, text_width
 from simsearch.plotting.grid import (
     ACCENT,
-    COLORS,
-    DROP,
+    CAPTION_GAP_INCHES,
     EDGE,
     GREY,
-    HEAD,
     INK,
-    MARGIN,
-    PLAIN,
-    add_legend,
-    axes_inches,
+    MARGIN_INCHES,
+    PLAIN_TEXT,
+    TITLE_INCHES,
     briefly,
     check_positive,
-    fit,
+    fit_text,
     new_figure,
-    text_width,
 )
 from simsearch.plotting.matches import show_answers
 from simsearch.retrieval.search import search
@@ -258,7 +255,7 @@ def _write_percentages(ax: Axes, shares: NDArray[np.float64]) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005:
             color = "white" if share > 0.4 else INK
-            style: dict[str, Any] = {"color": color, "fontsize": 9} | PLAIN
+            style: dict[str, Any] = {"color": color, "fontsize": 9} | PLAIN_TEXT
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", **style)
 
 
@@ -271,11 +268,13 @@ def _write_names(
     width, height = axes_inches(ax)
     across, down = len(columns) / width, len(rows) / height  # cells per inch
     for i, name in enumerate(rows):
-        text = ax.text(-0.5 - DROP * across, i, "", ha="right", va="center", **style)
-        fit(text, name, room[0] - DROP)
+        text = ax.text(-0.5 - CAPTION_GAP_INCHES * across, i, "", ha="right", va="center", **style)
+        fit_text(text, name, room[0] - CAPTION_GAP_INCHES)
     for i, name in enumerate(columns):
-        text = ax.text(i, len(rows) - 0.5 + DROP * down, "", ha="center", va="top", **style)
-        fit(text, name, room[1] - DROP)
+        text = ax.text(
+            i, len(rows) - 0.5 + CAPTION_GAP_INCHES * down, "", ha="center", va="top", **style
+        )
+        fit_text(text, name, room[1] - CAPTION_GAP_INCHES)
         text.set_rotation(90)
 
 
@@ -302,15 +301,22 @@ def make_axes(
 ) -> tuple[Figure, Axes]:
     """Make axes of `size` inches, with room around them, that no setting changes."""
     width, height = size
-    full = np.array([left + width + right + 2 * MARGIN, bottom + height + HEAD + 2 * MARGIN])
+    full = np.array(
+        [
+            left + width + right + 2 * MARGIN_INCHES,
+            bottom + height + TITLE_INCHES + 2 * MARGIN_INCHES,
+        ]
+    )
     fig = new_figure(full)
-    box = np.array([MARGIN + left, MARGIN + bottom, width, height]) / np.tile(full, 2)
+    box = np.array([MARGIN_INCHES + left, MARGIN_INCHES + bottom, width, height]) / np.tile(full, 2)
     ax = fig.add_axes(tuple(box))
     ax.set(facecolor="white", axisbelow=True)
     ax.grid(visible=False)
     ax.tick_params(colors=GREY, labelsize=9, length=0, labelcolor=GREY)
     for spine in ax.spines.values():
         spine.set(color=EDGE, linewidth=0.6, visible=True)
-    line = fig.text(MARGIN / full[0], 1 - MARGIN / full[1], "", va="top", color=INK, size=11)
-    fit(line, title, full[0] - 2 * MARGIN)
+    line = fig.text(
+        MARGIN_INCHES / full[0], 1 - MARGIN_INCHES / full[1], "", va="top", color=INK, size=11
+    )
+    fit_text(line, title, full[0] - 2 * MARGIN_INCHES)
     return fig, ax

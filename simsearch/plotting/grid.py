@@ -1,7 +1,6 @@
-"""What the figures share: cells with pictures and captions, legends, names that always fit.
+"""Grids of thumbnails with captions: equal cells, nothing clipped, texts that always fit.
 
-Layouts are computed in inches, and the data units of pictures are inches too, so that cells are
-equal, nothing is clipped, and no solver is needed.
+Layouts are computed in inches, and the data units of cells are inches, too.
 """
 
 from __future__ import annotations
@@ -28,16 +27,20 @@ if TYPE_CHECKING:
 
 
 DPI = 130
-SHARPNESS = 2  # image pixels per figure pixel, so that a figure can be saved at twice its dpi
-# Inches: around a figure, between cells, from a cell to its caption, for a line of it, for a title.
-MARGIN, GAP, DROP, LINE, HEAD = 0.15, 0.18, 0.08, 0.17, 0.3
+PIXELS_PER_DOT = 2  # image pixels per figure pixel, so that a figure can be saved at twice its dpi
+# Around a figure, between cells, from a cell to its caption, for a line of it, for a title.
+MARGIN_INCHES, GAP_INCHES, CAPTION_GAP_INCHES, LINE_INCHES, TITLE_INCHES = (
+    0.15,
+    0.18,
+    0.08,
+    0.17,
+    0.3,
+)
 
 INK, GREY, EDGE, ACCENT = "#222222", "#767676", "#d0d0d0", "#0072b2"
-# Paul Tol's "muted" scheme, which colour-blind readers can tell apart.
-COLORS = "#cc6677 #332288 #ddaa33 #117733 #88ccee #882255 #44aa99 #999933 #aa4499".split()  # noqa: SIM905
 
-PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}  # a "$" in a name is a "$"
-ON_TOP = 2.5  # zorder: over the points of a map, under text
+PLAIN_TEXT: dict[str, Any] = {"parse_math": False, "usetex": False}  # a "$" in a name is a "$"
+ABOVE_POINTS = 2.5  # zorder: over the points of a map, under text
 
 
 def check_positive(**values: float | None) -> None:
@@ -52,7 +55,7 @@ def briefly(value: object) -> str:
     return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
-def in_turns(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
+def round_robin(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
     """Order rows so that each label has its n-th turn before any has its next; else at random."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     _, which, counts = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
@@ -61,12 +64,12 @@ def in_turns(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
     return shuffled[np.argsort(turn, kind="stable")]
 
 
-def tail(path: str) -> str:
+def short_path(path: str) -> str:
     """Keep the folder and the name of a path."""
     return "/".join(PurePath(path).as_posix().split("/")[-2:])
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Put a name on one line, with "?" for each character that matplotlib's fonts lack.
 
     Drawing such a character would warn, or raise for half a surrogate pair. A font that has it can
@@ -82,20 +85,10 @@ def _printable(text: str) -> str:
     )
 
 
-def text_width(names: Sequence[str], points: float) -> float:
-    """Width of the widest of several lines of text, in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    font = FontProperties(size=points)
-    paths = [TextPath((0, 0), _printable(name).replace("$", "S"), prop=font) for name in names]
-    return max(path.get_extents().width for path in paths) / 72
-
-
-def fit(line: Text, text: str, width: float) -> None:
+def fit_text(line: Text, text: str, width: float) -> None:
     """Set a line's text, cut in its middle until `width` inches hold it."""
-    full = _printable(text)
-    line.set(text=full, **PLAIN)
+    full = printable(text)
+    line.set(text=full, **PLAIN_TEXT)
     keep = len(full)
     while keep > 1 and (wide := line.get_window_extent(dpi=DPI).width / DPI) > width:
         keep = max(1, min(keep - 1, int(keep * width / wide)))
@@ -108,8 +101,15 @@ def write_caption(ax: Axes, *lines: str, **first: Any) -> None:  # noqa: ANN401
     width, height = cell_inches(ax)
     for i, text in enumerate(lines):
         style: dict[str, Any] = {"color": GREY, "fontsize": 9} | (first if i == 0 else {})
-        line = ax.text(0, -height / 2 - DROP - i * LINE, "", ha="center", va="top", **style)
-        fit(line, text, width + GAP / 2)
+        line = ax.text(
+            0,
+            -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES,
+            "",
+            ha="center",
+            va="top",
+            **style,
+        )
+        fit_text(line, text, width + GAP_INCHES / 2)
 
 
 def new_figure(inches: NDArray[np.floating[Any]]) -> Figure:
@@ -130,14 +130,14 @@ class Picture(NamedTuple):
     ratio: float  # height / width of the image itself, as a thumbnail's is rounded
 
 
-_BLANK = np.full((1, 1, 3), 240, np.uint8)
+BLANK_PIXELS = np.full((1, 1, 3), 240, np.uint8)
 
 
-def small_picture(source: ImageSources | None, size: float) -> Picture | str:
+def load_thumbnail(source: ImageSources | None, size: float) -> Picture | str:
     """Load an image to be shown `size` inches wide and high at most; if that fails, say why."""
     if source is None:
         return "an embedding, not an image"
-    pixels = max(1, round(size * DPI * SHARPNESS))
+    pixels = max(1, round(size * DPI * PIXELS_PER_DOT))
     try:
         image = load_preview(source, min_side=pixels)
     except ImageError as error:
@@ -162,20 +162,25 @@ def make_grid(
 ) -> tuple[Figure, NDArray[Any]]:
     """Make a figure of empty cells, `lead` inches between the first column and the others."""
     (rows, columns), (width, height) = shape, cell
-    step = np.array([width, height + DROP + lines * LINE]) + GAP
-    head = HEAD if title else 0
-    full = step * (columns, rows) - GAP + 2 * MARGIN + (lead, head)
+    step = np.array([width, height + CAPTION_GAP_INCHES + lines * LINE_INCHES]) + GAP_INCHES
+    head = TITLE_INCHES if title else 0
+    full = step * (columns, rows) - GAP_INCHES + 2 * MARGIN_INCHES + (lead, head)
     fig = new_figure(full)
     axes = np.empty(shape, object)
     for row, column in np.ndindex(shape):
-        left, top = step * (column, row) + (MARGIN + lead * (column > 0), MARGIN + head)
+        left, top = step * (column, row) + (
+            MARGIN_INCHES + lead * (column > 0),
+            MARGIN_INCHES + head,
+        )
         box = np.array([left, full[1] - top - height, width, height]) / np.tile(full, 2)
         ax = axes[row, column] = fig.add_axes(tuple(box))
         ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
         ax.set_axis_off()
     if title:
-        line = fig.text(MARGIN / full[0], 1 - MARGIN / full[1], "", va="top", color=INK, size=11)
-        fit(line, title, full[0] - 2 * MARGIN)
+        line = fig.text(
+            MARGIN_INCHES / full[0], 1 - MARGIN_INCHES / full[1], "", va="top", color=INK, size=11
+        )
+        fit_text(line, title, full[0] - 2 * MARGIN_INCHES)
     return fig, axes
 
 
@@ -188,14 +193,14 @@ def show_picture(ax: Axes, picture: Picture | str, frame: str = EDGE, line: floa
     """Draw a picture in the middle of its cell, or a grey one that says why there is none."""
     width, height = cell_inches(ax)
     if isinstance(picture, str):
-        reason = textwrap.fill(_printable(picture), max(6, int(width * 11)), max_lines=4)
-        style: dict[str, Any] = {"color": GREY, "fontsize": 9} | PLAIN
+        reason = textwrap.fill(printable(picture), max(6, int(width * 11)), max_lines=4)
+        style: dict[str, Any] = {"color": GREY, "fontsize": 9} | PLAIN_TEXT
         ax.text(0, 0, reason, ha="center", va="center", **style)
-        picture = Picture(_BLANK, height / width)
-    paste(ax, picture, (0, 0), (width, height), frame=frame, line=line)
+        picture = Picture(BLANK_PIXELS, height / width)
+    draw_thumbnail(ax, picture, (0, 0), (width, height), frame=frame, line=line)
 
 
-def paste(
+def draw_thumbnail(
     ax: Axes,
     picture: Picture,
     middle: tuple[float, float],
@@ -211,43 +216,7 @@ def paste(
     height = min(room[1], room[0] * picture.ratio)
     left, bottom = middle[0] - width / 2, middle[1] - height / 2
     # The frame lies behind, so that it takes nothing off the picture: only its outer half shows.
-    style: dict[str, Any] = {"color": frame, "linewidth": 2 * line, "zorder": ON_TOP}
+    style: dict[str, Any] = {"color": frame, "linewidth": 2 * line, "zorder": ABOVE_POINTS}
     ax.add_patch(Rectangle((left, bottom), width, height, clip_on=False, **style))
     extent = (left, left + width, bottom, bottom + height)
-    ax.imshow(picture.pixels, extent=extent, aspect="auto", zorder=ON_TOP)
-
-
-def add_legend(
-    ax: Axes,
-    handles: Sequence[Any],
-    names: Sequence[str],
-    room: float,
-    heading: str | None = None,
-) -> None:
-    """Name what is drawn, to the right of it, in `room` inches."""
-    legend = ax.legend(
-        handles,
-        [" "] * len(names),  # matplotlib would leave out a name that starts with "_"
-        loc="upper left",
-        bbox_to_anchor=(1 + MARGIN / axes_inches(ax)[0], 1),
-        borderaxespad=0,
-        borderpad=0,
-        handletextpad=0.3,
-        labelspacing=0.6,
-        markerscale=1.4,
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        title=heading,
-        title_fontproperties={"size": 9},
-        alignment="left",
-    )
-    legend.get_title().set_color(GREY)
-    for line, name in zip(legend.get_texts(), names, strict=True):
-        fit(line, name, room - 0.4)
-
-
-def axes_inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of axes in inches, whatever their data units are."""
-    box = ax.get_window_extent()
-    return box.width / DPI, box.height / DPI
+    ax.imshow(picture.pixels, extent=extent, aspect="auto", zorder=ABOVE_POINTS)

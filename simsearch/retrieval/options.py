@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ Threshold: TypeAlias = "SupportsFloat | Literal['auto'] | None"
 POOL_FACTOR = 10  # candidates per match, from which `diversity` picks
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Options = TypeVar("_Options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,3 +205,23 @@ def accepts(options: type[Any]) -> Callable[[_Function], _Function]:
         return function
 
     return document
+
+
+def make_options(
+    kind: type[_Options], given: Mapping[str, Any], base: _Options | None = None
+) -> _Options:
+    """Make options of keywords, perhaps in place of fields of others.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option; the message names the one that is spelt most alike.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            alike = get_close_matches(name, known, 1)
+            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
+            raise TypeError(f"there is no option {name!r}; {hint}")
+    made: _Options = replace(base, **given) if base else kind(**given)  # type: ignore[type-var]
+    return made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import QueryError
 from simsearch.retrieval.matches import Matches
-from simsearch.retrieval.options import RankingOptions, accepts
+from simsearch.retrieval.options import RankingOptions, accepts, make_options
 from simsearch.retrieval.query import Query, combine_queries, embed, resolve, rows_of
 from simsearch.retrieval.search import Ranking
 
@@ -84,7 +84,9 @@ def recommend(
     likes, dislikes = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (liked, disliked))
     if not likes:
         raise QueryError("nothing is liked; give at least one image")
-    ranking = Ranking(library, RankingOptions(k=k, threshold=threshold, **options))
+    ranking = Ranking(
+        library, make_options(RankingOptions, {"k": k, "threshold": threshold, **options})
+    )
     unwanted = rows_of(library, exclude)
     queries = embed(library, [resolve(library, one) for one in (*likes, *dislikes)])
     weights = [1 / len(likes)] * len(likes) + [-dislike / max(1, len(dislikes))] * len(dislikes)

@@ -16,7 +16,7 @@ from simsearch.errors import QueryError
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.index import Index, TopK
 from simsearch.retrieval.matches import Match, Matches
-from simsearch.retrieval.options import RankingOptions, SearchOptions, accepts
+from simsearch.retrieval.options import RankingOptions, SearchOptions, accepts, make_options
 from simsearch.retrieval.query import (
     REGIONS,
     Query,
@@ -132,7 +132,8 @@ def search(
     >>> [(match.path, round(match.score, 3)) for match in search(library, 0, k=2)]
     [('b.jpg', 0.8), ('c.jpg', 0.0)]
     """
-    asked = SearchOptions(k=k, threshold=threshold, exclude_query=exclude_query, **options)
+    options |= {"k": k, "threshold": threshold, "exclude_query": exclude_query}
+    asked = make_options(SearchOptions, options)
     ranking = Ranking(library, asked)
     several = isinstance(query, (list, tuple))
     given: Sequence[Any] = query if isinstance(query, (list, tuple)) else [query]

@@ -1,4 +1,4 @@
-"""The app: its addresses, and what stands around them. The work itself is `service`'s."""
+"""The FastAPI app: routes and middleware; `service` does the work."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BeforeValidator
 
 import simsearch
-from simsearch.web import schemas as forms
-from simsearch.web.metrics import Measured, Measures
-from simsearch.web.middleware import Door, Hardened, Limits, Lock
-from simsearch.web.problems import MEDIA_TYPE, Json, Problem, handle_problems
+from simsearch.web import schemas
+from simsearch.web.metrics import Metrics, MetricsMiddleware
+from simsearch.web.middleware import (
+    RequestLimitsMiddleware,
+    SecurityHeadersMiddleware,
+    TokenAuth,
+    TokenAuthMiddleware,
+)
+from simsearch.web.problems import MEDIA_TYPE, Problem, Utf8JsonResponse, handle_problems
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
 from simsearch.web.thumbnails import Picture, Size
 
 STATIC = File(__file__).with_name("static")
 
-_YEAR = "private, max-age=31536000, immutable"  # for what an address with a version stands for
-_FRESH = {"Cache-Control": "no-cache"}
+CACHE_FOR_A_YEAR = (
+    "private, max-age=31536000, immutable"  # for what an address with a version stands for
+)
+REVALIDATE = {"Cache-Control": "no-cache"}
 _FORM = Form(media_type="multipart/form-data")
 
 Row = Annotated[int, Path(description="Of the library.", examples=[0])]
@@ -42,13 +49,17 @@ ThumbnailSize = Annotated[
     Size, BeforeValidator(int), Query(description="Longer side in pixels, at most.")
 ]
 
-_ANYWHERE = {401: "A token is needed.", 403: "Another site asks.", 421: "Called by a wrong name."}
-_LOOKING = {
+PROBLEMS_EVERYWHERE = {
+    401: "A token is needed.",
+    403: "Cross-site request.",
+    421: "Wrong host name.",
+}
+PROBLEMS_OF_ROWS = {
     404: "There is no such row.",
     409: "The library has changed since.",
-    422: "What is asked for cannot be given.",
+    422: "An option or a query is invalid.",
 }
-_ASKING = _LOOKING | {
+PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
     400: "The body is no form.",
     408: "The upload took too long.",
     413: "The upload is too large.",
@@ -77,17 +88,17 @@ def create_app(settings: Settings) -> FastAPI:
     QueryError
         If the table cannot be attached.
     """
-    measures = Measures()
-    service = Service(settings, measures)
-    lock = Lock(settings.token, (STATIC / "login.html").read_text("utf-8"))
+    metrics = Metrics()
+    service = Service(settings, metrics)
+    lock = TokenAuth(settings.token, (STATIC / "login.html").read_text("utf-8"))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.look_after)
+            tasks.start_soon(service.watch_library)
             yield
             tasks.cancel_scope.cancel()
-        service.keeper.close()
+        service.manager.close()
 
     app = FastAPI(
         title="simsearch",
@@ -101,97 +112,97 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     handle_problems(app)
-    app.include_router(_api(service))
-    app.include_router(_pages(lock, measures))
+    app.include_router(_api_routes(service))
+    app.include_router(_page_routes(lock, metrics))
     app.mount("/static", StaticFiles(directory=STATIC), "static")
-    app.openapi = partial(_described, app)  # type: ignore[method-assign]
-    app.add_middleware(Limits, settings=settings, turned_away=measures.turned_away.inc)
-    app.add_middleware(Door, lock=lock, hosts=settings.hosts)
-    app.add_middleware(Measured, measures=measures)
-    app.add_middleware(Hardened)  # the outermost
+    app.openapi = partial(_describe, app)  # type: ignore[method-assign]
+    app.add_middleware(RequestLimitsMiddleware, settings=settings, rejected=metrics.rejected.inc)
+    app.add_middleware(TokenAuthMiddleware, lock=lock, hosts=settings.hosts)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(SecurityHeadersMiddleware)  # the outermost
     return app
 
 
-def _api(service: Service) -> APIRouter:
+def _api_routes(service: Service) -> APIRouter:
     api = APIRouter(prefix="/api")
 
-    @api.get("/library", response_model=forms.Library)
+    @api.get("/library", response_model=schemas.Library)
     async def library() -> Response:
-        """Tell what is served, and what may be asked of it."""
-        return Json(await service.library())
+        """Describe the served library and the limits of requests."""
+        return Utf8JsonResponse(await service.library())
 
-    @api.get("/images", response_model=forms.Page)
+    @api.get("/images", response_model=schemas.Page)
     async def images(
         v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
     ) -> Response:
         """List images, in the order of their paths."""
-        return Json(await service.page(offset, limit, where, v))
+        return Utf8JsonResponse(await service.page(offset, limit, where, v))
 
     @api.get("/images/{row}", **_picture("The image; one that browsers do not show, as JPEG."))
     async def image(request: Request, row: Row, v: Version = None) -> Response:
         """Return an image as it is."""
-        return _sent(request, await service.original(row, v), v)
+        return _image_response(request, await service.read_original(row, v), v)
 
     @api.get("/images/{row}/thumbnail", **_picture("A small copy.", "image/jpeg"))
     async def thumbnail(
         request: Request, row: Row, v: Version = None, size: ThumbnailSize = 256
     ) -> Response:
         """Return a small copy of an image."""
-        return _sent(request, await service.thumbnail(row, v, size), v)
+        return _image_response(request, await service.thumbnail(row, v, size), v)
 
-    @api.get("/images/{row}/facts", response_model=forms.Image)
+    @api.get("/images/{row}/facts", response_model=schemas.Image)
     async def facts(row: Row, v: Version = None) -> Response:
-        """Tell what is known of an image."""
+        """Return path, caption and metadata of an image."""
         state = service.state(v, row)
-        return Json(forms.image(state.library, state.version, row))
+        return Utf8JsonResponse(schemas.image(state.library, state.version, row))
 
-    @api.post("/search", response_model=forms.Answers)
-    async def search(form: Annotated[forms.SearchForm, _FORM]) -> Response:
+    @api.post("/search", response_model=schemas.Answers)
+    async def search(form: Annotated[schemas.SearchForm, _FORM]) -> Response:
         """Find the images that are most alike to a row, an image, or several of them."""
-        return Json(await service.search(form))
+        return Utf8JsonResponse(await service.search(form))
 
-    @api.post("/recommend", response_model=forms.Answers)
-    async def recommend(form: Annotated[forms.RecommendForm, _FORM]) -> Response:
+    @api.post("/recommend", response_model=schemas.Answers)
+    async def recommend(form: Annotated[schemas.RecommendForm, _FORM]) -> Response:
         """Find what somebody may like, from what they liked and what they did not."""
-        return Json(await service.recommend(form))
+        return Utf8JsonResponse(await service.recommend(form))
 
     @api.post("/explain", **_picture("A heat map, to lay over the thumbnail.", "image/png"))
-    async def explain(form: Annotated[forms.ExplainForm, _FORM]) -> Response:
+    async def explain(form: Annotated[schemas.ExplainForm, _FORM]) -> Response:
         """Show which parts of a match carry its likeness."""
         found = await service.explain(form)
         return Response(found.data, media_type=found.media_type)
 
-    @api.get("/health", response_model=forms.Health)
+    @api.get("/health", response_model=schemas.Health)
     async def health() -> Response:
-        """Tell that the server answers."""
+        """Return status ok while the server answers."""
         state = service.state()
-        content = forms.Health(images=len(state.library), version=state.version)
-        return Json(content.model_dump())
+        content = schemas.Health(images=len(state.library), version=state.version)
+        return Utf8JsonResponse(content.model_dump())
 
     return api
 
 
-def _pages(lock: Lock, measures: Measures) -> APIRouter:
-    """Make what is no part of the API: the page, its description, the log-in, the measures."""
+def _page_routes(lock: TokenAuth, metrics: Metrics) -> APIRouter:
+    """Make the routes beside the API: the page, its documentation, the log-in, the metrics."""
     pages = APIRouter(include_in_schema=False)
 
     @pages.get("/")
     async def index() -> Response:
-        return FileResponse(STATIC / "index.html", headers=_FRESH)
+        return FileResponse(STATIC / "index.html", headers=REVALIDATE)
 
     @pages.get("/docs")
     async def docs() -> Response:
-        return FileResponse(STATIC / "docs.html", headers=_FRESH)
+        return FileResponse(STATIC / "docs.html", headers=REVALIDATE)
 
     @pages.post("/login")
     async def login(request: Request, token: Annotated[str, Form()]) -> Response:
-        if lock.accepts(token.strip()):
-            return lock.let_in("/", secure=request.url.scheme == "https")
+        if lock.is_valid(token.strip()):
+            return lock.log_in_redirect("/", secure=request.url.scheme == "https")
         return Response(lock.page, 401, media_type="text/html")
 
     @pages.get("/metrics")
-    async def metrics() -> Response:
-        return Response(measures.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    async def prometheus() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return pages
 
@@ -203,15 +214,15 @@ def _picture(description: str, media_type: str = "image/*") -> dict[str, Any]:
     return {"response_class": Response, "responses": answers}
 
 
-def _sent(request: Request, picture: Picture, version: str | None) -> Response:
+def _image_response(request: Request, picture: Picture, version: str | None) -> Response:
     """Send an image, unless the browser has it."""
-    headers = {"ETag": picture.etag, "Cache-Control": _YEAR if version else "no-cache"}
+    headers = {"ETag": picture.etag, "Cache-Control": CACHE_FOR_A_YEAR if version else "no-cache"}
     if picture.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _describe(app: FastAPI) -> dict[str, Any]:
     """Make the API's schema, with the problems that each address may answer."""
     if app.openapi_schema is None:
         schema = get_openapi(
@@ -223,15 +234,17 @@ def _described(app: FastAPI) -> dict[str, Any]:
             schemas.pop(unused, None)
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
-                operation["responses"] |= _problems(path, method)
+                operation["responses"] |= _problem_responses(path, method)
         app.openapi_schema = schema
     return app.openapi_schema
 
 
-def _problems(path: str, method: str) -> dict[str, Any]:
+def _problem_responses(path: str, method: str) -> dict[str, Any]:
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     asks = method == "post"
-    found = _ANYWHERE | (_ASKING if asks else _LOOKING if path.startswith("/api/images") else {})
+    found = PROBLEMS_EVERYWHERE | (
+        PROBLEMS_OF_QUERIES if asks else PROBLEMS_OF_ROWS if path.startswith("/api/images") else {}
+    )
     return {
         str(status): {"description": description, "content": content}
         for status, description in sorted(found.items())

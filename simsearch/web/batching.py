@@ -1,7 +1,6 @@
-"""One network for many requests: images that arrive together pass through it together.
+"""Dynamic batching: images of requests that arrive together pass through the network together.
 
-A batch is whatever has come in while the last one was under way, so that nobody ever waits for
-company. Nothing here decodes, or knows of HTTP.
+A batch is what has arrived while the last one was computed, so that no request waits for others.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_SIZES = (1, 2, 4, 8)
-_ROUNDS = 5
+BATCH_SIZES = (1, 2, 4, 8)
+TIMING_ROUNDS = 5
 
 
-def best_size(backbone: Backbone) -> int:
+def fastest_batch_size(backbone: Backbone) -> int:
     """Measure how many images a network is quickest with, up to 8; on a GPU, take the usual.
 
     On a processor more are not always better: what a large batch saves, it may lose again where
@@ -34,10 +33,10 @@ def best_size(backbone: Backbone) -> int:
     """
     if backbone.device.type != "cpu":
         return choose_batch_size(None, 1, on_cpu=False)
-    batches = [np.repeat(backbone.probe(), size, axis=0) for size in _SIZES]
-    taken = [[_seconds(backbone, batch) for batch in batches] for _ in range(_ROUNDS + 1)]
-    costs = np.median(taken[1:], axis=0) / _SIZES  # the first round wakes everything up
-    return _SIZES[int(costs.argmin())]
+    batches = [np.repeat(backbone.probe(), size, axis=0) for size in BATCH_SIZES]
+    reserve = [[_seconds(backbone, batch) for batch in batches] for _ in range(TIMING_ROUNDS + 1)]
+    costs = np.median(reserve[1:], axis=0) / BATCH_SIZES  # the first round wakes everything up
+    return BATCH_SIZES[int(costs.argmin())]
 
 
 def _seconds(backbone: Backbone, batch: NDArray[Any]) -> float:
@@ -52,16 +51,16 @@ class _Job(NamedTuple):
 
 
 class BatchedBackbone(Backbone):
-    """A backbone that many threads may ask at once, and that answers them in batches.
+    """A backbone that embeds the images of many threads in batches.
 
     Parameters
     ----------
     backbone
-        What embeds; this is the same to whoever looks at its name or its fingerprint.
+        What embeds; name, fingerprint and dimension are the same.
     most
-        Images a batch.
+        Images per batch, at most.
     observe
-        Is told the size of each batch.
+        Called with the size of each batch.
 
     Attributes
     ----------
@@ -70,10 +69,10 @@ class BatchedBackbone(Backbone):
     """
 
     def __init__(
-        self, backbone: Backbone, most: int, observe: Callable[[int], object] = lambda _: None
+        self, backbone: Backbone, max_images: int, observe: Callable[[int], object] = lambda _: None
     ) -> None:
         vars(self).update(vars(backbone))
-        self.original, self._most, self._observe = backbone, most, observe
+        self.original, self._most, self._observe = backbone, max_images, observe
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._open, self._opening = True, threading.Lock()
         self._thread = threading.Thread(target=self._work, name="simsearch-batches", daemon=True)
@@ -98,7 +97,7 @@ class BatchedBackbone(Backbone):
     def _work(self) -> None:
         while True:
             jobs, open_ = self._gather()
-            for alike in _by_shape(jobs):
+            for alike in _group_by_shape(jobs):
                 self._answer(alike)
             if not open_:
                 return
@@ -134,7 +133,7 @@ class BatchedBackbone(Backbone):
             start += len(job.inputs)
 
 
-def _by_shape(jobs: list[_Job]) -> list[list[_Job]]:
+def _group_by_shape(jobs: list[_Job]) -> list[list[_Job]]:
     """Part jobs whose images cannot be stacked: a user's own transform may not cut squares."""
     groups: dict[tuple[int, ...], list[_Job]] = {}
     for job in jobs:

@@ -1,6 +1,6 @@
-"""The library that is served: opened, looked after, and replaced whole when it changes.
+"""The served library: opened, watched, and replaced whole when it changes.
 
-A request takes `Keeper.state` once and keeps to it, so that none sees half of two libraries.
+A request takes `LibraryManager.state` once and keeps to it, so that none sees half of two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from simsearch.library.library import ImageLibrary
 from simsearch.library.types import Browsable
 from simsearch.retrieval.faiss import RECORD, FaissIndex, load_index
 from simsearch.retrieval.search import search
-from simsearch.web.batching import BatchedBackbone, best_size
+from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
 
 logger = logging.getLogger("simsearch.web")
@@ -34,15 +34,15 @@ class State:
 
     Attributes
     ----------
-    library : Gallery
+    library : ImageLibrary or RemoteLibrary
     version : str
-        Names this state; a row number means something only with it.
+        Names this state; row numbers are valid for it alone.
     index : FaissIndex or None
-        What searches it, where that is not the library's own way.
+        The FAISS index that searches it, if any.
     index_kind : str or None
-        What that is, in a word.
+        Kind of the index.
     skipped : int
-        Files that are not in it.
+        Number of files that are not in it.
     """
 
     library: Browsable
@@ -52,15 +52,15 @@ class State:
     skipped: int = 0
 
 
-class Keeper:
-    """Opens a library, and again when another has taken its place.
+class LibraryManager:
+    """Opens a library, and opens it again when it has been replaced.
 
     Parameters
     ----------
     settings
         Says which.
     observe
-        Is told the size of each batch of images that pass through the network.
+        Called with the size of each batch of images that pass through the network.
 
     Attributes
     ----------
@@ -80,15 +80,15 @@ class Keeper:
     def __init__(self, settings: Settings, observe: Callable[[int], object]) -> None:
         self._settings, self._observe = settings, observe
         place = published_at(settings.outputs)
-        self._origin = _Collection(settings, *place) if place else _Folder(settings)
+        self._origin = _MilvusSource(settings, *place) if place else _FolderSource(settings)
         self.cache = Path(settings.cache).expanduser() if settings.cache else self._origin.cache
         self._network: BatchedBackbone | None = None
-        self._refreshing, self._trouble = threading.Lock(), ""
-        self._seen = self._origin.look()
+        self._refreshing, self._last_error = threading.Lock(), ""
+        self._seen = self._origin.state_key()
         self.state = self._open()
 
     def refresh(self) -> bool:
-        """Open the library that is there now, if it is another one; the last one otherwise stays.
+        """Open the library if it has changed; if it cannot be opened, the last one stays.
 
         Returns
         -------
@@ -97,35 +97,35 @@ class Keeper:
         """
         with self._refreshing:
             try:
-                seen = self._origin.look()
+                seen = self._origin.state_key()
                 if seen == self._seen:
                     return False
                 self._seen = seen  # what cannot be opened is tried again when something changes
                 state = self._open()
             except Exception as error:  # whatever it is, the last library can be served
-                if self._trouble != str(error):  # said once, and not at every look
+                if self._last_error != str(error):  # logged once, and not at every refresh
                     logger.warning("still serving the last library: %s", error)
-                self._trouble = str(error)
+                self._last_error = str(error)
                 return False
-            self.state, self._trouble = state, ""
+            self.state, self._last_error = state, ""
             logger.info("serving %r, version %s", state.library, state.version)
             return True
 
     def close(self) -> None:
-        """Stop the network's thread, and let go of the library."""
+        """Stop the network's thread, and close the library."""
         if self._network:
             self._network.close()
         self._origin.close()
 
     def _open(self) -> State:
         state = self._origin.open()
-        state = replace(state, library=self._networked(state.library))
-        for row in state.library.page(0, 1):  # what the first search makes is made now
+        state = replace(state, library=self._with_batched_backbone(state.library))
+        for row in state.library.page(0, 1):  # so that the first request finds everything loaded
             search(state.library, row, k=1, index=state.index)
         return state
 
-    def _networked(self, library: Browsable) -> Browsable:
-        """Give a library the network, loaded once; without it, images in the library still find."""
+    def _with_batched_backbone(self, library: Browsable) -> Browsable:
+        """Give a library the batched network, loaded once; without it, rows still are queries."""
         made_by = library.source.fingerprint if library.source else None
         if self._network is None or self._network.fingerprint != made_by:
             try:
@@ -135,12 +135,12 @@ class Keeper:
                 return library
             if self._network:
                 self._network.close()
-            most = self._settings.max_batch or best_size(backbone)
-            self._network = BatchedBackbone(backbone, most, self._observe)
+            max_images = self._settings.max_batch or fastest_batch_size(backbone)
+            self._network = BatchedBackbone(backbone, max_images, self._observe)
         return library.with_backbone(self._network)
 
 
-class _Folder:
+class _FolderSource:
     """A library of files."""
 
     def __init__(self, settings: Settings) -> None:
@@ -148,16 +148,18 @@ class _Folder:
         self._folder = Path(settings.outputs).expanduser()
         self.cache = self._folder / ".thumbnails"
 
-    def look(self) -> object:
-        """Tell states apart, by what is quick to ask."""
+    def state_key(self) -> object:
+        """Return what changes when the library does, quick to ask."""
         files = [self._folder / name for name in (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD)]
         table = self._settings.metadata
-        return [_mark(file) for file in (*files, *([Path(table).expanduser()] if table else []))]
+        return [
+            _file_state(file) for file in (*files, *([Path(table).expanduser()] if table else []))
+        ]
 
     def open(self) -> State:
         """Open the library that is there now."""
         settings = self._settings
-        library = _rooted(ImageLibrary.load(self._folder, settings.root))
+        library = _with_common_root(ImageLibrary.load(self._folder, settings.root))
         if settings.metadata:
             library.attach(settings.metadata)
         index = self._index(library) if settings.index else None
@@ -177,7 +179,7 @@ class _Folder:
         return index
 
 
-class _Collection:
+class _MilvusSource:
     """A library that was published."""
 
     cache = Path("~/.cache/simsearch/thumbnails").expanduser()
@@ -190,8 +192,8 @@ class _Collection:
             )
         self._open = [RemoteLibrary(uri, collection)]
 
-    def look(self) -> object:
-        """Tell states apart: by the version."""
+    def state_key(self) -> object:
+        """Return the newest version."""
         newest = self._open[-1].refresh()
         if newest is not self._open[-1]:
             self._open.append(newest)
@@ -211,8 +213,8 @@ class _Collection:
             library.close()
 
 
-def _mark(file: Path) -> tuple[int, ...] | None:
-    """Tell files in one place apart, without reading them."""
+def _file_state(file: Path) -> tuple[int, ...] | None:
+    """Identify the file at a path, without reading it."""
     try:
         status = file.stat()
     except OSError:
@@ -220,8 +222,8 @@ def _mark(file: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _rooted(library: ImageLibrary) -> ImageLibrary:
-    """Give a library of unknown origin a root, so that its names do not tell the server's."""
+def _with_common_root(library: ImageLibrary) -> ImageLibrary:
+    """Give a library of unknown origin a root, so that its names reveal no server folders."""
     if library.root is None:
         with suppress(ValueError):  # some paths are absolute and some are not
             library.root = os.path.commonpath([posixpath.dirname(path) for path in library.paths])

@@ -1,4 +1,4 @@
-"""What a server measures of itself, for Prometheus."""
+"""Prometheus metrics of a server, and the middleware that counts requests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from simsearch.web.middleware import App, Message, Receive, Scope, Send
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_SIZES = (1, 2, 4, 8, 16, 32, 64)
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Measures:
+class Metrics:
     """The counters of one server."""
 
     def __init__(self) -> None:
@@ -24,19 +24,19 @@ class Measures:
             "simsearch_request_seconds",
             "Time to answer a request, in seconds.",
             ["route"],
-            buckets=_SECONDS,
+            buckets=SECONDS_BUCKETS,
             registry=registry,
         )
         self.in_progress = Gauge(
             "simsearch_requests_in_progress", "Requests being answered.", registry=registry
         )
-        self.turned_away = Counter(
+        self.rejected = Counter(
             "simsearch_turned_away", "Requests answered 503, as too many wait.", registry=registry
         )
         self.batch = Histogram(
             "simsearch_batch_images",
             "Images that pass through the network together.",
-            buckets=_SIZES,
+            buckets=BATCH_SIZES,
             registry=registry,
         )
         self.images = Gauge("simsearch_library_images", "Images of the library.", registry=registry)
@@ -50,15 +50,15 @@ class Measures:
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-class Measured:
-    """Counts and times requests by their route: an address itself may be anything."""
+class MetricsMiddleware:
+    """Counts and times requests by route, so that labels stay bounded whatever is requested."""
 
-    def __init__(self, app: App, measures: Measures) -> None:
-        self.app, self._measures = app, measures
+    def __init__(self, app: App, metrics: Metrics) -> None:
+        self.app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and note how it was answered."""
@@ -66,15 +66,15 @@ class Measured:
             return await self.app(scope, receive, send)
         status, start = 500, time.perf_counter()
 
-        async def noting(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        with self._measures.in_progress.track_inprogress():
+        with self._metrics.in_progress.track_inprogress():
             try:
-                await self.app(scope, receive, noting)
+                await self.app(scope, receive, send_and_note)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
-                self._measures.note(route, status, time.perf_counter() - start)
+                self._metrics.note(route, status, time.perf_counter() - start)

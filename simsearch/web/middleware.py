@@ -1,6 +1,6 @@
-"""Who gets in, how much of it, and what a browser may do with the answers: around every request.
+"""HTTP middleware: token authentication, request limits, security headers.
 
-Plain ASGI, so that a request is turned away before a byte of its body is read.
+Plain ASGI, so that a request is rejected before a byte of its body is read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Scope: TypeAlias = MutableMapping[str, Any]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
         "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -41,21 +41,21 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_OPEN = {"/api/health", "/login"}  # to everybody, as is what lies in /static/
-_PAGES = {"/", "/docs"}
-_MULTIPART = 2**20  # bytes that a form may add to its images
-_LOGIN = 2**12  # bytes of a log-in
-_CLOSE = {"Connection": "close"}  # or the server would read the rest, whatever it is
-_MONTH = 30 * 24 * 3600  # seconds that a browser stays logged in
+OPEN_PATHS = {"/api/health", "/login"}  # to everybody, as is what lies in /static/
+PAGE_PATHS = {"/", "/docs"}
+FORM_OVERHEAD_BYTES = 2**20  # bytes that a form may add to its images
+LOGIN_BYTES = 2**12  # bytes of a log-in
+CLOSE_HEADER = {"Connection": "close"}  # or the server would read the rest, whatever it is
+COOKIE_SECONDS = 30 * 24 * 3600  # seconds that a browser stays logged in
 
 
 logger = logging.getLogger("simsearch.web")
 
 
-class Hardened:
-    """Adds the headers that tell a browser to run nothing but this page's own files.
+class SecurityHeadersMiddleware:
+    """Adds security headers: a browser runs nothing but this server's own files.
 
-    A request that fails in a way that nobody foresaw is answered, too: with nothing of the inside.
+    An unexpected error is answered with status 500 and without internal details.
     """
 
     def __init__(self, app: App) -> None:
@@ -65,31 +65,31 @@ class Hardened:
         """Pass a request on, and its answer back with more headers."""
         started = False
 
-        async def hardened(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
-            await self.app(scope, receive, hardened)
+            await self.app(scope, receive, send_with_headers)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise
             logger.error("a request failed", exc_info=error)
             response = problem(500, "something went wrong here; the server's log says what")
-            await response(scope, receive, hardened)
+            await response(scope, receive, send_with_headers)
 
 
-class Lock:
-    """Knows the token, and who has shown it.
+class TokenAuth:
+    """The server's token, and the cookie that stands for it.
 
-    A browser shows it once, in the address (`/?token=...`) or the log-in form, and gets a cookie
-    for it; programs send it as `Authorization: Bearer ...`.
+    A browser sends the token once, in the address (`/?token=...`) or the log-in form, and gets a
+    cookie; programs send it as `Authorization: Bearer ...`.
     """
 
     def __init__(self, token: str | None, page: str) -> None:
@@ -98,32 +98,32 @@ class Lock:
         # Cookies do not know ports: two servers on one machine must not overwrite each other's.
         self._cookie = f"simsearch_{hashlib.sha256(self._token or b'').hexdigest()[:8]}"
 
-    def accepts(self, token: str) -> bool:
-        """Compare a token with the server's, in a time that tells nothing."""
+    def is_valid(self, token: str) -> bool:
+        """Compare a token with the server's in constant time."""
         return self._token is None or hmac.compare_digest(
             token.encode("utf-8", "replace"), self._token
         )
 
-    def knows(self, headers: Headers) -> bool:
-        """Tell whether a request shows the token, or the cookie that stands for it."""
+    def is_authorised(self, headers: Headers) -> bool:
+        """Tell whether a request carries the token or its cookie."""
         kind, _, token = headers.get("authorization", "").partition(" ")
-        if self._token is None or (kind.lower() == "bearer" and self.accepts(token.strip())):
+        if self._token is None or (kind.lower() == "bearer" and self.is_valid(token.strip())):
             return True
         # Unlike the standard library's, this parser passes over what other servers have left.
         cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         try:
-            return self.accepts(bytes.fromhex(cookie).decode())
+            return self.is_valid(bytes.fromhex(cookie).decode())
         except ValueError:
             return False
 
-    def let_in(self, place: str, *, secure: bool) -> Response:
-        """Send a browser on to a place, with a cookie."""
+    def log_in_redirect(self, place: str, *, secure: bool) -> Response:
+        """Redirect a browser to a place, with the cookie set."""
         response = RedirectResponse(place, 303)
         if self._token is not None:
             response.set_cookie(
                 self._cookie,
                 self._token.hex(),
-                max_age=_MONTH,
+                max_age=COOKIE_SECONDS,
                 httponly=True,
                 samesite="lax",
                 secure=secure,
@@ -131,10 +131,10 @@ class Lock:
         return response
 
 
-class Door:
-    """Lets in who has the key, and calls the server by a name that it has."""
+class TokenAuthMiddleware:
+    """Rejects requests without the token, from other sites, or to a wrong host name."""
 
-    def __init__(self, app: App, lock: Lock, hosts: frozenset[str] | None) -> None:
+    def __init__(self, app: App, lock: TokenAuth, hosts: frozenset[str] | None) -> None:
         self.app, self._lock, self._hosts = app, lock, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,42 +150,44 @@ class Door:
                 f"this server is not called {_host(headers)!r}; start it with --host to be "
                 "reached by another name",
             )
-        if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _navigates(
+        if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _is_navigation(
             headers, path
         ):
             return problem(403, "another site may link here, and no more")
-        if entered := self._entered(scope):
+        if entered := self._log_in_by_address(scope):
             return entered
-        if path in _OPEN or path.startswith("/static/") or self._lock.knows(headers):
+        if path in OPEN_PATHS or path.startswith("/static/") or self._lock.is_authorised(headers):
             return None
-        return self._refused(path)
+        return self._unauthorised(path)
 
-    def _entered(self, scope: Scope) -> Response | None:
-        """Take a token out of an address, where others would see it."""
+    def _log_in_by_address(self, scope: Scope) -> Response | None:
+        """Log in by a token in the address, and redirect to the address without it."""
         given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         tokens = given.pop("token", [])
-        if scope["path"] != "/" or not tokens or not self._lock.accepts(tokens[0]):
+        if scope["path"] != "/" or not tokens or not self._lock.is_valid(tokens[0]):
             return None
         rest = urlencode(given, doseq=True)
-        return self._lock.let_in(f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https")
+        return self._lock.log_in_redirect(
+            f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https"
+        )
 
-    def _refused(self, path: str) -> Response:
-        if path in _PAGES:
+    def _unauthorised(self, path: str) -> Response:
+        if path in PAGE_PATHS:
             return Response(self._lock.page, 401, media_type="text/html")
         response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
 
-class Limits:
-    """Turns away what is too large, too slow, or too much at once.
+class RequestLimitsMiddleware:
+    """Rejects uploads that are too large, too slow, or too many at once.
 
     Counts the requests with a body; nothing of a body is read before there is room for all of it.
     A log-in is small and not counted: strangers send it, and must not fill the room of the others.
     """
 
-    def __init__(self, app: App, settings: Settings, turned_away: Callable[[], object]) -> None:
-        self.app, self._settings, self._turned_away = app, settings, turned_away
+    def __init__(self, app: App, settings: Settings, rejected: Callable[[], object]) -> None:
+        self.app, self._settings, self._rejected = app, settings, rejected
         self._requests = self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -193,37 +195,39 @@ class Limits:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             return await self.app(scope, receive, send)
         counted = scope["path"] != "/login"
-        most = self._settings.max_bytes + _MULTIPART if counted else _LOGIN
-        size = _announced(Headers(scope=scope), most)
-        if size > most:
+        max_images = self._settings.max_bytes + FORM_OVERHEAD_BYTES if counted else LOGIN_BYTES
+        size = _content_length(Headers(scope=scope), max_images)
+        if size > max_images:
             response = problem(413, self._too_large(counted))
-            response.headers.update(_CLOSE)
+            response.headers.update(CLOSE_HEADER)
             return await response(scope, receive, send)
         if counted and (
             self._requests >= self._settings.max_waiting
             or self._bytes + size > self._settings.max_waiting_bytes
         ):
-            self._turned_away()
+            self._rejected()
             response = problem(503, "too many requests are waiting; ask again in a moment")
             response.headers["Retry-After"] = "1"
             return await response(scope, receive, send)
         self._requests += counted
         self._bytes += counted * int(size)
         try:
-            return await self.app(scope, self._measured(receive, most, counted=counted), send)
+            return await self.app(
+                scope, self._limit_body(receive, max_images, counted=counted), send
+            )
         finally:
             self._requests -= counted
             self._bytes -= counted * int(size)
 
     def _too_large(self, counted: bool) -> str:
-        return f"an upload may have {self._settings.max_bytes if counted else _LOGIN:,} bytes"
+        return f"an upload may have {self._settings.max_bytes if counted else LOGIN_BYTES:,} bytes"
 
-    def _measured(self, receive: Receive, most: int, *, counted: bool) -> Receive:
-        """Receive a body as long as it is neither too long nor too late."""
+    def _limit_body(self, receive: Receive, max_images: int, *, counted: bool) -> Receive:
+        """Receive a body within its limits of bytes and time."""
         received, deadline = 0, anyio.current_time() + self._settings.seconds
         complete = False
 
-        async def measured() -> Message:
+        async def limited_receive() -> Message:
             nonlocal received, complete
             if complete:  # what is left is to hear that the client has gone
                 return await receive()
@@ -232,19 +236,19 @@ class Limits:
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(
-                    408, f"the upload took over {self._settings.seconds:g} seconds", _CLOSE
+                    408, f"the upload took over {self._settings.seconds:g} seconds", CLOSE_HEADER
                 ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if received > most:
-                raise HTTPException(413, self._too_large(counted), _CLOSE)
+            if received > max_images:
+                raise HTTPException(413, self._too_large(counted), CLOSE_HEADER)
             return message
 
-        return measured
+        return limited_receive
 
 
-def _announced(headers: Headers, otherwise: int) -> float:
-    """Return how many bytes a body will have, if its sender says."""
+def _content_length(headers: Headers, otherwise: int) -> float:
+    """Return the announced length of a body in bytes, or a default without one."""
     length = headers.get("content-length", "")
     if not length.isdecimal():
         return otherwise
@@ -252,11 +256,11 @@ def _announced(headers: Headers, otherwise: int) -> float:
 
 
 def _host(headers: Headers) -> str:
-    """Return the name by which the server was called, without the port."""
+    """Return the host name of a request, without the port."""
     host = headers.get("host", "").lower()
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
-def _navigates(headers: Headers, path: str) -> bool:
-    """Tell whether somebody follows a link to a page."""
-    return headers.get("sec-fetch-mode") == "navigate" and path in {*_PAGES, "/login"}
+def _is_navigation(headers: Headers, path: str) -> bool:
+    """Tell whether a request is a browser's navigation to a page."""
+    return headers.get("sec-fetch-mode") == "navigate" and path in {*PAGE_PATHS, "/login"}

@@ -1,4 +1,4 @@
-"""What went wrong, as problem JSON (RFC 9457): a title for programs, a sentence for people."""
+"""Errors as problem JSON (RFC 9457): a title for programs, a sentence for people."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
-_LONGEST = 1000  # characters of a detail: nobody is sent back what they have sent
-_STATUS: dict[type[SimsearchError], int] = {
+MAX_DETAIL_CHARACTERS = 1000  # no request is echoed at length
+STATUS_CODES: dict[type[SimsearchError], int] = {
     QueryError: 422,
     ImageError: 422,
     StaleVersionError: 409,
@@ -36,17 +36,17 @@ _STATUS: dict[type[SimsearchError], int] = {
 logger = logging.getLogger("simsearch.web")
 
 
-class Json(JSONResponse):
+class Utf8JsonResponse(JSONResponse):
     """JSON of any text: a file's name need not be UTF-8, and what is not is shown as "?"."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
-        """Put content in bytes."""
+        """Encode content."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "replace")
 
 
 class Problem(BaseModel):
-    """What went wrong, and what to do about it."""
+    """An error, and its remedy."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Unprocessable Entity"])
@@ -54,26 +54,31 @@ class Problem(BaseModel):
     detail: str = Field(examples=["k=0: ask for a whole number of matches, at least one"])
 
 
-def problem(status: int, detail: str) -> Json:
-    """Answer with a problem."""
+def problem(status: int, detail: str) -> Utf8JsonResponse:
+    """Return a problem response."""
     title = HTTPStatus(status).phrase
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail[:_LONGEST]}
-    return Json(content, status, media_type=MEDIA_TYPE)
+    content = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail[:MAX_DETAIL_CHARACTERS],
+    }
+    return Utf8JsonResponse(content, status, media_type=MEDIA_TYPE)
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Turn whatever goes wrong in an app into a problem."""
+    """Answer every error of an app with a problem."""
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
     @app.exception_handler(SimsearchError)
     def known(_: Request, error: SimsearchError) -> JSONResponse:
-        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-        return problem(status, _told(error))
+        status = next((code for kind, code in STATUS_CODES.items() if isinstance(error, kind)), 500)
+        return problem(status, _public_message(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, "; ".join(map(_in_words, error.errors())))
+        return problem(422, "; ".join(map(_validation_message, error.errors())))
 
     @app.exception_handler(HTTPException)
     def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -82,8 +87,8 @@ def handle_problems(app: FastAPI) -> None:
         return response
 
 
-def _told(error: SimsearchError) -> str:
-    """Say what went wrong, without where on the server's disk it did."""
+def _public_message(error: SimsearchError) -> str:
+    """Return the message of an error without paths of the server."""
     if isinstance(error, ImageError):
         return f"the image cannot be read: {error.reason}"
     told = " ".join(str(error).split())
@@ -93,8 +98,8 @@ def _told(error: SimsearchError) -> str:
     return "the library or its network cannot do this; the server's log says why"
 
 
-def _in_words(error: Any) -> str:  # noqa: ANN401
-    """Put what pydantic says of a field in one line, the value at fault included."""
+def _validation_message(error: Any) -> str:  # noqa: ANN401
+    """Return pydantic's error of a field in one line, with the value at fault."""
     places = [f"{each!s:.80}" for each in error["loc"] if each not in {"body", "query"}]
     value = error.get("input")
     given = f" ({value!r:.80})" if isinstance(value, (str, int, float)) else ""

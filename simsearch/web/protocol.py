@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with an end to what a stranger may send before the app is asked."""
+"""HTTP protocol of uvicorn, with limits on the head of a request."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_HEAD = 2**16  # bytes of a request's head; of what is no body, at all
-_SECONDS = 20.0  # for a head to arrive
+MAX_HEAD_BYTES = 2**16  # of anything that is not a body
+HEAD_SECONDS = 20.0  # for the head of a request to arrive
 
 
-def configured(app: FastAPI) -> uvicorn.Config:
-    """Choose how uvicorn runs the app."""
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """Return how uvicorn runs the app."""
     return uvicorn.Config(
         app,
         http=Protocol,
-        access_log=False,  # it would write tokens down
+        access_log=False,  # it would log tokens
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=5,
@@ -28,7 +28,7 @@ def configured(app: FastAPI) -> uvicorn.Config:
 
 
 class Protocol(HttpToolsProtocol):
-    """Gives up on a head that does not end, in bytes or in time: its parser would take any."""
+    """Rejects a head that does not end, in bytes or in time; uvicorn's parser would accept any."""
 
     _read = 0  # bytes since there was something for the app
     _waiting: asyncio.TimerHandle | None = None
@@ -36,28 +36,28 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        self._arrived()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless all that was read is still no request."""
+        """Parse data, unless the head is already too long."""
         self._read += len(data)
         super().data_received(data)
-        if self._read > _HEAD:
-            self._give_up()
+        if self._read > MAX_HEAD_BYTES:
+            self._reject()
 
     def on_message_begin(self) -> None:
         """Wait for the rest of the head."""
         super().on_message_begin()
-        self._wait()
+        self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """Ask the app."""
-        self._arrived()
+        """Call the app."""
+        self._stop_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -65,15 +65,15 @@ class Protocol(HttpToolsProtocol):
         self._read = 0
         super().on_body(body)
 
-    def _wait(self) -> None:
-        self._arrived()
-        self._waiting = self.loop.call_later(_SECONDS, self._give_up)
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._waiting = self.loop.call_later(HEAD_SECONDS, self._reject)
 
-    def _arrived(self) -> None:
+    def _stop_timer(self) -> None:
         self._read = 0
         if self._waiting:
             self._waiting.cancel()
 
-    def _give_up(self) -> None:
+    def _reject(self) -> None:
         if not self.transport.is_closing():
             self.send_400_response("The request has no end.")

@@ -1,94 +1,119 @@
-"""What can be asked and answered over HTTP, as forms and JSON: names, types, examples.
+"""Schemas of the REST API: forms of requests, JSON of answers, with descriptions and examples.
 
-An option that is not given is left to the library, so no default of a search stands here.
+The options of a search come from `simsearch.retrieval.options`; no default stands here.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
-from typing import Annotated, Any, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from fastapi import UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from simsearch.errors import QueryError
 from simsearch.library.paths import in_folder
 from simsearch.library.types import Browsable
 from simsearch.retrieval.matches import Match, Matches
+from simsearch.retrieval.options import RankingOptions, SearchOptions, option_docs
 
-_MANY = 100  # columns, or members of a list, that a condition may have
-_LONG = 500  # characters of a glob; Python keeps what it makes of thousands of them
-_LONGEST = 2**16  # characters of all conditions
-_HUGE = 2**53  # from which on numbers are no longer told apart
-_WHERE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["red", "blue"]}'
+MAX_ITEMS = 100  # columns, or members of a list, that a condition may have
+MAX_TEXT_CHARACTERS = 500  # characters of a glob; Python keeps what it makes of thousands of them
+MAX_DETAIL_CHARACTERS = 2**16  # characters of all conditions
+MAX_NUMBER = 2**53  # from which on numbers are no longer told apart
+WHERE_EXAMPLE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["red", "blue"]}'
 
 
-class _Wishes(BaseModel):
-    """Options that searches and recommendations share; they are those of `simsearch.search`."""
+# Options whose form on the wire is not their form in Python: type, description, example.
+WIRE_FIELDS: dict[str, tuple[Any, str | None, str | None]] = {
+    "Threshold": (float | Literal["auto"], None, None),
+    "Rows": (str, "JSON: a glob, or conditions on columns.", WHERE_EXAMPLE),
+    "Box | None": (str, "left,top,right,bottom: pixels or fractions.", "0.5,0,1,1"),
+    "Sequence[float] | None": (str, "Of the queries, in a mean.", "1,0.5"),
+}
+PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "bool | float": bool | float, "str": str}
+
+
+def option_fields(options: type[RankingOptions]) -> dict[str, Any]:
+    """Return a form field for each option of a search; one that is not given is None.
+
+    So the API has the options and descriptions of `search`, and no default of its own. An index is
+    the server's choice.
+    """
+    docs = option_docs(options)
+    made: dict[str, Any] = {}
+    for field in fields(options):
+        kind = str(field.type)
+        if kind == "Index | None":
+            continue
+        text = re.sub(r" \[\d+\]_|``?", "", docs[field.name][1])
+        choices = tuple(re.findall(r"""['"](\w+)['"]""", kind))
+        wire, description, example = WIRE_FIELDS.get(
+            kind, (Literal[choices] if choices else PLAIN_TYPES.get(kind), None, None)
+        )
+        info = Field(description=description or text, examples=[example] if example else None)
+        made[field.name] = (Annotated[wire | None, info], None)
+    return made
+
+
+class _OptionForm(BaseModel):
+    """What searches and recommendations share."""
 
     model_config = ConfigDict(extra="forbid")
+    option_class: ClassVar[type[RankingOptions]] = RankingOptions
 
     version: Annotated[
         str | None,
         Field(description="Of the library that the rows are of; 409 if it has changed since."),
     ] = None
-    k: Annotated[int | None, Field(description="How many matches.", examples=[24])] = None
-    threshold: Annotated[
-        float | Literal["auto"] | None, Field(description="The lowest cosine, or auto.")
-    ] = None
-    false_match_rate: Annotated[
-        float | None, Field(description="Share of random pairs that may match, with auto.")
-    ] = None
-    where: Annotated[
-        str | None,
-        Field(description="JSON: a glob, or conditions on columns.", examples=[_WHERE]),
-    ] = None
-    diversity: Annotated[float | None, Field(description="From 0 to 1, against sameness.")] = None
-    unique: Annotated[
-        bool | float | None, Field(description="Fold near-duplicates; or from which cosine on.")
-    ] = None
 
-    def wishes(self) -> dict[str, Any]:
-        """Put what was given as `search` takes it."""
-        given = self.model_dump(include=set(_Wishes.model_fields) - {"version"}, exclude_none=True)
+    if TYPE_CHECKING:  # the fields that `with_options` adds
+
+        def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that were given, as `search` takes them."""
+        names = {field.name for field in fields(self.option_class)}
+        given = self.model_dump(include=names, exclude_none=True)
         if "where" in given:
             given["where"] = conditions(given["where"])
+        for name in {"box", "weights"} & given.keys():
+            given[name] = _read_numbers(name, given[name])
         return given
 
 
-class SearchForm(_Wishes):
+_Form = TypeVar("_Form", bound=_OptionForm)
+
+
+def with_options(form: type[_Form]) -> type[_Form]:
+    """Add the fields of a form's `option_class`."""
+    made: type[_Form] = create_model(
+        form.__name__,
+        __base__=form,
+        __doc__=form.__doc__,
+        __module__=form.__module__,
+        **option_fields(form.option_class),
+    )
+    return made
+
+
+@with_options
+class SearchForm(_OptionForm):
     """One query or several, of any kind: rows, images, addresses, in this order."""
+
+    option_class = SearchOptions
 
     row: Annotated[list[int], Field(description="Of the library.")] = []
     image: Annotated[list[UploadFile], Field(description="An image's file.")] = []
     url: Annotated[list[str], Field(description="Where the server allows it.")] = []
-    box: Annotated[
-        str | None,
-        Field(description="left,top,right,bottom: pixels or fractions.", examples=["0.5,0,1,1"]),
-    ] = None
-    regions: Annotated[bool | None, Field(description="Search with several parts.")] = None
-    exclude_query: Annotated[
-        bool | None, Field(description="Whether a row does not find itself.")
-    ] = None
-    combine: Annotated[
-        Literal["mean", "max"] | None, Field(description="Take all queries for one taste.")
-    ] = None
-    weights: Annotated[
-        str | None, Field(description="Of the queries, in a mean.", examples=["1,0.5"])
-    ] = None
-
-    def options(self) -> dict[str, Any]:
-        """Put what was given as `search` takes it."""
-        own = {"box", "regions", "exclude_query", "combine", "weights"}
-        given = self.wishes() | self.model_dump(include=own, exclude_none=True)
-        for name in {"box", "weights"} & given.keys():
-            given[name] = _numbers(name, given[name])
-        return given
 
 
-class RecommendForm(_Wishes):
+@with_options
+class RecommendForm(_OptionForm):
     """What somebody liked and what they did not."""
 
     liked: Annotated[list[int], Field(description="Rows.")] = []
@@ -96,11 +121,15 @@ class RecommendForm(_Wishes):
     disliked: Annotated[list[int], Field(description="Rows.")] = []
     disliked_image: Annotated[list[UploadFile], Field(description="Files.")] = []
     exclude: Annotated[list[int], Field(description="Rows that are not wanted.")] = []
-    dislike: Annotated[float | None, Field(description="Weight of the disliked.", le=_HUGE)] = None
+    dislike: Annotated[
+        float | None, Field(description="Weight of the disliked.", le=MAX_NUMBER)
+    ] = None
 
     def recommend_options(self) -> dict[str, Any]:
-        """Put what was given as `recommend` takes it, the images aside."""
-        return self.wishes() | self.model_dump(include={"exclude", "dislike"}, exclude_none=True)
+        """Return what was given as `recommend` takes it, the images aside."""
+        names = {field.name for field in fields(RankingOptions)}
+        given = {name: value for name, value in self.options().items() if name in names}
+        return given | self.model_dump(include={"exclude", "dislike"}, exclude_none=True)
 
 
 class ExplainForm(SearchForm, RecommendForm):
@@ -109,15 +138,15 @@ class ExplainForm(SearchForm, RecommendForm):
     match: Annotated[int, Field(description="Row of the match.")]
 
 
-def _numbers(name: str, text: str) -> list[float]:
+def _read_numbers(name: str, text: str) -> list[float]:
     """Read "0.5,0,1,1"."""
     try:
-        numbers = [float(part) for part in text.split(",", _MANY)]
+        numbers = [float(part) for part in text.split(",", MAX_ITEMS)]
     except ValueError:
         numbers = [math.nan]
-    if not all(abs(number) < _HUGE for number in numbers):
+    if not all(abs(number) < MAX_NUMBER for number in numbers):
         raise QueryError(
-            f"{name}={text!r:.80}: give up to {_MANY} numbers with commas between them"
+            f"{name}={text!r:.80}: give up to {MAX_ITEMS} numbers with commas between them"
         )
     return numbers
 
@@ -130,37 +159,40 @@ def conditions(text: str) -> Any:  # noqa: ANN401
     QueryError
         If it is something else, or so long that nobody has written it.
     """
-    if len(text) > _LONGEST:
-        raise QueryError(f"where has {len(text):,} characters; give up to {_LONGEST:,}")
+    if len(text) > MAX_DETAIL_CHARACTERS:
+        raise QueryError(
+            f"where has {len(text):,} characters; give up to {MAX_DETAIL_CHARACTERS:,}"
+        )
     try:
         asked = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
     if isinstance(asked, str):
-        return _plain("path", asked)
-    if not isinstance(asked, dict) or len(asked) > _MANY:
-        raise QueryError(f"where={text!r:.80}: give a glob, or up to {_MANY} columns")
-    return {name: _condition(name, value) for name, value in asked.items()}
+        return _read_value("path", asked)
+    if not isinstance(asked, dict) or len(asked) > MAX_ITEMS:
+        raise QueryError(f"where={text!r:.80}: give a glob, or up to {MAX_ITEMS} columns")
+    return {name: _read_condition(name, value) for name, value in asked.items()}
 
 
-def _condition(name: str, value: object) -> object:
+def _read_condition(name: str, value: object) -> object:
     if isinstance(value, dict) and value.keys() <= {"min", "max"}:
         limits = value.get("min"), value.get("max")
-        return tuple(None if limit is None else _plain(name, limit) for limit in limits)
-    if isinstance(value, list) and len(value) <= _MANY:
-        return [_plain(name, member) for member in value]
-    return _plain(name, value)
+        return tuple(None if limit is None else _read_value(name, limit) for limit in limits)
+    if isinstance(value, list) and len(value) <= MAX_ITEMS:
+        return [_read_value(name, member) for member in value]
+    return _read_value(name, value)
 
 
-def _plain(name: str, value: object) -> str | int | float:
+def _read_value(name: str, value: object) -> str | int | float:
     """Check that a value is one, of a size that columns hold."""
-    if isinstance(value, str) and len(value) <= _LONG:
+    if isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS:
         return value
-    if isinstance(value, (int, float)) and abs(value) < _HUGE:
+    if isinstance(value, (int, float)) and abs(value) < MAX_NUMBER:
         return value  # which neither None nor NaN is
     raise QueryError(
         f"where: {name!r:.80} cannot be compared with {reprlib.repr(value)}; give text of up to "
-        f'{_LONG} characters, a number, a list of up to {_MANY}, or {{"min": 1, "max": 2}}'
+        f"{MAX_TEXT_CHARACTERS} characters, a number, a list of up to {MAX_ITEMS}, or "
+        '{"min": 1, "max": 2}'
     )
 
 
@@ -267,7 +299,7 @@ def image(library: Browsable, version: str, row: int, *, brief: bool = False) ->
         "row": row,
         "path": library.names[row],
         "caption": library.caption(row),
-        "metadata": {} if brief else _plain_facts(library.facts(row)),
+        "metadata": {} if brief else _json_facts(library.facts(row)),
         "image": f"{place}?v={version}",
         "thumbnail": f"{place}/thumbnail?v={version}",
     }
@@ -279,11 +311,11 @@ def answer(library: Browsable, version: str, found: Matches) -> dict[str, Any]:
         "query": found.query.removeprefix(in_folder(library.root or "", "")),
         "box": None if found.box is None else list(found.box),
         "exact": found.exact,
-        "matches": [_match(library, version, match) for match in found],
+        "matches": [_describe_match(library, version, match) for match in found],
     }
 
 
-def _match(library: Browsable, version: str, match: Match) -> dict[str, Any]:
+def _describe_match(library: Browsable, version: str, match: Match) -> dict[str, Any]:
     folded = [library.find(path) for path in match.duplicates]
     return image(library, version, match.row) | {
         "rank": match.rank,
@@ -295,7 +327,7 @@ def _match(library: Browsable, version: str, match: Match) -> dict[str, Any]:
     }
 
 
-def _plain_facts(facts: dict[str, Any]) -> dict[str, Any]:
+def _json_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """Put cells as JSON has them: a date becomes text."""
     return {
         name: cell

@@ -1,4 +1,4 @@
-"""Start a server, and say where it is and how to get in."""
+"""Start of a server: its socket, its token, and the address that is printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from simsearch.errors import MissingExtraError, QueryError
 
-_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def serve(
@@ -32,8 +32,7 @@ def serve(
     port
         0 for any that is free.
     token
-        What a browser or a program has to show; made anew and printed if `host` needs one and none
-        is given.
+        What clients have to send; generated and printed if `host` needs one and none is given.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -50,7 +49,7 @@ def serve(
         import uvicorn
 
         from simsearch.web.app import create_app
-        from simsearch.web.protocol import configured
+        from simsearch.web.protocol import uvicorn_config
         from simsearch.web.settings import Settings
     except ImportError as error:
         raise MissingExtraError(
@@ -59,11 +58,11 @@ def serve(
     local = is_local(host)
     if not local and token is None:
         token = secrets.token_urlsafe(24)
-    hosts = _LOCAL | {host} if local and token is None else None
+    hosts = LOOPBACK_NAMES | {host} if local and token is None else None
     app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
     listening = listen(host, port)
-    print(_greeting(listening, host, token), flush=True)  # noqa: T201  # it is what was asked for
-    uvicorn.Server(configured(app)).run(sockets=[listening])
+    print(_start_message(listening, host, token), flush=True)  # noqa: T201  # it is what was asked for
+    uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
 def is_local(host: str) -> bool:
@@ -103,9 +102,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _greeting(listening: socket.socket, host: str, token: str | None) -> str:
+def _start_message(listening: socket.socket, host: str, token: str | None) -> str:
     port = listening.getsockname()[1]
-    name = _own_name(host)
+    name = _host_name(host)
     shown = f"?token={quote(token, safe='')}" if token else ""
     lines = [f"simsearch is at  http://{f'[{name}]' if ':' in name else name}:{port}/{shown}"]
     if token:
@@ -113,7 +112,7 @@ def _greeting(listening: socket.socket, host: str, token: str | None) -> str:
     return "\n".join([*lines, "Ctrl-C stops it."])
 
 
-def _own_name(host: str) -> str:
+def _host_name(host: str) -> str:
     """Name this machine to others, where it listens at every address."""
     bare = host.strip("[]")
     return socket.gethostname() if bare in {"", "0.0.0.0", "::"} else bare  # noqa: S104

@@ -1,4 +1,4 @@
-"""What the server does: read what was asked, call the library on a thread, describe the answer."""
+"""Service behind the API: reads a request, calls the library on a thread, describes the answer."""
 
 from __future__ import annotations
 
@@ -19,61 +19,68 @@ from simsearch.images.download import DOWNLOAD_SECONDS
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
-from simsearch.web import schemas as forms
-from simsearch.web.library_manager import Keeper, State
-from simsearch.web.thumbnails import Picture, Size, Thumbnails, heat, original, scans
-from simsearch.web.url_fetch import fetch
+from simsearch.web import schemas
+from simsearch.web.library_manager import LibraryManager, State
+from simsearch.web.thumbnails import (
+    Picture,
+    Size,
+    Thumbnails,
+    count_scans,
+    draw_heat_map,
+    read_original,
+)
+from simsearch.web.url_fetch import fetch_public_url
 
 if TYPE_CHECKING:
     from fastapi import UploadFile
 
-    from simsearch.web.metrics import Measures
+    from simsearch.web.metrics import Metrics
     from simsearch.web.settings import Settings
 
 _T = TypeVar("_T")
-_LOOK = 1.0  # seconds between looks at whether the library has changed
-_SCANS = 100  # of a JPEG; a progressive one has about ten
+REFRESH_SECONDS = 1.0  # seconds between looks at whether the library has changed
+MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
 
 
 class Service:
-    """One library, its pictures, and the threads that work on them."""
+    """One library, its images, and the threads that work on them."""
 
-    def __init__(self, settings: Settings, measures: Measures) -> None:
-        self.settings, self._measures = settings, measures
-        self.keeper = Keeper(settings, measures.batch.observe)
-        self._thumbnails = Thumbnails(self.keeper.cache)
-        # What only reads memory is quickest with a thread a core; what waits for the network has
-        # to wait together with others, or there would be no batches.
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings, self._metrics = settings, metrics
+        self.manager = LibraryManager(settings, metrics.batch.observe)
+        self._thumbnails = Thumbnails(self.manager.cache)
+        # Work in memory is quickest with one thread per core; requests that wait for the network
+        # have to wait together, or there would be no batches.
         self._ranking = anyio.CapacityLimiter(cpu_count())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._looking = anyio.CapacityLimiter(settings.workers)
-        self._decoding = Room(settings.max_decoding)
-        measures.images.set(len(self.keeper.state.library))
+        self._decoding = PixelBudget(settings.max_decoding)
+        metrics.images.set(len(self.manager.state.library))
 
-    async def look_after(self) -> None:
-        """Take up a library that has been embedded again, as long as the server runs."""
+    async def watch_library(self) -> None:
+        """Serve the newest library, as long as the server runs."""
         while True:
-            await anyio.sleep(_LOOK)
-            if await to_thread.run_sync(self.keeper.refresh):
-                self._measures.reloads.inc()
-                self._measures.images.set(len(self.keeper.state.library))
+            await anyio.sleep(REFRESH_SECONDS)
+            if await to_thread.run_sync(self.manager.refresh):
+                self._metrics.reloads.inc()
+                self._metrics.images.set(len(self.manager.state.library))
 
-    async def search(self, form: forms.SearchForm) -> dict[str, Any]:
-        """Answer a search, as `forms.Answers`."""
-        uploads = await _received(form.image)
+    async def search(self, form: schemas.SearchForm) -> dict[str, Any]:
+        """Answer a search, as `schemas.Answers`."""
+        uploads = await _read_uploads(form.image)
         new = bool(uploads or form.url or form.box or form.regions)
-        return await self._asked(lambda: self._answers(form, uploads), new=new)
+        return await self._run_on_thread(lambda: self._answer_search(form, uploads), new=new)
 
-    async def recommend(self, form: forms.RecommendForm) -> dict[str, Any]:
-        """Answer a recommendation, as `forms.Answers`."""
-        uploads = await _received(form.liked_image), await _received(form.disliked_image)
+    async def recommend(self, form: schemas.RecommendForm) -> dict[str, Any]:
+        """Answer a recommendation, as `schemas.Answers`."""
+        uploads = await _read_uploads(form.liked_image), await _read_uploads(form.disliked_image)
         new = any(uploads)
-        return await self._asked(lambda: self._recommended(form, *uploads), new=new)
+        return await self._run_on_thread(lambda: self._answer_recommend(form, *uploads), new=new)
 
-    async def explain(self, form: forms.ExplainForm) -> Picture:
-        """Draw what makes an image of the library a match."""
-        liked = await _received(form.liked_image), await _received(form.disliked_image)
-        uploads = await _received(form.image)
+    async def explain(self, form: schemas.ExplainForm) -> Picture:
+        """Draw the heat map of a match."""
+        liked = await _read_uploads(form.liked_image), await _read_uploads(form.disliked_image)
+        uploads = await _read_uploads(form.image)
 
         def draw() -> Picture:
             state = self.state(form.version, form.match)
@@ -83,9 +90,9 @@ class Service:
                 found = self._search(state, form, uploads)
             if len(found) != 1 or found[0].embedding is None:
                 raise QueryError("several answers cannot be explained at once: ask for one")
-            return heat(found[0], form.match, 512)
+            return draw_heat_map(found[0], form.match, 512)
 
-        return await self._asked(draw, new=True)
+        return await self._run_on_thread(draw, new=True)
 
     async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
         """Return a small copy of an image."""
@@ -94,35 +101,35 @@ class Service:
             self._thumbnails.get, str(path), size, limiter=self._looking
         )
 
-    async def original(self, row: int, version: str | None) -> Picture:
+    async def read_original(self, row: int, version: str | None) -> Picture:
         """Return an image."""
         path = self.state(version, row).library.paths[row]
-        return await to_thread.run_sync(original, str(path), limiter=self._looking)
+        return await to_thread.run_sync(read_original, str(path), limiter=self._looking)
 
     async def page(
         self, offset: int, limit: int, where: str | None, version: str | None
     ) -> dict[str, Any]:
-        """List images, as `forms.Page`."""
+        """List images, as `schemas.Page`."""
 
         def listed() -> dict[str, Any]:
             state = self.state(version)
-            asked = None if where is None else forms.conditions(where)
+            asked = None if where is None else schemas.conditions(where)
             rows = state.library.page(offset, limit, asked)
             return {
                 "version": state.version,
                 "total": state.library.count(asked),
-                "images": [forms.image(state.library, state.version, row) for row in rows],
+                "images": [schemas.image(state.library, state.version, row) for row in rows],
             }
 
-        return await self._asked(listed, new=False)
+        return await self._run_on_thread(listed, new=False)
 
     async def library(self) -> dict[str, Any]:
-        """Describe what is served, as `forms.Library`."""
-        return await self._asked(lambda: self._described(self.keeper.state), new=False)
+        """Describe what is served, as `schemas.Library`."""
+        return await self._run_on_thread(lambda: self._describe(self.manager.state), new=False)
 
     def state(self, version: str | None = None, *rows: int) -> State:
         """Return what is served now, if that is what a request was made for."""
-        state = self.keeper.state
+        state = self.manager.state
         if version is not None and version != state.version:
             raise HTTPException(
                 409, "the library has changed since; read /api/library and ask again"
@@ -132,50 +139,50 @@ class Service:
                 raise HTTPException(404, f"there is no row {row}")
         return state
 
-    async def _asked(self, answer: Callable[[], _T], *, new: bool) -> _T:
-        """Work on a thread; `new` tells whether images have to be embedded for it."""
+    async def _run_on_thread(self, answer: Callable[[], _T], *, new: bool) -> _T:
+        """Run a function on a thread; `new` tells whether images have to be embedded for it."""
         limiter = self._embedding if new else self._ranking
         return await to_thread.run_sync(answer, limiter=limiter)
 
-    def _answers(self, form: forms.SearchForm, uploads: Sequence[bytes]) -> dict[str, Any]:
+    def _answer_search(self, form: schemas.SearchForm, uploads: Sequence[bytes]) -> dict[str, Any]:
         start = time.perf_counter()
         state = self.state(form.version)
-        return _in_words(state, self._search(state, form, uploads), start)
+        return _to_answers(state, self._search(state, form, uploads), start)
 
-    def _recommended(
-        self, form: forms.RecommendForm, liked: Sequence[bytes], disliked: Sequence[bytes]
+    def _answer_recommend(
+        self, form: schemas.RecommendForm, liked: Sequence[bytes], disliked: Sequence[bytes]
     ) -> dict[str, Any]:
         start = time.perf_counter()
         state = self.state(form.version)
-        return _in_words(state, [self._recommend(state, form, liked, disliked)], start)
+        return _to_answers(state, [self._recommend(state, form, liked, disliked)], start)
 
     def _search(
-        self, state: State, form: forms.SearchForm, uploads: Sequence[bytes]
+        self, state: State, form: schemas.SearchForm, uploads: Sequence[bytes]
     ) -> list[Matches]:
         """Search with rows, images and addresses; no text of a request is ever a path."""
-        self._count(form.k, form.row, uploads, form.url)
+        self._check_counts(form.k, form.row, uploads, form.url)
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no addresses; send the image itself")
         options = form.options()
-        images = [*uploads, *self._fetched(form.url)]
+        images = [*uploads, *self._fetch_all(form.url)]
         queries: Any = [*form.row, *images]
         if not queries:
             raise QueryError("no query: give a row, an image, or an address")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
-        with self._decoding.taken(self._pixels(images)):
+        with self._decoding.reserve(self._check_pixels(images)):
             found = search(state.library, queries, index=state.index, **options)
         return [found] if isinstance(found, Matches) else found
 
     def _recommend(
         self,
         state: State,
-        form: forms.RecommendForm,
+        form: schemas.RecommendForm,
         liked: Sequence[bytes],
         disliked: Sequence[bytes],
     ) -> Matches:
-        self._count(form.k, form.liked, form.disliked, liked, disliked)
-        with self._decoding.taken(self._pixels([*liked, *disliked])):
+        self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
+        with self._decoding.reserve(self._check_pixels([*liked, *disliked])):
             return recommend(
                 state.library,
                 [*form.liked, *liked],
@@ -184,25 +191,25 @@ class Service:
                 **form.recommend_options(),
             )
 
-    def _count(self, k: int | None, *queries: Sequence[object]) -> None:
+    def _check_counts(self, k: int | None, *queries: Sequence[object]) -> None:
         settings = self.settings
         if k is not None and k > settings.max_matches:
             raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
         if (count := sum(map(len, queries))) > settings.max_queries:
             raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
 
-    def _fetched(self, urls: Sequence[str]) -> list[bytes]:
+    def _fetch_all(self, urls: Sequence[str]) -> list[bytes]:
         """Fetch images, all of them within the limits of an upload, and of one download's time."""
         end = time.monotonic() + DOWNLOAD_SECONDS
         images: list[bytes] = []
         for url in urls:
-            images.append(fetch(url, end - time.monotonic()))
+            images.append(fetch_public_url(url, end - time.monotonic()))
             if sum(map(len, images)) > self.settings.max_bytes:
                 raise ImageError(f"over {self.settings.max_bytes:,} bytes", url)
         return images
 
-    def _pixels(self, images: Sequence[bytes]) -> int:
-        """Look at what images are before any is decoded, and count their pixels."""
+    def _check_pixels(self, images: Sequence[bytes]) -> int:
+        """Check the headers of images before any is decoded, and count their pixels."""
         pixels = 0
         for data in images:
             header = read_header(data)
@@ -211,12 +218,12 @@ class Service:
                     f"{header.width}×{header.height} pixels, over the limit of "
                     f"{self.settings.max_pixels:,}: send a smaller copy"
                 )
-            if header.format in {"JPEG", "MPO"} and scans(data) > _SCANS:
-                raise ImageError(f"over {_SCANS} scans: send another copy")
+            if header.format in {"JPEG", "MPO"} and count_scans(data) > MAX_JPEG_SCANS:
+                raise ImageError(f"over {MAX_JPEG_SCANS} scans: send another copy")
             pixels += header.width * header.height
         return pixels
 
-    def _described(self, state: State) -> dict[str, Any]:
+    def _describe(self, state: State) -> dict[str, Any]:
         library, settings = state.library, self.settings
         folders, columns = library.overview()
         return {
@@ -237,35 +244,35 @@ class Service:
         }
 
 
-class Room:
-    """So much of something for everybody together: whoever wants more waits until it is free."""
+class PixelBudget:
+    """A number of pixels that all requests share: a request waits until enough are free."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
-        self._changed = threading.Condition()
+        self._modified_ns = threading.Condition()
 
     @contextmanager
-    def taken(self, amount: int) -> Iterator[None]:
-        """Hold an amount, or all there is if that is less."""
+    def reserve(self, amount: int) -> Iterator[None]:
+        """Reserve pixels, or all there are if that is less."""
         amount = min(amount, self._size)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= amount)
+        with self._modified_ns:
+            self._modified_ns.wait_for(lambda: self._free >= amount)
             self._free -= amount
         try:
             yield
         finally:
-            with self._changed:
+            with self._modified_ns:
                 self._free += amount
-                self._changed.notify_all()
+                self._modified_ns.notify_all()
 
 
-async def _received(files: Sequence[UploadFile]) -> list[bytes]:
+async def _read_uploads(files: Sequence[UploadFile]) -> list[bytes]:
     return [await file.read() for file in files]
 
 
-def _in_words(state: State, found: Sequence[Matches], start: float) -> dict[str, Any]:
+def _to_answers(state: State, found: Sequence[Matches], start: float) -> dict[str, Any]:
     return {
         "version": state.version,
-        "answers": [forms.answer(state.library, state.version, each) for each in found],
+        "answers": [schemas.answer(state.library, state.version, each) for each in found],
         "milliseconds": round(1000 * (time.perf_counter() - start), 3),
     }

@@ -1,4 +1,4 @@
-"""What a server serves, to whom, and how much of it at once."""
+"""Settings of a server: its library, its token, its limits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from simsearch.errors import QueryError
 
-_SHORTEST_TOKEN = 16  # characters; what can be guessed keeps nobody out
+MIN_TOKEN_CHARACTERS = 16  # shorter ones can be guessed
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of whoever starts a server.
+    """What is served, to whom, and how much at once.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Settings:
     index : bool
         Search through the stored FAISS index where it belongs to the library.
     token : str or None
-        What a request has to show; None answers everybody who can reach the server.
+        Token that requests have to carry; None answers every client.
     hosts : frozenset of str, or None
         Names by which the server may be called, None for any: without a token, a page elsewhere
         could otherwise have its own name point here, and read along.
@@ -72,10 +72,10 @@ class Settings:
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.token is not None and len(self.token) < _SHORTEST_TOKEN:
+        if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
             raise QueryError(
                 f"a token of {len(self.token)} characters can be guessed; give at least "
-                f"{_SHORTEST_TOKEN}, or none to have one made"
+                f"{MIN_TOKEN_CHARACTERS}, or none to have one made"
             )
         if self.token is not None and not all("!" <= letter <= "~" for letter in self.token):
             raise QueryError(

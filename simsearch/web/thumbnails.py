@@ -1,7 +1,4 @@
-"""The library's images as files for a browser: originals as they are, thumbnails from a cache.
-
-Whoever calls says which row, and the library alone says which file that is.
-"""
+"""Thumbnails from a disk cache, originals for a browser, and heat maps."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from simsearch.analysis.explain import contributions, glow, spread
+from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
 from simsearch.images.address import read_file
 from simsearch.images.decode import load_image, read_header
@@ -26,7 +23,7 @@ from simsearch.retrieval.matches import Matches
 Size = Literal[128, 256, 512]
 """Longer side of a thumbnail, in pixels."""
 
-_SHOWN = {  # by every browser of today
+BROWSER_MEDIA_TYPES = {  # by every browser of today
     "JPEG": "image/jpeg",
     "MPO": "image/jpeg",
     "PNG": "image/png",
@@ -34,15 +31,15 @@ _SHOWN = {  # by every browser of today
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
-_MARKER = re.compile(
+SEGMENT_MARKER = re.compile(
     rb"\xff+([^\x00\x01\xd0-\xd8\xff])"
 )  # of a JPEG's segment, and its length follows
 _SCAN, _END = b"\xda", b"\xd9"
-_QUALITY = 82  # of JPEG; what is cached is looked at small
+JPEG_QUALITY = 82  # of JPEG, from 1 to 95
 
 
 class Picture(NamedTuple):
-    """A file's worth of image."""
+    """An encoded image, as it is sent."""
 
     data: bytes
     media_type: str
@@ -62,7 +59,7 @@ class Thumbnails:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = _writable(Path(folder).expanduser())
+        self.folder = _writable_folder(Path(folder).expanduser())
 
     def get(self, path: str, size: Size) -> Picture:
         """Return the thumbnail of an image.
@@ -79,29 +76,29 @@ class Thumbnails:
         ImageError
             If the image cannot be read.
         """
-        changed = _changed(path)
+        changed = _modified_ns(path)
         name = hashlib.sha256(os.fsencode(path)).hexdigest()
         file = self.folder / name[:2] / f"{name[2:32]}-{size}.jpg"
         data = _read_current(file, changed)
         if data is None:
-            data = _as_jpeg(_small(path, size), _QUALITY)
-            _keep(file, data, changed)
+            data = _encode_jpeg(_thumbnail(path, size), JPEG_QUALITY)
+            _store(file, data, changed)
         return Picture(data, "image/jpeg", _etag(path, changed, size))
 
 
-def scans(data: bytes) -> int:
-    """Count the scans of a JPEG, each of which is as much work as all of the image.
+def count_scans(data: bytes) -> int:
+    """Count the scans of a JPEG; decoding each costs as much as the whole image.
 
-    A scan may have a hundred bytes, so that a small file keeps a decoder busy for hours.
+    A scan may have a hundred bytes, so that a small file could keep a decoder busy for hours.
     """
     count, place = 0, 2
-    while (marker := _MARKER.search(data, place)) and marker[1] != _END:
+    while (marker := SEGMENT_MARKER.search(data, place)) and marker[1] != _END:
         place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
         count += marker[1] == _SCAN
     return count
 
 
-def original(path: str) -> Picture:
+def read_original(path: str) -> Picture:
     """Read an image's file; one that browsers do not show is turned into a JPEG.
 
     Raises
@@ -109,16 +106,16 @@ def original(path: str) -> Picture:
     ImageError
         If it is not there, or no image.
     """
-    changed = _changed(path)
+    changed = _modified_ns(path)
     data = read_file(path)
-    shown = _SHOWN.get(read_header(data).format)
+    shown = BROWSER_MEDIA_TYPES.get(read_header(data).format)
     if shown:
         return Picture(data, shown, _etag(path, changed))
-    return Picture(_as_jpeg(load_image(data), 95), "image/jpeg", _etag(path, changed))
+    return Picture(_encode_jpeg(load_image(data), 95), "image/jpeg", _etag(path, changed))
 
 
-def heat(answer: Matches, row: int, size: Size) -> Picture:
-    """Draw what carries the likeness of a row, to be laid over its thumbnail.
+def draw_heat_map(answer: Matches, row: int, size: Size) -> Picture:
+    """Draw the heat map of a row, to be laid over its thumbnail.
 
     Raises
     ------
@@ -129,17 +126,18 @@ def heat(answer: Matches, row: int, size: Size) -> Picture:
     """
     library = answer.library
     path = str(library.paths[row])  # type: ignore[union-attr]  # every answer knows its library
-    thumbnail = _small(path, size)
+    thumbnail = _thumbnail(path, size)
     (cells,) = contributions(library, [path], answer.embedding)  # type: ignore[arg-type]
     if cells is None:
-        raise ImageError("it has gone since", path)
-    colors = glow(spread(library, cells, thumbnail.size), float(cells.max() * cells.size))  # type: ignore[arg-type]
+        raise ImageError("the file is gone", path)
+    shown = resize_heat(library, cells, thumbnail.size)  # type: ignore[arg-type]
+    colors = heat_colors(shown, float(cells.max() * cells.size))
     data = io.BytesIO()
     Image.fromarray((255 * colors).round().astype(np.uint8), "RGBA").save(data, "PNG")
     return Picture(data.getvalue(), "image/png", "")
 
 
-def _changed(path: str) -> int:
+def _modified_ns(path: str) -> int:
     """When a file was changed last, in ns; 0 for what is no file here."""
     try:
         return Path(path).stat().st_mtime_ns
@@ -161,20 +159,20 @@ def _read_current(file: Path, changed: int) -> bytes | None:
     return None
 
 
-def _small(path: str, size: int) -> Image.Image:
+def _thumbnail(path: str, size: int) -> Image.Image:
     image = load_image(path, size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     return image
 
 
-def _as_jpeg(image: Image.Image, quality: int) -> bytes:
+def _encode_jpeg(image: Image.Image, quality: int) -> bytes:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=quality, progressive=True, optimize=True)
     return data.getvalue()
 
 
-def _keep(file: Path, data: bytes, changed: int) -> None:
-    """Put a thumbnail into its place, whole; a full disk only makes the next request slower."""
+def _store(file: Path, data: bytes, changed: int) -> None:
+    """Store a thumbnail atomically; on a full disk it is made again at the next request."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=file.parent)
@@ -188,7 +186,7 @@ def _keep(file: Path, data: bytes, changed: int) -> None:
             raise
 
 
-def _writable(folder: Path) -> Path:
+def _writable_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,7 +1,7 @@
-"""Images from addresses that strangers give: public ones only, wherever they lead.
+"""URL fetch with an SSRF guard: images from public addresses only.
 
-What is checked is the address that is connected to, at each connection: neither a redirect nor a
-name that changes its address between two look-ups leads inside.
+The address of each connection is checked, so that neither a redirect nor a name that changes its
+address between two look-ups (DNS rebinding) reaches a private network.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from typing import Any
 from simsearch.errors import ImageError
 from simsearch.images.download import DOWNLOAD_SECONDS, download
 
-_PORTS = frozenset({80, 443})
-_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that the Internet's registries give away
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
-_EXAMPLES = ipaddress.IPv6Network("3fff::/20")  # RFC 9637, which older Pythons do not know
+WEB_PORTS = frozenset({80, 443})
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that the Internet's registries give away
+NAT64_PREFIX = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+DOCUMENTATION_PREFIX = ipaddress.IPv6Network(
+    "3fff::/20"
+)  # RFC 9637, which older Pythons do not know
 
 
-def fetch(url: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
+def fetch_public_url(url: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
     """Fetch an image's bytes from a public address, as `download` does.
 
     Parameters
@@ -41,9 +43,9 @@ def fetch(url: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
     ImageError
         If the address is private or unknown, or the server answers no file within the limits.
     """
-    watch = _Watch(seconds)
+    watch = DeadlineConnector(seconds)
     try:
-        return download(url, urllib.request.ProxyHandler({}), _Web(watch))
+        return download(url, urllib.request.ProxyHandler({}), _PublicOnlyHandler(watch))
     finally:
         watch.close()
         if watch.over:
@@ -62,24 +64,29 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if ip.version == 6 and (ip in _EXAMPLES or not (ip in _UNICAST or ip in _TRANSLATED)):
+    if ip.version == 6 and (
+        ip in DOCUMENTATION_PREFIX or not (ip in GLOBAL_UNICAST or ip in NAT64_PREFIX)
+    ):
         return ip.ipv4_mapped is not None and is_public(str(ip.ipv4_mapped))
-    return all(each.is_global and not each.is_multicast for each in (ip, *_wrapped(ip)))
+    return all(each.is_global and not each.is_multicast for each in (ip, *_embedded_ipv4(ip)))
 
 
-def _wrapped(
+def _embedded_ipv4(
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> list[ipaddress.IPv4Address]:
     """Unpack the IPv4 addresses that an IPv6 one may stand for, at a gateway or in the kernel."""
     if isinstance(ip, ipaddress.IPv4Address):
         return []
-    translated = [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in _TRANSLATED else []
+    translated = [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in NAT64_PREFIX else []
     found = [ip.sixtofour, *(ip.teredo or ()), *translated]
     return [each for each in found if each is not None]
 
 
-class _Watch:
-    """Ends connections when time is up: a socket's own limit starts anew at every byte."""
+class DeadlineConnector:
+    """Connects to public hosts, and ends all connections at a deadline.
+
+    A socket's own timeout starts anew at every byte.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.over = False
@@ -91,9 +98,9 @@ class _Watch:
 
     def connect(self, host: str, port: int) -> socket.socket:
         """Connect to a host, if all of its addresses are public."""
-        if port not in _PORTS:
+        if port not in WEB_PORTS:
             raise OSError(f"port {port} is not one of the web's; use 80 or 443")
-        addresses = _addresses(host, port)
+        addresses = _look_up(host, port)
         if not addresses or not all(map(is_public, addresses)):
             raise OSError(f"{host} is not a public address")
         for address in addresses[:-1]:
@@ -102,7 +109,7 @@ class _Watch:
         return self._connected(addresses[-1], port)
 
     def close(self) -> None:
-        """Let go of what was watched."""
+        """Close all connections."""
         self._timer.cancel()
         for each in self._sockets:
             each.close()
@@ -124,8 +131,8 @@ class _Watch:
                 each.shutdown(socket.SHUT_RDWR)
 
 
-def _addresses(host: str, port: int) -> list[str]:
-    """Look a name up; that it is unknown is not told from that it is private."""
+def _look_up(host: str, port: int) -> list[str]:
+    """Look up a name; an unknown name gives no address, like a private one."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:
@@ -134,7 +141,7 @@ def _addresses(host: str, port: int) -> list[str]:
 
 
 class _PlainConnection(http.client.HTTPConnection):
-    def __init__(self, watch: _Watch, host: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, watch: DeadlineConnector, host: str, **options: Any) -> None:  # noqa: ANN401
         super().__init__(host, **options)
         self._watch = watch
 
@@ -151,8 +158,8 @@ class _SecureConnection(_PlainConnection):
         self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
 
 
-class _Web(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
-    def __init__(self, watch: _Watch) -> None:
+class _PublicOnlyHandler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    def __init__(self, watch: DeadlineConnector) -> None:
         super().__init__()
         self._watch = watch
 

@@ -98,7 +98,7 @@ class TestContributions:
         np.testing.assert_allclose(share[:, :2], -0.6 / np.sqrt(2) / 8, atol=1e-6)
 
     def test_many_images_and_unreadable_ones(self, colors, tmp_path, monkeypatch):
-        monkeypatch.setattr(explain, "_BATCH", 3)
+        monkeypatch.setattr(explain, "BATCH_IMAGES", 3)
         (tmp_path / "text.png").write_text("no picture")
         bad = [tmp_path / "gone.png", tmp_path / "text.png"]
         paths = [*colors.paths, *bad, *colors.paths[::-1], *bad, *bad]

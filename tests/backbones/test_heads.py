@@ -1,17 +1,21 @@
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from networks import run_python
 from safetensors.numpy import load_file, save_file
 from tiny import tiny_backbone
 
 import simsearch as ss
+from simsearch import registry
 from simsearch.backbones import heads
 from simsearch.backbones.heads import Head, HeadChain, ProjectionHead, chain, load_head, save_head
-from simsearch.embedding import batching as batches
+from simsearch.backbones.refine_head import RefineHead
+from simsearch.embedding import batching
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.library.files import HEAD, MANIFEST
 
@@ -80,7 +84,7 @@ class TestProjectionHead:
         expected = torch.nn.functional.normalize(torch.nn.Sequential(*layers[:-1])(torch.tensor(x)))
         np.testing.assert_allclose(head(x), expected.detach(), atol=1e-6)
 
-    def test_the_cosine_is_the_weighted_mean_of_both_parts(self):
+    def test_cosine_is_the_weighted_mean_of_both_parts(self):
         head = random_head(keep=0.25)
         learned, own = ProjectionHead(head.layers), ProjectionHead([head.kept])
         a, b = rows(2, 16)
@@ -91,13 +95,13 @@ class TestProjectionHead:
         assert (kept.keep, kept.dim) == (0.5, head.dim)
         assert kept.fingerprint != head.fingerprint
 
-    def test_gives_unit_float32_rows_in_c_order(self):
+    def test_rows_are_unit_float32_in_c_order(self):
         given = random_head()(rows(9, 16))
         assert (given.shape, given.dtype) == ((9, 8), np.float32)
         assert given.flags.c_contiguous
         np.testing.assert_allclose(np.linalg.norm(given, axis=1), 1, atol=1e-6)
 
-    def test_blocks_are_the_whole(self, monkeypatch):
+    def test_blocks_equal_one_call(self, monkeypatch):
         monkeypatch.setattr(heads, "BLOCK_ROWS", 4)
         head, x = random_head(), rows(10, 16)
         blocks = list(head.rows(x))
@@ -115,11 +119,11 @@ class TestProjectionHead:
             {"layers": [(np.eye(2), np.ones(2))], "kept": (np.eye(2), np.ones(2)), "keep": 1.0},
         ],
     )
-    def test_refuses_layers_that_do_not_fit(self, arguments):
+    def test_layers_that_do_not_fit_are_rejected(self, arguments):
         with pytest.raises(ValueError, match=r"fit|shape|keep="):
             ProjectionHead(**arguments)
 
-    def test_the_fingerprint_tells_every_part(self):
+    def test_fingerprint_depends_on_every_part(self):
         one = random_head()
         others = [random_head(keep=0.5), random_head(source="x"), random_head(dim=6)]
         moved = random_head()
@@ -151,7 +155,23 @@ class TestFiles:
         assert (loaded.fingerprint, loaded.whole, loaded.dim) == (three.fingerprint, True, 7)
         assert loaded(rows(5, 16)).tobytes() == three(rows(5, 16)).tobytes()
 
-    def test_damage(self, tmp_path):
+    @pytest.mark.parametrize("kind", registry.names("head"))
+    def test_every_kind_is_loaded_in_a_fresh_process_without_torch(self, tmp_path, kind):
+        mean = rows(1, 16)[0]
+        made = {
+            "projection": random_head(source="abc"),
+            "chain": chain(random_head(16, 13, "abc"), RefineHead(mean, 7, 2)),
+            "refine": RefineHead(mean, 7, 2, "abc"),
+        }[kind]
+        save_head(made, tmp_path / "head.safetensors")
+        code = (
+            "import sys; from simsearch.backbones.heads import load_head; "
+            f"head = load_head({os.fspath(tmp_path / 'head.safetensors')!r}); "
+            "print(head.kind, head.source, head.fingerprint, 'torch' in sys.modules)"
+        )
+        assert run_python(code) == [f"{kind} abc {made.fingerprint} False"]
+
+    def test_damaged_files_are_rejected(self, tmp_path):
         file = tmp_path / "head.safetensors"
         with pytest.raises(LibraryError, match="holds no head"):
             load_head(file)
@@ -168,7 +188,7 @@ class TestFiles:
         with pytest.raises(LibraryError, match="holds no head"):
             load_head(file)
 
-    def test_a_foreign_safetensors_file(self, tmp_path):
+    def test_foreign_safetensors_files_are_rejected(self, tmp_path):
         file = tmp_path / "head.safetensors"
         save_file({"a": np.ones(3)}, file)
         with pytest.raises(LibraryError, match="holds no head"):
@@ -178,7 +198,7 @@ class TestFiles:
         with pytest.raises(LibraryError, match="of the future"):
             load_head(file)
 
-    def test_is_safetensors(self, tmp_path):
+    def test_file_is_safetensors(self, tmp_path):
         save_head(random_head(), tmp_path / "head.safetensors")
         assert "weight0" in load_file(tmp_path / "head.safetensors")
 
@@ -198,7 +218,7 @@ def no_images(*_, **__):
 
 class TestWithHead:
     def test_equals_applying_by_hand_and_decodes_nothing(self, library, monkeypatch):
-        monkeypatch.setattr(batches, "load_image", no_images)
+        monkeypatch.setattr(batching, "load_image", no_images)
         head = random_head(source=library.fingerprint)
         derived = library.with_head(head)
         np.testing.assert_allclose(derived.embeddings, head(library.embeddings), atol=1e-6)
@@ -210,7 +230,7 @@ class TestWithHead:
         assert "head  " in derived.describe()
         assert ss.search(derived, 0, k=3).paths  # no query to embed
 
-    def test_the_background_is_of_the_new_rows(self, library):
+    def test_random_pair_scores_are_of_the_new_rows(self, library):
         before = library.background
         assert not np.array_equal(library.with_head(random_head()).background, before)
 
@@ -245,7 +265,7 @@ class TestWithHead:
         copy = shutil.copy(str(library.paths[2]), tmp_path / "query.jpg")
         assert ss.search(twice, copy, k=1)[0].score == pytest.approx(1, abs=1e-5)
 
-    def test_a_head_that_looks_at_all_rows_comes_last(self, library, tmp_path):
+    def test_head_of_all_rows_comes_last(self, library, tmp_path):
         whole = library.with_head(Whole(16, library.fingerprint))
         expected = heads.unit(library.embeddings + library.embeddings.mean(axis=0))
         np.testing.assert_allclose(whole.embeddings, expected, atol=1e-6)
@@ -270,7 +290,7 @@ class TestLibraryFiles:
         assert ss.ImageLibrary.load(tmp_path / "derived").head is None
         assert not (tmp_path / "derived" / HEAD).exists()
 
-    def test_a_damaged_or_foreign_head_is_refused(self, library, tmp_path):
+    def test_damaged_or_foreign_head_is_rejected(self, library, tmp_path):
         folder = tmp_path / "derived"
         library.with_head(random_head(source=library.fingerprint)).save(folder)
         good = (folder / HEAD).read_bytes()
@@ -301,7 +321,7 @@ class TestLibraryFiles:
         assert derived.head.fingerprint == head.fingerprint
         np.testing.assert_allclose(derived.embeddings, head(base.embeddings), atol=1e-5)
 
-    def test_another_backbone_does_not_mix(self, library, tmp_path):
+    def test_another_backbone_is_rejected(self, library, tmp_path):
         library.with_head(random_head(source=library.fingerprint)).save(tmp_path / "derived")
         with pytest.raises(BackboneError, match="choose another outputs folder"):
             ss.embed_dataset(
@@ -309,7 +329,7 @@ class TestLibraryFiles:
             )
         assert ss.ImageLibrary.load(tmp_path / "derived").head
 
-    def test_a_head_of_all_rows_cannot_grow(self, library, tmp_path):
+    def test_library_with_a_head_of_all_rows_cannot_grow(self, library, tmp_path):
         library.with_head(Whole(16, library.fingerprint)).save(tmp_path / "derived")
         with pytest.raises(LibraryError, match="derive it again"):
             ss.embed_dataset(

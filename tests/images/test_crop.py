@@ -21,7 +21,7 @@ from simsearch.images.decode import crop, load_preview
     ],
     ids=str,
 )
-def test_a_part_in_pixels_or_fractions(box, size, corner):
+def test_crop_takes_a_box_in_pixels_or_fractions(box, size, corner):
     pixels = np.zeros((60, 100, 3), np.uint8)
     pixels[..., 0], pixels[..., 1] = np.arange(100), np.arange(60)[:, None]
     part = crop(Image.fromarray(pixels), box)
@@ -34,18 +34,18 @@ def test_a_part_in_pixels_or_fractions(box, size, corner):
     [(0, 0, 0, 10), (5, 5, 4, 9), (0, 0, 101, 60), (-1, 0, 5, 5), (0.5, 0.5, 0.501, 1)],
     ids=str,
 )
-def test_a_part_lies_inside(box):
+def test_crop_rejects_a_box_outside_the_image(box):
     with pytest.raises(QueryError, match=r"box=.* is not inside an image of 100×60 pixels"):
         crop(Image.new("RGB", (100, 60)), box)
 
 
 @pytest.mark.parametrize("box", [(1, 2, 3), "whole", 7, (0, 0, math.inf, 1), None], ids=str)
-def test_a_part_is_four_numbers(box):
+def test_crop_rejects_a_box_that_is_not_four_numbers(box):
     with pytest.raises(QueryError, match=r"is not \(left, top, right, bottom\)"):
         crop(Image.new("RGB", (100, 60)), box)
 
 
-def test_several_images_are_shown_on_one_sheet():
+def test_preview_lays_out_several_images_on_one_sheet():
     colours = ["red", "lime", "blue", "white", "black"]
     sources = tuple(Image.new("RGB", (90, 60), colour) for colour in colours)
     sheet = load_preview(sources, 100)

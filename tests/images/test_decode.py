@@ -42,7 +42,7 @@ FORMATS = {  # suffix: (options, largest mean difference)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_every_format_comes_back(suffix, tmp_path):
+def test_every_format_is_decoded(suffix, tmp_path):
     options, tolerance = FORMATS[suffix]
     path = tmp_path / f"picture.{suffix}"
     Image.fromarray(smooth()).save(path, **options)
@@ -52,7 +52,7 @@ def test_every_format_comes_back(suffix, tmp_path):
         assert same(load_image(source), image)
 
 
-def test_every_listed_suffix_is_read(tmp_path):
+def test_every_listed_suffix_is_decoded(tmp_path):
     for suffix in SUFFIXES:
         kind = Image.registered_extensions()[suffix]
         path = tmp_path / f"picture{suffix.upper()}"
@@ -84,13 +84,13 @@ def test_extreme_shapes(kind, size):
     assert np.abs(pixels(image) - (90, 160, 30)).max() <= 2
 
 
-def test_home_folder_is_understood(tmp_path, monkeypatch):
+def test_tilde_means_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.new("RGB", (5, 7)).save(tmp_path / "1.png")
     assert load_image("~/1.png").size == (5, 7)
 
 
-def test_name_that_begins_with_a_tilde(tmp_path, monkeypatch):
+def test_file_name_may_begin_with_a_tilde(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (5, 7)).save("~1.png")
     assert load_image("~1.png").size == (5, 7)
@@ -100,7 +100,7 @@ def test_name_that_begins_with_a_tilde(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_hand_made_picture_ends_upright(orientation):
+def test_orientation_is_applied_to_known_pixels(orientation):
     upright = np.array([[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(9, 9, 9)] * 3], np.uint8)
     file = oriented(STORED[orientation](upright), orientation)
     assert np.array_equal(load_image(file), upright)
@@ -108,7 +108,7 @@ def test_hand_made_picture_ends_upright(orientation):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_every_format_ends_upright(kind, orientation):
+def test_orientation_is_applied_in_every_format(kind, orientation):
     file = oriented(STORED[orientation](smooth()), orientation, kind)
     image = load_image(file)
     assert difference(image, smooth()) < 2
@@ -118,7 +118,7 @@ def test_every_format_ends_upright(kind, orientation):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_loading_twice_changes_no_more(kind):
+def test_loading_a_loaded_image_changes_nothing(kind):
     for file in (
         oriented(smooth(), 6, kind),
         encoded(Image.fromarray(smooth()), kind, icc_profile=SWAPPED),
@@ -127,7 +127,7 @@ def test_loading_twice_changes_no_more(kind):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_unknown_orientation_is_left_aside(orientation):
+def test_unknown_orientation_is_ignored(orientation):
     assert difference(load_image(oriented(smooth(), orientation)), smooth()) == 0
 
 
@@ -142,7 +142,7 @@ def test_unknown_orientation_is_left_aside(orientation):
     ],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_broken_exif_is_left_aside(kind, exif):
+def test_broken_exif_is_ignored(kind, exif):
     file = encoded(Image.fromarray(smooth()), kind, exif=exif, quality=95)
     assert difference(load_image(file), smooth()) < 2
 
@@ -157,7 +157,7 @@ def test_decompression_bomb_is_refused(size):
 
 
 @pytest.mark.parametrize("kind", ["file", "array", "PIL"])
-def test_limit_of_pixels(kind, monkeypatch):
+def test_pixel_limit_applies_to_every_source(kind, monkeypatch):
     image = Image.fromarray(smooth())
     source = {"file": encoded(image, "PNG"), "array": smooth(), "PIL": image}[kind]
     monkeypatch.setattr(decode, "MAX_PIXELS", 96 * 64)
@@ -177,7 +177,7 @@ def test_large_image_within_the_limit_makes_no_warning(monkeypatch):
 
 @pytest.mark.parametrize("min_side", [None, 1, 75, 76, 150, 151, 300, 301, 600, 601, 9999])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_draft_keeps_enough_pixels_and_the_look(min_side, orientation):
+def test_draft_keeps_min_side_and_appearance(min_side, orientation):
     file = oriented(STORED[orientation](smooth(800, 600)), orientation, "JPEG")
     image = load_image(file, min_side)
     assert min(image.size) >= min(min_side or 600, 600)

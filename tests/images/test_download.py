@@ -95,7 +95,7 @@ def site():
 
 
 @pytest.mark.parametrize("page", ["good.png", "good", "moved"])
-def test_url(site, page):
+def test_url_is_downloaded(site, page):
     assert difference(load_image(f"{site}/{page}"), smooth()) == 0
     assert download(f"{site}/{page}") == encoded(Image.fromarray(smooth()), "PNG")
 
@@ -128,7 +128,7 @@ def test_url_without_a_server(url):
     assert str(error.value).startswith(f"cannot read {url}: ")
 
 
-def test_download_reads_only_from_the_web(tmp_path):
+def test_download_refuses_file_urls(tmp_path):
     (tmp_path / "secret").write_text("mine")
     with pytest.raises(ImageError, match="neither http nor https"):
         download((tmp_path / "secret").as_uri())
@@ -156,7 +156,7 @@ def test_download_limit(site, monkeypatch):
 @pytest.mark.parametrize(
     ("page", "reason"), [("drip", "over 0.3 seconds|timed out"), ("silence", "timed out")]
 )
-def test_slow_server(site, page, reason, monkeypatch):
+def test_download_times_out_on_a_slow_server(site, page, reason, monkeypatch):
     monkeypatch.setattr(download_module, "DOWNLOAD_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(ImageError, match=reason):

@@ -44,7 +44,7 @@ def test_relative_root(tmp_path, monkeypatch):
     assert found(".") == ["dataset/a/1.jpg"]
 
 
-def test_size_and_time_are_the_files_own(tmp_path):
+def test_size_and_mtime_are_those_of_the_file(tmp_path):
     plant(tmp_path, "a/1.jpg", "2.png")
     for file in find_images(tmp_path)[0]:
         status = (tmp_path / file.name).stat()
@@ -86,7 +86,7 @@ def test_agrees_with_a_plain_listing():
     assert len(files) > len(wanted) > 10
 
 
-def test_loops_of_links_end(tmp_path):
+def test_symlink_loops_end(tmp_path):
     plant(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a/up").symlink_to(tmp_path)
     (tmp_path / "a/b").symlink_to(tmp_path / "b")
@@ -121,7 +121,7 @@ def test_linked_root_and_linked_file(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["gone.jpg", "broken.jpg"])
-def test_link_that_leads_nowhere_is_listed(target, tmp_path):
+def test_broken_symlink_is_listed(target, tmp_path):
     plant(tmp_path, "a.jpg", "c.jpg", "d/e.jpg")
     (tmp_path / "broken.jpg").symlink_to(target)
     assert found(tmp_path) == ["a.jpg", "broken.jpg", "c.jpg", "d/e.jpg"]
@@ -143,7 +143,7 @@ def test_pipes_and_sockets_are_left_out(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["new\nline.jpg", "ünï/☃ 日本.jpg", "latin-\udce9.jpg", "a\\b.jpg", "~.jpg"]
 )
-def test_any_name(name, tmp_path):
+def test_unusual_file_names(name, tmp_path):
     plant(tmp_path, name)
     assert found(tmp_path) == [name]
     Image.new("RGB", (3, 2)).save(tmp_path / name)
@@ -166,7 +166,7 @@ def test_folder_without_permission_is_reported(public):
 
 
 @pytest.mark.parametrize("name", ["missing", "1.jpg"])
-def test_root_that_is_no_folder(name, tmp_path):
+def test_root_must_be_a_folder(name, tmp_path):
     plant(tmp_path, "1.jpg")
     with pytest.raises(DatasetError, match=r"no such folder.*make_sample") as error:
         find_images(tmp_path / name)

@@ -66,14 +66,14 @@ def test_palette_with_a_transparent_entry(kind):
     assert loaded_row(encoded(image, kind, transparency=1)) == [(255, 0, 0), (255, 255, 255)]
 
 
-def test_palette_with_an_alpha_each():
+def test_palette_with_alpha_for_each_entry():
     image = row("P", 0, 1)
     image.putpalette([200, 0, 0, 0, 200, 0])
     file = encoded(image, "PNG", transparency=bytes([255, 128]))
     assert np.abs(loaded_row(file) - over_white((200, 0, 0, 255), (0, 200, 0, 128))).max() < 1
 
 
-def test_palette_that_holds_alpha_itself():
+def test_rgba_palette():
     image = row("RGBA", (200, 0, 0, 255), (0, 0, 200, 0)).quantize()
     assert "transparency" not in image.info
     assert loaded_row(image) == [(200, 0, 0), (255, 255, 255)]
@@ -132,7 +132,7 @@ def test_16_bit_colour():
         ("F", [np.inf, -np.inf], [255, 0]),
     ],
 )
-def test_deep_grey_is_scaled_to_the_range_that_fits(mode, levels, wanted):
+def test_deep_grey_is_scaled_by_its_range(mode, levels, wanted):
     file = encoded(row(mode, *levels), "TIFF")
     with Image.open(io.BytesIO(file)) as image:
         assert image.mode == mode
@@ -153,7 +153,7 @@ def test_cmyk_jpeg(inks):
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "HSV", "RGBX"])
-def test_other_modes_of_pil(mode):
+def test_other_pillow_modes(mode):
     assert difference(load_image(Image.fromarray(smooth()).convert(mode)), smooth()) < 3
 
 
@@ -183,7 +183,7 @@ def test_profile_of_a_palette():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_profile_of_inks(kind):
+def test_cmyk_profile_is_converted(kind):
     def middle(inks):
         file = encoded(Image.new("CMYK", (16, 16), inks), kind, icc_profile=black_only())
         return pixels(load_image(file))[8, 8]
@@ -195,13 +195,13 @@ def test_profile_of_inks(kind):
 @pytest.mark.parametrize(
     "profile", [SRGB, b"rubbish", SWAPPED[:200]], ids=["sRGB", "rubbish", "cut"]
 )
-def test_profile_that_changes_nothing(profile):
+def test_srgb_and_broken_profiles_change_nothing(profile):
     file = encoded(Image.fromarray(smooth()), "PNG", icc_profile=profile)
     assert difference(load_image(file), smooth()) == 0
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_profile_of_another_mode_is_left_aside(mode):
+def test_profile_of_another_mode_is_ignored(mode):
     plain = Image.new(mode, (4, 4), "gray")
     file = encoded(plain, "TIFF", icc_profile=SWAPPED)
     assert np.abs(pixels(load_image(file)) - pixels(load_image(plain))).max() <= 1

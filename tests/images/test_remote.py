@@ -83,7 +83,7 @@ def addresses(photos):
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_a_folder_at_an_address_is_listed_and_read_as_a_folder_is(photos, number):
+def test_remote_folder_is_listed_and_read_like_a_local_one(photos, number):
     root = addresses(photos)[number]
     files, skipped = ss.find_images(root)
     assert [file.name for file in files] == LISTED
@@ -96,7 +96,7 @@ def test_a_folder_at_an_address_is_listed_and_read_as_a_folder_is(photos, number
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_the_local_engine_embeds_at_an_address(photos, number, capsys):
+def test_local_engine_embeds_a_remote_folder(photos, number, capsys):
     root, backbone = addresses(photos)[number], tiny_backbone()
     library = ss.embed_dataset(root, "outputs", backbone)
     assert library.names == LISTED
@@ -114,7 +114,7 @@ def test_the_local_engine_embeds_at_an_address(photos, number, capsys):
     assert moved.paths.tolist() == here.paths.tolist()
 
 
-def test_a_new_version_of_the_same_size_is_embedded_again(photos, capsys):
+def test_new_version_of_the_same_size_is_embedded_again(photos, capsys):
     """In an archive by its checksum, in a bucket by its ETag, though no time is known."""
     backbone = tiny_backbone()
     roots = [addresses(photos)[number] for number in (0, 5)]
@@ -138,7 +138,7 @@ def test_a_new_version_of_the_same_size_is_embedded_again(photos, capsys):
         np.testing.assert_allclose(library.embeddings, expected, atol=1e-6)
 
 
-def test_a_file_that_is_gone_or_bad_is_reported(photos, monkeypatch):
+def test_missing_and_damaged_remote_files_are_reported(photos, monkeypatch):
     addresses(photos)
     system = fsspec.filesystem("bucket")
     system.pipe("/shop/photos/a/bad.png", b"words")
@@ -159,14 +159,14 @@ def gone_or_read(system, path):
     return system.store[path].getvalue()
 
 
-def test_the_outputs_below_a_file_address_are_left_out(photos):
+def test_outputs_below_a_file_address_are_left_out(photos):
     paint(photos / "outputs/figure.png", 9)
     library = ss.embed_dataset(photos.absolute().as_uri(), photos / "outputs", tiny_backbone())
     assert library.names == LISTED
     assert contents(photos / "outputs")
 
 
-# What cannot be
+# Errors
 
 
 @pytest.mark.parametrize("root", ["memory://nowhere", "bucket://shop/nowhere"])
@@ -175,7 +175,7 @@ def test_no_such_folder(root):
         ss.find_images(root)
 
 
-def test_a_storage_that_refuses_says_why(monkeypatch):
+def test_listing_error_names_address_and_reason(monkeypatch):
     def refuse(*_, **__):
         raise PermissionError("no key for this bucket")
 
@@ -186,7 +186,7 @@ def test_a_storage_that_refuses_says_why(monkeypatch):
         ss.find_images("nope://shop")
 
 
-def test_the_package_of_a_scheme_is_named(monkeypatch):
+def test_missing_package_of_a_scheme_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ss.MissingExtraError, match=r"cannot open s3://shop/photos: Install s3fs"):
         ss.find_images("s3://shop/photos")
@@ -238,7 +238,7 @@ def test_local_path(text, path):
         (".", "a/1.jpg"),
     ],
 )
-def test_names_are_joined_to_a_folder_and_taken_off_again(folder, path):
+def test_names_are_joined_to_a_folder_and_removed_again(folder, path):
     assert in_folder(folder, "a/1.jpg") == path
     assert as_root(folder) == folder
     library = ss.ImageLibrary([[1.0]], [path])
@@ -246,7 +246,7 @@ def test_names_are_joined_to_a_folder_and_taken_off_again(folder, path):
     assert library.names == ["a/1.jpg"]
 
 
-def test_files_are_listed_by_what_is_wanted(photos):
+def test_list_files_applies_the_predicate(photos):
     addresses(photos)
     listed = {name for name, *_ in list_files("memory://shop/photos", lambda name: True)}
     assert listed == {*LISTED, "notes.txt"}

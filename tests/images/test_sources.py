@@ -69,14 +69,14 @@ def test_arrays(array, wanted):
         (np.array([["a"]]), "dtype <U1"),
     ],
 )
-def test_arrays_that_are_no_image(array, reason):
+def test_invalid_arrays_are_rejected(array, reason):
     with pytest.raises(ImageError, match=reason) as error:
         load_image(array)
     assert f"array {array.shape}" in str(error.value)
 
 
 @pytest.mark.parametrize("source", [None, 7, ["a.jpg"], bytearray(b"x")])
-def test_other_objects_are_no_image(source):
+def test_other_objects_are_rejected(source):
     with pytest.raises(ImageError, match=f"{type(source).__name__} is not an image source; give"):
         load_image(source)
 
@@ -93,7 +93,7 @@ def test_pil_image_stays_open_and_unchanged(mode, tmp_path):
         assert difference(load_image(image), np.asarray(image.convert("RGB")).astype(int)) == 0
 
 
-def test_film_can_still_be_played(tmp_path):
+def test_animation_of_the_caller_can_still_be_sought(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "1.gif", save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "1.gif") as film:
@@ -153,6 +153,7 @@ def test_describe_names_the_file_of_a_pil_image(tmp_path):
         (b'<svg xmlns="http://www.w3.org/2000/svg"></svg>', "not a supported image format"),
         (encoded(Image.new("RGB", (4, 4)), "PPM"), "not a supported image format"),
     ],
+    ids=["empty", "text", "JPEG start", "JPEG", "PNG", "GIF", "PDF", "SVG", "PPM"],
 )
 def test_message_names_file_and_reason(content, reason, tmp_path):
     path = tmp_path / "1.jpg"
@@ -179,7 +180,7 @@ def test_bad_file_in_the_home_folder(tmp_path, monkeypatch):
         ("a\0b.jpg", "null"),
     ],
 )
-def test_path_that_leads_to_no_file(name, reason, tmp_path):
+def test_path_without_a_readable_file(name, reason, tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(ImageError, match=reason) as error:
         load_image(tmp_path / name)
@@ -197,7 +198,7 @@ def test_file_without_permission(public):
         assert load_image(path).size == (2, 2)
 
 
-def test_postscript_named_jpg_starts_no_program(tmp_path, monkeypatch):
+def test_postscript_named_jpg_does_not_run_ghostscript(tmp_path, monkeypatch):
     trace = tmp_path / "ran"
     ghostscript = tmp_path / "gs"
     ghostscript.write_text(f"#!/bin/sh\ntouch {trace}\n")

@@ -23,9 +23,10 @@ from simsearch.analysis.plots import show_duplicates
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall, show_worst
 from simsearch.plotting import grid as cells
-from simsearch.plotting.matches import show_images, show_matches
+from simsearch.plotting.matches import show_matches
+from simsearch.plotting.sheet import show_images
 from simsearch.retrieval.matches import Match, Matches, percentile
-from simsearch.training.trainer import Epoch
+from simsearch.training import trainer
 
 CLASSES = ("forest", "glacier", "sea")
 
@@ -94,7 +95,7 @@ def assert_apart(artists):
 
 def test_import_brings_no_heavy_package():
     code = (
-        "import sys, simsearch.viz;"
+        "import sys, simsearch.plotting.matches, simsearch.plotting.sheet;"
         "print({'matplotlib', 'sklearn', 'torch', 'pandas'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -233,7 +234,7 @@ class TestShowMatches:
     def test_large_photos_are_shown_small(self, tmp_path):
         Image.new("RGB", (3000, 2000)).save(tmp_path / "a.jpg")
         _, axes = show_matches(found(tmp_path / "a.jpg"), size=1)
-        assert max(axes[0, 1].images[0].get_array().shape) == cells.DPI * cells.SHARPNESS
+        assert max(axes[0, 1].images[0].get_array().shape) == cells.DPI * cells.PIXELS_PER_DOT
 
     def test_unreadable_files_leave_the_reason(self, tmp_path):
         (tmp_path / "text.jpg").write_text("no picture")
@@ -501,7 +502,7 @@ class TestShowImages:
         assert fig.texts[0].get_text() == f"16 of {len(library)} images"
 
     def test_a_small_folder_gives_its_turns_to_the_others(self):
-        turns = cells.in_turns(np.array(["a"] * 50 + ["b"] * 2 + ["c"] * 9))
+        turns = cells.round_robin(np.array(["a"] * 50 + ["b"] * 2 + ["c"] * 9))
         assert sorted(turns) == [*range(61)]
         assert Counter("a" if row < 50 else "b" if row < 52 else "c" for row in turns[:8]) == {
             "a": 3,
@@ -575,7 +576,7 @@ class TestShowMap:
         _, ax = show_map(library, images=0)
         colors = {name: to_hex(dots.get_facecolor()[0]) for name, dots in groups(ax).items()}
         assert len(set(colors.values())) == 4
-        assert colors["no label"] == maps._UNLABELLED
+        assert colors["no label"] == maps.UNLABELLED_COLOR
         assert not ax.images
 
     def test_thumbnails_stand_apart_on_their_points(self, library):
@@ -609,13 +610,13 @@ class TestShowMap:
         assert set(groups(ax)) == {"0", "1"}
 
     def test_a_large_library_is_sampled_and_the_title_says_so(self, library, monkeypatch):
-        monkeypatch.setitem(maps._MAP_ROWS, "tsne", 50)
+        monkeypatch.setitem(maps.MAX_ROWS, "tsne", 50)
         _, ax = show_map(library, "tsne", images=0)
         assert sum(len(dots.get_offsets()) for dots in ax.collections) == 50
         assert texts(ax) == ["t-SNE of 50 of 92 images, drawn at random"]
 
     def test_the_seed_decides(self, library, monkeypatch):
-        monkeypatch.setitem(maps._MAP_ROWS, "pca", 50)
+        monkeypatch.setitem(maps.MAX_ROWS, "pca", 50)
         first, again, other = (
             show_map(library, seed=seed, images=0)[1].collections[0].get_offsets()
             for seed in (0, 0, 1)
@@ -631,8 +632,8 @@ class TestShowMap:
         many = [f"{label}{i}" if i % 9 == 0 else label for i, label in enumerate(labels)]
         fig, ax = show_map(library, color_by=many, images=0)
         names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert len(names) == len(maps._STYLES) + 1
-        assert names[-1] == f"{len(set(many)) - len(maps._STYLES)} more"
+        assert len(names) == len(maps.GROUP_STYLES) + 1
+        assert names[-1] == f"{len(set(many)) - len(maps.GROUP_STYLES)} more"
         assert sum(len(dots.get_offsets()) for dots in ax.collections) == 92
         styles = [
             (to_hex(dots.get_facecolor()[0]), len(dots.get_paths()[0].vertices))
@@ -764,7 +765,7 @@ class TestShowHistory:
         "reached", [[1.0, 1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.2, 0.9, 0.7], [np.nan] * 3]
     )
     def test_the_axis_holds_what_an_map_can_be(self, reached):
-        history = [Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
+        history = [trainer.Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
         fig, ax = ss.show_history(SimpleNamespace(history=history, loss="triplet"))
         low, high = ax.get_ylim()
         assert 0 <= low < high <= 1
@@ -839,9 +840,9 @@ class TestShowWorst:
         assert axes.shape == (3, 3)
         for row, line in zip(evaluation.worst(3), axes, strict=True):
             average = evaluation.per_query()[evaluation.rows == row][0]
-            heading, tail = texts(line[0])
+            heading, short_path = texts(line[0])
             assert heading == f"{evaluation.labels[row]} · AP {average:.2f}"
-            assert str(noisy.paths[row]).endswith(tail)
+            assert str(noisy.paths[row]).endswith(short_path)
             order = [m for m in ss.search(noisy, int(row), k=91) if m.row in evaluation.gallery]
             wrong = [m for m in order if evaluation.labels[m.row] != evaluation.labels[row]][:2]
             for match, ax in zip(wrong, line[1:], strict=True):

@@ -110,8 +110,8 @@ def test_a_new_option_is_written_in_one_place():
 
 def test_an_unknown_option_is_a_type_error():
     library = ss.ImageLibrary([[1, 0], [0, 1]], ["a.jpg", "b.jpg"])
-    with pytest.raises(TypeError, match="depht"):
-        ss.search(library, 0, depht=3)
+    with pytest.raises(TypeError, match="no option 'divesity'; did you mean 'diversity'"):
+        ss.search(library, 0, divesity=0.3)
     with pytest.raises(TypeError, match="box"):
         ss.recommend(library, [0], box=(0, 0, 1, 1))
 

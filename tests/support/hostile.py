@@ -13,8 +13,8 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.web.app import create_app
-from simsearch.web.middleware import Limits
-from simsearch.web.protocol import configured
+from simsearch.web.middleware import RequestLimitsMiddleware
+from simsearch.web.protocol import uvicorn_config
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LOOK_UP = socket.getaddrinfo  # the real one: a fixture takes its place
@@ -45,7 +45,7 @@ def make_library(folder):
 def running(settings):
     """Serve with the settings, on a thread, as `simsearch serve` does; give app and port."""
     app = create_app(settings)
-    server = uvicorn.Server(configured(app))
+    server = uvicorn.Server(uvicorn_config(app))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -116,6 +116,6 @@ def read_all(connection):
 def limits(server):
     """Return the middleware that counts."""
     layer = server.app.middleware_stack
-    while not isinstance(layer, Limits):
+    while not isinstance(layer, RequestLimitsMiddleware):
         layer = layer.app
     return layer

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 import simsearch as ss
 from simsearch.errors import QueryError
-from simsearch.web import schemas as forms
+from simsearch.web import schemas
 from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
 
@@ -198,7 +198,7 @@ def some(fields, always):
 def test_no_condition_breaks_the_library(attached, where):
     """Each is either answered or refused in words, whatever the column holds."""
     try:
-        rows = attached.where(forms.conditions(json.dumps(where)))
+        rows = attached.where(schemas.conditions(json.dumps(where)))
     except QueryError:
         event("refused")
     else:
@@ -212,7 +212,7 @@ def answered(client, path, fields, uploads=0):
     answer = client.post(path, data=fields, files=files or None)
     if answer.status_code == 200:
         event("answered")
-        return forms.Answers.model_validate_json(answer.content)
+        return schemas.Answers.model_validate_json(answer.content)
     assert answer.status_code in {400, 422}, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
@@ -239,7 +239,7 @@ def test_no_recommendation_breaks_the_server(client, fields, uploads):
 def test_no_page_breaks_the_server(client, where):
     answer = client.get("/api/images", params={"where": json.dumps(where)})
     if answer.status_code == 200:
-        page = forms.Page.model_validate_json(answer.content)
+        page = schemas.Page.model_validate_json(answer.content)
         assert len(page.images) == page.total
     else:
         assert answer.status_code == 422

@@ -1,0 +1,62 @@
+"""Parts of charts: legends beside the axes, colours of groups, widths of texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simsearch.plotting.grid import DPI, GREY, INK, MARGIN_INCHES, fit_text, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from matplotlib.axes import Axes
+
+# Paul Tol's "muted" scheme, which colour-blind readers can tell apart.
+COLORS = "#cc6677 #332288 #ddaa33 #117733 #88ccee #882255 #44aa99 #999933 #aa4499".split()  # noqa: SIM905
+
+
+def text_width(names: Sequence[str], points: float) -> float:
+    """Width of the widest of several lines of text, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(size=points)
+    paths = [TextPath((0, 0), printable(name).replace("$", "S"), prop=font) for name in names]
+    return max(path.get_extents().width for path in paths) / 72
+
+
+def add_legend(
+    ax: Axes,
+    handles: Sequence[Any],
+    names: Sequence[str],
+    room: float,
+    heading: str | None = None,
+) -> None:
+    """Name what is drawn, to the right of it, in `room` inches."""
+    legend = ax.legend(
+        handles,
+        [" "] * len(names),  # matplotlib would leave out a name that starts with "_"
+        loc="upper left",
+        bbox_to_anchor=(1 + MARGIN_INCHES / axes_inches(ax)[0], 1),
+        borderaxespad=0,
+        borderpad=0,
+        handletextpad=0.3,
+        labelspacing=0.6,
+        markerscale=1.4,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        title=heading,
+        title_fontproperties={"size": 9},
+        alignment="left",
+    )
+    legend.get_title().set_color(GREY)
+    for line, name in zip(legend.get_texts(), names, strict=True):
+        fit_text(line, name, room - 0.4)
+
+
+def axes_inches(ax: Axes) -> tuple[float, float]:
+    """Width and height of axes in inches, whatever their data units are."""
+    box = ax.get_window_extent()
+    return box.width / DPI, box.height / DPI

@@ -1,0 +1,133 @@
+"""What the tests of a server under attack share."""
+
+import io
+import json
+import socket
+from http.server import BaseHTTPRequestHandler
+from typing import ClassVar
+
+import hostile
+import local_server
+import pytest
+from hostile import LOCAL, running
+from PIL import Image
+
+from simsearch.web.settings import Settings
+
+TOKEN = "a-token+of/24=letters&%#"
+
+
+BEARER = f"Bearer {TOKEN}"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return hostile.make_library(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="module")
+def open_server(library):
+    """As on this machine alone, with small limits."""
+    settings = Settings(
+        str(library.outputs),
+        metadata=str(library.table),
+        hosts=LOCAL,
+        max_bytes=300_000,
+        max_pixels=1_000_000,
+        max_waiting=3,
+        max_waiting_bytes=5_000_000,
+        seconds=1.0,
+    )
+    with running(settings) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def locked(library):
+    """As for others, who need the token."""
+    settings = Settings(str(library.outputs), token=TOKEN, max_waiting=3, seconds=1.0)
+    with running(settings) as found:
+        yield found
+
+
+def picture(kind="PNG", size=(40, 30), color="red", **options):
+    data = io.BytesIO()
+    Image.new("RGB", size, color).save(data, kind, **options)
+    return data.getvalue()
+
+
+def detail(answer):
+    """Check that an answer is a problem, and return what it says."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    said = json.loads(answer.body)
+    assert said.keys() == {"type", "title", "status", "detail"}
+    assert said["status"] == answer.status
+    assert len(said["detail"]) <= 1000
+    return said["detail"]
+
+
+def chunked(path, chunks, **headers):
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    body = b"".join(f"{len(each):x}\r\n".encode() + each + b"\r\n" for each in chunks)
+    return head.encode() + b"\r\n" + body + b"0\r\n\r\n"
+
+
+PUBLIC = "93.184.215.14"
+
+
+@pytest.fixture
+def internet(monkeypatch):
+    """A pretended Internet: names with addresses, of which one leads to a server of this test.
+
+    What is checked stays as it is; only the look-up and the last step, to connect, are replaced.
+    """
+    names, connected = {"public.example": [PUBLIC]}, []
+    connect = socket.create_connection
+
+    def look_up(host, port, *args, **kwargs):
+        if host in names:
+            found = names[host].pop(0) if isinstance(names[host][0], list) else names[host]
+            return [each for ip in found for each in LOOK_UP_NUMBER(ip, port)]
+        return LOOK_UP_NUMBER(host, port)  # as the system reads numbers; it asks nobody
+
+    def LOOK_UP_NUMBER(host, port):  # noqa: N802
+        return hostile.LOOK_UP(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+
+    def lead(address, timeout=None):
+        connected.append(address)
+        assert address[0] == PUBLIC, "it connects inside"
+        return connect(("127.0.0.1", names["port"]), timeout)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "create_connection", lead)
+    return names, connected
+
+
+class Site(BaseHTTPRequestHandler):
+    """Answers a picture, or leads on to where its path says."""
+
+    asked: ClassVar = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        where = self.path.partition("?to=")[2]
+        self.send_response(302 if where else 200)
+        if where:
+            self.send_header("Location", where)
+        data = b"" if where else picture()
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def site(internet):
+    names, connected = internet
+    Site.asked = []
+    with local_server.serve(Site) as address:
+        names["port"] = int(address.rpartition(":")[2])
+        yield names, connected

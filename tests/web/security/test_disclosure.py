@@ -1,0 +1,267 @@
+"""No answer reveals or reads other files of the server."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile
+import pytest
+from attack import detail, picture
+from hostile import LOCAL, ask, limits, post, raw, running, wait_until
+
+import simsearch as ss
+from simsearch.web import app
+from simsearch.web.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request):
+    """After each test, whatever it did, no request is counted as being there."""
+    yield
+    for name in {"open_server", "locked"} & set(request.fixturenames):
+        counted = limits(request.getfixturevalue(name))
+        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
+
+
+SECRET = "root:x:0:0:what is nobody's business"
+
+
+PLACES = [
+    "/etc/passwd",
+    "/../etc/passwd",
+    "/../../../../../../../../etc/passwd",
+    "/static/../../../../../../../../etc/passwd",
+    "/static/%2e%2e/%2e%2e/settings.py",
+    "/static/..%2f..%2fsettings.py",
+    "/static/..%252fsettings.py",
+    "/static/..%5csettings.py",
+    "/static//etc/passwd",
+    "/static/%2fetc%2fpasswd",
+    "/static/../settings.py",
+    "/static/../static/../settings.py",
+    "/static/x%00.html",
+    "/static/" + "x" * 5000,
+    "/static/" + "%c0%ae%c0%ae/" * 3 + "settings.py",
+    "/static/%ff%fe",
+    "/static/.",
+    "/static/",
+    "/static/con",
+    "/api/images/..%2f..%2fetc%2fpasswd",
+    "/api/images/../../etc/passwd",
+    "/api/images/0/../../../etc/passwd",
+    "/api/images/%00",
+    "/api/images/0%00",
+    "/api/images/file:%2f%2f%2fetc%2fpasswd",
+    "/api/images/0/thumbnail?size=..%2f..%2fx",
+    "/api/images/0/thumbnail?size=1024",
+    "/api/images/0/thumbnail?size=" + "9" * 5000,
+    "/api/images/0?v=..%2f..%2fetc%2fpasswd",
+]
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_no_address_leads_to_another_file(open_server, path):
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    head, _, body = raw(open_server, request.encode()).partition(b"\r\n\r\n")
+    assert re.match(rb"HTTP/1.1 4(00|04|09|22) ", head), head
+    assert b"root:" not in body
+    assert b"class Settings" not in body
+
+
+def test_a_link_in_the_static_folder_leads_nowhere(library, tmp_path, monkeypatch):
+    static = shutil.copytree(app.STATIC, tmp_path / "static")
+    (tmp_path / "secret.txt").write_text(SECRET)
+    (static / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (static / "folder").symlink_to(tmp_path)
+    monkeypatch.setattr(app, "STATIC", static)
+    with running(Settings(str(library.outputs))) as found:
+        assert ask(found, "GET", "/static/login.html").status == 200
+        for path in ("/static/link.txt", "/static/folder/secret.txt", "/static/folder"):
+            assert ask(found, "GET", path).status == 404
+
+
+PATHS = [
+    "../../etc/passwd",
+    "/etc/passwd",
+    "~/.ssh/id_rsa",
+    "file:///etc/passwd",
+    "0\x00",
+    "0.png",
+    "red/0.png",
+    "\\\\host\\share",
+    "0 or 1=1",
+    "1e3",
+    "0x1",
+    "true",
+    "[0]",
+    "٣" * 4301,
+]
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_a_row_is_a_number_and_nothing_else(open_server, text):
+    for path, name in (("search", "row"), ("recommend", "liked"), ("explain", "match")):
+        answer = post(open_server, f"/api/{path}", (name, text), ("row", "0"))
+        assert answer.status == 422, answer.body
+
+
+def test_text_where_a_file_belongs_is_refused(open_server):
+    for path, name in (("search", "image"), ("recommend", "liked_image"), ("search", "url")):
+        assert post(open_server, f"/api/{path}", (name, "/etc/passwd")).status == 422
+    answer = post(open_server, "/api/search", ("url", "http://127.0.0.1/"))
+    assert "fetches no addresses" in detail(answer)
+
+
+def test_the_name_of_an_upload_is_not_looked_at(open_server, tmp_path):
+    plain = post(open_server, "/api/search", ("image", "x.png", picture()))
+    expected = json.loads(plain.body)["answers"]
+    for name in (
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "red/0.png",
+        "a\x00b",
+        "",
+        "x" * 3000,
+        "-rf",
+    ):
+        answer = post(open_server, "/api/search", ("image", name, picture()))
+        if answer.status != 422:  # without a name it is text
+            assert json.loads(answer.body)["answers"] == expected
+        assert name == "" or answer.status == 200
+
+
+STORM = """
+import json, os, sys, sysconfig, tempfile, threading
+sys.path[:0] = sys.argv[3:]
+import attack, hostile, test_disclosure
+from simsearch.web import app
+from simsearch.web.settings import Settings
+
+outputs, dataset = sys.argv[1:3]
+opened = []
+def storm(server):
+    for path in test_disclosure.PLACES:
+        request = f"GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n"
+        hostile.raw(server, request.encode())
+    for text in test_disclosure.PATHS:
+        for name in ("row", "image", "url", "where", "box"):
+            hostile.post(server, "/api/search", (name, text), ("row", "1"))
+        hostile.post(server, "/api/search", ("where", json.dumps(text)), ("row", "1"))
+        hostile.post(server, "/api/search", ("image", text, attack.picture()))
+        hostile.post(server, "/api/search", ("image", text, text.encode()))
+        hostile.post(server, "/api/recommend", ("exclude", text), ("liked", "1"))
+    for row in range(-1, 7):
+        for rest in ("", "/thumbnail", "/thumbnail?size=512", "/facts"):
+            hostile.ask(server, "GET", f"/api/images/{row}{rest}")
+        hostile.post(server, "/api/explain", ("row", "0"), ("match", row))
+
+with hostile.running(Settings(outputs, urls=True)) as server:
+    storm(server)  # once for what is imported at first use
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    storm(server)
+    print(json.dumps([len(opened), sorted(set(opened))]))
+    sys.stdout.flush()
+"""
+
+
+def test_a_storm_of_requests_opens_nothing_else(library, tmp_path):
+    """By the interpreter's own account of each file that is opened, Pillow's and numpy's too."""
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", STORM, str(library.outputs), str(library.dataset)]
+    command += [str(Path(file).parent) for file in (__file__, hostile.__file__)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, files = json.loads(done.stdout.splitlines()[-1])
+    assert count > 20  # the pictures, at least
+    inside = [library.outputs, library.dataset, app.STATIC, tmp_path]
+    outside = [file for file in files if not any(Path(file).is_relative_to(x) for x in inside)]
+    assert [
+        file for file in outside if not file.isdecimal()
+    ] == []  # a number is a file open already
+    assert {file.name for file in library.outputs.iterdir()} - {".thumbnails"} == {
+        ".lock",
+        "embeddings.npy",
+        "file_stats.npy",
+        "image_paths.npy",
+        "manifest.json",
+        "skipped.csv",
+    } & {file.name for file in library.outputs.iterdir()}
+
+
+@pytest.fixture
+def moving(library, tmp_path):
+    """A copy of the library, whose pictures may go."""
+    dataset = shutil.copytree(library.dataset, tmp_path / "dataset")
+    outputs = shutil.copytree(library.outputs, tmp_path / "outputs")
+    return Settings(str(outputs), root=str(dataset), hosts=LOCAL), dataset
+
+
+@pytest.mark.parametrize("fate", ["gone", "html", "svg", "cut", "folder"])
+def test_what_has_become_of_a_picture_is_told_without_its_place(moving, fate):
+    settings, dataset = moving
+    file = dataset / "red" / "0.png"
+    content = file.read_bytes()
+    row = 2
+    with running(settings) as found:
+        file.unlink()
+        script = b"<html><script>alert(1)</script></html>"
+        if fate == "folder":
+            file.mkdir()
+        elif fate != "gone":
+            svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>'
+            file.write_bytes({"html": script, "svg": svg, "cut": content[:60]}[fate])
+        asked = [
+            ask(found, "GET", f"/api/images/{row}"),
+            ask(found, "GET", f"/api/images/{row}/thumbnail"),
+            post(found, "/api/search", ("row", row), ("box", "0,0,0.5,1")),
+            post(found, "/api/search", ("row", row), ("regions", "1")),
+            post(found, "/api/explain", ("row", "0"), ("match", row)),
+        ]
+        assert json.loads(ask(found, "GET", f"/api/images/{row}/facts").body)["path"] == "red/0.png"
+        for i, answer in enumerate(asked):
+            assert answer.headers["content-type"] in {"application/problem+json", "image/png"}
+            assert str(dataset.parent).encode() not in answer.body
+            assert answer.status == 422 or (fate == "cut" and i == 0)
+            assert b"script" not in answer.body
+        assert post(found, "/api/search", ("row", row)).status == 200  # its row still finds
+
+
+@pytest.mark.parametrize("fields", [[("box", "0,0,0.5,1")], [("regions", "1")], [], [("row", "1")]])
+def test_a_query_is_named_as_its_picture_is(open_server, library, fields):
+    answer = post(open_server, "/api/search", ("row", "2"), *fields)
+    assert str(library.dataset.parent).encode() not in answer.body
+    assert json.loads(answer.body)["answers"][0]["query"].startswith("red/0.png")
+
+
+def test_a_library_of_unknown_root_does_not_tell_where_it_lies(library, tmp_path):
+    loaded = ss.ImageLibrary.load(library.outputs)
+    ss.ImageLibrary(loaded.embeddings, loaded.paths).save(tmp_path / "outputs")
+    with running(Settings(str(tmp_path / "outputs"))) as found:
+        page = ask(found, "GET", "/api/images")
+        assert [each["path"] for each in json.loads(page.body)["images"]] == loaded.names
+        asked = [page, ask(found, "GET", "/api/library")]
+        asked.append(post(found, "/api/search", ("row", "0")))
+        asked.append(post(found, "/api/search", ("image", "x", picture())))  # no backbone
+        asked.append(post(found, "/api/explain", ("row", "0"), ("match", "1")))
+        assert [answer.status for answer in asked] == [200, 200, 200, 501, 501]
+        for answer in asked:
+            assert str(library.dataset.parent).encode() not in answer.body
+            assert str(tmp_path).encode() not in answer.body
+
+
+def test_a_file_name_that_is_not_utf8_is_served(library, tmp_path):
+    name = b"red/\xff\xe9.png".decode("utf-8", "surrogateescape")
+    file = tmp_path / name
+    file.parent.mkdir()
+    file.write_bytes(picture())
+    ss.ImageLibrary([[1.0, 0.0], [0.6, 0.8]], [file, file]).save(tmp_path / "outputs")
+    with running(Settings(str(tmp_path / "outputs"))) as found:
+        shown = json.loads(ask(found, "GET", "/api/images").body)["images"]
+        assert [each["path"] for each in shown] == ["??.png"] * 2
+        for path in ("/api/library", "/api/images/0", "/api/images/0/thumbnail"):
+            assert ask(found, "GET", path).status == 200
+        assert post(found, "/api/search", ("row", "0")).status == 200

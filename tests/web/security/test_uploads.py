@@ -1,0 +1,278 @@
+"""Uploads: too large, too slow, too many, or no picture at all."""
+
+import io
+import math
+import re
+import socket
+import struct
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pillow_heif
+import pytest
+from attack import chunked, detail, picture
+from hostile import ask, form, limits, post, raw, read_all, running, wait_until
+from PIL import Image, ImageFile
+from starlette.datastructures import Headers
+
+from simsearch.web import middleware, service, thumbnails
+from simsearch.web.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request):
+    """After each test, whatever it did, no request is counted as being there."""
+    yield
+    for name in {"open_server", "locked"} & set(request.fixturenames):
+        counted = limits(request.getfixturevalue(name))
+        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
+
+
+def png(width, height, data=b""):
+    """A PNG whose header says such a size."""
+
+    def chunk(kind, content):
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def resized(kind, old, new, layout):
+    """An image file whose header says another size than it has."""
+    data = picture(kind, old)
+    found = struct.pack(layout, *old)
+    assert found in data
+    return data.replace(found, struct.pack(layout, *new))
+
+
+pillow_heif.register_heif_opener()
+
+
+BOMBS = {
+    "png": png(60_000, 60_000),
+    "png of zeros": png(2_000, 2_000, zlib.compress(bytes(3 * 2_000 * 2_000 + 2_000), 9)),
+    "gif": resized("GIF", (321, 123), (60_000, 60_000), "<HH"),
+    "bmp": resized("BMP", (321, 123), (30_000, 30_000), "<ii"),
+    "jpeg": resized("JPEG", (123, 123), (60_000, 60_000), ">HH"),
+    "webp": picture("WEBP", (2_000, 2_000)),
+    "avif": resized("AVIF", (321, 123), (20_000, 20_000), ">II"),
+    "heif": resized("HEIF", (322, 124), (20_000, 20_000), ">II"),
+    "tiff": picture("TIFF", (2_000, 2_000), compression="tiff_deflate"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_image_of_too_many_pixels_is_never_decoded(open_server, name, monkeypatch):
+    decoded = []
+
+    def load(image):
+        decoded.append(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    for field, path in (("image", "search"), ("liked_image", "recommend")):
+        answer = post(open_server, f"/api/{path}", (field, f"x.{name}", BOMBS[name]))
+        assert answer.status == 422
+        assert "cannot be read" in detail(answer)
+    answer = post(
+        open_server, "/api/search", ("image", "a", picture()), ("image", "b", BOMBS[name])
+    )
+    assert answer.status == 422
+    assert decoded == []
+
+
+def endless(count):
+    """A progressive JPEG with its last scan so many times."""
+    data = picture("JPEG", (64, 64), progressive=True)
+    last = data.rfind(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + data[-2:]
+
+
+def test_a_jpeg_of_endless_scans_is_refused(open_server):
+    assert thumbnails.count_scans(endless(0)) == endless(0).count(b"\xff\xda") > 5
+    assert thumbnails.count_scans(endless(500)) == thumbnails.count_scans(endless(0)) + 500
+    assert "scans" in detail(post(open_server, "/api/search", ("image", "x", endless(500))))
+    assert post(open_server, "/api/search", ("image", "x", endless(20))).status == 200
+
+
+def test_scans_are_those_of_the_picture_alone():
+    """A preview in the header, or a film behind the picture, is none of it."""
+    scan = b"\xff\xda" * 500
+    exif = Image.Exif()
+    exif[0x010E] = "x"
+    data = picture("JPEG", (64, 64), exif=exif.tobytes() + scan)
+    assert (
+        thumbnails.count_scans(data + scan)
+        == thumbnails.count_scans(picture("JPEG", (64, 64)))
+        == 1
+    )
+    for broken in (b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xda", data[:30], b"\xff" * 1000):
+        thumbnails.count_scans(broken)
+
+
+def test_a_small_picture_of_many_frames_is_its_first(open_server):
+    data = io.BytesIO()
+    frames = [Image.new("RGB", (30, 30), (i % 256, i // 2, 0)) for i in range(400)]
+    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=20)
+    assert post(open_server, "/api/search", ("image", "x", data.getvalue())).status == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 100,
+        b"<html><script>alert(1)</script></html>",
+        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (w) file\n",
+        b"%PDF-1.7\n",
+        b"GIF89a",
+        b"\xff\xd8\xff\xe0",
+        picture()[:50],
+        picture("JPEG")[:200],
+        picture("PPM"),
+        picture("TIFF")[:20],
+        picture("WEBP")[:40],
+        picture("ICO"),
+        picture("TGA"),
+        picture("PCX"),
+    ],
+)
+def test_what_is_no_picture_is_refused_whatever_its_name(open_server, content):
+    for name in ("a.jpg", "a.svg", "a.eps"):
+        answer = post(open_server, "/api/search", ("image", name, content))
+        assert answer.status == 422
+        assert "cannot be read" in detail(answer)
+
+
+def test_pixels_are_decoded_within_a_room(library, monkeypatch):
+    """Many large uploads at once wait for each other; searches for rows pass them by."""
+    inside, max_images, going = [], [], threading.Event()
+
+    def slow(_, query, **__):
+        pixels = 0 if isinstance(query, int) else 10_000
+        inside.append(pixels)
+        max_images.append(sum(inside))
+        assert pixels == 0 or going.wait(10)
+        inside.remove(pixels)
+        return []
+
+    with running(Settings(str(library.outputs), max_decoding=25_000)) as found:
+        monkeypatch.setattr(service, "search", slow)
+        with ThreadPoolExecutor(6) as pool:
+            upload = ("image", "x", picture(size=(100, 100)))
+            answers = [pool.submit(post, found, "/api/search", upload) for _ in range(6)]
+            wait_until(lambda: sum(inside) == 20_000)
+            assert post(found, "/api/search", ("row", "0")).status == 200
+            going.set()
+            assert [each.result().status for each in answers] == [200] * 6
+        assert max(max_images) == 20_000
+        whole = ("image", "x", picture(size=(400, 400)))  # more than the room: alone, not never
+        assert post(found, "/api/search", whole).status == 200
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("400000000", 413), ("9" * 19, 413), ("9" * 5000, 4), ("-1", 4), ("x", 4)],
+)
+def test_an_upload_that_says_it_is_too_large_is_not_read(open_server, length, status):
+    request = f"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+    start = time.monotonic()
+    answer = raw(open_server, request.encode(), 0.7)
+    assert re.match(rf"HTTP/1.1 {status}".encode(), answer)
+    assert time.monotonic() - start < 5
+
+
+def test_a_length_that_python_would_not_read_is_too_large():
+    """Whatever parser stands in front."""
+    headers = Headers({"content-length": "9" * 5000})
+    assert middleware._content_length(headers, 7) == math.inf
+    assert middleware._content_length(Headers({"content-length": "-1"}), 7) == 7
+    assert middleware._content_length(Headers({"content-length": "12"}), 7) == 12
+
+
+def test_an_upload_that_does_not_say_its_length_is_cut_where_it_is_too_large(open_server):
+    body, headers = form(("image", "x", bytes(10)))
+    start = body[: body.index(bytes(10))]
+    blocks = [start] + [bytes(2**16)] * 40  # over the upload's own limit and the form's
+    with socket.create_connection(("127.0.0.1", open_server.port), 5) as connection:
+        with suppress(OSError):  # it is cut
+            connection.sendall(chunked("/api/search", blocks, **headers))
+        assert read_all(connection).startswith(b"HTTP/1.1 413 ")
+    good, headers = form(("row", "0"))
+    answer = raw(
+        open_server, chunked("/api/search", [good[:9], good[9:]], connection="close", **headers)
+    )
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([("row", "0")] * 33, 422),
+        ([("row", "0")] * 1001, 400),
+        ([("image", "x", b"")] * 33, 422),
+        ([("image", "x", b"")] * 1001, 400),
+        ([("image", "x", picture())] * 33, 422),
+        ([("row", "1" * 2**20)], 422),
+        ([("x" * 3000, "1")], 422),
+        ([("row", "0"), ("where", "x" * (2**20 + 1))], 400),
+        ([("row", "0"), ("extra", "1")], 422),
+        ([(f"x{i}", "1") for i in range(900)], 422),
+    ],
+)
+def test_a_form_of_too_much_is_refused(open_server, fields, status):
+    answer = post(open_server, "/api/search", *fields)
+    assert answer.status == status
+    assert detail(answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"--B--\r\n"),
+        ("multipart/form-data; boundary=", b"--B--\r\n"),
+        ("multipart/form-data; boundary=B", b""),
+        ("multipart/form-data; boundary=B", b"--B"),
+        ("multipart/form-data; boundary=B", b"--C\r\n\r\n"),
+        ("multipart/form-data; boundary=B", b"--B\r\n\r\nx\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=B", b"--B\r\nContent-Disposition: x\r\n\r\nx\r\n--B--\r\n"),
+        (
+            "multipart/form-data; boundary=B",
+            b"--B\r\n" + b"a: b\r\n" * 10_000 + b"\r\nx\r\n--B--\r\n",
+        ),
+        (
+            "multipart/form-data; boundary=B",
+            b"--B\r\na: " + b"x" * 300_000 + b"\r\n\r\n\r\n--B--\r\n",
+        ),
+        ("multipart/form-data; boundary=B", b"--B\r\n\xff\x00: b\r\n\r\nx\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=" + "B" * 300, b"--B--\r\n"),
+        ("application/x-www-form-urlencoded", b"%ff=%00&" * 10_000),
+        ("application/x-www-form-urlencoded", b"&;=" * 100_000),
+        ("application/json", b'{"row": 0}'),
+        ("application/json", b"[" * 100_000),
+        ("text/plain", b"row=0"),
+        ("\xff", b"row=0"),
+        ("", b"row=0"),
+    ],
+)
+def test_a_form_that_is_none_is_a_problem(open_server, kind, body):
+    answer = ask(open_server, "POST", "/api/search", body, content_type=kind)
+    assert answer.status in {400, 422}
+    assert detail(answer)
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "utf-7", "unicode_escape", "undefined", "zip", "idna"]
+)
+def test_an_odd_alphabet_of_a_form_breaks_nothing(open_server, charset):
+    for name, value in (("row", "0"), ("\\ud800", "\\ud800"), ("a" * 3000, "a" * 100_000)):
+        body, headers = form((name, value), charset=f"; charset={charset}")
+        answer = ask(open_server, "POST", "/api/search", body, **headers)
+        assert answer.status in {200, 400, 422}
