@@ -26,7 +26,7 @@ from simsearch.plotting import grid as cells
 from simsearch.plotting.matches import show_matches
 from simsearch.plotting.sheet import show_images
 from simsearch.retrieval.matches import Match, Matches, percentile
-from simsearch.training import trainer
+from simsearch.training.trainer import Epoch
 
 CLASSES = ("forest", "glacier", "sea")
 
@@ -765,7 +765,7 @@ class TestShowHistory:
         "reached", [[1.0, 1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.2, 0.9, 0.7], [np.nan] * 3]
     )
     def test_the_axis_holds_what_an_map_can_be(self, reached):
-        history = [trainer.Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
+        history = [Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
         fig, ax = ss.show_history(SimpleNamespace(history=history, loss="triplet"))
         low, high = ax.get_ylim()
         assert 0 <= low < high <= 1

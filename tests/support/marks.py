@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SERVER = ("cluster", "web/test_page.py")  # they start Ray, Milvus Lite or a browser
+SERVER = ("cluster", "web/page")  # they start Ray, Milvus Lite or a browser
 
 
 def pytest_configure():

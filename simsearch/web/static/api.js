@@ -1,20 +1,22 @@
-// Talks to the server. What goes wrong becomes a Problem with a sentence for people.
-// Knows nothing of the page.
+// HTTP client of the server's API: retries while it is busy, and turns failures into ApiError.
+// Does not touch the page.
 
-const PATIENCE = 6; // times that a busy server is asked
-const MINUTE = 60;
+const MAX_TRIES = 6; // while the server is busy
+const MAX_WAIT_SECONDS = 60;
+const MIN_HEALTH_WAIT_MS = 500;
+const MAX_HEALTH_WAIT_MS = 4000;
 
-export class Problem extends Error {
-  /** `status` is that of HTTP, or 0 where the server did not answer. */
-  constructor(detail, status = 0) {
-    super(detail);
+/** A failed request: a message for people, and the HTTP status, 0 where there was no answer. */
+export class ApiError extends Error {
+  constructor(message, status = 0) {
+    super(message);
     this.status = status;
   }
 }
 
-export const aborted = (error) => error.name === "AbortError";
+export const isAbort = (error) => error.name === "AbortError";
 
-const pause = (milliseconds, signal) =>
+const sleep = (milliseconds, signal) =>
   new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener("abort", () => {
@@ -23,61 +25,65 @@ const pause = (milliseconds, signal) =>
     });
   });
 
-async function problem(answer) {
-  const told = await answer.json().catch(() => ({}));
-  return new Problem(
-    told.detail || told.title || `The server answered ${answer.status}.`,
-    answer.status,
+async function errorFrom(response) {
+  const { detail, title } = await response.json().catch(() => ({}));
+  return new ApiError(
+    detail || title || `The server answered ${response.status}.`,
+    response.status,
   );
 }
 
-async function once(path, { signal, body, as = "json" }) {
+/** Send one request: {data}, or {retryAfter: seconds, response} where the server is busy. */
+async function send(path, { signal, body, as = "json" }) {
   try {
-    const answer = await fetch(path, { signal, body, method: body ? "POST" : "GET" });
-    if (answer.ok) return [await answer[as]()];
-    if (answer.status === 401) location.reload(); // the server then shows the log-in
-    if (answer.status !== 503) throw await problem(answer);
-    return [null, Math.min(Number(answer.headers.get("Retry-After")) || 1, MINUTE), answer];
+    const response = await fetch(path, { signal, body, method: body ? "POST" : "GET" });
+    if (response.ok) return { data: await response[as]() };
+    if (response.status === 401) location.reload(); // the server then shows the login form
+    if (response.status !== 503) throw await errorFrom(response);
+    const seconds = Number(response.headers.get("Retry-After")) || 1;
+    return { retryAfter: Math.min(seconds, MAX_WAIT_SECONDS), response };
   } catch (error) {
-    if (error instanceof Problem || aborted(error)) throw error;
-    throw new Problem("The server does not answer.");
+    if (error instanceof ApiError || isAbort(error)) throw error;
+    throw new ApiError("The server does not answer.");
   }
 }
 
 async function call(path, options = {}) {
   for (let tries = 1; ; tries++) {
-    const [told, seconds, answer] = await once(path, options);
-    if (!seconds) return told;
-    if (tries === PATIENCE) throw await problem(answer);
-    options.busy?.(seconds);
-    await pause(1000 * seconds, options.signal);
+    const { data, retryAfter, response } = await send(path, options);
+    if (!retryAfter) return data;
+    if (tries === MAX_TRIES) throw await errorFrom(response);
+    options.onBusy?.(retryAfter);
+    await sleep(1000 * retryAfter, options.signal);
   }
 }
 
 export const library = (signal) => call("/api/library", { signal });
-export const facts = (row, version, signal) =>
+
+export const image = (row, version, signal) =>
   call(`/api/images/${row}/facts?v=${encodeURIComponent(version)}`, { signal });
 
 export function images({ offset, limit, where }, signal) {
-  const wish = new URLSearchParams({ offset, limit });
-  if (where) wish.set("where", JSON.stringify(where));
-  return call(`/api/images?${wish}`, { signal });
+  const parameters = new URLSearchParams({ offset, limit });
+  if (where) parameters.set("where", JSON.stringify(where));
+  return call(`/api/images?${parameters}`, { signal });
 }
 
-/** Ask with form fields for "search" or "recommend"; `busy(seconds)` hears of each wait. */
-export const ask = (kind, body, signal, busy) => call(`/api/${kind}`, { body, signal, busy });
+/** POST form fields to "search" or "recommend"; `onBusy(seconds)` is called before each retry. */
+export const search = (endpoint, body, signal, onBusy) =>
+  call(`/api/${endpoint}`, { body, signal, onBusy });
 
 /** A heat map: a PNG, as a blob. */
 export const explain = (body, signal) => call("/api/explain", { body, signal, as: "blob" });
 
 /** Resolve once the server answers again. */
-export async function recovered(signal) {
-  for (let wait = 500; ; wait = Math.min(2 * wait, 4000)) {
-    await pause(wait, signal);
+export async function serverIsBack(signal) {
+  for (let wait = MIN_HEALTH_WAIT_MS; ; wait = Math.min(2 * wait, MAX_HEALTH_WAIT_MS)) {
+    await sleep(wait, signal);
     try {
-      return await once("/api/health", { signal });
+      return await send("/api/health", { signal });
     } catch (error) {
-      if (aborted(error)) throw error;
+      if (isAbort(error)) throw error;
     }
   }
 }

@@ -1,11 +1,11 @@
-// Small helpers to build the page. Names and captions become text nodes, never HTML.
+// DOM helpers. Names and captions become text nodes, never HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const TAIL = 12; // letters at the end of a long name that always show
+const TAIL_LETTERS = 12; // at the end of a long name, always visible
 
 export const byId = (id) => document.getElementById(id);
 
-/** Make an element: `on…` properties listen, null ones are left out, strings become text. */
+/** Make an element: `on…` properties are listeners, null ones are left out, strings become text. */
 export function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -18,7 +18,31 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
-/** A symbol of the sheet at the top of index.html. */
+/** A button with text, and an icon before it where `iconName` is given. */
+export const button = (text, properties, iconName = null) =>
+  el(
+    "button",
+    { type: "button", className: "button", ...properties },
+    iconName && icon(iconName),
+    iconName ? el("span", {}, text) : text,
+  );
+
+/** A link that opens the original image in a new tab. */
+export const originalLink = (className, href, label) =>
+  el(
+    "a",
+    {
+      className,
+      href,
+      target: "_blank",
+      rel: "noopener",
+      title: "Open the original",
+      "aria-label": label,
+    },
+    icon("open"),
+  );
+
+/** An icon of the sprite sheet at the top of index.html. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const use = document.createElementNS(SVG, "use");
@@ -29,38 +53,38 @@ export function icon(name) {
   return svg;
 }
 
-/** Text on one line that loses its middle, not its end, where room is short. */
-export function elided(text) {
+/** Text on one line that is shortened in its middle, not at its end. */
+export function shortened(text) {
   const letters = [...text];
-  const head = letters.slice(0, -TAIL).join("");
-  const tail = letters.slice(-TAIL).join("");
+  const head = letters.slice(0, -TAIL_LETTERS).join("");
+  const tail = letters.slice(-TAIL_LETTERS).join("");
   return el(
     "span",
-    { className: "elided", title: text },
+    { className: "shortened", title: text },
     el("span", {}, head),
     el("span", {}, tail),
   );
 }
 
-/** Title of an image for people: its caption, or else its path. */
-export const title = (image) => image.caption || image.path;
+/** The caption of an image, or else its path. */
+export const titleOf = (image) => image.caption || image.path;
 
 export const plural = (count, one, many = `${one}s`) =>
   `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
-/** Call once it has been quiet for a while. */
-export function later(call, milliseconds) {
+/** Delay `callback` until no call has come for a while; `cancel()` drops the pending call. */
+export function debounce(callback, milliseconds) {
   let timer;
-  const wait = (...values) => {
+  const delayed = (...values) => {
     clearTimeout(timer);
-    timer = setTimeout(() => call(...values), milliseconds);
+    timer = setTimeout(() => callback(...values), milliseconds);
   };
-  wait.cancel = () => clearTimeout(timer);
-  return wait;
+  delayed.cancel = () => clearTimeout(timer);
+  return delayed;
 }
 
-/** Tell a screen reader. */
-export function say(words) {
-  const region = byId("said");
-  region.textContent = region.textContent === words ? `${words}\u00a0` : words; // said again
+/** Announce text to a screen reader; a repeated text is changed, so that it is read again. */
+export function announce(text) {
+  const region = byId("status");
+  region.textContent = region.textContent === text ? `${text}\u00a0` : text;
 }

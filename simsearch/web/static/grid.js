@@ -1,90 +1,89 @@
-// Pictures in a grid: those of the library, and matches with their scores. Says what was pressed,
-// and decides nothing.
+// Cards of pictures: those of the library, and matches with their scores and buttons.
+// Reports which card action was chosen; does not act on it.
 
-import { el, elided, icon, title } from "./dom.js";
-import { addressOf } from "./state.js";
+import { el, icon, originalLink, plural, shortened, titleOf } from "./dom.js";
+import { searchUrl } from "./state.js";
 
-const STEPS = { ArrowLeft: -1, ArrowRight: 1 };
-const KEYS = { l: "like", d: "dislike", w: "why" };
+const ARROWS = { ArrowLeft: -1, ArrowRight: 1 };
+const SHORTCUTS = { l: "like", d: "dislike", w: "explain" };
 const SIZES = "(max-width: 600px) 46vw, 240px";
 
-/** Call `act(what, row, card)` for what is pressed in a list, with the mouse or a key. */
-export function listen(list, act) {
+/** Call `onAction(action, row, card)` for each card action in a list, by mouse or keyboard. */
+export function listen(list, onAction) {
   list.addEventListener("click", (event) => {
-    const target = event.target.closest("[data-act]");
-    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab, perhaps
+    const target = event.target.closest("[data-action]");
+    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return; // opens a new tab
     event.preventDefault();
-    act(
-      target.dataset.act,
-      Number(target.closest("[data-row]").dataset.row),
-      target.closest(".card"),
-    );
+    const row = Number(target.closest("[data-row]").dataset.row);
+    onAction(target.dataset.action, row, target.closest(".card"));
   });
   list.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !event.target.matches(".picture")) return;
-    const here = event.target.closest(".card");
-    const button = KEYS[event.key] && here.querySelector(`[data-act=${KEYS[event.key]}]`);
-    const there = neighbour(list, here, event.key);
-    there?.querySelector(".picture")?.focus();
-    button?.click();
-    if (there || button) event.preventDefault();
+    const from = event.target.closest(".card");
+    const action = SHORTCUTS[event.key];
+    const pressed = action && from.querySelector(`[data-action=${action}]`);
+    const to = neighbour(list, from, event.key);
+    to?.querySelector(".picture")?.focus();
+    pressed?.click();
+    if (to || pressed) event.preventDefault();
   });
 }
 
-function neighbour(list, here, key) {
+function neighbour(list, card, key) {
   const cards = [...list.children];
-  const place = cards.indexOf(here);
-  const below = cards.findIndex((card) => card.offsetTop > cards[0].offsetTop);
-  const row = below < 0 ? cards.length : below;
+  const index = cards.indexOf(card);
+  const secondLine = cards.findIndex((other) => other.offsetTop > cards[0].offsetTop);
+  const columns = secondLine < 0 ? cards.length : secondLine;
   const steps = {
-    ...STEPS,
-    ArrowUp: -row,
-    ArrowDown: row,
-    Home: -place,
-    End: cards.length - 1 - place,
+    ...ARROWS,
+    ArrowUp: -columns,
+    ArrowDown: columns,
+    Home: -index,
+    End: cards.length - 1 - index,
   };
-  return key in steps ? cards[place + steps[key]] : null;
+  return key in steps ? cards[index + steps[key]] : null;
 }
 
 /** A card for an image of the library, or for a match. */
 export function card(image, state) {
-  const name = title(image);
-  const scored = "score" in image;
+  const name = titleOf(image);
+  const isMatch = "score" in image;
   const picture = el(
     "a",
     {
       className: "picture",
-      href: addressOf(image.row),
+      href: searchUrl(image.row),
       draggable: false,
-      "data-act": "search",
-      "aria-label": `Search from ${name}`,
+      "data-action": "search",
+      "aria-label": `Search with ${name}`,
     },
     thumbnail(image),
   );
   return el(
     "li",
     { className: "card", "data-row": image.row },
-    el("div", { className: "shot" }, picture, scored ? buttons(image, name, state) : null),
-    scored ? facts(image) : null,
-    elided(name),
-    scored && image.duplicates.length ? folded(image.duplicates) : null,
+    el("div", { className: "frame" }, picture, isMatch ? actions(image, name, state) : null),
+    isMatch ? score(image) : null,
+    shortened(name),
+    isMatch && image.duplicates.length ? duplicates(image.duplicates) : null,
   );
 }
 
+/** Placeholders for cards that are being loaded. */
 export const skeletons = (count) =>
   Array.from({ length: count }, () =>
     el(
       "li",
       { className: "card skeleton", "aria-hidden": "true" },
-      el("div", { className: "shot" }, el("div", { className: "picture" })),
-      el("span", { className: "elided" }, "\u00a0"),
+      el("div", { className: "frame" }, el("div", { className: "picture" })),
+      el("span", { className: "shortened" }, "\u00a0"),
     ),
   );
 
-export function thumbnail(image, alt = "") {
+export function thumbnail(image) {
   const sized = (size) => `${image.thumbnail}&size=${size}`;
   const node = el("img", {
-    alt,
+    alt: "",
     loading: "lazy",
     decoding: "async",
     draggable: false,
@@ -92,101 +91,87 @@ export function thumbnail(image, alt = "") {
   });
   node.addEventListener("load", () => node.classList.add("ready"));
   node.addEventListener("error", () =>
-    node.replaceWith(el("span", { className: "gone" }, "cannot be shown")),
+    node.replaceWith(el("span", { className: "broken" }, "Cannot be shown")),
   );
   node.srcset = `${sized(256)} 256w, ${sized(512)} 512w`;
   node.src = sized(256);
   return node;
 }
 
-function buttons(image, name, state) {
-  const toggle = (what, words, pressed) =>
+function actions(image, name, state) {
+  const toggle = (action, text, pressed) =>
     el(
       "button",
       {
         type: "button",
-        className: `act ${what}`,
-        "data-act": what,
+        className: `action ${action}`,
+        "data-action": action,
         "aria-pressed": String(pressed),
-        title: words,
-        "aria-label": `${words}: ${name}`,
+        title: text,
+        "aria-label": `${text}: ${name}`,
       },
-      icon(what),
+      icon(action),
     );
   return el(
     "div",
-    { className: "acts" },
+    { className: "actions" },
     toggle("like", "More like this", state.liked.includes(image.row)),
     toggle("dislike", "Less like this", state.disliked.includes(image.row)),
-    toggle("why", "Why it matches", false),
-    el(
-      "a",
-      {
-        className: "act open",
-        href: image.image,
-        target: "_blank",
-        rel: "noopener",
-        title: "Open the original",
-        "aria-label": `Open the original: ${name}`,
-      },
-      icon("open"),
-    ),
+    toggle("explain", "Why it matches", false),
+    originalLink("action open", image.image, `Open the original: ${name}`),
   );
 }
 
-function facts({ score, percentile }) {
-  const share = standing(percentile);
+function score({ score, percentile }) {
+  const rank = rankAmongPairs(percentile);
   const bar = el("i");
   bar.style.width = `${100 * Math.max(0, Math.min(1, score))}%`;
   return el(
     "p",
     {
-      className: "facts",
-      title: `Cosine ${score.toFixed(3)}${share ? `, ${share} of random pairs` : ""}`,
+      className: "score",
+      title: `Cosine similarity ${score.toFixed(3)}${rank ? `, ${rank} of random pairs` : ""}`,
     },
     el("b", {}, score.toFixed(3)),
-    el("span", { className: "bar-of", "aria-hidden": "true" }, bar),
-    el("span", { className: "share" }, share),
+    el("span", { className: "score-bar", "aria-hidden": "true" }, bar),
+    el("span", { className: "percentile" }, rank),
   );
 }
 
-/** Where a score lies among random pairs: "top 0.4%", as the library prints it. */
-function standing(percentile) {
+/** Rank of a score among random pairs: "top 0.4%", in the same words as Python's `Match`. */
+function rankAmongPairs(percentile) {
   if (percentile === null) return "";
   if (percentile <= 50) return `low ${percentile.toFixed(0)}%`;
   return `top ${Number(Math.max(100 - percentile, 0.01).toPrecision(2))}%`;
 }
 
-function folded(duplicates) {
+function duplicates(images) {
   const list = el(
     "ul",
-    { className: "fold", hidden: true },
-    ...duplicates.map((image) =>
-      el(
-        "li",
-        { "data-row": image.row },
-        el(
-          "a",
-          {
-            href: addressOf(image.row),
-            "data-act": "search",
-            title: image.path,
-            "aria-label": `Search from ${title(image)}`,
-          },
-          thumbnail(image),
-        ),
-      ),
-    ),
+    { className: "duplicates", hidden: true },
+    ...images.map((image) => el("li", { "data-row": image.row }, duplicate(image))),
   );
-  const button = el(
+  const toggle = el(
     "button",
-    { type: "button", className: "alike", "aria-expanded": "false" },
+    { type: "button", className: "duplicates-toggle", "aria-expanded": "false" },
     icon("stack"),
-    `+${duplicates.length} alike`,
+    `+${plural(images.length, "near-duplicate")}`,
   );
-  button.addEventListener("click", () => {
+  toggle.addEventListener("click", () => {
     list.hidden = !list.hidden;
-    button.setAttribute("aria-expanded", String(!list.hidden));
+    toggle.setAttribute("aria-expanded", String(!list.hidden));
   });
-  return el("div", {}, button, list);
+  return el("div", {}, toggle, list);
 }
+
+const duplicate = (image) =>
+  el(
+    "a",
+    {
+      href: searchUrl(image.row),
+      "data-action": "search",
+      title: image.path,
+      "aria-label": `Search with ${titleOf(image)}`,
+    },
+    thumbnail(image),
+  );

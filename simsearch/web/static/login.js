@@ -1,2 +1,2 @@
-// The log-in is shown at /login only after a token that was not the right one.
-document.getElementById("wrong").hidden = location.pathname !== "/login";
+// The server answers a wrong token with this page at /login; elsewhere no token was given yet.
+document.getElementById("wrong-token").hidden = location.pathname !== "/login";

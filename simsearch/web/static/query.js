@@ -1,219 +1,186 @@
-// The query: its picture, its name, and the part of it that is searched with, drawn with a mouse,
-// a finger or the arrow keys. Knows nothing of the server.
+// The query: its image, its name, and the selected part, drawn with mouse, finger or arrow keys.
+// Does not talk to the server.
 
-import { byId, el, elided, icon, later } from "./dom.js";
+import { button, byId, debounce, el, icon, originalLink, shortened } from "./dom.js";
 
-const STEP = 0.02; // of the picture, for one press of an arrow key
-const LEAST = 0.04; // of the picture; less is taken for a click
-const FIRST = [0.25, 0.25, 0.75, 0.75];
+const STEP = 0.02; // of the image, for one press of an arrow key
+const MIN_SIDE = 0.04; // of the image; a smaller drag is a click
+const FIRST_BOX = [0.25, 0.25, 0.75, 0.75];
+const SETTLE_MS = 350; // after the last key, before the box is searched with
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const CORNERS = { nw: [0, 1], ne: [2, 1], sw: [0, 3], se: [2, 3] }; // the edges that each one moves
+const CORNERS = { nw: [0, 1], ne: [2, 1], sw: [0, 3], se: [2, 3] }; // edges that each one moves
 
-let shown = null; // what the stage shows
+let shown = null; // the query that is shown
 let parts = null; // its elements
-let box = null;
-let tell = () => {};
-const soon = later(() => tell(box), 350);
+let box = null; // [left, top, right, bottom], fractions of the image
+let notify = () => {};
+const notifySoon = debounce(() => notify(box), SETTLE_MS);
 
-/** Address of the picture in full. */
-export const original = () => parts?.original ?? null;
+/** URL of the query image in full size. */
+export const originalUrl = () => parts?.original ?? null;
 
-/** Call `listener(box)` once a part has been chosen, or null once it is cleared. */
-export const onBox = (listener) => (tell = listener);
+/** Call `listener(box)` when a part has been selected, or null when it is cleared. */
+export const onBox = (listener) => (notify = listener);
 
-/** Show a query: {key, name, source: an address or a file, original: its address, if that is another},
-    or {key, name, lost: why it cannot be seen}. */
-export function show(query, part) {
-  byId("stage").hidden = !query;
+/** Show a query: {key, name, source: a URL or a file, original: its URL, if that is another},
+    or {key, name, missing: why it cannot be shown}. */
+export function show(query, selected) {
+  byId("query").hidden = !query;
   if (query?.key !== shown?.key) build(query);
   shown = query;
-  soon.cancel();
-  if (parts) draw(part);
+  notifySoon.cancel();
+  if (parts) draw(selected);
 }
 
 function build(query) {
-  if (parts) URL.revokeObjectURL(parts.original); // does nothing where it is no file's
+  if (parts) URL.revokeObjectURL(parts.original); // does nothing for a URL of the server
   parts = null;
   const nodes = [];
   if (query?.source) {
     const source = query.source instanceof Blob ? URL.createObjectURL(query.source) : query.source;
     const original = query.original ?? source;
-    nodes.push(...staged(source, query.name), caption(original, query.name));
+    nodes.push(...preview(source, query.name), caption(original, query.name));
     parts.original = original;
-  } else if (query) nodes.push(blank(query.lost), caption(null, query.name));
-  byId("stage").replaceChildren(...nodes);
+  } else if (query) nodes.push(placeholder(query.missing), caption(null, query.name));
+  byId("query").replaceChildren(...nodes);
 }
 
-const blank = (words) => el("p", { className: "blank" }, icon("picture"), words);
+const placeholder = (text) => el("p", { className: "placeholder" }, icon("picture"), text);
 
-function staged(source, name) {
-  const frame = el("div", { className: "frame" });
+function preview(source, name) {
+  const area = el("div", { className: "crop-area" });
   const image = el("img", { src: source, alt: `Your picture: ${name}`, draggable: false });
-  const mark = el(
+  const cropBox = el(
     "div",
-    { className: "mark", tabIndex: 0, hidden: true, role: "application" },
+    { className: "crop-box", tabIndex: 0, hidden: true, role: "application" },
     ...Object.keys(CORNERS).map((corner) => el("i", { "data-corner": corner })),
   );
   image.addEventListener("load", () => {
-    frame.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
-    frame.classList.add("ready");
+    area.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+    area.classList.add("ready");
   });
   image.addEventListener("error", () =>
-    frame.replaceWith(blank("This browser cannot show the picture; the search may still read it.")),
+    area.replaceWith(
+      placeholder("This browser cannot show the picture. The server may still be able to read it."),
+    ),
   );
-  frame.append(image, mark);
-  frame.addEventListener("pointerdown", drag);
-  mark.addEventListener("keydown", press);
-  const choose = el(
-    "button",
-    { type: "button", className: "button", id: "part", onclick: begin },
-    icon("crop"),
-    el("span", {}, "Choose a part"),
-  );
-  const clear = el(
-    "button",
-    { type: "button", className: "button", id: "whole", onclick: wipe },
-    icon("close"),
-    el("span", {}, "Whole picture"),
-  );
-  parts = { frame, mark, choose, clear };
+  area.append(image, cropBox);
+  area.addEventListener("pointerdown", onPointerDown);
+  cropBox.addEventListener("keydown", onKeyDown);
+  const select = button("Select a part", { id: "select-part", onclick: selectPart }, "crop");
+  const clear = button("Whole picture", { id: "clear-part", onclick: clearPart }, "close");
+  parts = { area, cropBox, select, clear };
   return [
-    frame,
-    el("p", { className: "hint" }, "Drag over it to search by a part."),
-    el("div", { className: "ways" }, choose, clear),
+    area,
+    el("p", { className: "hint" }, "Drag on the picture to search with a part."),
+    el("div", { className: "buttons" }, select, clear),
   ];
 }
 
-function caption(source, name) {
-  const original =
-    source &&
-    el(
-      "a",
-      {
-        className: "round",
-        href: source,
-        target: "_blank",
-        rel: "noopener",
-        title: "Open the original",
-        "aria-label": `Open the original of ${name}`,
-      },
-      icon("open"),
-    );
-  return el("figcaption", {}, elided(name), original);
+function caption(original, name) {
+  const link = original && originalLink("round", original, `Open the original of ${name}`);
+  return el("figcaption", {}, shortened(name), link);
 }
 
-function draw(part) {
-  box = part;
-  const { mark, choose, clear } = parts;
-  mark.hidden = clear.hidden = !part;
-  choose.hidden = Boolean(part);
-  if (!part) return;
-  const [left, top, right, bottom] = part.map((edge) => 100 * edge);
-  Object.assign(mark.style, {
+function draw(selected) {
+  box = selected;
+  const { cropBox, select, clear } = parts;
+  cropBox.hidden = clear.hidden = !selected;
+  select.hidden = Boolean(selected);
+  if (!selected) return;
+  const [left, top, right, bottom] = selected.map((edge) => 100 * edge);
+  Object.assign(cropBox.style, {
     left: `${left}%`,
     top: `${top}%`,
     width: `${right - left}%`,
     height: `${bottom - top}%`,
   });
-  const [l, t, r, b] = part.map((edge) => Math.round(100 * edge));
-  mark.setAttribute(
+  const [l, t, r, b] = [left, top, right, bottom].map(Math.round);
+  cropBox.setAttribute(
     "aria-label",
-    `The part that is searched with: from ${l} to ${r} percent across, ` +
-      `${t} to ${b} percent down. Arrow keys move it, with Shift they resize it, Escape clears it.`,
+    `Selected part: from ${l} to ${r} percent across, from ${t} to ${b} percent down. ` +
+      "Arrow keys move it, arrow keys with Shift resize it, Escape clears it.",
   );
 }
 
-function begin() {
-  draw(FIRST);
-  parts.mark.focus();
-  soon();
+function selectPart() {
+  draw(FIRST_BOX);
+  parts.cropBox.focus();
+  notifySoon();
 }
 
-function wipe() {
+function clearPart() {
   draw(null);
-  parts.choose.focus();
-  soon.cancel();
-  tell(null);
+  parts.select.focus();
+  notifyNow();
 }
 
-function press(event) {
+function notifyNow() {
+  notifySoon.cancel();
+  notify(box);
+}
+
+function onKeyDown(event) {
   const arrow = ARROWS[event.key];
-  if (event.key === "Escape" || event.key === "Delete") wipe();
-  else if (event.key === "Enter") settle();
+  if (event.key === "Escape" || event.key === "Delete") clearPart();
+  else if (event.key === "Enter") notifyNow();
   else if (arrow) {
-    draw(
-      event.shiftKey
-        ? resized(box, arrow)
-        : moved(
-            box,
-            arrow.map((way) => way * STEP),
-          ),
-    );
-    soon();
+    const step = arrow.map((direction) => direction * STEP);
+    draw(event.shiftKey ? resized(box, step) : moved(box, step));
+    notifySoon();
   } else return;
   event.preventDefault();
   event.stopPropagation();
 }
 
-function settle() {
-  soon.cancel();
-  tell(box);
-}
-
-const inside = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
-const rounded = (part) => part.map((edge) => Number(edge.toFixed(4)));
+const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
+const rounded = (edges) => edges.map((edge) => Number(edge.toFixed(4)));
 
 function moved([left, top, right, bottom], [x, y]) {
-  const across = inside(x, -left, 1 - right);
-  const down = inside(y, -top, 1 - bottom);
+  const across = clamp(x, -left, 1 - right);
+  const down = clamp(y, -top, 1 - bottom);
   return rounded([left + across, top + down, right + across, bottom + down]);
 }
 
-function resized([left, top, right, bottom], [x, y]) {
-  return rounded([
-    left,
-    top,
-    inside(right + x * STEP, left + LEAST),
-    inside(bottom + y * STEP, top + LEAST),
-  ]);
-}
+const resized = ([left, top, right, bottom], [x, y]) =>
+  rounded([left, top, clamp(right + x, left + MIN_SIDE), clamp(bottom + y, top + MIN_SIDE)]);
 
-const between = ([x, y], [u, v]) =>
+const spanned = ([x, y], [u, v]) =>
   rounded([Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)]);
 
-/** What a drag makes of the box, by where it begins: on a corner, inside, or elsewhere. */
-function pull(event, start) {
-  const corner = CORNERS[event.target.dataset.corner];
+/** The new box as a function of the pointer: resizes from a corner, moves from inside, or draws. */
+function dragFrom(target, start) {
+  const corner = CORNERS[target.dataset.corner];
   if (corner) {
     const pinned = corner.map((edge) => box[(edge + 2) % 4]);
-    return (point) => between(pinned, point);
+    return (point) => spanned(pinned, point);
   }
-  if (event.target === parts.mark) {
+  if (target === parts.cropBox) {
     const from = box;
     return ([x, y]) => moved(from, [x - start[0], y - start[1]]);
   }
-  return (point) => between(start, point);
+  return (point) => spanned(start, point);
 }
 
-function drag(event) {
+function onPointerDown(event) {
   if (event.button !== 0) return;
-  const { frame } = parts;
-  const at = ({ clientX, clientY }) => {
-    const { left, top, width, height } = frame.getBoundingClientRect();
-    return [inside((clientX - left) / width), inside((clientY - top) / height)];
+  const { area } = parts;
+  const pointOf = ({ clientX, clientY }) => {
+    const { left, top, width, height } = area.getBoundingClientRect();
+    return [clamp((clientX - left) / width), clamp((clientY - top) / height)];
   };
   const before = box;
-  const change = pull(event, at(event));
-  const ends = new AbortController();
+  const boxAt = dragFrom(event.target, pointOf(event));
+  const drag = new AbortController();
   const end = (cancelled) => {
-    ends.abort();
-    const small = box && (box[2] - box[0] < LEAST || box[3] - box[1] < LEAST);
+    drag.abort();
+    const small = box && (box[2] - box[0] < MIN_SIDE || box[3] - box[1] < MIN_SIDE);
     if (cancelled || small) draw(before);
-    else if (box !== before) settle();
+    else if (box !== before) notifyNow();
   };
-  const { signal } = ends;
-  frame.setPointerCapture(event.pointerId);
-  frame.addEventListener("pointermove", (move) => draw(change(at(move))), { signal });
-  frame.addEventListener("pointerup", () => end(false), { signal });
-  frame.addEventListener("pointercancel", () => end(true), { signal });
+  const { signal } = drag;
+  area.setPointerCapture(event.pointerId);
+  area.addEventListener("pointermove", (move) => draw(boxAt(pointOf(move))), { signal });
+  area.addEventListener("pointerup", () => end(false), { signal });
+  area.addEventListener("pointercancel", () => end(true), { signal });
 }

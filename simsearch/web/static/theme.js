@@ -1,18 +1,18 @@
-// Light or dark: as the system says, until the button is pressed; the choice stays in this browser.
-// A plain script, run before the page is painted.
+// Light or dark theme: the system's, until the button is pressed; the browser keeps the choice.
+// A classic script, so that it runs before the first paint.
 "use strict";
 (() => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const store = (use) => {
+  const withStorage = (use) => {
     try {
       return use(localStorage);
     } catch {
-      return null; // storage is off: the choice lasts as long as the page
+      return null; // storage is disabled: the choice lasts until the page closes
     }
   };
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-  const chosen = store((storage) => storage.getItem("theme"));
+  const chosen = withStorage((storage) => storage.getItem("theme"));
   if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
 
   addEventListener("DOMContentLoaded", () => {
@@ -21,7 +21,7 @@
     const show = () => button.setAttribute("aria-pressed", String(dark()));
     button.addEventListener("click", () => {
       root.dataset.theme = dark() ? "light" : "dark";
-      store((storage) => storage.setItem("theme", root.dataset.theme));
+      withStorage((storage) => storage.setItem("theme", root.dataset.theme));
       show();
     });
     system.addEventListener("change", show);

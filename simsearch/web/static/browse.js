@@ -1,0 +1,95 @@
+// The library as a grid that loads more pictures as it is scrolled.
+
+import * as api from "./api.js";
+import { announce, byId, plural } from "./dom.js";
+import * as grid from "./grid.js";
+import { cache } from "./imageCache.js";
+import { setHeading, showList, showMessage } from "./messages.js";
+import * as query from "./query.js";
+import { whereOf } from "./request.js";
+import { currentSignal, library } from "./session.js";
+import { hasFilters, hasQuery, state } from "./state.js";
+import { relaxations } from "./suggestions.js";
+
+const PAGE_SIZE = 60;
+const SKELETONS = 12;
+
+let listing = null; // {key, where, total, count} of the pictures in the grid
+let loading = false;
+let endInView = false;
+let scrollTop = 0;
+
+/** Load more as the end of the grid comes into view; `onError(error)` gets what fails. */
+export function listen(onError) {
+  const more = () => loadMore().catch(onError);
+  byId("more").addEventListener("click", more);
+  new IntersectionObserver(
+    ([{ isIntersecting }]) => {
+      endInView = isIntersecting;
+      if (endInView) more();
+    },
+    { rootMargin: "600px" },
+  ).observe(byId("more"));
+}
+
+/** Show the library, filtered; the loaded pictures are kept while the filters stay. */
+export async function show(signal) {
+  const where = whereOf(state());
+  const key = JSON.stringify([library().version, where]);
+  document.title = "simsearch";
+  query.show(null, null);
+  showList("library");
+  if (listing?.key !== key || listing.total === null) {
+    listing = { key, where, total: null, count: 0 };
+    byId("library").replaceChildren(...grid.skeletons(SKELETONS));
+    loading = false;
+    await loadMore(signal);
+  } else {
+    showTotal();
+    if (endInView) await loadMore(signal);
+  }
+}
+
+/** Load the library again when it is next shown. */
+export const reset = () => (listing = null);
+
+export const saveScroll = () => (scrollTop = scrollY);
+export const restoreScroll = () => scrollTo(0, scrollTop);
+
+async function loadMore(signal = currentSignal()) {
+  if (loading || !listing || listing.count === listing.total || hasQuery()) return;
+  loading = true;
+  const mine = listing;
+  try {
+    const { where } = mine;
+    const page = await api.images({ offset: mine.count, limit: PAGE_SIZE, where }, signal);
+    if (page.version !== library().version) throw new api.ApiError("The library has changed.", 409);
+    append(mine, page);
+  } finally {
+    if (mine === listing) loading = false;
+  }
+  if (endInView) await loadMore();
+}
+
+function append(mine, { total, images }) {
+  if (!mine.count) byId("library").replaceChildren();
+  mine.total = total;
+  mine.count = images.length ? mine.count + images.length : total;
+  byId("library").append(...images.map((image) => grid.card(cache(image), state())));
+  showTotal();
+}
+
+function showTotal() {
+  const { total, count } = listing;
+  if (hasFilters())
+    setHeading(plural(total, "picture"), `of ${library().images.toLocaleString("en")}`);
+  else setHeading("Library", "Click a picture to find similar ones");
+  byId("more").hidden = count === total;
+  if (total) announce(plural(total, "picture"));
+  else
+    showMessage(
+      "No pictures found",
+      "No picture in the library matches these filters.",
+      relaxations(),
+    );
+}

@@ -1,0 +1,217 @@
+// Panel of settings and filters, built from the description of the library, and chips of the
+// filters in use. Changes the state; sends nothing.
+
+import { button, byId, debounce, el, icon } from "./dom.js";
+import { hasFilters, state, update } from "./state.js";
+
+const LONG_LIST = 12; // checkboxes, above which a list can be searched
+const DEFAULT_THRESHOLD = 0.5; // cosine, where the library has no automatic one
+const TYPING_MS = 400; // pause after which typed text is searched for
+
+let updaters = []; // functions of the state, one for each control
+
+/** Build the panel for a library. */
+export function build(library) {
+  updaters = [];
+  const columns = library.columns.filter((column) => column.name !== "path");
+  byId("panel").replaceChildren(
+    countControl(library),
+    thresholdControl(library),
+    folderFilter(library.folders),
+    ...columns.map((column) => (column.kind === "number" ? rangeFilter : valueFilter)(column)),
+    textFilter("path", "File name contains"),
+    el("p", {}, button("Clear filters", { id: "clear-filters", onclick: clear })),
+  );
+}
+
+/** Make the panel, the chips and the count show a state. */
+export function render(current) {
+  for (const updateControl of updaters) updateControl(current);
+  const active = activeFilters(current);
+  byId("clear-filters").disabled = !active.length;
+  byId("filter-count").hidden = !active.length;
+  byId("filter-count").textContent = active.length;
+  byId("chips").hidden = !active.length;
+  byId("chips").replaceChildren(...active.map(chip));
+}
+
+export const clear = () => update({ folders: [], columns: {} });
+
+/** Open or close the panel; the focus goes with it. */
+export function setOpen(open) {
+  byId("panel").hidden = !open;
+  byId("filters").setAttribute("aria-expanded", String(open));
+  (open ? byId("panel").querySelector("input:not(:disabled)") : byId("filters"))?.focus();
+}
+
+function group(legend, className, ...children) {
+  return el("fieldset", { className }, el("legend", {}, legend), ...children);
+}
+
+/** A range input and the output beside it; `format(value)` gives the text of the output. */
+function slider(id, label, limits, format, onChange) {
+  const output = el("output", { for: id });
+  const input = el("input", { type: "range", id, ...limits, "aria-label": label });
+  input.addEventListener("input", () => (output.textContent = format(input.value)));
+  input.addEventListener("change", () => onChange(Number(input.value)));
+  return { input, output, row: el("div", { className: "slider" }, input, output) };
+}
+
+function countControl({ matches, images }) {
+  const limits = { min: 1, max: Math.max(1, Math.min(matches, images)) };
+  const onChange = (k) => update({ k }, "k");
+  const { input, output, row } = slider("k", "Number of matches", limits, String, onChange);
+  updaters.push(({ k }) => {
+    input.value = k;
+    output.textContent = input.value;
+  });
+  return group("Matches", "search-only", row);
+}
+
+function thresholdControl({ auto_threshold: auto }) {
+  const format = (value) => Number(value).toFixed(2);
+  const setThreshold = (threshold) => update({ threshold }, "threshold");
+  const limits = { min: 0, max: 1, step: 0.01 };
+  const label = "Minimum cosine similarity";
+  const { input, output, row } = slider("threshold", label, limits, format, setThreshold);
+  const initial = auto === null ? DEFAULT_THRESHOLD : Number(auto.toFixed(2));
+  const radio = (value, text, threshold) =>
+    choice("radio", "similarity", value, text, () => setThreshold(threshold));
+  const radios = {
+    any: radio("any", "Any", null),
+    ...(auto === null ? {} : { auto: radio("auto", `Auto (${auto.toFixed(2)})`, "auto") }),
+    custom: radio("custom", "At least", initial),
+  };
+  updaters.push(({ threshold }) => {
+    const kind = threshold === null ? "any" : threshold === "auto" ? "auto" : "custom";
+    if (radios[kind]) radios[kind].querySelector("input").checked = true;
+    input.disabled = kind !== "custom";
+    input.value = kind === "custom" ? threshold : initial;
+    output.textContent = kind === "custom" ? format(input.value) : "";
+  });
+  const choices = el("div", { className: "choices inline" }, ...Object.values(radios));
+  return group("Similarity", "search-only", choices, row);
+}
+
+function choice(type, name, value, label, onChange, note = null) {
+  const input = el("input", { type, name, value });
+  input.addEventListener("change", onChange);
+  return el(
+    "label",
+    { className: "choice", title: label },
+    input,
+    el("span", {}, label),
+    note && " ",
+    note && el("small", {}, note),
+  );
+}
+
+/** Checkboxes of {name, images}; `selectedIn(state)` gives the checked names. */
+function checkboxes(legend, values, selectedIn, onChange) {
+  const change = () => onChange([...list.querySelectorAll(":checked")].map((box) => box.value));
+  const checkbox = ({ name, images }) => {
+    const label = name === "." ? "(top folder)" : name;
+    return choice("checkbox", legend, name, label, change, images?.toLocaleString("en"));
+  };
+  const list = el("div", { className: "choices" }, ...values.map(checkbox));
+  updaters.push((current) => {
+    const selected = new Set(selectedIn(current));
+    for (const box of list.querySelectorAll("input")) box.checked = selected.has(box.value);
+  });
+  return group(legend, "", values.length > LONG_LIST ? listSearch(legend, list) : "", list);
+}
+
+function listSearch(legend, list) {
+  const field = el("input", {
+    type: "search",
+    placeholder: "Search the list",
+    "aria-label": `Search the list: ${legend}`,
+  });
+  field.addEventListener("input", () => {
+    for (const label of list.children)
+      label.hidden = !label.title.toLowerCase().includes(field.value.toLowerCase());
+  });
+  return field;
+}
+
+function folderFilter(all) {
+  if (all.length <= 1) return "";
+  const onChange = (folders) => update({ folders }, "folder");
+  return checkboxes("Folder", all, ({ folders }) => folders, onChange);
+}
+
+/** Checkboxes for a text column with few values, a text field for one with many. */
+function valueFilter({ name, values }) {
+  if (!values.length) return textFilter(name, `${name} contains`);
+  return checkboxes(
+    name,
+    values.map((value) => ({ name: value })),
+    ({ columns }) => columns[name]?.is ?? [],
+    (is) => setColumn(name, is.length ? { is } : null),
+  );
+}
+
+function textFilter(name, legend) {
+  const field = el("input", { type: "search", "aria-label": legend, placeholder: "any" });
+  const change = () => setColumn(name, field.value.trim() ? { has: field.value.trim() } : null);
+  const changeSoon = debounce(change, TYPING_MS);
+  field.addEventListener("input", changeSoon);
+  field.addEventListener("change", () => (changeSoon.cancel(), change()));
+  updaters.push(({ columns }) => {
+    if (document.activeElement !== field) field.value = columns[name]?.has ?? "";
+  });
+  return group(legend, "", field);
+}
+
+function rangeFilter({ name, min, max }) {
+  const field = (end, placeholder) =>
+    el("input", { type: "number", step: "any", placeholder, "aria-label": `${name} ${end}` });
+  const fields = { from: field("from", min), to: field("to", max) };
+  const change = () => {
+    const given = Object.entries(fields).filter(([, { value }]) => value !== "");
+    const range = Object.fromEntries(given.map(([end, input]) => [end, input.valueAsNumber]));
+    setColumn(name, given.length ? range : null);
+  };
+  for (const input of Object.values(fields)) input.addEventListener("change", change);
+  updaters.push(({ columns }) => {
+    for (const [end, input] of Object.entries(fields)) input.value = columns[name]?.[end] ?? "";
+  });
+  const separator = el("span", { "aria-hidden": "true" }, "to");
+  return group(name, "", el("div", { className: "range" }, fields.from, separator, fields.to));
+}
+
+function setColumn(name, condition) {
+  const { [name]: _, ...others } = state().columns;
+  update({ columns: condition ? { ...others, [name]: condition } : others }, `column ${name}`);
+}
+
+/** [text, the change that removes it] of each filter in use. */
+function activeFilters(current) {
+  if (!hasFilters(current)) return [];
+  const folders = current.folders.map((name) => [
+    name,
+    { folders: current.folders.filter((each) => each !== name) },
+  ]);
+  const others = Object.entries(current.columns).map(([name, condition]) => {
+    const { [name]: _, ...columns } = current.columns;
+    return [`${name}: ${describe(condition)}`, { columns }];
+  });
+  return [...folders, ...others];
+}
+
+function describe({ from, to, is, has }) {
+  if (is) return is.join(", ");
+  if (has) return `“${has}”`;
+  if (from === undefined) return `up to ${to}`;
+  return to === undefined ? `from ${from}` : `${from} to ${to}`;
+}
+
+function chip([text, change]) {
+  const properties = {
+    type: "button",
+    className: "chip",
+    "aria-label": `Remove the filter ${text}`,
+    onclick: () => update(change),
+  };
+  return el("li", {}, el("button", properties, el("span", {}, text), icon("close")));
+}

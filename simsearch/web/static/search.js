@@ -1,0 +1,121 @@
+// One search: shows the query, sends the request, and shows the matches.
+
+import * as api from "./api.js";
+import { announce, byId, plural, titleOf } from "./dom.js";
+import * as grid from "./grid.js";
+import * as heatmap from "./heatmap.js";
+import { cache, cached } from "./imageCache.js";
+import { setHeading, showList, showMessage } from "./messages.js";
+import * as query from "./query.js";
+import { buildRequest } from "./request.js";
+import { library } from "./session.js";
+import { getUpload, hasFeedback, state } from "./state.js";
+import { choosePicture, relaxations } from "./suggestions.js";
+
+const MAX_SKELETONS = 12;
+const LARGE_PREVIEW_RATIO = 1.5; // device pixels per CSS pixel, above which thumbnails look blurred
+
+let focusTarget = null; // {index, action} of the button to focus after the next search
+
+/** Search for the present state. */
+export async function run(signal) {
+  const current = state();
+  showList("matches");
+  const list = byId("matches");
+  if (!list.children.length)
+    list.replaceChildren(...grid.skeletons(Math.min(current.k, MAX_SKELETONS)));
+  list.setAttribute("aria-busy", "true");
+  if (!(await showQuery(current, signal))) return;
+  const request = () => buildRequest(current, library(), query.originalUrl());
+  const { endpoint, body } = await request();
+  const { answers, milliseconds } = await api.search(endpoint, body, signal, showBusy);
+  heatmap.reset(async () => (await request()).body);
+  showMatches(answers[0], milliseconds, current);
+}
+
+/** Identifies the query of a state. */
+export const queryKey = ({ row, upload, url }) => JSON.stringify([row, upload, url]);
+
+/** After the next search, focus the `action` button of the match at `index`. */
+export const focusNext = (index, action) => (focusTarget = { index, action });
+
+/** Show the query; false where its file is gone. */
+async function showQuery(current, signal) {
+  if (current.upload !== null) return showUpload(current);
+  const key = queryKey(current);
+  if (current.url !== null) {
+    const missing = "The server downloads this picture from its address.";
+    query.show({ key, name: current.url, missing }, null);
+    return true;
+  }
+  const image =
+    cached(current.row) ?? cache(await api.image(current.row, library().version, signal));
+  const large = devicePixelRatio > LARGE_PREVIEW_RATIO;
+  const name = titleOf(image);
+  document.title = `${name} – simsearch`;
+  query.show(
+    {
+      key: `${key} ${image.image}`,
+      source: large ? image.image : `${image.thumbnail}&size=512`,
+      original: image.image,
+      name,
+    },
+    current.box,
+  );
+  return true;
+}
+
+function showUpload(current) {
+  const file = getUpload(current.upload);
+  const key = queryKey(current);
+  const name = file?.name || "Your picture";
+  document.title = `${name} – simsearch`;
+  if (file) {
+    query.show({ key, name, source: file }, current.box);
+    return true;
+  }
+  query.show({ key, name, missing: "This picture is no longer available." }, null);
+  byId("matches").removeAttribute("aria-busy");
+  byId("matches").replaceChildren();
+  setHeading("No picture");
+  showMessage(
+    "Your picture is no longer here",
+    "An uploaded picture is kept only while this page is open, and is never stored. Choose it again to continue.",
+    [choosePicture()],
+  );
+  return false;
+}
+
+const showBusy = (seconds) =>
+  (byId("note").textContent = `The server is busy; trying again in ${seconds} s`);
+
+function showMatches({ matches, exact }, milliseconds, current) {
+  const list = byId("matches");
+  list.removeAttribute("aria-busy");
+  list.replaceChildren(...matches.map((match) => grid.card(cache(match), state())));
+  const count = plural(matches.length, "match", "matches");
+  const notes = [
+    hasFeedback(current) ? "with feedback" : current.box ? "for the selected part" : "",
+    `${milliseconds.toFixed(0)} ms`,
+    exact ? "" : "approximate",
+  ];
+  setHeading(count, notes.filter(Boolean).join(" · "));
+  announce(count);
+  if (state().heatmaps) heatmap.toggleAll(list.children, true);
+  if (!matches.length)
+    showMessage(
+      "No matches",
+      "No picture in the library is similar enough under these conditions.",
+      relaxations(),
+    );
+  restoreFocus(list);
+}
+
+/** A liked match leaves the grid: the focus moves to the match that takes its place. */
+function restoreFocus(list) {
+  if (focusTarget === null) return;
+  const card = list.children[Math.min(focusTarget.index, list.children.length - 1)];
+  const target = card?.querySelector(`[data-action=${focusTarget.action}]`) ?? byId("heading");
+  target.focus({ preventScroll: true });
+  focusTarget = null;
+}

@@ -1,0 +1,55 @@
+"""Filters and settings of the page."""
+
+import pytest
+from page_cases import expect, expect_matches, open_panel, search
+
+pytestmark = pytest.mark.slow
+
+
+def test_filters_by_folder_number_and_text(new_page, site):
+    row = site.row("cat/0001.jpg")
+    page = new_page(f"/?row={row}")
+    open_panel(page)
+    page.get_by_label("coffee 21").check()
+    expect_matches(page, search(site, row, where={"folder": "coffee"}))
+    page.get_by_label("price from").fill("30")
+    page.get_by_label("price to").fill("40")
+    page.get_by_label("price to").press("Enter")
+    expect_matches(page, search(site, row, where={"folder": "coffee", "price": (30, 40)}))
+    page.get_by_label("green").check()
+    where = {"folder": "coffee", "price": (30, 40), "colour": ["green"]}
+    expect_matches(page, search(site, row, where=where))
+    expect(page.locator("#chips li")).to_have_count(3)
+    page.locator("#chips button", has_text="price").click()
+    del where["price"]
+    expect_matches(page, search(site, row, where=where))
+    page.get_by_label("File name contains").fill("/001")
+    where["path"] = "*/001*"
+    expect_matches(page, search(site, row, where=where))
+    page.locator("#home").click()  # the library is filtered, too
+    expect(page.locator("#library .card")).to_have_count(int(site.library.where(where).sum()))
+    page.locator("#clear-filters").click()
+    expect(page.locator("#heading")).to_have_text("Library")
+
+
+def press_keys(page, name, keys):
+    for key in keys:
+        page.get_by_label(name).press(key)
+
+
+def test_sliders_set_k_and_threshold(new_page, site):
+    row = site.row("cat/0001.jpg")
+    page = new_page(f"/?row={row}")
+    open_panel(page)
+    press_keys(page, "Number of matches", ["Home", "ArrowRight", "ArrowRight"])
+    expect_matches(page, search(site, row, k=3))
+    press_keys(page, "Number of matches", ["End"])
+    expect_matches(page, search(site, row, k=len(site.library)))
+    page.get_by_label("Auto", exact=False).check()
+    expect_matches(page, search(site, row, k=len(site.library), threshold="auto"))
+    page.get_by_label("At least").check()
+    press_keys(page, "Minimum cosine similarity", ["End", "ArrowLeft"])
+    expect(page.get_by_role("heading", name="No matches")).to_be_visible()
+    expect(page.locator("#status")).to_have_text("0 matches")
+    page.get_by_role("button", name="Remove the threshold").click()
+    expect_matches(page, search(site, row, k=len(site.library)))
