@@ -1,10 +1,10 @@
-"""What fine-tuning adds to a trained head, on a processor and few images.
+"""mAP of a fine-tuned backbone and head against a head alone, on a processor and few images.
 
     python benchmarks/finetune.py [IMAGES ...]
 
-Of the Intel scenes beside the project, so many images a class of seg_train are learned from (a
-tenth of them tells when to stop), and 100 a class of seg_test then search them. The rival is the
-head that `train_head` makes without fine-tuning; in the end it learns from that tenth as well.
+Of the Intel scenes beside the project, so many images per class of seg_train are for training (a
+tenth of them for validation), and 100 per class of seg_test are then searched in them. The baseline
+is the head that `train_head` makes without fine-tuning, refitted on the validation images as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from common import INTEL, link_images, verdict
 
 import simsearch as ss
 
-ASKED = 100  # images of seg_test a class
+QUERIES = 100  # images of seg_test per class
 
 
 def main() -> None:
@@ -27,24 +27,23 @@ def main() -> None:
 
 
 def compare(folder: Path, count: int) -> None:
-    for part, images in (("seg_train", count), ("seg_test", ASKED)):
+    for part, images in (("seg_train", count), ("seg_test", QUERIES)):
         for place in sorted((INTEL / part).iterdir()):
             link_images(place, folder / "data" / part / place.name, images)
     library = ss.embed_dataset(
         folder / "data", folder / "outputs", "efficientnet_lite0", progress=False
     )
     tuned = ss.train_head(library, on="seg_train/*", keep=0.1, finetune=True, progress=False)
-    kept = measures(tuned.after)
-    print(f"      {count} images a class, plain: {measures(tuned.before)}")
-    print(f"      {count} images a class, a head alone: {measures(tuned.alone) or kept}")
-    print(
-        f"      {count} images a class, fine-tuned: {kept if tuned.tuned else 'no gain, not kept'}"
-    )
-    reached = ", ".join(f"{epoch.mAP:.3f}" for epoch in tuned.history)
-    print(f"      {count} images a class: validation mAP {reached}; {tuned.seconds:.0f} s")
+    after = metrics(tuned.after)
+    print(f"      {count} images per class, plain: {metrics(tuned.before)}")
+    print(f"      {count} images per class, a head alone: {metrics(tuned.alone) or after}")
+    outcome = after if tuned.tuned else "no gain, not kept"
+    print(f"      {count} images per class, fine-tuned: {outcome}")
+    scores = ", ".join(f"{epoch.mAP:.3f}" for epoch in tuned.history)
+    print(f"      {count} images per class: validation mAP {scores}; {tuned.seconds:.0f} s")
     if tuned.tuned:
-        gained = value(tuned.after) - value(tuned.alone)
-        verdict(f"{count} images a class: mAP gained over a head", gained, 0.0)
+        gain = value(tuned.after) - value(tuned.alone)
+        verdict(f"{count} images per class: mAP gained over a head", gain, 0.0)
 
 
 def value(found: ss.Evaluation | None, name: str = "mAP") -> float:
@@ -52,7 +51,7 @@ def value(found: ss.Evaluation | None, name: str = "mAP") -> float:
     return found.overall[name].value
 
 
-def measures(found: ss.Evaluation | None) -> str:
+def metrics(found: ss.Evaluation | None) -> str:
     if found is None:
         return ""
     return f"mAP {value(found):.3f}, precision@10 {value(found, 'precision@10'):.3f}"

@@ -1,12 +1,12 @@
-"""What `refine` is worth where an image has many counterparts, and whether it hurts where few.
+"""mAP with and without query expansion (`refine`), for many and for few relevant images.
 
     python benchmarks/refine.py
 
-Plain cosine, then `refine` with its defaults: on the Intel scenes (700 of a class), on the sample
-dataset (40 views of a class), and on views of 250 photos, of which the gallery holds four or one;
-the large views share much of their photo, the small ones little or nothing. The gallery is refined
-by itself, and each query is then moved towards it, so that no query knows of another. At the end,
-the time for 100,000 rows, told from a part of them.
+Plain cosine, then `refine` with its defaults: on the Intel scenes (700 images per class), on the
+sample dataset (40 views per class), and on views of 250 photos, of which the gallery holds four or
+one; the large views share much of their photo, the small ones little or nothing. The gallery is
+refined by itself, and each query is then moved towards its neighbours there, independent of other
+queries. At the end, the time for 100,000 rows, extrapolated from a part of them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from simsearch.backbones.refine_head import RefineHead
 from simsearch.embedding.batching import embed_batches
 from simsearch.images.decode import ImageSource
 
-MEASURES = ("precision@1", "precision@10", "mAP")
+METRICS = ("precision@1", "precision@10", "mAP")
 VIEWS = 6  # of each photo; the last two are queries
-ROUNDING = -1e-6  # a gain that is none
+ROUNDING = -1e-6  # a loss of mAP that is rounding alone
 
 
 class Images(NamedTuple):
-    """Embeddings (N, D), and what each of them shows (N,)."""
+    """Embeddings (N, D), and labels (N,)."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -39,7 +39,7 @@ class Images(NamedTuple):
 
 def main() -> None:
     backbone = ss.load_backbone("efficientnet_lite0")
-    print(" " * 50 + "".join(f"{name:>14}" for name in MEASURES))
+    print(" " * 50 + "".join(f"{name:>14}" for name in METRICS))
     before, after = compare("Intel scenes", *folders(INTEL, backbone))
     verdict("Intel scenes: mAP", after["mAP"], 0.76)
     verdict("Intel scenes: mAP gained", after["mAP"] - before["mAP"], 0.09)
@@ -67,7 +67,7 @@ def folders(root: Path, backbone: ss.Backbone) -> list[Images]:
 
 
 def photos(areas: tuple[float, float], backbone: ss.Backbone) -> list[Images]:
-    """Embed views of each photo: two that are queries, and four for the gallery."""
+    """Embed views of each photo: two for queries, and four for the gallery."""
     rng, files = np.random.default_rng(0), sorted(PHOTOS.iterdir())
     views = [view(photo, areas, rng) for photo in map(ss.load_image, files) for _ in range(VIEWS)]
     rows = embed(views, backbone).reshape(len(files), VIEWS, -1)
@@ -79,7 +79,7 @@ def photos(areas: tuple[float, float], backbone: ss.Backbone) -> list[Images]:
 
 
 def view(photo: Image.Image, areas: tuple[float, float], rng: np.random.Generator) -> Image.Image:
-    """Cut so much of a photo's area anywhere, 3:4 to 4:3 of its shape, and mirror every other."""
+    """Crop a share of a photo's area anywhere, at 3:4 to 4:3 of its ratio; flip every other."""
     side, shape = np.sqrt(rng.uniform(*areas)), np.exp(rng.uniform(-0.15, 0.15))
     size = np.minimum(np.array(photo.size) * side * (shape, 1 / shape), photo.size).astype(int)
     corner = rng.integers(0, np.array(photo.size) - size + 1)
@@ -110,18 +110,20 @@ def compare(name: str, queries: Images, gallery: Images) -> tuple[dict[str, floa
 
 
 def measure(name: str, queries: Images, gallery: Images) -> dict[str, float]:
-    """Print and return how well queries find what shows the same."""
+    """Print and return how well queries find images of the same label."""
     rows, labels = (np.concatenate(parts) for parts in zip(queries, gallery, strict=True))
     library = ss.ImageLibrary(rows, [f"{i}.jpg" for i in range(len(rows))])
-    asked = np.arange(len(rows)) < len(queries.rows)
-    found = ss.evaluate(library, labels, asked, ~asked, k=(1, 10), resamples=0, progress=False)
-    figures = {key: found.overall[key].value for key in MEASURES}
+    is_query = np.arange(len(rows)) < len(queries.rows)
+    found = ss.evaluate(
+        library, labels, is_query, ~is_query, k=(1, 10), resamples=0, progress=False
+    )
+    figures = {key: found.overall[key].value for key in METRICS}
     print(f"      {name:<44}" + "".join(f"{value:14.3f}" for value in figures.values()), flush=True)
     return figures
 
 
 def hundred_thousand() -> None:
-    """Time what one of 100 parts of 100,000 rows takes; the rest takes as long."""
+    """Time the first of 100 parts of 100,000 rows, and extrapolate."""
     rows = np.random.default_rng(0).standard_normal((100_000, 1280), dtype=np.float32)
     head = RefineHead(np.zeros(1280, np.float32), neighbours=50, alpha=3)
     rows = head(rows)

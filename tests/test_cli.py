@@ -353,7 +353,7 @@ def test_train_takes_labels_from_a_file(capsys, tmp_path):
     options = ["--epochs", 1, "--labels", tmp_path / "labels.csv", "--leave-out", "c"]
     code, _, err = run(capsys, "train", "outputs", "--out", tmp_path / "head", *options)
     assert code == 1
-    assert "leave_out='c' is no class; there are a, b" in err
+    assert "leave_out='c' is no class; the classes are a, b" in err
     (tmp_path / "labels.csv").write_text("one\n")
     code, _, err = run(capsys, "train", "outputs", "--labels", tmp_path / "labels.csv")
     assert code == 1

@@ -285,10 +285,10 @@ def evaluate(
         raise QueryError(f"resamples={resamples}: give 0, for no intervals, or more")
     names = require_labels(library, labels)
     _, codes = np.unique(names, return_inverse=True)  # (N,) class number of each row
-    asked, offered = library.select(queries), library.select(gallery)
-    unlabelled = int(((asked | offered) & (names == "")).sum())
-    rows, gallery_rows, lonely = _choose_rows(names, codes, asked, offered)
-    depths = _check_depths(k, len(gallery_rows) - bool(offered[rows].any()))
+    is_query, in_gallery = library.select(queries), library.select(gallery)
+    unlabelled = int(((is_query | in_gallery) & (names == "")).sum())
+    rows, gallery_rows, lonely = _choose_rows(names, codes, is_query, in_gallery)
+    depths = _check_depths(k, len(gallery_rows) - bool(in_gallery[rows].any()))
     rankings = tqdm(
         rank_gallery(library, rows, gallery_rows),
         desc="Evaluating",
@@ -335,28 +335,28 @@ def require_labels(library: ImageLibrary, labels: Labels) -> NDArray[np.str_]:
 def _choose_rows(
     names: NDArray[np.str_],
     codes: NDArray[np.intp],
-    asked: NDArray[np.bool_],
-    offered: NDArray[np.bool_],
+    is_query: NDArray[np.bool_],
+    in_gallery: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
     """Return the rows of queries and gallery, and how many queries have no relevant image."""
-    asked, offered = asked & (names != ""), offered & (names != "")
-    if not asked.any() or not offered.any():
-        which = "gallery" if asked.any() else "queries"
+    is_query, in_gallery = is_query & (names != ""), in_gallery & (names != "")
+    if not is_query.any() or not in_gallery.any():
+        which = "gallery" if is_query.any() else "queries"
         raise QueryError(f"no image of {which}= has a label; choose others, or give labels=")
-    sizes = np.bincount(codes[offered], minlength=codes.max() + 1)
+    sizes = np.bincount(codes[in_gallery], minlength=codes.max() + 1)
     if np.count_nonzero(sizes) == 1:
-        only = str(names[offered][0])
+        only = str(names[in_gallery][0])
         raise QueryError(
             f"every image of the gallery is labelled {only!r}, so that no match could be wrong; "
             "choose a gallery of several classes, or give other labels="
         )
-    answered = asked & (sizes[codes] > offered)
+    answered = is_query & (sizes[codes] > in_gallery)
     if not answered.any():
         raise QueryError(
-            f"no query has another image of its class in the gallery (the first is labelled "
-            f"{str(names[asked][0])!r}); choose other queries= or gallery=, or give other labels="
+            "no query has another image of its class in the gallery (the first is labelled "
+            f"{str(names[is_query][0])!r}); choose other queries= or gallery=, or give labels="
         )
-    return np.flatnonzero(answered), np.flatnonzero(offered), int((asked & ~answered).sum())
+    return np.flatnonzero(answered), np.flatnonzero(in_gallery), int((is_query & ~answered).sum())
 
 
 def _check_depths(k: int | Sequence[int], limit: int) -> NDArray[np.intp]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
 
 from simsearch.errors import TrainingError
 from simsearch.training.losses import LOSSES, MINERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
 RANGES = {
     "dim": (2, 2**16),
@@ -116,22 +115,24 @@ class TrainConfig:
             if value is not None and not low <= value <= high:
                 raise TrainingError(f"{name}={value}: give a number from {low:g} to {high:g}")
 
-    def with_options(
-        self, options: Mapping[str, object], arguments: Iterable[str] = ()
-    ) -> TrainConfig:
-        """Return the same with other options; `arguments` are further names of the caller's.
 
-        Raises
-        ------
-        TrainingError
-            If there is no such option, or its value is out of range.
-        """
-        known = [field.name for field in fields(self)]
-        for name in options:
-            if name not in known:
-                similar = difflib.get_close_matches(name, {*known, *arguments}, 1)
-                hint = f"did you mean {similar[0]}=? " if similar else ""
-                raise TrainingError(
-                    f"{name}= is no option of a training; {hint}the options are {', '.join(known)}"
-                )
-        return replace(self, **options)  # type: ignore[arg-type]
+class TrainKeywords(TypedDict, total=False):
+    """The fields of `TrainConfig` as keywords of `train_head`, for type checkers."""
+
+    dim: int
+    loss: str
+    mining: str
+    margin: float
+    keep: float
+    hidden: int | None
+    dropout: float
+    epochs: int | None
+    patience: int | None
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    validation: float
+    refit: bool
+    stage: str | Sequence[str] | None
+    stage_rate: float
+    seed: int

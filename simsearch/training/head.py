@@ -6,10 +6,9 @@ library already, so that no image is decoded, and a minute is enough for thousan
 
 from __future__ import annotations
 
-import inspect
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from simsearch.backbones.heads import ProjectionHead
 from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import TrainingError
 from simsearch.pca import principal_axes
-from simsearch.retrieval.options import accepts
+from simsearch.retrieval.options import accepts, make_options
 from simsearch.training.config import TrainConfig
 from simsearch.training.losses import make_criterion, metric_learning
 from simsearch.training.report import TrainedHead
@@ -41,9 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
     from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Labels, Rows
+    from simsearch.training.config import TrainKeywords
 
 
 EPOCHS, PATIENCE = 25, 8  # where the config gives none
@@ -213,7 +214,7 @@ def train_head(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
     config: TrainConfig | None = None,
-    **options: Any,  # noqa: ANN401
+    **options: Unpack[TrainKeywords],
 ) -> TrainedHead:
     """Train a small head on the frozen embeddings of a labelled library.
 
@@ -260,8 +261,8 @@ def train_head(
     Raises
     ------
     TrainingError
-        If there are not two classes of two images to train on, if there is no such option or it is
-        out of range, or if training diverges; with `finetune`, also if no image can be read, if the
+        If there are not two classes of two images to train on, if an option is out of range, or if
+        training diverges; with `finetune`, also if no image can be read, if the
         library has a head, or if the checkpoint is of another training.
     BackboneError
         If the backbone to be fine-tuned cannot be loaded.
@@ -269,11 +270,12 @@ def train_head(
         If `labels` or `on` do not fit the library.
     MissingExtraError
         If pytorch-metric-learning is not installed.
+    TypeError
+        If there is no such option.
     """
     from simsearch.training.finetune import fine_tune
 
-    arguments = inspect.signature(train_head).parameters
-    config = (config or TrainConfig()).with_options(options, arguments)
+    config = make_options(TrainConfig, options, config)
     if not finetune and (config.stage is not None or checkpoint is not None):
         raise TrainingError("stage= and checkpoint= go with finetune=True")
     metric_learning()
