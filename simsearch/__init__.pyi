@@ -36,7 +36,8 @@ from .images.find import find_images
 from .library.library import ImageLibrary
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
-from .retrieval.faiss import FaissIndex, IndexReport, build_index, load_index
+from .retrieval.faiss import FaissIndex, IndexReport, load_index
+from .retrieval.faiss_build import build_index
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
-from simsearch.retrieval.faiss_compat import keep_parameters
+from simsearch.retrieval.faiss_compat import keep_search_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ class Store:
         Every call that is made here may be made twice: rows are written by their own numbers.
         """
         if self.file:  # which is searched by FAISS, in this process
-            keep_parameters()
+            keep_search_parameters()
         longer = _PATIENCE if method in _SLOW else 1
         return self._tried(
             method,
