@@ -1,3 +1,3 @@
 """Fixtures of these tests, from `tests/support/figures.py`."""
 
-from figures import evaluation, library, noisy  # noqa: F401
+from figures import clean, evaluation, library, noisy  # noqa: F401

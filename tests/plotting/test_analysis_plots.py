@@ -1,6 +1,5 @@
 """Figures of the analysis: heat maps, duplicates, maps."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -18,15 +17,6 @@ from simsearch.analysis.plots import show_duplicates
 from simsearch.errors import QueryError
 from simsearch.plotting import grid as cells
 from simsearch.plotting.matches import show_matches
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    """Every figure that a test makes is closed, and the settings are as they were."""
-    settings = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == settings
 
 
 @pytest.fixture(scope="module")

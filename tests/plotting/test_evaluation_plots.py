@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from figures import CLASSES, assert_apart, assert_not_clipped, many, texts
@@ -13,15 +12,6 @@ import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall, show_worst
 from simsearch.training.trainer import Epoch
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    """Every figure that a test makes is closed, and the settings are as they were."""
-    settings = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == settings
 
 
 def legend(ax):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from figures import assert_apart, assert_not_clipped, found, texts
@@ -21,15 +20,6 @@ from simsearch.evaluation.plots import show_confusion, show_precision_recall
 from simsearch.plotting import grid as cells
 from simsearch.plotting.matches import show_matches
 from simsearch.retrieval.matches import percentile
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    """Every figure that a test makes is closed, and the settings are as they were."""
-    settings = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == settings
 
 
 def test_import_brings_no_heavy_package():

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from figures import assert_not_clipped, texts
@@ -13,15 +12,6 @@ import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.plotting import sheet
 from simsearch.plotting.sheet import show_images
-
-
-@pytest.fixture(autouse=True)
-def clean():
-    """Every figure that a test makes is closed, and the settings are as they were."""
-    settings = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == settings
 
 
 class TestShowImages:

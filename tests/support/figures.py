@@ -3,6 +3,8 @@
 import io
 from itertools import combinations
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,16 @@ import simsearch as ss
 from simsearch.retrieval.matches import Match, Matches
 
 CLASSES = ("forest", "glacier", "sea")
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    """Every figure that a test makes is closed, and the settings are as they were."""
+    plt.close("all")  # of tests elsewhere
+    settings = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == settings
 
 
 @pytest.fixture(scope="module")

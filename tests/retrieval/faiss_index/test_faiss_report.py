@@ -11,12 +11,11 @@ from numpy.testing import assert_allclose
 
 from simsearch.errors import QueryError
 from simsearch.retrieval import faiss_build
-from simsearch.retrieval.exact import ExactIndex
+from simsearch.retrieval.exact import ExactIndex, TopK
 from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_build import build_index
 from simsearch.retrieval.faiss_candidates import SearchEffort
 from simsearch.retrieval.faiss_tuning import EMPTY, measure, median_ms, recall_of
-from simsearch.retrieval.index import TopK
 
 
 @pytest.fixture(scope="module")
