@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.resources import files
 from pathlib import Path as File
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from simsearch.web.settings import Settings
 from simsearch.web.thumbnails import Picture, Size
 
 STATIC = File(__file__).with_name("static")
+SWAGGER = str(files("fastapi_swagger.resources"))  # Swagger UI, as this package carries it
 
 CACHE_FOR_A_YEAR = (
     "private, max-age=31536000, immutable"  # for what an address with a version stands for
@@ -114,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     handle_problems(app)
     app.include_router(_api_routes(service))
     app.include_router(_page_routes(lock, metrics))
+    app.mount("/static/swagger", StaticFiles(directory=SWAGGER), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.openapi = partial(_describe, app)  # type: ignore[method-assign]
     app.add_middleware(RequestLimitsMiddleware, settings=settings, rejected=metrics.rejected.inc)
@@ -232,6 +235,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}, {}]  # a browser sends its cookie
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
                 operation["responses"] |= _problem_responses(path, method)
