@@ -18,6 +18,8 @@ from simsearch.retrieval.faiss_candidates import SearchEffort
 from simsearch.retrieval.faiss_tuning import EMPTY, measure, median_ms, recall_of
 from simsearch.retrieval.index import TopK
 
+pytest.importorskip("faiss")
+
 
 @pytest.fixture(scope="module")
 def hard():
