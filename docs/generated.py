@@ -108,6 +108,8 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         tuple(dict.fromkeys(["SimsearchError", *(n for n in ss.__all__ if n.endswith("Error"))])),
     ),
 }
+# Classes that share methods with others of their kind: those are listed as well.
+INHERITING = {"ImageLibrary", "RemoteLibrary"}
 CONSTANTS = {
     "NEAR_DUPLICATE": "Cosine from which two images count as near-duplicates, unless another is "
     "given.",
@@ -142,7 +144,11 @@ def _api_entry(name: str) -> str:
         return f"### `{name}` {{ #{name} }}\n\n`{getattr(ss, name)!r}`. {CONSTANTS[name]}"
     value = getattr(ss, name)
     path = f"{value.__module__}.{value.__qualname__}"
-    return f"<a id='{name}'></a>\n\n::: {path}\n    options:\n      heading: {name}"
+    inherited = str(name in INHERITING).lower()
+    return (
+        f"<a id='{name}'></a>\n\n::: {path}\n    options:\n      heading: {name}\n"
+        f"      inherited_members: {inherited}"
+    )
 
 
 def _api_index() -> str:
