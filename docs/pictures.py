@@ -17,7 +17,7 @@ from PIL import Image
 import simsearch as ss
 
 PICTURE = Path(__file__).with_name("images") / "search.png"
-QUERIES = ("seg_test/coffee/0003.jpg", "seg_test/cat/0002.jpg")
+QUERIES = ("seg_test/coffee/0005.jpg", "seg_test/flower/0002.jpg")
 COLOURS = 256  # enough for a README, at a third of the size
 DPI = 110
 SIZE_INCHES = 2.1  # of an image: wide enough for the longest caption

@@ -17,7 +17,7 @@ DECORATOR = "accepts"
 class OptionSignatures(griffe.Extension):
     """Replaces what the source says by what `help()` shows."""
 
-    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+    def on_function(self, *, func: griffe.Function, **_: object) -> None:
         """Complete a function that the decorator is on."""
         if any(str(each.value).startswith(f"{DECORATOR}(") for each in func.decorators):
             function = getattr(importlib.import_module(func.module.path), func.name)
