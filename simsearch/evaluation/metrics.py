@@ -84,7 +84,7 @@ def measure_rankings(
     Parameters
     ----------
     rankings
-        For each query the gallery's rows, most alike first.
+        For each query the gallery's rows, most similar first.
     rows
         (Q,) int, the queries' rows.
     codes
@@ -122,7 +122,7 @@ def measure_ranking(
 def rank_gallery(
     library: ImageLibrary, rows: NDArray[np.intp], gallery: NDArray[np.intp]
 ) -> Iterator[NDArray[np.intp]]:
-    """Rank the gallery for each query in turn: its rows, most alike first, without the query."""
+    """Rank the gallery for each query in turn: its rows, most similar first, without the query."""
     candidates = _take(library.embeddings, gallery)  # (G, D)
     for block in iter_blocks(len(rows), max(1, SCORE_BLOCK_BYTES // (4 * max(candidates.shape)))):
         queries = rows[block]
