@@ -49,7 +49,7 @@ DRAW_BLOCK = 2**20  # draws of the bootstrap that are held at once
 PERCENTILES = (2.5, 97.5)  # the ends of an interval
 
 
-class Measures(NamedTuple):
+class QueryMetrics(NamedTuple):
     """The metrics of Q queries of C classes.
 
     Attributes
@@ -78,7 +78,7 @@ def measure_rankings(
     rows: NDArray[np.intp],
     codes: NDArray[np.intp],
     depths: NDArray[np.intp],
-) -> Measures:
+) -> QueryMetrics:
     """Measure the ranking of each query.
 
     Parameters
@@ -100,7 +100,7 @@ def measure_rankings(
         values[i], curve = measure_ranking(codes[ranking] == codes[rows[i]], depths)
         nearest[i] = ranking[0]
         curves[classes[i]] += curve
-    return Measures(values, nearest, curves / counts[:, None])
+    return QueryMetrics(values, nearest, curves / counts[:, None])
 
 
 def measure_ranking(
