@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from simsearch.backbones.backbone import Backbone
@@ -38,8 +39,6 @@ from simsearch.training.trainer import (
     Learner,
     Validator,
     best_epoch,
-    check_loss,
-    check_weights,
     copy_weights,
     run_epochs,
     seeded_torch,
@@ -47,7 +46,7 @@ from simsearch.training.trainer import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -90,7 +89,7 @@ class FineTuner(Learner):
         How many there are at most: the learning rate falls to zero in the end.
     """
 
-    title, unit = "Fine-tuning", "batch"
+    title = "Fine-tuning"
 
     def __init__(
         self,
@@ -101,52 +100,37 @@ class FineTuner(Learner):
         epochs: int,
     ) -> None:
         device = backbone.backbone.device
-        self.backbone, self.head, self.modules = backbone, head, head.modules
+        self.backbone, self.head, self._seed = backbone, head, config.seed
         self.loader = ImageLoader(data.library.paths, backbone.backbone)
         self._sampler = BalancedSampler(data.names, data.split.train, config, min_batches=1)
-        self.updates, self._seed = self._sampler.batches, config.seed
-        self._total = self.updates * epochs
-        weights = [x for module in self.modules.values() for x in module.to(device).parameters()]
+        self._total = self._sampler.batches * epochs
+        weights = [x for module in head.modules.values() for x in module.to(device).parameters()]
         groups = [
             (weights, HEAD_RATE_FACTOR * config.learning_rate),
-            ([*backbone.parameters.values()], config.stage_rate),
+            (backbone.parameters.values(), config.stage_rate),
         ]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": params, "lr": rate, "rate": rate} for params, rate in groups],
-            weight_decay=config.weight_decay,
-        )
-        scaled = backbone.precision == "float16"
-        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        scaler = torch.amp.GradScaler(device.type, enabled=backbone.precision == "float16")
+        super().__init__(head.modules, groups, config.weight_decay, self._sampler.batches, scaler)
 
-    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
-        """Train for one epoch; return the mean loss."""
+    def schedule(self, number: int) -> LambdaLR:
+        """Return the schedule from an epoch on, which follows from its number alone."""
+        first = (number - 1) * self.batches + 1
+        return LambdaLR(self.optimizer, lambda step: warmup_cosine((first + step) / self._total))
+
+    def losses(self, number: int) -> Generator[torch.Tensor]:
+        """Yield the loss of each batch of an epoch."""
         torch.manual_seed(self._seed * 100_003 + number)  # of dropout
         batches = (
             ImageBatch(rows, codes, (self._seed, number, i))
             for i, (rows, codes) in enumerate(self._sampler.epoch(number))
         )
-        losses: list[float] = []
-        with closing(self.loader.load(batches)) as loaded:  # its threads end with an error, too
+        batch = None
+        with closing(self.loader.load(batches)) as loaded:
             for images, batch in loaded:
                 codes = torch.from_numpy(batch.codes).to(self.backbone.backbone.device)
-                loss = self.head.loss(self.backbone(images), codes)
-                losses.append(check_loss(loss, number))
-                self._step(loss, (number - 1) * self.updates + len(losses))
-                update(losses[-1])
-        if not losses:
+                yield self.head.loss(self.backbone(images), codes)
+        if batch is None:
             raise self.loader.none_readable()
-        check_weights(
-            (weight for group in self._optimizer.param_groups for weight in group["params"]), number
-        )
-        return sum(losses) / len(losses)
-
-    def _step(self, loss: torch.Tensor, step: int) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["rate"] * warmup_cosine(step / self._total)
-        self._optimizer.zero_grad()
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
 
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
@@ -176,20 +160,21 @@ class FineTuner(Learner):
         """Return all that the next epoch depends on."""
         return {
             "weights": self.weights(),
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "precision": [self.backbone.backbone.device.type, self.backbone.precision],
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         self.restore(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]  # of the same settings
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         device, precision = state["precision"]
         if device == self.backbone.backbone.device.type:
             self.backbone.precision = precision  # timed once: a busy processor may differ today
-        if state["scaler"] and self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def fine_tune(

@@ -29,17 +29,16 @@ from simsearch.training.trainer import (
     Learner,
     Validator,
     best_epoch,
-    check_loss,
-    check_weights,
     run_epochs,
     seeded_torch,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
+    from torch.optim.lr_scheduler import OneCycleLR
     from typing_extensions import Unpack
 
     from simsearch.library.library import ImageLibrary
@@ -98,39 +97,32 @@ def _make_layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Seque
 class HeadLearner(Learner):
     """A head that learns from the embeddings of a library."""
 
-    title, unit, updates = "Training", "epoch", 1
+    title = "Training"
 
     def __init__(
         self, data: TrainingData, rows: NDArray[np.intp], config: TrainConfig, epochs: int
     ) -> None:
-        self._embeddings = data.library.embeddings
         sampler = BalancedSampler(data.names, rows, config, MIN_BATCHES)
-        self._epochs = sampler.epochs()
+        self._embeddings, self._epochs = data.library.embeddings, sampler.epochs()
         self.network = HeadNetwork(data.library, rows, config)
         self._criterion = make_criterion(config, sampler.class_count, self.network.dim)
-        self.modules = {"head": self.network.module, "loss": self._criterion}
-        parameters = [x for module in self.modules.values() for x in module.parameters()]
+        modules = {"head": self.network.module, "loss": self._criterion}
+        weights = [weight for module in modules.values() for weight in module.parameters()]
         rate = config.learning_rate
-        self._optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay)
+        super().__init__(modules, [(weights, rate)], config.weight_decay, sampler.batches)
         self._scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
+            self.optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
         )
 
-    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
-        """Train for one epoch; return the mean loss."""
-        losses: list[float] = []
+    def schedule(self, number: int) -> OneCycleLR:  # noqa: ARG002
+        """Return the one cycle of the whole training."""
+        return self._scheduler
+
+    def losses(self, number: int) -> Generator[torch.Tensor]:  # noqa: ARG002
+        """Yield the loss of each batch of the next epoch."""
         for rows, codes in next(self._epochs):
             embeddings = torch.from_numpy(np.asarray(self._embeddings[rows]))
-            loss = self.loss(embeddings, torch.from_numpy(codes))
-            losses.append(check_loss(loss, number))
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self._scheduler.step()
-        check_weights(self.network.module.parameters(), number)
-        mean = sum(losses) / len(losses)
-        update(mean)
-        return mean
+            yield self.loss(embeddings, torch.from_numpy(codes))
 
     def loss(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Return the loss of (B, D) embeddings of the backbone and their (B,) class numbers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,10 +16,11 @@ from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.library import ImageLibrary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
+    from torch.optim.lr_scheduler import LRScheduler
 
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.training.split import TrainingData
@@ -64,17 +65,11 @@ def _diverged(what: str, number: int) -> TrainingError:
 
 
 def check_loss(loss: torch.Tensor, number: int) -> float:
-    """Return the loss of an epoch as a finite number, or raise `TrainingError`."""
+    """Return the loss of a batch as a finite number, or raise `TrainingError`."""
     value = float(loss.detach())
     if not math.isfinite(value):
         raise _diverged(f"the loss is {value}", number)
     return value
-
-
-def check_weights(weights: Iterable[torch.Tensor], number: int) -> None:
-    """Raise `TrainingError` if a weight is not finite, or so large that training diverges."""
-    if not all(float(weight.detach().abs().max()) < DIVERGED_WEIGHT for weight in weights):
-        raise _diverged("the weights grow without limit", number)
 
 
 @contextmanager
@@ -137,24 +132,75 @@ class Validator:
 
 
 class Learner(ABC):
-    """Modules that learn epoch by epoch.
+    """Modules that learn batch by batch, by AdamW.
 
-    Attributes
+    Parameters
     ----------
-    modules : dict of str to torch.nn.Module
+    modules
         What learns, by name.
-    updates : int
-        Updates of the progress bar per epoch, counted in `unit`.
+    groups
+        Weights, and the highest learning rate of each group of them.
+    weight_decay
+        Of AdamW.
+    batches
+        Batches of an epoch.
+    scaler
+        Scales the gradients of float16; None for no scaling.
     """
 
     title: str
-    unit: str
-    updates: int
-    modules: Mapping[str, torch.nn.Module]
+
+    def __init__(
+        self,
+        modules: Mapping[str, torch.nn.Module],
+        groups: Iterable[tuple[Iterable[torch.nn.Parameter], float]],
+        weight_decay: float,
+        batches: int,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        self.modules, self.batches = modules, batches
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [*weights], "lr": rate, "initial_lr": rate} for weights, rate in groups],
+            weight_decay=weight_decay,
+        )
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
 
     @abstractmethod
+    def schedule(self, number: int) -> LRScheduler:
+        """Return the schedule of the learning rates, at the first batch of an epoch."""
+
+    @abstractmethod
+    def losses(self, number: int) -> Generator[torch.Tensor]:
+        """Yield the loss of each batch of an epoch."""
+
     def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
-        """Train for one epoch, and update the progress bar with the loss; return the mean loss."""
+        """Train for one epoch, and call `update` with each loss; return the mean loss.
+
+        Raises
+        ------
+        TrainingError
+            If training diverges.
+        """
+        scheduler, values = self.schedule(number), list[float]()
+        with closing(self.losses(number)) as losses:  # what loads images ends with an error, too
+            for loss in losses:
+                values.append(check_loss(loss, number))
+                if self._step(loss):
+                    scheduler.step()
+                update(values[-1])
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        if not all(float(weight.detach().abs().max()) < DIVERGED_WEIGHT for weight in weights):
+            raise _diverged("the weights grow without limit", number)
+        return sum(values) / len(values)
+
+    def _step(self, loss: torch.Tensor) -> bool:
+        """Update the weights; tell if that was done: too large a scale is made smaller instead."""
+        scale = self.scaler.get_scale()
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale
 
     def weights(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return copies of all weights, on the processor."""
@@ -208,9 +254,9 @@ def run_epochs(
     shown = {"mAP": f"{history[-1].mAP:.3f}"} if history else {}
     with tqdm(
         desc=learner.title,
-        total=stopping.epochs * learner.updates,
-        initial=done * learner.updates,
-        unit=learner.unit,
+        total=stopping.epochs * learner.batches,
+        initial=done * learner.batches,
+        unit="batch",
         disable=not progress,
     ) as bar:
 
