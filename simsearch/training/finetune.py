@@ -39,7 +39,6 @@ from simsearch.training.trainer import (
     Learner,
     Validator,
     best_epoch,
-    copy_weights,
     run_epochs,
     seeded_torch,
 )
@@ -104,21 +103,21 @@ class FineTuner(Learner):
         self.loader = ImageLoader(data.library.paths, backbone.backbone)
         self._sampler = BalancedSampler(data.names, data.split.train, config, min_batches=1)
         self._total = self._sampler.batches * epochs
-        weights = [x for module in head.modules.values() for x in module.to(device).parameters()]
+        weights = [x for part in head.layers.values() for x in part.to(device).parameters()]
         groups = [
             (weights, HEAD_RATE_FACTOR * config.learning_rate),
             (backbone.parameters.values(), config.stage_rate),
         ]
         scaler = torch.amp.GradScaler(device.type, enabled=backbone.precision == "float16")
-        super().__init__(head.modules, groups, config.weight_decay, self._sampler.batches, scaler)
-
-    def schedule(self, number: int) -> LambdaLR:
-        """Return the schedule from an epoch on, which follows from its number alone."""
-        first = (number - 1) * self.batches + 1
-        return LambdaLR(self.optimizer, lambda step: warmup_cosine((first + step) / self._total))
+        modules = {**head.modules, "stage": backbone}
+        super().__init__(modules, groups, config.weight_decay, self._sampler.batches, scaler)
 
     def losses(self, number: int) -> Generator[torch.Tensor]:
-        """Yield the loss of each batch of an epoch."""
+        """Yield the loss of each batch of an epoch, which follows from its number alone."""
+        first = (number - 1) * self.batches + 1
+        self.scheduler = LambdaLR(
+            self.optimizer, lambda step: warmup_cosine((first + step) / self._total)
+        )
         torch.manual_seed(self._seed * 100_003 + number)  # of dropout
         batches = (
             ImageBatch(rows, codes, (self._seed, number, i))
@@ -144,17 +143,6 @@ class FineTuner(Learner):
             for images, batch in self.loader.load(batches):
                 embeddings[batch.codes] = self.backbone(images).cpu().numpy()
         return embeddings
-
-    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return copies of all weights, on the processor."""
-        return super().weights() | copy_weights({"stage": self.backbone.parameters})
-
-    def restore(self, weights: Mapping[str, Any]) -> None:
-        """Load weights that `weights` returned."""
-        super().restore(weights)
-        with torch.no_grad():
-            for key, weight in self.backbone.parameters.items():
-                weight.copy_(weights["stage"][key])
 
     def state(self) -> dict[str, Any]:
         """Return all that the next epoch depends on."""

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
-    from torch.optim.lr_scheduler import OneCycleLR
     from typing_extensions import Unpack
 
     from simsearch.library.library import ImageLibrary
@@ -106,17 +105,13 @@ class HeadLearner(Learner):
         self._embeddings, self._epochs = data.library.embeddings, sampler.epochs()
         self.network = HeadNetwork(data.library, rows, config)
         self._criterion = make_criterion(config, sampler.class_count, self.network.dim)
-        modules = {"head": self.network.module, "loss": self._criterion}
-        weights = [weight for module in modules.values() for weight in module.parameters()]
+        self.layers = {"head": self.network.module, "loss": self._criterion}
+        weights = [weight for layers in self.layers.values() for weight in layers.parameters()]
         rate = config.learning_rate
-        super().__init__(modules, [(weights, rate)], config.weight_decay, sampler.batches)
-        self._scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        super().__init__(self.layers, [(weights, rate)], config.weight_decay, sampler.batches)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
         )
-
-    def schedule(self, number: int) -> OneCycleLR:  # noqa: ARG002
-        """Return the one cycle of the whole training."""
-        return self._scheduler
 
     def losses(self, number: int) -> Generator[torch.Tensor]:  # noqa: ARG002
         """Yield the loss of each batch of the next epoch."""

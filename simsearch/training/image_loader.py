@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,7 @@ from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
+    from concurrent.futures import Future
     from typing import Any
 
     from numpy.typing import NDArray
@@ -104,7 +105,8 @@ class ImageLoader:
 
     def load(self, batches: Iterable[ImageBatch]) -> Generator[tuple[NDArray[Any], ImageBatch]]:
         """Yield prepared images, and their batch without those that cannot be read."""
-        batches, waiting = iter(batches), deque[tuple[ImageBatch, list[Future[Any]]]]()
+        batches = iter(batches)
+        waiting: deque[tuple[ImageBatch, list[Future[NDArray[Any] | None]]]] = deque()
         threads = ThreadPoolExecutor(min(cpu_count(), MAX_WORKERS), "simsearch-finetune")
         try:
             while True:
@@ -114,11 +116,13 @@ class ImageLoader:
                 if not waiting:
                     return
                 batch, futures = waiting.popleft()
-                images = [future.result() for future in futures]
-                kept = [i for i, image in enumerate(images) if image is not None]
+                images = {
+                    i: x for i, each in enumerate(futures) if (x := each.result()) is not None
+                }
+                kept = [*images]
                 if kept:
                     rest = batch._replace(rows=batch.rows[kept], codes=batch.codes[kept])
-                    yield np.stack([images[i] for i in kept]), rest
+                    yield np.stack([*images.values()]), rest
         finally:
             threads.shutdown(cancel_futures=True)
 
