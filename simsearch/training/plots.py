@@ -39,7 +39,7 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     from matplotlib.ticker import MaxNLocator
 
     numbers, losses, scores = zip(*trained.history, strict=True)
-    fig, ax = make_axes(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
+    fig, ax = make_axes(*CURVE_INCHES, f"Training with the {trained.loss} loss")
     best = best_epoch(trained.history)
     right = ax.twinx()
     for axes, values, name, color in (
