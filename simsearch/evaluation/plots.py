@@ -45,6 +45,7 @@ CURVE_INCHES, LEGEND_INCHES = (6.1, 5.3), 2.2
 MATRIX_CLASSES = 30  # rows of a confusion matrix at most
 MATRIX_INCHES, NAMES_INCHES = 6.6, 1.7
 CELL_INCHES, NUMBERED_CELL_INCHES = (0.22, 0.52), 0.34  # limits; the least that holds a number
+LAYOUT_PASSES = 3  # after which nothing moves by a visible part of a pixel
 FRAME_INCHES = 0.5  # two margins, and the gaps between names and cells
 SHADES = ("#ffffff", "#7fb8d9", ACCENT, "#00334f")  # white for none to dark blue for all
 
@@ -91,6 +92,7 @@ def show_precision_recall(
     add_legend(
         ax, [handles[i] for i in named], [lines[i].name for i in named], LEGEND_INCHES, "mAP"
     )
+    lay_out(fig)
     return fig, ax
 
 
@@ -133,6 +135,7 @@ def show_confusion(evaluation: Evaluation) -> tuple[Figure, Axes]:
         _write_percentages(ax, shares)
     _write_names(ax.yaxis, rows)
     _write_names(ax.xaxis, columns, rotation=90)
+    lay_out(fig)
     return fig, ax
 
 
@@ -285,10 +288,16 @@ def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: i
     return replace(matches, rows=tuple(wrong[:k]))
 
 
-def make_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Make axes in a figure of so many inches, with room for what stands around them."""
-    fig = new_figure(np.array([width, height]))
+def lay_out(fig: Figure) -> None:
+    """Make room for what stands around the axes, whatever is set in rcParams."""
     fig.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
+    for _ in range(LAYOUT_PASSES):
+        fig.draw_without_rendering()
+
+
+def make_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Make axes in a figure of so many inches; `lay_out` fits them into it."""
+    fig = new_figure(np.array([width, height]))
     line = fig.suptitle("", x=MARGIN_INCHES / width, ha="left", color=INK, size=11, weight="normal")
     fit_text(line, title, width - 2 * MARGIN_INCHES)
     ax = fig.add_subplot()

@@ -1,5 +1,6 @@
 """Figures of evaluations and trainings."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from figures import CLASSES, assert_apart, assert_not_clipped, many, texts
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
+from PIL import Image
 
 import simsearch as ss
 from simsearch.errors import QueryError
@@ -138,6 +140,18 @@ class TestShowConfusion:
     def test_refuses(self):
         with pytest.raises(QueryError, match="None is no evaluation"):
             show_confusion(None)
+
+
+@pytest.mark.parametrize("dpi", [60, 260])
+@pytest.mark.parametrize("show", [show_precision_recall, show_confusion])
+def test_nothing_is_clipped_at_another_resolution(show, dpi):
+    fig, _ = show(many(18, "a class with a rather long name {}"))
+    data = io.BytesIO()
+    fig.savefig(data, format="png", dpi=dpi)
+    pixels = np.asarray(Image.open(data).convert("RGB"))
+    assert pixels.min() < 128
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert edge.min() == 255
 
 
 class TestShowWorst:
