@@ -191,11 +191,11 @@ def fine_tune(
     seconds = time.perf_counter() - start
     training: dict[str, Any] = {"loss": config.loss, "history": history, "seconds": seconds}
     if best_epoch(history).number:
-        return _report(data, tuner, head, **training, progress=progress)
+        return _report(data, tuner, head, progress=progress, **training)
     logger.warning(
         "Fine-tuning gained nothing on the validation images: the head alone is returned."
     )
-    return TrainedHead.evaluated(data, head=head, rows=fitted.rows, **training)
+    return TrainedHead.evaluated(data, head, library, rows=fitted.rows, **training)
 
 
 def _open_backbone(library: ImageLibrary, config: TrainConfig) -> TrainableBackbone:
@@ -262,37 +262,28 @@ def _report(
     tuner: FineTuner,
     head_alone: ProjectionHead,
     *,
-    loss: str,
-    history: tuple[Epoch, ...],
-    seconds: float,
     progress: bool,
+    **training: Any,  # noqa: ANN401
 ) -> TrainedHead:
     """Embed the images of the report with the tuned network, and compare it with a head alone."""
     network, frozen = tuner.backbone.finish(), tuner.backbone.backbone
     backbone = Backbone(network, frozen.device, frozen.precision)
     embedded, readable = _embed_split(data, backbone, progress=progress)
     readable[[*tuner.loader.unreadable]] = False
-    head = tuner.head.network.to_head(network.fingerprint)
     alone, alone_left_out = evaluate_splits(data, data.library.with_head(head_alone), readable)
-    train = data.split.train
-    trained = TrainedHead.evaluated(
+    return TrainedHead.evaluated(
         data,
-        head=head,
-        loss=loss,
-        history=history,
-        rows=train[readable[train]],
-        seconds=seconds,
-        embedded=embedded,
-        readable=readable,
-    )
-    return replace(
-        trained,
+        tuner.head.network.to_head(network.fingerprint),
+        embedded,
+        readable,
+        rows=data.split.train[readable[data.split.train]],
         tuned=network,
         backbone=backbone,
         stage=tuner.backbone.names,
         alone=alone,
         alone_left_out=alone_left_out,
         unreadable=int((~readable).sum()),
+        **training,
     )
 
 

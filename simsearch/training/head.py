@@ -7,7 +7,6 @@ library already, so that no image is decoded, and a minute is enough for thousan
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,7 +34,7 @@ from simsearch.training.trainer import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
     from typing_extensions import Unpack
@@ -125,18 +124,6 @@ class HeadLearner(Learner):
         return value
 
 
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread.
-
-    The products are so small that threads would mostly wait for each other: on two busy cores,
-    one thread was four times as fast.
-    """
-    with restore_torch_threads():
-        torch.set_num_threads(1)
-        yield
-
-
 def fit_head(
     data: TrainingData,
     rows: NDArray[np.intp],
@@ -146,8 +133,13 @@ def fit_head(
     *,
     progress: bool,
 ) -> tuple[HeadLearner, tuple[Epoch, ...]]:
-    """Train a head on rows of a library; return it with the weights of the best epoch."""
-    with seeded_torch(config.seed), _single_thread():
+    """Train a head on rows of a library; return it with the weights of the best epoch.
+
+    One thread computes: the products are so small that several would mostly wait for each other. On
+    two busy cores, one was four times as fast.
+    """
+    with seeded_torch(config.seed), restore_torch_threads():
+        torch.set_num_threads(1)
         learner = HeadLearner(data, rows, config, stopping.epochs)
         validate = (lambda: validator.score(learner.network.to_head())) if validator else None
         return learner, run_epochs(learner, stopping, validate, progress=progress)
@@ -274,7 +266,8 @@ def train_head(
     fitted = fit_and_refit(data, config, validator, progress=progress)
     return TrainedHead.evaluated(
         data,
-        head=fitted.final.network.to_head(library.fingerprint),
+        fitted.final.network.to_head(library.fingerprint),
+        library,
         loss=config.loss,
         history=fitted.history,
         rows=fitted.rows,
