@@ -11,10 +11,9 @@ import numpy as np
 from simsearch.errors import QueryError
 from simsearch.evaluation.evaluation import Evaluation
 from simsearch.evaluation.metrics import RECALL_PERCENTS
-from simsearch.plotting.charts import COLORS, add_legend, axes_inches, text_width
+from simsearch.plotting.charts import COLORS, add_legend, text_width
 from simsearch.plotting.grid import (
     ACCENT,
-    CAPTION_GAP_INCHES,
     EDGE,
     GREY,
     INK,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from simsearch.retrieval.matches import Match, Matches
 
 
-CURVE_INCHES, LEGEND_INCHES = (5.2, 4.2), 2.2
+CURVE_INCHES, LEGEND_INCHES = (6.1, 5.3), 2.2
 MATRIX_CLASSES = 30  # rows of a confusion matrix at most
 MATRIX_INCHES, NAMES_INCHES = 6.6, 1.7
 CELL_INCHES, NUMBERED_CELL_INCHES = (0.22, 0.52), 0.34  # limits; the least that holds a number
+LAYOUT_PASSES = 3  # after which nothing moves by a visible part of a pixel
+FRAME_INCHES = 0.5  # two margins, and the gaps between names and cells
 SHADES = ("#ffffff", "#7fb8d9", ACCENT, "#00334f")  # white for none to dark blue for all
 
 
@@ -80,7 +82,7 @@ def show_precision_recall(
     title = "Precision and recall"
     if one:
         title += f" of {len(one.rows):,} queries in {len(one.gallery):,} images"
-    fig, ax = make_axes(CURVE_INCHES, title, right=LEGEND_INCHES)
+    fig, ax = make_axes(CURVE_INCHES[0] + LEGEND_INCHES, CURVE_INCHES[1], title)
     ax.set(xlim=(0, 1), ylim=(0, 1.01))
     ax.set_xlabel("recall", color=INK, fontsize=10)
     ax.set_ylabel("precision", color=INK, fontsize=10)
@@ -90,6 +92,7 @@ def show_precision_recall(
     add_legend(
         ax, [handles[i] for i in named], [lines[i].name for i in named], LEGEND_INCHES, "mAP"
     )
+    lay_out(fig)
     return fig, ax
 
 
@@ -118,19 +121,21 @@ def show_confusion(evaluation: Evaluation) -> tuple[Figure, Axes]:
 
     _check_evaluation(evaluation)
     rows, columns, shares = _confusion(evaluation)
-    cell = float(np.clip(MATRIX_INCHES / len(columns), *CELL_INCHES))
     title = "Queries (rows) by the class of their most similar image, in %"
     if len(rows) < len(evaluation.classes):
         title = f"{title}: the {len(rows)} most confused of {len(evaluation.classes):,} classes"
-    left, bottom = (min(NAMES_INCHES, text_width(each, 9) + 0.15) for each in (rows, columns))
-    width, height = cell * len(columns), cell * len(rows)
-    spare = max(0.0, text_width([title], 11) + 0.1 - left - width)
-    fig, ax = make_axes((width, height), title, left=left, bottom=bottom, right=spare)
+    cell = float(np.clip(MATRIX_INCHES / len(columns), *CELL_INCHES))
+    left, below = (min(NAMES_INCHES, text_width(each, 9)) for each in (rows, columns))
+    width = max(cell * len(columns) + left, text_width([title], 11)) + FRAME_INCHES
+    fig, ax = make_axes(width, cell * len(rows) + below + TITLE_INCHES + FRAME_INCHES, title)
+    ax.set_anchor("NW")
     cmap = LinearSegmentedColormap.from_list("shares", SHADES)
-    ax.imshow(shares, cmap=cmap, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    ax.imshow(shares, cmap=cmap, vmin=0, vmax=1, aspect="equal", interpolation="nearest")
     if cell >= NUMBERED_CELL_INCHES:
         _write_percentages(ax, shares)
-    _write_names(ax, rows, columns, (left, bottom))
+    _write_names(ax.yaxis, rows)
+    _write_names(ax.xaxis, columns, rotation=90)
+    lay_out(fig)
     return fig, ax
 
 
@@ -259,23 +264,15 @@ def _write_percentages(ax: Axes, shares: NDArray[np.float64]) -> None:
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", **style)
 
 
-def _write_names(
-    ax: Axes, rows: Sequence[str], columns: Sequence[str], room: tuple[float, float]
-) -> None:
-    """Write the names of rows on the left, and those of columns below, upright."""
-    ax.set(xticks=[], yticks=[])
-    style: dict[str, Any] = {"color": INK, "fontsize": 9}
-    width, height = axes_inches(ax)
-    across, down = len(columns) / width, len(rows) / height  # cells per inch
-    for i, name in enumerate(rows):
-        text = ax.text(-0.5 - CAPTION_GAP_INCHES * across, i, "", ha="right", va="center", **style)
-        fit_text(text, name, room[0] - CAPTION_GAP_INCHES)
-    for i, name in enumerate(columns):
-        text = ax.text(
-            i, len(rows) - 0.5 + CAPTION_GAP_INCHES * down, "", ha="center", va="top", **style
-        )
-        fit_text(text, name, room[1] - CAPTION_GAP_INCHES)
-        text.set_rotation(90)
+def _write_names(axis: Axis, names: Sequence[str], rotation: float = 0) -> None:
+    """Name the ticks of an axis, in `NAMES_INCHES` at most."""
+    line = axis.axes.text(0, 0, "", fontsize=9)
+    fitted = []
+    for name in names:
+        fit_text(line, name, NAMES_INCHES)
+        fitted.append(line.get_text())
+    line.remove()
+    axis.set_ticks(range(len(names)), fitted, color=INK, rotation=rotation, **PLAIN_TEXT)
 
 
 def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: int) -> Matches:
@@ -291,32 +288,21 @@ def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: i
     return replace(matches, rows=tuple(wrong[:k]))
 
 
-def make_axes(
-    size: tuple[float, float],
-    title: str,
-    *,
-    left: float = 0.6,
-    bottom: float = 0.5,
-    right: float = 0,
-) -> tuple[Figure, Axes]:
-    """Make axes of `size` inches, with room around them, that no setting changes."""
-    width, height = size
-    full = np.array(
-        [
-            left + width + right + 2 * MARGIN_INCHES,
-            bottom + height + TITLE_INCHES + 2 * MARGIN_INCHES,
-        ]
-    )
-    fig = new_figure(full)
-    box = np.array([MARGIN_INCHES + left, MARGIN_INCHES + bottom, width, height]) / np.tile(full, 2)
-    ax = fig.add_axes(tuple(box))
+def lay_out(fig: Figure) -> None:
+    """Make room for what stands around the axes, whatever is set in rcParams."""
+    fig.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
+    for _ in range(LAYOUT_PASSES):
+        fig.draw_without_rendering()
+
+
+def make_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Make axes in a figure of so many inches; `lay_out` fits them into it."""
+    fig = new_figure(np.array([width, height]))
+    line = fig.suptitle("", x=MARGIN_INCHES / width, ha="left", color=INK, size=11, weight="normal")
+    fit_text(line, title, width - 2 * MARGIN_INCHES)
+    ax = fig.add_subplot()
     ax.set(facecolor="white", axisbelow=True)
     ax.grid(visible=False)
     ax.tick_params(colors=GREY, labelsize=9, length=0, labelcolor=GREY)
-    for spine in ax.spines.values():
-        spine.set(color=EDGE, linewidth=0.6, visible=True)
-    line = fig.text(
-        MARGIN_INCHES / full[0], 1 - MARGIN_INCHES / full[1], "", va="top", color=INK, size=11
-    )
-    fit_text(line, title, full[0] - 2 * MARGIN_INCHES)
+    ax.spines[:].set(color=EDGE, linewidth=0.6, visible=True)
     return fig, ax

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsearch.evaluation.plots import CURVE_INCHES, make_axes
+from simsearch.evaluation.plots import CURVE_INCHES, lay_out, make_axes
 from simsearch.plotting.grid import ACCENT, GREY, INK
 from simsearch.training.trainer import best_epoch
 
@@ -39,7 +39,7 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     from matplotlib.ticker import MaxNLocator
 
     numbers, losses, scores = zip(*trained.history, strict=True)
-    fig, ax = make_axes(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
+    fig, ax = make_axes(*CURVE_INCHES, f"Training with the {trained.loss} loss")
     best = best_epoch(trained.history)
     right = ax.twinx()
     for axes, values, name, color in (
@@ -55,4 +55,5 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     ax.set_ylim(max(low, 0), min(high, 1))  # no ticks outside the range of an mAP
     ax.set_xlabel("epoch", color=INK, fontsize=10)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lay_out(fig)
     return fig, ax
