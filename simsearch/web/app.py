@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,7 +33,8 @@ from simsearch.web.settings import Settings
 from simsearch.web.thumbnails import Picture, Size
 
 STATIC = File(__file__).with_name("static")
-SWAGGER = str(files("fastapi_swagger.resources"))  # Swagger UI, as this package carries it
+SWAGGER_UI = str(files("fastapi_swagger.resources"))  # Swagger UI's own files
+SWAGGER_UI_FILES = {"swagger-ui.css", "swagger-ui-bundle.js"}
 
 CACHE_FOR_A_YEAR = (
     "private, max-age=31536000, immutable"  # for what an address with a version stands for
@@ -116,7 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     handle_problems(app)
     app.include_router(_api_routes(service))
     app.include_router(_page_routes(lock, metrics))
-    app.mount("/static/swagger", StaticFiles(directory=SWAGGER), "swagger")
+    app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.openapi = partial(_describe, app)  # type: ignore[method-assign]
     app.add_middleware(RequestLimitsMiddleware, settings=settings, rejected=metrics.rejected.inc)
@@ -124,6 +126,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(SecurityHeadersMiddleware)  # the outermost
     return app
+
+
+class _SwaggerUiFiles(StaticFiles):
+    """The files that the API page loads, without the package's Python files.
+
+    Compiled Python files hold paths of the server.
+    """
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Find a file that may be served."""
+        return super().lookup_path(path) if path in SWAGGER_UI_FILES else ("", None)
 
 
 def _api_routes(service: Service) -> APIRouter:
