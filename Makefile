@@ -7,13 +7,17 @@ NOTEBOOK := image_similarity
 
 # What needs a server, a cluster or a browser, builds the wheel, or runs the documentation.
 OUTSIDE := server or wheel or docs
+# One worker per core, a file each; torch and numpy would otherwise start threads for all cores.
+PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+IN_ORDER := -p no:randomly
 
-.PHONY: help demo test test-fast test-all check docs sample clean
+.PHONY: help demo test test-fast test-random test-all check docs sample clean
 
 help:
 	@echo "make demo       install, make sample images if dataset/ is empty, run the notebook"
 	@echo "make test       install, then lint, types, import rules and tests"
 	@echo "make test-fast  the quick tests alone, while you work"
+	@echo "make test-random  the same as make test, in random order"
 	@echo "make test-all   all tests, with servers, browser, wheel, documentation and coverage"
 	@echo "make check      lint, types and import rules alone"
 	@echo "make docs       the documentation site, into site/"
@@ -36,13 +40,18 @@ sample: $(VENV)/installed
 	fi
 
 test: check
-	$(BIN)/pytest -m "not ($(OUTSIDE))"
+	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))"
 
 test-fast: $(VENV)/installed-dev
-	$(BIN)/pytest -m "not (slow or $(OUTSIDE))"
+	$(PARALLEL) $(IN_ORDER) -m "not (slow or $(OUTSIDE))"
 
+test-random: $(VENV)/installed-dev
+	$(PARALLEL) -m "not ($(OUTSIDE))"
+
+# What starts servers runs alone: several of them would only wait for each other.
 test-all: check $(VENV)/installed-docs
-	$(BIN)/pytest --cov
+	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))" --cov --cov-report= --cov-fail-under=0
+	$(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" --cov --cov-append
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import simsearch as ss
+from simsearch.library.types import Browsable
 
 ROOT = Path(__file__).parents[1]
 PARSER = "simsearch.cli.parser:build_parser"  # the function that builds the command line's parser
@@ -108,6 +110,11 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         tuple(dict.fromkeys(["SimsearchError", *(n for n in ss.__all__ if n.endswith("Error"))])),
     ),
 }
+# Classes that inherit methods for users, and which members to show: None for all.
+INHERITING: dict[str, list[str] | None] = {
+    "ImageLibrary": None,
+    "RemoteLibrary": ["close", "refresh"] + [n for n in dir(Browsable) if n[0] != "_"],
+}
 CONSTANTS = {
     "NEAR_DUPLICATE": "Cosine from which two images count as near-duplicates, unless another is "
     "given.",
@@ -142,7 +149,11 @@ def _api_entry(name: str) -> str:
         return f"### `{name}` {{ #{name} }}\n\n`{getattr(ss, name)!r}`. {CONSTANTS[name]}"
     value = getattr(ss, name)
     path = f"{value.__module__}.{value.__qualname__}"
-    return f"<a id='{name}'></a>\n\n::: {path}\n    options:\n      heading: {name}"
+    options = {"heading": name, "inherited_members": name in INHERITING}
+    if members := INHERITING.get(name):
+        options["members"] = members
+    lines = [f"      {option}: {json.dumps(setting)}" for option, setting in options.items()]
+    return "\n".join([f"<a id='{name}'></a>\n\n::: {path}\n    options:", *lines])
 
 
 def _api_index() -> str:

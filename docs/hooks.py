@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import generated
@@ -32,6 +33,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in generated.pages().items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_content(html: str, page: Page, **_: object) -> str:
+    """Remove the reStructuredText of references, which docstrings have for `help()`."""
+    if page.file.src_uri.startswith("reference/api/"):
+        html = re.sub(r" \[\d\]_|\.\. (?=\[\d\] )", "", html)
+    return html
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:

@@ -17,9 +17,10 @@ from PIL import Image
 import simsearch as ss
 
 PICTURE = Path(__file__).with_name("images") / "search.png"
-QUERIES = ("seg_test/coffee/0003.jpg", "seg_test/cat/0002.jpg")
+QUERIES = ("seg_test/coffee/0005.jpg", "seg_test/flower/0002.jpg")
 COLOURS = 256  # enough for a README, at a third of the size
 DPI = 110
+SIZE_INCHES = 2.1  # of an image: wide enough for the longest caption
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         outputs = Path(folder, "outputs")
         library = ss.embed_dataset(dataset, outputs, "efficientnet_lite0", progress=False)
         queries = [dataset / query for query in options.query]
-        figure, _ = ss.show_matches(ss.search(library, queries, k=options.k))
+        figure, _ = ss.show_matches(ss.search(library, queries, k=options.k), size=SIZE_INCHES)
         picture = BytesIO()
         figure.savefig(picture, dpi=DPI, bbox_inches="tight")
     PICTURE.parent.mkdir(exist_ok=True)

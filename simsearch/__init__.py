@@ -1,4 +1,4 @@
-"""Image similarity search: a folder of pictures in, the most alike ones out.
+"""Image similarity search: a folder of images in, the most similar ones out.
 
 import simsearch as ss
 

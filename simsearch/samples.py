@@ -166,7 +166,7 @@ def make_sample(folder: str | os.PathLike[str] = "dataset", seed: int = 0) -> Pa
     Path
         `folder`, with `seg_train/CLASS/NNNN.jpg` (40 views a class), `seg_test/CLASS/NNNN.jpg`
         (10), the unlabelled `seg_pred/NNNN.jpg` (109), and `simsearch-sample.txt`, which credits
-        the photos and lists, one a line, the copies ("seg_pred/0042.jpg: mirrored copy of
+        the photos and lists, one per line, the copies ("seg_pred/0042.jpg: mirrored copy of
         seg_train/cat/0031.jpg") and the pictures of no class ("seg_pred/0007.jpg: a clock").
 
     Raises

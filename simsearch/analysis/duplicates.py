@@ -106,7 +106,7 @@ class Duplicates(Sequence[DuplicateGroup]):
         return [path for group in self.groups for path in group.paths[1:]]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a pandas frame with a row an image: group (from 1), path, cosine, row."""
+        """Return a pandas frame with one row per image: group (from 1), path, cosine, row."""
         import pandas as pd
 
         rows = [
@@ -162,7 +162,7 @@ def duplicates(
     does not grow with the number of pairs; the time does.
 
     With EfficientNet-Lite0, all 23 pairs of 8,000 scene photos that reach 0.95 are copies to the
-    eye, and the most alike pair that is not has 0.947. Of copies planted among 250 larger photos
+    eye, and the most similar pair that is not has 0.947. Of copies planted among 250 larger photos
     that finds 94 to 100% after a watermark or a change of brightness by a fifth, 88% cropped by
     5%, 77% compressed anew (JPEG, quality 75), and 49% at half the size; 0.9 finds 87 to 100% of
     all these. The smaller the picture, the more a copy loses: search with a lower one to be sure.

@@ -52,7 +52,7 @@ def show_map(
     color_by: Labels = "folder",
     seed: int = 0,
 ) -> tuple[Figure, Axes]:
-    """Show a library as a map on which alike images lie close together.
+    """Show a library as a map on which similar images lie close together.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def show_duplicates(
     """Show near-duplicates, one row per group.
 
     On the left, in a blue frame, stands the image to keep; the others follow with their cosine to
-    it, the most alike first. What a row has no room for is counted in its last cell.
+    it, the most similar first. What a row has no room for is counted in its last cell.
 
     Parameters
     ----------

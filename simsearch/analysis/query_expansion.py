@@ -1,4 +1,4 @@
-"""Better without labels: rows, and queries, moved towards the rows that are most alike to them.
+"""Better without labels: rows, and queries, moved towards the rows that are most similar to them.
 
 Nothing is trained, and no image is opened. What many neighbours agree on is mostly what the
 pictures show, and what they do not is noise. Here that is database-side augmentation [1]_ for the

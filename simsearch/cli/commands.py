@@ -47,9 +47,9 @@ def _open(
     outputs: str, root: str | None, metadata: str | None
 ) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
     """Open a folder, or what was published, as URI#COLLECTION."""
-    from simsearch.cluster.milvus.remote_library import published_at
+    from simsearch.cluster.milvus.remote_library import split_address
 
-    place = published_at(outputs)
+    place = split_address(outputs)
     if place is None:
         yield _load(outputs, root, metadata)
         return

@@ -5,7 +5,7 @@ EXAMPLES = {
 examples:
   simsearch sample dataset                      make a folder of sample images
   simsearch embed dataset outputs               embed it: minutes once, then only what changed
-  simsearch search outputs photo.jpg -k 5       the five most alike images
+  simsearch search outputs photo.jpg -k 5       the five most similar images
   simsearch evaluate outputs                    how often they are of the same class
   simsearch train outputs                       learn from the labels, into outputs_head
   simsearch serve outputs                       the same in a browser

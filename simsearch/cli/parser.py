@@ -79,7 +79,7 @@ def _add_embed(commands: Commands) -> None:
 
 
 def _add_search(commands: Commands) -> None:
-    parser = _describe(commands.add_parser, "search", "Find the most alike images.", run.search)
+    parser = _describe(commands.add_parser, "search", "Find the most similar images.", run.search)
     parser.add_argument("outputs", metavar="OUTPUTS", help=LIBRARY)
     parser.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
     _add_result_flags(parser, SearchOptions)

@@ -63,8 +63,14 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     backbone
         What `load_backbone` takes. "auto" stays with the backbone that made the library, if there
         is one; naming another embeds everything again.
-    batch_size, workers, device, precision
-        Chosen for this machine if not given; `workers` are threads, or the processes of a cluster.
+    batch_size
+        Images per forward pass; chosen for this machine if not given.
+    workers
+        Threads, or processes of a cluster; chosen for this machine if not given.
+    device
+        Default: CUDA, then Apple's MPS, then the processor.
+    precision
+        What `load_backbone` takes.
     weights
         A local state dict for the backbone, instead of the published one.
     strict

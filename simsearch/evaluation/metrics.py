@@ -49,7 +49,7 @@ DRAW_BLOCK = 2**20  # draws of the bootstrap that are held at once
 PERCENTILES = (2.5, 97.5)  # the ends of an interval
 
 
-class Measures(NamedTuple):
+class QueryMetrics(NamedTuple):
     """The metrics of Q queries of C classes.
 
     Attributes
@@ -78,13 +78,13 @@ def measure_rankings(
     rows: NDArray[np.intp],
     codes: NDArray[np.intp],
     depths: NDArray[np.intp],
-) -> Measures:
+) -> QueryMetrics:
     """Measure the ranking of each query.
 
     Parameters
     ----------
     rankings
-        For each query the gallery's rows, most alike first.
+        For each query the gallery's rows, most similar first.
     rows
         (Q,) int, the queries' rows.
     codes
@@ -100,7 +100,7 @@ def measure_rankings(
         values[i], curve = measure_ranking(codes[ranking] == codes[rows[i]], depths)
         nearest[i] = ranking[0]
         curves[classes[i]] += curve
-    return Measures(values, nearest, curves / counts[:, None])
+    return QueryMetrics(values, nearest, curves / counts[:, None])
 
 
 def measure_ranking(
@@ -122,7 +122,7 @@ def measure_ranking(
 def rank_gallery(
     library: ImageLibrary, rows: NDArray[np.intp], gallery: NDArray[np.intp]
 ) -> Iterator[NDArray[np.intp]]:
-    """Rank the gallery for each query in turn: its rows, most alike first, without the query."""
+    """Rank the gallery for each query in turn: its rows, most similar first, without the query."""
     candidates = _take(library.embeddings, gallery)  # (G, D)
     for block in iter_blocks(len(rows), max(1, SCORE_BLOCK_BYTES // (4 * max(candidates.shape)))):
         queries = rows[block]

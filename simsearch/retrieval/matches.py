@@ -40,7 +40,7 @@ class Match:
     Attributes
     ----------
     rank : int
-        1 is the most alike.
+        1 is the most similar.
     path : str
         As in the library's `paths`.
     score : float
@@ -135,7 +135,7 @@ class Matches(Sequence[Match]):
         return json.dumps(self.to_dict(), indent=indent, default=str)  # a table may hold dates
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a pandas frame with a row a match and its metadata, indexed by rank."""
+        """Return a pandas frame with one row per match and its metadata, indexed by rank."""
         import pandas as pd
 
         columns = ["rank", "path", "score", "percentile", "row"]

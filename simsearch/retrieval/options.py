@@ -121,13 +121,14 @@ class SearchOptions(RankingOptions):
         Leave out the rows that the query itself is.
     combine : "mean", "max" or None
         Take a list of queries as one: "mean" searches with the mean of their embeddings, "max"
-        scores an image by the query that it is most alike to.
+        scores an image by the query that it is most similar to.
     weights : sequence of float or None
         With "mean", how much each query counts; a negative one leads away.
     box : (left, top, right, bottom) or None
         Search with a part of the query, in pixels or in fractions.
     regions : bool
-        Search with several parts of the query, `REGIONS`, and return the matches of each.
+        Search with six parts of the query (the whole, four corners, the centre), and return the
+        matches of each.
     """
 
     exclude_query: bool = True
@@ -215,7 +216,7 @@ def make_options(
     Raises
     ------
     TypeError
-        If there is no such option; the message names the one that is spelt most alike.
+        If there is no such option; the message names the one with the closest spelling.
     """
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in given:

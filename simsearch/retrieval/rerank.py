@@ -74,7 +74,7 @@ def diversify(
     """Choose k candidates by maximal marginal relevance, one after another."""
     rows = library.embeddings[[one.row for one in candidates]].astype(np.float64)
     scores = (1 - diversity) * np.array([one.score for one in candidates])
-    nearest = np.full(len(candidates), -np.inf)  # cosine with the most alike that was chosen
+    nearest = np.full(len(candidates), -np.inf)  # cosine with the most similar one chosen
     chosen: list[int] = []
     for _ in range(min(k, len(candidates))):
         gain = scores - (diversity * nearest if chosen else 0)

@@ -81,7 +81,7 @@ def search(
     exclude_query: bool = SearchOptions.exclude_query,
     **options: Any,
 ) -> Matches | list[Matches]:
-    """Find the images of a library that are most alike to a query.
+    """Find the images of a library that are most similar to a query.
 
     Exact: the scores are those of a full scan in float64. Equal scores are ordered by path.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.resources import files
 from pathlib import Path as File
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from simsearch.web.settings import Settings
 from simsearch.web.thumbnails import Picture, Size
 
 STATIC = File(__file__).with_name("static")
+SWAGGER = str(files("fastapi_swagger.resources"))  # Swagger UI, as this package carries it
 
 CACHE_FOR_A_YEAR = (
     "private, max-age=31536000, immutable"  # for what an address with a version stands for
@@ -38,9 +40,9 @@ CACHE_FOR_A_YEAR = (
 REVALIDATE = {"Cache-Control": "no-cache"}
 _FORM = Form(media_type="multipart/form-data")
 
-Row = Annotated[int, Path(description="Of the library.", examples=[0])]
+Row = Annotated[int, Path(description="Row number in the library.", examples=[0])]
 Version = Annotated[
-    str | None, Query(description="Of the library that a row is of; 409 if it has changed since.")
+    str | None, Query(description="Version of the library; 409 if it has changed since.")
 ]
 Offset = Annotated[int, Query(ge=0, le=2**53, description="Images to pass over.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Images to list, at most.")]
@@ -60,7 +62,7 @@ PROBLEMS_OF_ROWS = {
     422: "An option or a query is invalid.",
 }
 PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
-    400: "The body is no form.",
+    400: "The body is not a form.",
     408: "The upload took too long.",
     413: "The upload is too large.",
     501: "The library's backbone cannot be loaded.",
@@ -103,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="simsearch",
         version=simsearch.__version__,
-        description="Image similarity search: a picture in, the most alike ones out.",
+        description="Image similarity search: a picture in, the most similar ones out.",
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
         docs_url=None,  # those pages would come from another host
@@ -114,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     handle_problems(app)
     app.include_router(_api_routes(service))
     app.include_router(_page_routes(lock, metrics))
+    app.mount("/static/swagger", StaticFiles(directory=SWAGGER), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.openapi = partial(_describe, app)  # type: ignore[method-assign]
     app.add_middleware(RequestLimitsMiddleware, settings=settings, rejected=metrics.rejected.inc)
@@ -158,7 +161,7 @@ def _api_routes(service: Service) -> APIRouter:
 
     @api.post("/search", response_model=schemas.Answers)
     async def search(form: Annotated[schemas.SearchForm, _FORM]) -> Response:
-        """Find the images that are most alike to a row, an image, or several of them."""
+        """Find the images that are most similar to a row, an image, or several of them."""
         return Utf8JsonResponse(await service.search(form))
 
     @api.post("/recommend", response_model=schemas.Answers)
@@ -232,6 +235,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}, {}]  # a browser sends its cookie
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
                 operation["responses"] |= _problem_responses(path, method)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simsearch.cluster.milvus.remote_library import RemoteLibrary, published_at
+from simsearch.cluster.milvus.remote_library import RemoteLibrary, split_address
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.library.files import MANIFEST, NEXT, read_skipped
 from simsearch.library.library import ImageLibrary
@@ -79,7 +79,7 @@ class LibraryManager:
 
     def __init__(self, settings: Settings, observe: Callable[[int], object]) -> None:
         self._settings, self._observe = settings, observe
-        place = published_at(settings.outputs)
+        place = split_address(settings.outputs)
         self._origin = _MilvusSource(settings, *place) if place else _FolderSource(settings)
         self.cache = Path(settings.cache).expanduser() if settings.cache else self._origin.cache
         self._network: BatchedBackbone | None = None

@@ -33,7 +33,7 @@ WIRE_FIELDS: dict[str, tuple[Any, str | None, str | None]] = {
     "Threshold": (float | Literal["auto"], None, None),
     "Rows": (str, "JSON: a glob, or conditions on columns.", WHERE_EXAMPLE),
     "Box | None": (str, "left,top,right,bottom: pixels or fractions.", "0.5,0,1,1"),
-    "Sequence[float] | None": (str, "Of the queries, in a mean.", "1,0.5"),
+    "Sequence[float] | None": (str, "Weights of the queries, in a mean.", "1,0.5"),
 }
 PLAIN_TYPES = {"int": int, "float": float, "bool": bool, "bool | float": bool | float, "str": str}
 
@@ -68,7 +68,7 @@ class _OptionForm(BaseModel):
 
     version: Annotated[
         str | None,
-        Field(description="Of the library that the rows are of; 409 if it has changed since."),
+        Field(description="Version of the library; 409 if it has changed since."),
     ] = None
 
     if TYPE_CHECKING:  # the fields that `with_options` adds
@@ -107,8 +107,8 @@ class SearchForm(_OptionForm):
 
     option_class = SearchOptions
 
-    row: Annotated[list[int], Field(description="Of the library.")] = []
-    image: Annotated[list[UploadFile], Field(description="An image's file.")] = []
+    row: Annotated[list[int], Field(description="Row numbers in the library.")] = []
+    image: Annotated[list[UploadFile], Field(description="Image files.")] = []
     url: Annotated[list[str], Field(description="Where the server allows it.")] = []
 
 
@@ -116,11 +116,11 @@ class SearchForm(_OptionForm):
 class RecommendForm(_OptionForm):
     """What somebody liked and what they did not."""
 
-    liked: Annotated[list[int], Field(description="Rows.")] = []
-    liked_image: Annotated[list[UploadFile], Field(description="Files.")] = []
-    disliked: Annotated[list[int], Field(description="Rows.")] = []
-    disliked_image: Annotated[list[UploadFile], Field(description="Files.")] = []
-    exclude: Annotated[list[int], Field(description="Rows that are not wanted.")] = []
+    liked: Annotated[list[int], Field(description="Row numbers.")] = []
+    liked_image: Annotated[list[UploadFile], Field(description="Image files.")] = []
+    disliked: Annotated[list[int], Field(description="Row numbers.")] = []
+    disliked_image: Annotated[list[UploadFile], Field(description="Image files.")] = []
+    exclude: Annotated[list[int], Field(description="Row numbers to leave out.")] = []
     dislike: Annotated[
         float | None, Field(description="Weight of the disliked.", le=MAX_NUMBER)
     ] = None

@@ -18,7 +18,7 @@ SHELL = {
     r"simsearch train .*--finetune": "takes minutes; tests/training/test_finetune.py runs it",
     r"SIMSEARCH_TOKEN=\S+ simsearch serve": "listens on every network address of the machine",
     r"nohup simsearch serve": "would outlive the test; the same command is run without nohup",
-    r"simsearch serve images\.db#": "tests/web/test_api.py serves what was published",
+    r"simsearch serve images\.db#": "tests/web/test_serving.py serves what was published",
 }
 
 PYTHON = {

@@ -1,60 +1,61 @@
-"""Put a library on a Milvus server or cluster, or into a Lite file; later, only what changed.
+"""Publication of a library on Milvus; when it is published again, only what has changed is sent.
 
-Rows are only ever added under new numbers. One record says up to which number they count, and
-which of them are superseded: writing it makes a version visible, whole. What a version no longer
-needs goes when the one after it is published, so that open readers are not cut off at once.
+Rows are only ever added, under new ids. One record says up to which id they count, and which of
+them are deleted: writing it makes a version visible, whole. Rows that a version does not need are
+deleted when the next one is published, so that open readers can go on with the version before.
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from simsearch.backbones.heads import save_head
-from simsearch.cluster.milvus.filters import cells, columns_of, numbers_of, to_text, words_of
-from simsearch.cluster.milvus.remote_library import ORDER, key_of
-from simsearch.cluster.milvus.store import FORMAT, TEXT, Store, batches, pack
-from simsearch.errors import LibraryError, RemoteError
+from simsearch.cluster.milvus.changes import RowEncoder, deleted_ids, find_changes
+from simsearch.cluster.milvus.schema import (
+    COLUMNS,
+    DELETED_IDS,
+    HEAD,
+    INDEX_TYPES,
+    ORDER,
+    ORDER_CHUNK_ROWS,
+    OVERVIEW,
+    RANDOM_PAIR_SCORES,
+    VersionRecord,
+    rows_schema,
+)
+from simsearch.cluster.milvus.store import Store, pack
+from simsearch.errors import RemoteError
+from simsearch.files import iter_blocks
 from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from numpy.typing import NDArray
-
+    from simsearch.cluster.milvus.changes import Changes
+    from simsearch.cluster.milvus.schema import Kind
     from simsearch.library.library import ImageLibrary
 
 
-Kind = Literal["hnsw", "hnsw_sq8", "ivf", "flat"]
-_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hnsw": ("HNSW", {"M": 32, "efConstruction": 200}),
-    "hnsw_sq8": ("HNSW_SQ", {"M": 32, "efConstruction": 200, "sq_type": "SQ8"}),
-    "ivf": ("IVF_FLAT", {"nlist": 1024}),
-    "flat": ("FLAT", {}),
-}
-_BATCH_BYTES = 2**23  # of vectors, sent together
-_SCANNED = 5_000  # rows that are compared together
-_IDS = 1_000  # rows that are deleted together
+ID_BYTES = 8
+DELETED_TOGETHER = 1_000  # rows per call
 
 
 @dataclass(frozen=True)
 class Published:
-    """What `publish` did.
+    """Result of `publish`.
 
     Attributes
     ----------
     version : int
-        What readers see from now on.
+        The version that readers see from now on.
     added, changed, deleted, kept : int
-        Images that were new, had another embedding, file or metadata, were gone, or stayed.
+        Images that were new; had another embedding, file or metadata; were gone; or are unchanged.
     """
 
     version: int
@@ -82,11 +83,11 @@ def publish(
     timeout: float = 60.0,
     progress: bool = True,
 ) -> Published:
-    """Put a library on a Milvus server or cluster, or into a Milvus Lite file.
+    """Publish a library on a Milvus server or cluster, or in a Milvus Lite file.
 
-    Publishing again sends only what is new or has changed, and drops what has gone. Readers see
-    the last complete version throughout: if it is stopped at any instant, nothing has happened for
-    them, and the next call clears up. The attached metadata goes along. One writer at a time.
+    Publishing again sends only what is new or has changed, and deletes what is gone. Readers see
+    the last complete version throughout: if it is stopped at any instant, nothing has changed for
+    them, and the next call cleans up. The attached metadata is published too. One writer at a time.
 
     Parameters
     ----------
@@ -95,17 +96,17 @@ def publish(
     uri
         A file for Milvus Lite, or ``http(s)://host:port`` of a server or cluster.
     collection
-        Name for it there; letters, digits and _. It makes collections of that name with
-        ``_rows_N`` and ``_meta`` behind it.
+        Its name there: letters, digits and _. Two collections are created, with ``_rows_N`` and
+        ``_meta`` added to the name.
     replace
         Whether a collection whose embeddings come from another backbone or head, or that has
-        another kind of index, may be made anew.
+        another kind of index, may be replaced.
     keep_previous
-        Whether open readers may go on with the version before. If not, what is superseded is
+        Whether open readers may go on with the version before. If not, superseded rows are
         deleted at once rather than by the next call.
     kind
-        The engine's index: "hnsw", a graph of the whole rows; "hnsw_sq8", of rows of 8
-        bits, a quarter of the memory; "ivf", lists; "flat", none.
+        The engine's index: "hnsw", a graph of the rows in full; "hnsw_sq8", of rows in 8 bits per
+        number, a quarter of the memory; "ivf", inverted lists; "flat", none.
     token
         "user:password" or an API key; by default the environment's ``MILVUS_TOKEN``.
     timeout
@@ -128,307 +129,158 @@ def publish(
     MissingExtraError
         If pymilvus is not installed.
     """
-    if kind not in _KINDS:
-        raise RemoteError(f"kind={kind!r}: choose {', '.join(_KINDS)}")
+    if kind not in INDEX_TYPES:
+        raise RemoteError(f"kind={kind!r}: choose {', '.join(INDEX_TYPES)}")
     store = Store(uri, collection, token, timeout)
     try:
-        return _Writer(store, library, _KINDS[kind][0], progress=progress).run(
-            replace=replace, keep_previous=keep_previous
-        )
+        publication = _Publication(store, library, INDEX_TYPES[kind], progress=progress)
+        return publication.run(may_replace=replace, keep_previous=keep_previous)
     finally:
         store.close()
 
 
-class _Row(NamedTuple):
-    """One image as it is sent, but for its numbers."""
-
-    key: int
-    digest: int
-    about: str
-    words: str
-    numbers: dict[str, float | None]
-
-
-class _Plan(NamedTuple):
-    """What has to be done: rows of the library with the row numbers that they get."""
-
-    fresh: NDArray[np.int64]  # (F,) rows of the library to send
-    rows: NDArray[np.int64]  # (F,) their numbers for readers
-    ids: NDArray[np.int64]  # (N,) number of the state of each row of the library, then
-    dead: NDArray[np.int64]  # states that no longer count
-    changed: int
-    next: int
-
-
-class _Writer:
-    """One publication."""
+class _Publication:
+    """One call of `publish`."""
 
     def __init__(self, store: Store, library: ImageLibrary, index: str, *, progress: bool) -> None:
-        self.store, self.library, self.index, self.progress = store, library, index, progress
-        self.columns = columns_of(library.metadata)
+        self.store, self.library, self.index = store, library, index
+        self.encoder = RowEncoder(library, progress=progress)
 
-    def run(self, *, replace: bool, keep_previous: bool) -> Published:
-        self.store.make_meta()
-        last = self.store.read_state()
-        if last is not None and not self._continues(last):
-            if not replace:
-                raise self._refused(last)
-            self._sweep(last)
-            state = self._described(last["version"] + 1, max(self.store.generations()) + 1)
-        elif last is not None:
-            self._sweep(last)
-            state = self._described(last["version"] + 1, last["generation"])
-        else:
-            self._clear()
-            state = self._described(1, 1)
-        fresh = last is None or state["generation"] != last["generation"]
-        if fresh:
-            self._make(state["generation"])
-        plan = self._plan(None if fresh else last, state["generation"])
-        self._send(plan, state["generation"])
-        state |= {"next": plan.next, "rows": len(self.library)}
-        state["parts"] = self._parts(state["version"], plan)
-        added = len(plan.fresh) - plan.changed
-        told = Published(
-            state["version"],
-            added,
-            plan.changed,
-            len(plan.dead) - plan.changed,
-            len(self.library) - len(plan.fresh),
+    def run(self, *, may_replace: bool, keep_previous: bool) -> Published:
+        """Publish what has changed since the last version, if there is one."""
+        self.store.create_records()
+        last = self.store.read_version()
+        new = self._prepare(last, may_replace=may_replace)
+        base = last if last and last.generation == new.generation else None
+        if base is None:
+            name = self.store.rows_name(new.generation)
+            self.store.create(name, *rows_schema(new.dim, new.index))
+        changes = find_changes(self.encoder, self.store, base)
+        self._send(changes, new.generation)
+        new = replace(new, next_id=changes.next_id, parts=self._write_parts(new.version, changes))
+        published = Published(
+            new.version,
+            added=len(changes.sent) - changes.changed,
+            changed=changes.changed,
+            deleted=len(changes.deleted_ids) - changes.changed,
+            kept=len(self.library) - len(changes.sent),
         )
-        if not fresh and last and not len(plan.fresh) and not len(plan.dead) and _same(last, state):
-            self.store.call("delete", self.store.meta, filter=f"version > {last['version']}")
-            return Published(last["version"], 0, 0, 0, told.kept)
-        self._commit(last, state)
+        if base and not changes and _same_content(base, new):
+            self.store.call("delete", self.store.meta, filter=f"version > {base.version}")
+            return replace(published, version=base.version)
+        self._commit(last, new)
         if not keep_previous:
-            self._sweep(state)
-        return told
+            self._clean_up(new)
+        return published
 
-    def _described(self, version: int, generation: int) -> dict[str, Any]:
-        library = self.library
-        return {
-            "format": FORMAT,
-            "complete": True,
-            "version": version,
-            "floor": max(version - 1, 0),
-            "generation": generation,
-            "dim": library.dim,
-            "index": self.index,
-            "root": library.root,
-            "start": 0 if library.root is None else len(in_folder(library.root, "")),
-            "source": asdict(library.source) if library.source else None,
-            "head": library.head.fingerprint if library.head else None,
-            "fingerprint": library.fingerprint,
-            "captions": library.captions,
-        }
-
-    def _continues(self, last: Mapping[str, Any]) -> bool:
-        new = self._described(0, 0)
-        return all(last[name] == new[name] for name in ("fingerprint", "dim", "index"))
-
-    def _refused(self, last: Mapping[str, Any]) -> RemoteError:
-        there, here = last["fingerprint"], self.library.fingerprint
-        return RemoteError(
-            f"{self.store!r} holds {last['dim']}-d rows of {there or 'unknown origin'} in an index "
-            f"of kind {last['index']}, and these are {self.library.dim}-d, of "
-            f"{here or 'unknown origin'}, for {self.index}: publish under another name, or with "
-            "replace=True"
-        )
-
-    def _make(self, generation: int) -> None:
-        from pymilvus import DataType, MilvusClient
-
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.INT64, is_primary=True)
-        for name in ("row", "key", "digest"):
-            schema.add_field(name, DataType.INT64)
-        for name in ("about", "words"):
-            schema.add_field(name, DataType.VARCHAR, max_length=TEXT)
-        for name in numbers_of({}, []):
-            schema.add_field(name, DataType.DOUBLE, nullable=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.library.dim)
-        index = MilvusClient.prepare_index_params()
-        params = next(params for name, params in _KINDS.values() if name == self.index)
-        index.add_index("vector", index_type=self.index, metric_type="COSINE", params=params)
-        self.store.make(self.store.rows_name(generation), schema, index)
-
-    # What is there, and what has to change
-
-    def _plan(self, last: dict[str, Any] | None, generation: int) -> _Plan:
-        """Compare the library with what was published last."""
-        count = len(self.library)
-        digests, keys = np.empty(count, np.int64), np.empty(count, np.int64)
-        for block, rows in self._rows(np.arange(count), "Comparing"):
-            keys[block], digests[block] = [r.key for r in rows], [r.digest for r in rows]
-        numbers, counts = np.unique(keys, return_counts=True)
-        if (counts > 1).any():
-            twice = self.library.paths[keys == numbers[counts.argmax()]][0]
-            raise LibraryError(f"two rows have the path {str(twice)!r}; publish each image once")
-        known = self._known(last, generation)  # (M, 4) id, row, key, digest
-        first = 0 if last is None else int(last["next"])
-        at = _places(known[:, 2], keys)  # (N,) where each row of the library is known, or -1
-        same = (at >= 0) & (known[at, 3] == digests) if len(known) else np.zeros(count, bool)
-        fresh = np.flatnonzero(~same)
-        ids = np.where(same, known[at, 0], 0) if len(known) else np.zeros(count, np.int64)
-        ids[fresh] = first + np.arange(len(fresh))
-        numbered = np.where(at[fresh] >= 0, known[at[fresh], 1], ids[fresh]) if len(known) else ids
-        dead = np.setdiff1d(known[:, 0], ids[same])
-        changed = int(np.count_nonzero(at[fresh] >= 0))
-        return _Plan(fresh, numbered, ids, dead, changed, first + len(fresh))
-
-    def _known(self, last: dict[str, Any] | None, generation: int) -> NDArray[np.int64]:
-        """Read number, row, key and digest of each state that counts: (M, 4) int64."""
+    def _prepare(self, last: VersionRecord | None, *, may_replace: bool) -> VersionRecord:
+        """Clean up after the last publication; return the record of the next version."""
         if last is None:
-            return np.empty((0, 4), np.int64)
-        dead = np.frombuffer(self.store.read_part(last, "dead"), np.int64)
-        fields = ["id", "row", "key", "digest"]
-        blocks = [np.empty((0, 4), np.int64)]
-        for start, stop in batches(0, last["next"], _SCANNED):
-            lines = self.store.call(
-                "query",
-                self.store.rows_name(generation),
-                filter=f"id >= {start} and id < {stop}",
-                output_fields=fields,
+            self._delete_unfinished()
+            return self._record(1, 1)
+        new = self._record(last.version + 1, last.generation)
+        known = (last.fingerprint, last.dim, last.index)
+        extends = known == (new.fingerprint, new.dim, new.index)
+        if not extends and not may_replace:
+            raise RemoteError(
+                f"{self.store!r} holds {last.dim}-d rows of {last.fingerprint or 'unknown origin'} "
+                f"in an index of kind {last.index}, and these are {new.dim}-d, of "
+                f"{new.fingerprint or 'unknown origin'}, for {new.index}: publish under another "
+                "name, or with replace=True"
             )
-            table = [[line[field] for field in fields] for line in lines]
-            blocks.append(np.array(table, np.int64).reshape(-1, 4))
-        known = np.concatenate(blocks)
-        return known[~np.isin(known[:, 0], dead)]
+        self._clean_up(last)
+        return new if extends else replace(new, generation=max(self.store.generations()) + 1)
 
-    def _rows(self, chosen: NDArray[np.int64], words: str) -> Iterator[tuple[slice, list[_Row]]]:
-        """Prepare rows of the library block by block, with a progress bar."""
-        size = max(1, min(2_000, _BATCH_BYTES // (4 * self.library.dim)))
-        with tqdm(
-            desc=words, total=len(chosen), unit="image", disable=not self.progress, delay=1
-        ) as bar:
-            for start in range(0, len(chosen), size):
-                block = slice(start, min(start + size, len(chosen)))
-                yield block, list(self._prepared(chosen[block]))
-                bar.update(block.stop - block.start)
-
-    def _prepared(self, chosen: NDArray[np.int64]) -> Iterator[_Row]:
+    def _record(self, version: int, generation: int) -> VersionRecord:
         library = self.library
-        paths, vectors = library.paths[chosen].tolist(), np.asarray(library.embeddings[chosen])
-        table = library.metadata
-        stored = (
-            {}
-            if table is None
-            else {name: cells(table[name].iloc[chosen]) for name in table.columns}
+        return VersionRecord(
+            version,
+            oldest_readable=max(version - 1, 0),
+            generation=generation,
+            next_id=0,
+            rows=len(library),
+            dim=library.dim,
+            index=self.index,
+            root=library.root,
+            name_start=0 if library.root is None else len(in_folder(library.root, "")),
+            source=asdict(library.source) if library.source else None,
+            head=library.head.fingerprint if library.head else None,
+            fingerprint=library.fingerprint,
+            captions=library.captions,
+            parts={},
         )
-        for i, row in enumerate(chosen.tolist()):
-            facts = {name: line[i] for name, line in stored.items() if line[i] is not None}
-            about: dict[str, Any] = {"path": paths[i]}
-            about |= {"facts": facts} if facts else {}
-            if library.stats is not None:
-                about["stat"] = library.stats[row].tolist()
-            words = words_of(library.names[row], facts, self.columns)
-            text = to_text(about)
-            if len(text) > TEXT:
-                raise LibraryError(
-                    f"the metadata of {paths[i]!r} takes {len(text):,} bytes, and an engine's "
-                    f"field {TEXT:,}: attach a table with less of it"
-                )
-            numbers = numbers_of(facts, self.columns)
-            digest = blake2b(f"{text}\n{words}\n{numbers}\n".encode(), digest_size=8)
-            digest.update(vectors[i].data)
-            number = int.from_bytes(digest.digest(), "big") >> 1
-            yield _Row(key_of(paths[i]), number, text, words, numbers)
 
-    # Writing
-
-    def _send(self, plan: _Plan, generation: int) -> None:
+    def _send(self, changes: Changes, generation: int) -> None:
         name = self.store.rows_name(generation)
-        for block, rows in self._rows(plan.fresh, "Publishing"):
-            chosen = plan.fresh[block]
-            vectors = np.asarray(self.library.embeddings[chosen])
-            numbered = zip(plan.ids[chosen].tolist(), plan.rows[block].tolist(), strict=True)
-            lines = [
-                {
-                    "id": number,
-                    "row": row,
-                    "key": one.key,
-                    "digest": one.digest,
-                    "about": one.about,
-                    "words": one.words,
-                    "vector": vector,
-                    **one.numbers,
-                }
-                for (number, row), one, vector in zip(numbered, rows, vectors, strict=True)
-            ]
-            # By number, so that a batch whose answer was lost may be sent again.
+        for block, rows in self.encoder.batches(changes.sent, "Publishing"):
+            ids = changes.ids[changes.sent[block]].tolist()
+            numbers = changes.row_numbers[block].tolist()
+            numbered = zip(ids, numbers, rows, strict=True)
+            # By id, so that a batch whose answer was lost may be sent again.
+            lines = [{"id": i, "row": number, **row} for i, number, row in numbered]
             self.store.call("upsert", name, lines)
-        if len(plan.fresh):
+        if len(changes.sent):
             self.store.call("flush", name)
 
-    def _parts(self, version: int, plan: _Plan) -> dict[str, Any]:
+    def _write_parts(self, version: int, changes: Changes) -> dict[str, dict[str, Any]]:
         """Store what readers need beside the rows."""
-        library, parts = self.library, {}
-        order = plan.ids[np.argsort(library.paths, kind="stable")]
-        overview = library.overview()
+        overview = self.library.overview()
         data = {
-            "dead": plan.dead.tobytes(),
-            "columns": pack(self.columns),
-            "overview": pack([overview.folders, overview.columns]),
-            "background": library.background.tobytes(),
-            "order": order.astype(np.int64).tobytes(),
+            DELETED_IDS: changes.deleted_ids.tobytes(),
+            COLUMNS: pack(self.encoder.columns),
+            OVERVIEW: pack([overview.folders, overview.columns]),
+            RANDOM_PAIR_SCORES: self.library.random_pair_scores.tobytes(),
+            ORDER: changes.ids[np.argsort(self.library.paths, kind="stable")].tobytes(),
         }
-        if library.head:
+        if self.library.head:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "head.safetensors"
-                save_head(library.head, file)
-                data["head"] = file.read_bytes()
-        for name, content in data.items():
-            parts[name] = self.store.write_part(version, name, content, 8 * ORDER)
-        return parts
+                save_head(self.library.head, file)
+                data[HEAD] = file.read_bytes()
+        size = ID_BYTES * ORDER_CHUNK_ROWS
+        return {
+            name: self.store.write_part(version, name, content, size)
+            for name, content in data.items()
+        }
 
-    def _commit(self, last: dict[str, Any] | None, state: dict[str, Any]) -> None:
-        now = self.store.read_state()
-        if (now and now["version"]) != (last and last["version"]):
+    def _commit(self, last: VersionRecord | None, new: VersionRecord) -> None:
+        now = self.store.read_version()
+        if (now and now.version) != (last and last.version):
             raise RemoteError(
                 f"{self.store!r} was published by another process meanwhile: publish again"
             )
-        self.store.write_state(state)
+        self.store.write_version(new)
 
-    # Clearing up
+    def _clean_up(self, current: VersionRecord) -> None:
+        """Delete what the current version does not need: of earlier and of unfinished ones."""
+        store = self.store
+        if current.oldest_readable < current.version:
+            # Readers of earlier versions learn it before anything is deleted.
+            store.write_version(replace(current, oldest_readable=current.version))
+        for generation in store.generations():
+            if generation != current.generation:
+                store.call("drop_collection", store.rows_name(generation))
+        name = store.rows_name(current.generation)
+        deleted = deleted_ids(store, current).tolist()
+        store.call("load_collection", name)
+        for block in iter_blocks(len(deleted), DELETED_TOGETHER):
+            store.call("delete", name, filter=f"id in {deleted[block]}")
+        store.call("delete", name, filter=f"id >= {current.next_id}")
+        others = f"version > 0 and version != {current.version}"
+        store.call("delete", store.meta, filter=others)
 
-    def _sweep(self, state: dict[str, Any]) -> None:
-        """Delete what this version does not need: of earlier ones, and of unfinished ones."""
-        version = state["version"]
-        if state["floor"] < version:
-            state["floor"] = version  # readers of earlier ones learn it before anything goes
-            self.store.write_state(state)
-        for generation in self.store.generations():
-            if generation != state["generation"]:
-                self.store.call("drop_collection", self.store.rows_name(generation))
-        name = self.store.rows_name(state["generation"])
-        dead = np.frombuffer(self.store.read_part(state, "dead"), np.int64).tolist()
-        self.store.call("load_collection", name)
-        for start, stop in batches(0, len(dead), _IDS):
-            self.store.call("delete", name, filter=f"id in {dead[start:stop]}")
-        self.store.call("delete", name, filter=f"id >= {state['next']}")
-        others = f"version > 0 and version != {version}"
-        self.store.call("delete", self.store.meta, filter=others)
-
-    def _clear(self) -> None:
-        """Drop what a first publication has left unfinished."""
+    def _delete_unfinished(self) -> None:
+        """Delete what an unfinished first publication has left."""
         for generation in self.store.generations():
             self.store.call("drop_collection", self.store.rows_name(generation))
         self.store.call("delete", self.store.meta, filter="version > 0")
 
 
-def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Tell where each of some keys is among the known ones, -1 for nowhere: (N,)."""
-    if not len(known):
-        return np.full(len(wanted), -1)
-    order = np.argsort(known, kind="stable")
-    at = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
-    return np.where(known[at] == wanted, at, -1)
+def _same_content(one: VersionRecord, other: VersionRecord) -> bool:
+    """Tell whether readers would see no difference between two versions."""
 
+    def content(record: VersionRecord) -> VersionRecord:
+        parts = {**record.parts, DELETED_IDS: {}}
+        return replace(record, version=0, oldest_readable=0, parts=parts)
 
-def _same(last: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Tell whether readers would see no difference."""
-    plain = {"version", "floor", "parts"}
-    seals = [{**one["parts"], "dead": None} for one in (last, state)]
-    return seals[0] == seals[1] and all(
-        last[name] == state[name] for name in state if name not in plain
-    )
+    return content(one) == content(other)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 from faiss_cases import KINDS, D, assert_equal, library_of, recall
@@ -17,6 +16,8 @@ from simsearch.errors import LibraryError, MissingExtraError, StaleIndexError
 from simsearch.library.files import file_record, writing
 from simsearch.retrieval.faiss import load_index
 from simsearch.retrieval.faiss_build import build_index
+
+faiss = pytest.importorskip("faiss")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,8 @@ from simsearch.retrieval.faiss_build import build_index
 from simsearch.retrieval.faiss_candidates import SearchEffort
 from simsearch.retrieval.faiss_tuning import EMPTY, measure, median_ms, recall_of
 
+pytest.importorskip("faiss")
+
 
 @pytest.fixture(scope="module")
 def hard():

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import faiss
 import numpy as np
 import pytest
 from faiss_cases import (
@@ -24,6 +23,8 @@ from simsearch.retrieval.exact import ExactIndex
 from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_build import build_index, make_index
 from simsearch.retrieval.faiss_candidates import CandidateIndex, Candidates, SearchEffort
+
+faiss = pytest.importorskip("faiss")
 
 
 def test_index_finds_what_brute_force_finds(index, library, queries):

@@ -1,0 +1,117 @@
+"""The stored form of a published library: its collections, fields and the record of a version.
+
+What an earlier simsearch has published must stay readable: the stored names never change. Where
+one differs from the name in the code, it stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
+
+Kind: TypeAlias = Literal["hnsw", "hnsw_sq8", "ivf", "flat"]
+INDEX_TYPES: dict[str, str] = {
+    "hnsw": "HNSW",
+    "hnsw_sq8": "HNSW_SQ",
+    "ivf": "IVF_FLAT",
+    "flat": "FLAT",
+}
+INDEX_PARAMETERS: dict[str, dict[str, Any]] = {  # by Milvus' own name of the index
+    "HNSW": {"M": 32, "efConstruction": 200},
+    "HNSW_SQ": {"M": 32, "efConstruction": 200, "sq_type": "SQ8"},
+    "IVF_FLAT": {"nlist": 1024},
+    "FLAT": {},
+}
+
+FORMAT = 1
+TEXT_BYTES = 65_535  # that a text field may hold
+ORDER_CHUNK_ROWS = 4096  # whose order is stored together, as 8-byte ids
+
+# Fields of a row, of which `row` stays with an image and `id` is of one state of it
+PAYLOAD = "about"  # path, metadata and file state, as JSON
+FILTER_TOKENS = "words"
+NUMBER_FIELDS = [f"number_{i}" for i in range(8)]  # columns of numbers that the engine can compare
+
+# Parts of a version
+DELETED_IDS, RANDOM_PAIR_SCORES = "dead", "background"
+COLUMNS, OVERVIEW, ORDER, HEAD = "columns", "overview", "order", "head"
+
+STORED_KEYS = {"oldest_readable": "floor", "next_id": "next", "name_start": "start"}
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """One version of a published library. Writing its record makes the version visible, whole."""
+
+    version: int
+    oldest_readable: int  # version whose rows are still complete
+    generation: int  # of the collection that holds the rows
+    next_id: int  # states from here on are not part of it
+    rows: int
+    dim: int
+    index: str  # Milvus' own name of its type
+    root: str | None
+    name_start: int  # where names begin in paths
+    source: dict[str, Any] | None
+    head: str | None  # fingerprint
+    fingerprint: str
+    captions: list[str]
+    parts: dict[str, dict[str, Any]]  # by name, what `Store.read_part` needs
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> VersionRecord:
+        """Read the stored form."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: record[STORED_KEYS.get(name, name)] for name in names})
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the stored form."""
+        stored = {STORED_KEYS.get(name, name): value for name, value in vars(self).items()}
+        return {"format": FORMAT, "complete": True, **stored}
+
+
+def records_schema() -> tuple[Any, Any]:
+    """Return schema and index of the collection of records, which are looked up by id."""
+    schema, index = _empty_schema()
+    data_type = _data_types()
+    schema.add_field("id", data_type.VARCHAR, is_primary=True, max_length=200)
+    schema.add_field("version", data_type.INT64)
+    schema.add_field("text", data_type.VARCHAR, max_length=TEXT_BYTES)
+    schema.add_field("vector", data_type.FLOAT_VECTOR, dim=2)  # every collection needs one
+    index.add_index("vector", index_type="FLAT", metric_type="COSINE")
+    return schema, index
+
+
+def rows_schema(dim: int, index_type: str) -> tuple[Any, Any]:
+    """Return schema and index of a collection of rows."""
+    schema, index = _empty_schema()
+    data_type = _data_types()
+    schema.add_field("id", data_type.INT64, is_primary=True)
+    for name in ("row", "key", "digest"):
+        schema.add_field(name, data_type.INT64)
+    for name in (PAYLOAD, FILTER_TOKENS):
+        schema.add_field(name, data_type.VARCHAR, max_length=TEXT_BYTES)
+    for name in NUMBER_FIELDS:
+        schema.add_field(name, data_type.DOUBLE, nullable=True)
+    schema.add_field("vector", data_type.FLOAT_VECTOR, dim=dim)
+    parameters = INDEX_PARAMETERS[index_type]
+    index.add_index("vector", index_type=index_type, metric_type="COSINE", params=parameters)
+    return schema, index
+
+
+def _empty_schema() -> tuple[Any, Any]:
+    from pymilvus import MilvusClient
+
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    return schema, MilvusClient.prepare_index_params()
+
+
+def _data_types() -> Any:  # noqa: ANN401 (pymilvus has no types)
+    from pymilvus import DataType
+
+    return DataType
