@@ -13,7 +13,7 @@ from milvus_cases import assert_same, small, subset
 
 import simsearch as ss
 from simsearch.cluster.milvus.connection import lite_servers
-from simsearch.cluster.milvus.publish import _Publication
+from simsearch.cluster.milvus.publish import Publication
 from simsearch.cluster.milvus.store import Store
 
 pytest.importorskip("pymilvus")
@@ -228,7 +228,7 @@ def test_rows_of_an_unfinished_publication_are_not_found(library, tmp_path, monk
     more = ss.ImageLibrary(
         np.concatenate([library.embeddings, rows]), [*library.paths.tolist(), *paths]
     )
-    monkeypatch.setattr(_Publication, "_commit", lambda *_: 1 / 0)
+    monkeypatch.setattr(Publication, "commit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ss.publish(more, file, "x", progress=False)
     with ss.RemoteLibrary(file, "x") as remote:
@@ -242,14 +242,14 @@ def test_rows_of_an_unfinished_publication_are_not_found(library, tmp_path, monk
 def test_second_writer_is_refused(tmp_path, monkeypatch):
     file, library = tmp_path / "x.db", small()
     ss.publish(library, file, "x", progress=False)
-    commit = _Publication._commit
+    commit = Publication.commit
 
     def late(self, last, state):
         monkeypatch.undo()
         ss.publish(subset(library, np.r_[0:20]), file, "x", progress=False)
         commit(self, last, state)
 
-    monkeypatch.setattr(_Publication, "_commit", late)
+    monkeypatch.setattr(Publication, "commit", late)
     with pytest.raises(ss.RemoteError, match="published by another process meanwhile"):
         ss.publish(subset(library, np.r_[0:10]), file, "x", progress=False)
     with ss.RemoteLibrary(file, "x") as remote:

@@ -15,7 +15,7 @@ from simsearch.retrieval.exact import ExactIndex, TopK
 from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_build import build_index
 from simsearch.retrieval.faiss_candidates import SearchEffort
-from simsearch.retrieval.faiss_tuning import EMPTY, measure, median_ms, recall_of
+from simsearch.retrieval.faiss_tuning import EMPTY_TOP_K, measure, median_ms, recall_of
 
 pytest.importorskip("faiss")
 
@@ -153,6 +153,6 @@ def test_recall_counts_equal_scores_alike():
     worse = [TopK(np.array([1, 7, 8]), np.array([0.9, 0.8, 0.7]))]
     assert recall_of(tied, truth) == 1
     assert recall_of(worse, truth) == pytest.approx(2 / 3)
-    assert recall_of([EMPTY], truth) == 0
-    assert recall_of([EMPTY], [EMPTY]) == 1
+    assert recall_of([EMPTY_TOP_K], truth) == 0
+    assert recall_of([EMPTY_TOP_K], [EMPTY_TOP_K]) == 1
     assert not math.isnan(recall_of([], []))
