@@ -1,4 +1,4 @@
-"""What `build_index` chooses, tunes and measures."""
+"""`build_index`: choice of the kind, tuning, measurement, report."""
 
 import math
 import time
@@ -22,7 +22,7 @@ pytest.importorskip("faiss")
 
 @pytest.fixture(scope="module")
 def hard():
-    """A library and its lists, where no direction matters less and nothing clusters."""
+    """A library without clusters or principal axes, and its inverted lists."""
     library = library_of(np.random.default_rng(0).standard_normal((N, D)))
     return library, build_index(library, "ivf", progress=False)
 
@@ -41,7 +41,7 @@ def test_reported_recall_equals_brute_force(index, library):
 
 
 def test_report_of_a_weak_index_is_measured(hard):
-    """The figures are measured, and not what the effort was set for."""
+    """Its recall is measured, not the one that the effort was tuned for."""
     library, index = hard
     candidates = index._candidates
     lazy = FaissIndex(candidates, SearchEffort(20, 3), index.report, library.embeddings)
