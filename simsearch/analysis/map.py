@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.plotting.charts import COLORS, add_legend
+from simsearch.plotting.charts import COLORS, add_legend, make_axes
 from simsearch.plotting.grid import (
     ABOVE_POINTS,
     ACCENT,
-    EDGE,
-    INK,
     MARGIN_INCHES,
-    PLAIN_TEXT,
-    TITLE_INCHES,
     Picture,
     draw_thumbnail,
     load_thumbnail,
-    new_figure,
 )
 from simsearch.plotting.sheet import round_robin
 
@@ -36,13 +32,13 @@ if TYPE_CHECKING:
     from simsearch.library.types import Labels
 
 
-# The colours again with triangles, where there are more groups.
+# Colour and marker of each group; where there are more, the colours again with triangles.
 GROUP_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
 UNLABELLED_COLOR, OTHER_COLOR = "#cccccc", "#999999"
 
-MAP_INCHES = (7.6, 6.2)  # inches
-THUMBNAIL_INCHES, LEGEND_INCHES = 0.42, 1.5  # inches
-MAX_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes seconds
+MAP_INCHES, THUMBNAIL_INCHES, LEGEND_INCHES = (7.6, 6.2), 0.42, 1.5
+MAX_ROWS = {"pca": 10_000, "tsne": 2_000}  # so that a map takes seconds
+PCA_DIMS = 50  # that t-SNE starts from
 
 
 def show_map(
@@ -86,16 +82,17 @@ def show_map(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(library), count, replace=False))
     points, kept = _project(np.asarray(library.embeddings[rows]), method, seed)
-    room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES
-    points = (
-        points * (np.array(MAP_INCHES) - room) + room / 2
-    )  # a thumbnail fits around every point
+    room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES  # a thumbnail fits around every point
+    points = points * (np.array(MAP_INCHES) - room) + room / 2
 
     groups = _groups(labels, rows)
-    fig, ax = _canvas(_title(method, kept, count, len(library)), legend=len(groups) > 1)
+    legend = LEGEND_INCHES if len(groups) > 1 else 0
+    title = _title(method, kept, count, len(library))
+    fig, ax = make_axes(MAP_INCHES, title, left=0, bottom=0, right=legend)
+    ax.set(xlim=(0, MAP_INCHES[0]), ylim=(0, MAP_INCHES[1]), xticks=[], yticks=[])
     _scatter(ax, points, groups)
     places = _spaced_points(points, round_robin(labels[rows], seed), 1.15 * THUMBNAIL_INCHES)
-    for _, i in zip(range(images), places, strict=False):
+    for i in islice(places, max(0, images)):
         picture = load_thumbnail(str(library.paths[rows[i]]), THUMBNAIL_INCHES)
         color = next(group.color for group in groups if i in group.rows)
         if isinstance(picture, Picture):  # otherwise its point will do
@@ -140,23 +137,21 @@ def _project(
 
     if np.ptp(rows, axis=0).max() < 1e-6:
         return np.full((len(rows), 2), 0.5), 1.0  # one image, or copies of it, spans no axis
-    pca = PCA(min(50, *rows.shape), random_state=seed)
+    pca = PCA(min(PCA_DIMS, *rows.shape), random_state=seed)
     reduced = np.pad(pca.fit_transform(rows), ((0, 0), (0, 1)))  # one column may be all there is
     points = _tsne(reduced, seed) if method == "tsne" else reduced[:, :2]
-    low, high = points.min(axis=0), points.max(axis=0)
-    unit = np.where(high > low, (points - low) / np.where(high > low, high - low, 1), 0.5)
+    span = np.ptp(points, axis=0)
+    unit = (points - points.min(axis=0)) / np.where(span > 0, span, 1) + (span == 0) / 2
     return unit, float(pca.explained_variance_ratio_[:2].sum())
 
 
 def _tsne(reduced: NDArray[np.float32], seed: int) -> NDArray[np.floating[Any]]:
+    """Embed rows in the plane, (n, 2), so that neighbours stay neighbours."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    start = reduced[:, :2] / reduced[:, 0].std() * 1e-4  # as its authors advise
-    perplexity = min(30, (len(reduced) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init=start, random_state=seed)
-    # Its threads spin while they wait: three times slower than one beside any other work.
-    with threadpool_limits(1):
+    tsne = TSNE(perplexity=min(30, (len(reduced) - 1) / 3), init="pca", random_state=seed)
+    with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
         points: NDArray[np.floating[Any]] = tsne.fit_transform(reduced)
     return points
 
@@ -168,28 +163,8 @@ def _title(method: str, kept: float, count: int, total: int) -> str:
     return f"{name} of {of}{share}"
 
 
-def _canvas(title: str, *, legend: bool) -> tuple[Figure, Axes]:
-    """Make a map's axes, with inches as data units, and room for a legend on the right."""
-    width, height = MAP_INCHES
-    full = np.array(
-        [
-            width + 2 * MARGIN_INCHES + LEGEND_INCHES * legend,
-            height + 2 * MARGIN_INCHES + TITLE_INCHES,
-        ]
-    )
-    fig = new_figure(full)
-    ax = fig.add_axes(
-        tuple(np.array([MARGIN_INCHES, MARGIN_INCHES, width, height]) / np.tile(full, 2))
-    )
-    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], facecolor="white")
-    for spine in ax.spines.values():
-        spine.set(color=EDGE, linewidth=0.6)
-    ax.text(0, height + 0.1, title, color=INK, fontsize=11, **PLAIN_TEXT)
-    return fig, ax
-
-
 def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Group]) -> None:
-    """Draw the points, grey ones lowest, and a legend if there is more than one group."""
+    """Draw the points, grey ones lowest, and a legend if there are several groups."""
     area = float(np.clip(20_000 / len(points), 4, 30))
     handles = []
     for _, color, marker, rows in groups:

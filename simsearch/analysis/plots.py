@@ -1,7 +1,8 @@
-"""Figures of the analysis: groups of duplicates, heat maps over matches."""
+"""Figures of the analysis: groups of duplicates, and heat maps over matches."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,13 @@ from simsearch.analysis.duplicates import Duplicates
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
-    ACCENT,
     GAP_INCHES,
-    INK,
-    briefly,
-    cell_size,
     check_positive,
+    fill_cell,
     load_thumbnail,
     make_grid,
     short_path,
-    show_picture,
-    write_caption,
+    short_repr,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +36,15 @@ LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a gr
 
 
 def overlay_heat_maps(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture | str]:
-    """Turn thumbnails grey, and overlay heat maps on one scale."""
+    """Turn the thumbnails of matches grey, and overlay their heat maps on one scale.
+
+    Raises
+    ------
+    QueryError
+        If the matches do not say which embedding they were found with.
+    BackboneError
+        If the library's backbone cannot be loaded, or pools no map.
+    """
     library, embedding = answer.library, answer.embedding
     if library is None or embedding is None:
         raise QueryError(
@@ -97,7 +102,7 @@ def show_duplicates(
     """
     if not isinstance(duplicates, Duplicates):
         raise QueryError(
-            f"show_duplicates cannot show {briefly(duplicates)}; give what simsearch.duplicates "
+            f"show_duplicates cannot show {short_repr(duplicates)}; give what simsearch.duplicates "
             "returns"
         )
     check_positive(limit=limit, size=size)
@@ -105,23 +110,20 @@ def show_duplicates(
         raise QueryError(f"columns={columns}: give at least 2, one for a copy beside its original")
     shown = duplicates[:limit]
     if not shown:
-        fig, axes = make_grid((1, 1), cell_size(size, []), lines=1)
-        show_picture(axes[0, 0], "no duplicates")
+        fig, axes = make_grid((1, 1), size, [], lines=1)
+        fill_cell(axes[0, 0], "no duplicates")
         return fig, axes
     columns = min(columns, max(map(len, shown)))
     rows = [_load_group(group, columns, size) for group in shown]
     title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
-    cell = cell_size(size, [picture for row in rows for picture in row])
-    fig, axes = make_grid((len(shown), columns), cell, lines=2, lead=GAP_INCHES, title=title)
-    for number, (group, row, line) in enumerate(zip(shown, rows, axes, strict=True), 1):
-        show_picture(line[0], row[0], ACCENT, 2.5)
-        heading = f"{number} · {len(group)} images"
-        write_caption(line[0], heading, short_path(group.paths[0]), color=ACCENT, weight="bold")
-        for ax, picture in zip(line[1:], row[1:], strict=False):
-            show_picture(ax, picture)
-        described = columns - (len(group) > columns)
-        for i in range(1, min(len(group), described)):
-            write_caption(line[i], f"{group.scores[i]:.3f}", short_path(group.paths[i]), color=INK)
+    shape = len(shown), columns
+    fig, axes = make_grid(shape, size, chain(*rows), lines=2, title=title, lead=GAP_INCHES)
+    for number, (group, row, cells) in enumerate(zip(shown, rows, axes, strict=True), 1):
+        headings = [f"{number} · {len(group)} images", *(f"{x:.3f}" for x in group.scores[1:])]
+        for i, (ax, picture) in enumerate(zip(cells, row, strict=False)):
+            counts_others = i == columns - 1 and len(group) > columns
+            caption = () if counts_others else (headings[i], short_path(group.paths[i]))
+            fill_cell(ax, picture, *caption, accent=i == 0)
     return fig, axes
 
 

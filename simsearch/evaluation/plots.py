@@ -11,20 +11,17 @@ import numpy as np
 from simsearch.errors import QueryError
 from simsearch.evaluation.evaluation import Evaluation
 from simsearch.evaluation.metrics import RECALL_PERCENTS
-from simsearch.plotting.charts import COLORS, add_legend, axes_inches, text_width
+from simsearch.plotting.charts import COLORS, add_legend, make_axes, text_width
 from simsearch.plotting.grid import (
     ACCENT,
     CAPTION_GAP_INCHES,
     EDGE,
-    GREY,
     INK,
-    MARGIN_INCHES,
     PLAIN_TEXT,
-    TITLE_INCHES,
-    briefly,
+    axes_inches,
     check_positive,
     fit_text,
-    new_figure,
+    short_repr,
 )
 from simsearch.plotting.matches import show_answers
 from simsearch.retrieval.search import search
@@ -186,7 +183,7 @@ def show_worst(
 
 def _check_evaluation(evaluation: object) -> None:
     if not isinstance(evaluation, Evaluation):
-        raise QueryError(f"{briefly(evaluation)} is no evaluation; give what evaluate returns")
+        raise QueryError(f"{short_repr(evaluation)} is no evaluation; give what evaluate returns")
 
 
 class _Curve(NamedTuple):
@@ -200,7 +197,7 @@ class _Curve(NamedTuple):
 def _curves_to_compare(evaluations: object) -> list[_Curve]:
     if not evaluations or not isinstance(evaluations, Mapping):
         raise QueryError(
-            f"show_precision_recall cannot show {briefly(evaluations)}; give what "
+            f"show_precision_recall cannot show {short_repr(evaluations)}; give what "
             "simsearch.evaluate returns, or a mapping of names to such"
         )
     for each in evaluations.values():
@@ -289,34 +286,3 @@ def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: i
         if evaluation.labels[match.row] != evaluation.labels[row]
     ]
     return replace(matches, rows=tuple(wrong[:k]))
-
-
-def make_axes(
-    size: tuple[float, float],
-    title: str,
-    *,
-    left: float = 0.6,
-    bottom: float = 0.5,
-    right: float = 0,
-) -> tuple[Figure, Axes]:
-    """Make axes of `size` inches, with room around them, that no setting changes."""
-    width, height = size
-    full = np.array(
-        [
-            left + width + right + 2 * MARGIN_INCHES,
-            bottom + height + TITLE_INCHES + 2 * MARGIN_INCHES,
-        ]
-    )
-    fig = new_figure(full)
-    box = np.array([MARGIN_INCHES + left, MARGIN_INCHES + bottom, width, height]) / np.tile(full, 2)
-    ax = fig.add_axes(tuple(box))
-    ax.set(facecolor="white", axisbelow=True)
-    ax.grid(visible=False)
-    ax.tick_params(colors=GREY, labelsize=9, length=0, labelcolor=GREY)
-    for spine in ax.spines.values():
-        spine.set(color=EDGE, linewidth=0.6, visible=True)
-    line = fig.text(
-        MARGIN_INCHES / full[0], 1 - MARGIN_INCHES / full[1], "", va="top", color=INK, size=11
-    )
-    fit_text(line, title, full[0] - 2 * MARGIN_INCHES)
-    return fig, ax

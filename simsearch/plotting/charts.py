@@ -1,23 +1,34 @@
-"""Parts of charts: legends beside the axes, colours of groups, widths of texts."""
+"""Parts of charts: axes of a fixed size, legends beside them, colours of groups."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsearch.plotting.grid import DPI, GREY, INK, MARGIN_INCHES, fit_text, printable
+from simsearch.plotting.grid import (
+    EDGE,
+    GREY,
+    INK,
+    MARGIN_INCHES,
+    TITLE_INCHES,
+    axes_inches,
+    fit_text,
+    new_figure,
+    printable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart.
 COLORS = "#cc6677 #332288 #ddaa33 #117733 #88ccee #882255 #44aa99 #999933 #aa4499".split()  # noqa: SIM905
 
 
 def text_width(names: Sequence[str], points: float) -> float:
-    """Width of the widest of several lines of text, in inches."""
+    """Width of the widest of some lines of text, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
@@ -56,7 +67,23 @@ def add_legend(
         fit_text(line, name, room - 0.4)
 
 
-def axes_inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of axes in inches, whatever their data units are."""
-    box = ax.get_window_extent()
-    return box.width / DPI, box.height / DPI
+def make_axes(
+    size: tuple[float, float],
+    title: str,
+    *,
+    left: float = 0.6,
+    bottom: float = 0.5,
+    right: float = 0,
+) -> tuple[Figure, Axes]:
+    """Make axes of `size` inches, with room around them, in a style that no setting changes."""
+    width, height = size
+    full_width = left + width + right + 2 * MARGIN_INCHES
+    full_height = bottom + height + TITLE_INCHES + 2 * MARGIN_INCHES
+    fig = new_figure(full_width, full_height, title)
+    start = (MARGIN_INCHES + left) / full_width, (MARGIN_INCHES + bottom) / full_height
+    ax = fig.add_axes((*start, width / full_width, height / full_height))
+    ax.set(facecolor="white", axisbelow=True)
+    ax.grid(visible=False)
+    ax.tick_params(colors=GREY, labelsize=9, length=0, labelcolor=GREY)
+    ax.spines[:].set(color=EDGE, linewidth=0.6, visible=True)
+    return fig, ax

@@ -1,6 +1,6 @@
-"""Grids of thumbnails with captions: equal cells, nothing clipped, texts that always fit.
+"""Grids of thumbnails with captions: equal cells, nothing clipped, text that always fits.
 
-Layouts are computed in inches, and the data units of cells are inches, too.
+The data units of a cell are inches. All figures of the package are made by `new_figure`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import load_preview
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from typing import Any
 
     from matplotlib.axes import Axes
@@ -28,14 +28,9 @@ if TYPE_CHECKING:
 
 DPI = 130
 PIXELS_PER_DOT = 2  # image pixels per figure pixel, so that a figure can be saved at twice its dpi
-# Around a figure, between cells, from a cell to its caption, for a line of it, for a title.
-MARGIN_INCHES, GAP_INCHES, CAPTION_GAP_INCHES, LINE_INCHES, TITLE_INCHES = (
-    0.15,
-    0.18,
-    0.08,
-    0.17,
-    0.3,
-)
+MARGIN_INCHES, TITLE_INCHES = 0.15, 0.3  # around a figure, for its title
+GAP_INCHES = 0.18  # between cells
+CAPTION_GAP_INCHES, LINE_INCHES = 0.08, 0.17  # from a cell to its caption, for a line of it
 
 INK, GREY, EDGE, ACCENT = "#222222", "#767676", "#d0d0d0", "#0072b2"
 
@@ -50,8 +45,8 @@ def check_positive(**values: float | None) -> None:
             raise QueryError(f"{name}={value}: give a number above 0")
 
 
-def briefly(value: object) -> str:
-    """Show a value in a message, shortened."""
+def short_repr(value: object) -> str:
+    """Return the `repr` of a value for a message, shortened."""
     return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
@@ -77,7 +72,7 @@ def printable(text: str) -> str:
 
 
 def fit_text(line: Text, text: str, width: float) -> None:
-    """Set a line's text, cut in its middle until `width` inches hold it."""
+    """Set a line's text, cut in its middle until it fits into `width` inches."""
     full = printable(text)
     line.set(text=full, **PLAIN_TEXT)
     keep = len(full)
@@ -87,31 +82,25 @@ def fit_text(line: Text, text: str, width: float) -> None:
         line.set_text(f"{full[: keep - 1 - end]}…{full[len(full) - end :]}")
 
 
-def write_caption(ax: Axes, *lines: str, **first: Any) -> None:  # noqa: ANN401
-    """Write small grey lines under a cell; `first` is how the first of them differs."""
-    width, height = cell_inches(ax)
-    for i, text in enumerate(lines):
-        style: dict[str, Any] = {"color": GREY, "fontsize": 9} | (first if i == 0 else {})
-        line = ax.text(
-            0,
-            -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES,
-            "",
-            ha="center",
-            va="top",
-            **style,
-        )
-        fit_text(line, text, width + GAP_INCHES / 2)
-
-
-def new_figure(inches: NDArray[np.floating[Any]]) -> Figure:
-    """Make an empty figure, known to pyplot so that a notebook shows it."""
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """Make an empty figure of a size in inches, known to pyplot so that a notebook shows it."""
     import matplotlib.pyplot as plt
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
     # After a first save, layout="none" would give way to the one in rcParams.
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    width, height = inches.tolist()
-    return plt.figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    fig = plt.figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    if title:
+        left, top = MARGIN_INCHES / width, 1 - MARGIN_INCHES / height
+        line = fig.text(left, top, "", va="top", color=INK, size=11)
+        fit_text(line, title, width - 2 * MARGIN_INCHES)
+    return fig
+
+
+def axes_inches(ax: Axes) -> tuple[float, float]:
+    """Width and height of axes in inches, whatever their data units are."""
+    box = ax.get_window_extent()
+    return box.width / DPI, box.height / DPI
 
 
 class Picture(NamedTuple):
@@ -138,57 +127,69 @@ def load_thumbnail(source: ImageSources | None, size: float) -> Picture | str:
     return Picture(np.asarray(image), ratio)
 
 
-def cell_size(width: float, pictures: Sequence[Picture | str]) -> tuple[float, float]:
-    """Make all cells as high as their highest picture, and square at most."""
-    ratios = [picture.ratio for picture in pictures if isinstance(picture, Picture)]
-    return width, width * min(1, max([0.6, *ratios]))
-
-
 def make_grid(
     shape: tuple[int, int],
-    cell: tuple[float, float],
+    size: float,
+    pictures: Iterable[Picture | str],
+    *,
     lines: int,
-    lead: float = 0,
     title: str = "",
+    lead: float = 0,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Make a figure of empty cells, `lead` inches between the first column and the others."""
-    (rows, columns), (width, height) = shape, cell
-    step = np.array([width, height + CAPTION_GAP_INCHES + lines * LINE_INCHES]) + GAP_INCHES
-    head = TITLE_INCHES if title else 0
-    full = step * (columns, rows) - GAP_INCHES + 2 * MARGIN_INCHES + (lead, head)
-    fig = new_figure(full)
-    axes = np.empty(shape, object)
-    for row, column in np.ndindex(shape):
-        left, top = step * (column, row) + (
-            MARGIN_INCHES + lead * (column > 0),
-            MARGIN_INCHES + head,
-        )
-        box = np.array([left, full[1] - top - height, width, height]) / np.tile(full, 2)
-        ax = axes[row, column] = fig.add_axes(tuple(box))
-        ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
+    """Make a figure of equal empty cells.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns.
+    size
+        Width of a cell in inches.
+    pictures
+        What will be shown: cells are as high as the highest picture, and square at most.
+    lines
+        Lines of text below each cell.
+    title
+        Of the figure; "" for none.
+    lead
+        Inches between the first column and the others, besides the gap between any two.
+    """
+    ratios = [picture.ratio for picture in pictures if isinstance(picture, Picture)]
+    height = size * min(1, max([0.6, *ratios]))
+    caption = CAPTION_GAP_INCHES + lines * LINE_INCHES
+    left, top = MARGIN_INCHES + lead, MARGIN_INCHES + TITLE_INCHES * bool(title)
+    wide = left + shape[1] * (size + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
+    high = top + shape[0] * (height + caption + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
+    fig = new_figure(wide, high, title)
+    edges = {"left": left / wide, "right": 1 - MARGIN_INCHES / wide, "top": 1 - top / high}
+    gaps = {"wspace": GAP_INCHES / size, "hspace": (caption + GAP_INCHES) / height}
+    bottom = (MARGIN_INCHES + caption) / high
+    axes = fig.subplots(*shape, squeeze=False, gridspec_kw=edges | gaps | {"bottom": bottom})
+    for ax in axes.flat:
+        ax.set(xlim=(-size / 2, size / 2), ylim=(-height / 2, height / 2))
         ax.set_axis_off()
-    if title:
-        line = fig.text(
-            MARGIN_INCHES / full[0], 1 - MARGIN_INCHES / full[1], "", va="top", color=INK, size=11
-        )
-        fit_text(line, title, full[0] - 2 * MARGIN_INCHES)
+    for ax in axes[:, 0]:
+        ax.set_position(ax.get_position().translated(-lead / wide, 0))
     return fig, axes
 
 
-def cell_inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of a cell, which are its data units too."""
-    return 2 * ax.get_xlim()[1], 2 * ax.get_ylim()[1]
+def fill_cell(ax: Axes, picture: Picture | str, *caption: str, accent: bool = False) -> None:
+    """Show a picture in the middle of a cell, or why there is none, over the lines of its caption.
 
-
-def show_picture(ax: Axes, picture: Picture | str, frame: str = EDGE, line: float = 0.6) -> None:
-    """Draw a picture in the middle of its cell, or a grey one that says why there is none."""
-    width, height = cell_inches(ax)
+    With an `accent`, the frame and the first line are blue.
+    """
+    width, height = axes_inches(ax)
     if isinstance(picture, str):
         reason = textwrap.fill(printable(picture), max(6, int(width * 11)), max_lines=4)
-        style: dict[str, Any] = {"color": GREY, "fontsize": 9} | PLAIN_TEXT
-        ax.text(0, 0, reason, ha="center", va="center", **style)
+        ax.text(0, 0, reason, ha="center", va="center", color=GREY, fontsize=9, **PLAIN_TEXT)
         picture = Picture(BLANK_PIXELS, height / width)
+    frame, line = (ACCENT, 2.5) if accent else (EDGE, 0.6)
     draw_thumbnail(ax, picture, (0, 0), (width, height), frame=frame, line=line)
+    first = {"color": ACCENT, "weight": "bold"} if accent else {"color": INK}
+    for i, text in enumerate(filter(None, caption)):
+        y = -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES
+        style: dict[str, Any] = {"color": GREY} if i else first
+        written = ax.text(0, y, "", ha="center", va="top", fontsize=9, **style)
+        fit_text(written, text, width + GAP_INCHES / 2)
 
 
 def draw_thumbnail(

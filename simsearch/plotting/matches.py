@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,13 @@ import numpy as np
 from simsearch import registry
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
-    ACCENT,
     GAP_INCHES,
-    INK,
-    briefly,
-    cell_size,
     check_positive,
+    fill_cell,
     load_thumbnail,
     make_grid,
     short_path,
-    show_picture,
-    write_caption,
+    short_repr,
 )
 from simsearch.retrieval.matches import Matches, also, percentile
 
@@ -81,7 +78,7 @@ def show_matches(
     answers: Sequence[Any] = matches if isinstance(matches, (list, tuple)) else [matches]
     if not answers or not all(isinstance(answer, Matches) for answer in answers):
         raise QueryError(
-            f"show_matches cannot show {briefly(matches)}; give what simsearch.search returns: "
+            f"show_matches cannot show {short_repr(matches)}; give what simsearch.search returns: "
             "Matches, or a list with at least one"
         )
     check_positive(columns=columns, size=size)
@@ -98,34 +95,23 @@ def show_answers(
     *,
     explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Draw queries, each with its heading, and what was found for them."""
+    """Draw queries, each with its heading, and what was found for them: see `show_matches`."""
     most = max(1, *map(len, answers))
     columns = min(columns or math.ceil(most / math.ceil(most / MATCHES_PER_ROW)), most)
-
     pictures = [_pictures(answer, size, explain=explain) for answer in answers]
-    has_captions = any(match.caption for answer in answers for match in answer)
     heights = [max(1, math.ceil(len(answer) / columns)) for answer in answers]
-    cell = cell_size(size, [picture for row in pictures for picture in row])
-    fig, axes = make_grid(
-        (sum(heights), 1 + columns), cell, lines=2 + has_captions, lead=GAP_INCHES
-    )
-    tops = np.cumsum(heights) - heights
-    for top, answer, heading, (query, *found) in zip(
-        tops, answers, headings, pictures, strict=True
+    lines = 2 + any(match.caption for match in chain(*answers))
+    shape = sum(heights), 1 + columns
+    fig, axes = make_grid(shape, size, chain(*pictures), lines=lines, lead=GAP_INCHES)
+    rows = np.split(axes, np.cumsum(heights)[:-1])
+    for cells, answer, heading, (query, *found) in zip(
+        rows, answers, headings, pictures, strict=True
     ):
-        show_picture(axes[top, 0], query, ACCENT, 2.5)
-        write_caption(axes[top, 0], heading, short_path(answer.query), color=ACCENT, weight="bold")
-        cells = axes[top:, 1:].ravel()
+        fill_cell(cells[0, 0], query, heading, short_path(answer.query), accent=True)
         if not answer:
-            show_picture(cells[0], "no match")
-        for ax, match, picture in zip(cells, answer, found, strict=False):
-            show_picture(ax, picture)
-            lines = (
-                [short_path(match.path), match.caption]
-                if match.caption
-                else [short_path(match.path)]
-            )
-            write_caption(ax, heading_of(match), *lines, color=INK)
+            fill_cell(cells[0, 1], "no match")
+        for ax, match, picture in zip(cells[:, 1:].flat, answer, found, strict=False):
+            fill_cell(ax, picture, heading_of(match), short_path(match.path), match.caption)
     return fig, axes
 
 

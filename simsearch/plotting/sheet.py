@@ -13,14 +13,12 @@ from simsearch.errors import QueryError
 from simsearch.images.decode import describe
 from simsearch.library.library import ImageLibrary
 from simsearch.plotting.grid import (
-    briefly,
-    cell_size,
     check_positive,
+    fill_cell,
     load_thumbnail,
     make_grid,
     short_path,
-    show_picture,
-    write_caption,
+    short_repr,
 )
 
 if TYPE_CHECKING:
@@ -93,11 +91,10 @@ def show_images(
 
     pictures = [load_thumbnail(sources[row], size) for row in rows]
     columns = min(columns, len(pictures))
-    shape = (math.ceil(len(pictures) / columns), columns)
-    fig, axes = make_grid(shape, cell_size(size, pictures), lines=1, title=title)
+    shape = math.ceil(len(pictures) / columns), columns
+    fig, axes = make_grid(shape, size, pictures, lines=1, title=title)
     for ax, picture, row in zip(axes.flat, pictures, rows, strict=False):
-        show_picture(ax, picture)
-        write_caption(ax, names[row])
+        fill_cell(ax, picture, names[row])
     return fig, axes
 
 
@@ -108,6 +105,6 @@ def _sheet(
     if isinstance(images, ImageLibrary):
         return images.paths.tolist(), images.folders.tolist(), round_robin(images.folders)
     if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
-        raise QueryError(f"show_images takes a list; for one image, give [{briefly(images)}]")
+        raise QueryError(f"show_images takes a list; for one image, give [{short_repr(images)}]")
     sources = list(images)
     return sources, [short_path(describe(source)) for source in sources], np.arange(len(sources))

@@ -17,7 +17,7 @@ from PIL import Image
 import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall
-from simsearch.plotting import grid as cells
+from simsearch.plotting import grid
 from simsearch.plotting.matches import show_matches
 from simsearch.retrieval.matches import percentile
 
@@ -76,7 +76,7 @@ class TestShowMatches:
     def test_query_alone_has_a_coloured_frame(self, library):
         _, axes = show_matches(ss.search(library, 30, k=3))
         frames = [to_hex(ax.patches[0].get_edgecolor()) for ax in axes.flat]
-        assert frames == [cells.ACCENT] + [cells.EDGE] * 3
+        assert frames == [grid.ACCENT] + [grid.EDGE] * 3
 
     def test_pixels_shown_are_the_files(self, library):
         matches = ss.search(library, 30, k=4)
@@ -163,7 +163,7 @@ class TestShowMatches:
     def test_large_photos_are_shown_small(self, tmp_path):
         Image.new("RGB", (3000, 2000)).save(tmp_path / "a.jpg")
         _, axes = show_matches(found(tmp_path / "a.jpg"), size=1)
-        assert max(axes[0, 1].images[0].get_array().shape) == cells.DPI * cells.PIXELS_PER_DOT
+        assert max(axes[0, 1].images[0].get_array().shape) == grid.DPI * grid.PIXELS_PER_DOT
 
     def test_unreadable_files_leave_the_reason(self, tmp_path):
         (tmp_path / "text.jpg").write_text("no picture")

@@ -1,6 +1,4 @@
-"""Figures of evaluations and trainings."""
-
-from types import SimpleNamespace
+"""Figures of evaluations."""
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from matplotlib.colors import to_hex
 import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall, show_worst
-from simsearch.training.trainer import Epoch
 
 
 def legend(ax):
@@ -59,20 +56,6 @@ class TestShowPrecisionRecall:
         with pytest.raises(QueryError, match="evaluat"):
             show_precision_recall(nothing)
         assert not plt.get_fignums()
-
-
-class TestShowHistory:
-    @pytest.mark.parametrize(
-        "reached", [[1.0, 1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.2, 0.9, 0.7], [np.nan] * 3]
-    )
-    def test_the_axis_holds_what_an_map_can_be(self, reached):
-        history = [Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
-        fig, ax = ss.show_history(SimpleNamespace(history=history, loss="triplet"))
-        low, high = ax.get_ylim()
-        assert 0 <= low < high <= 1
-        if not np.isnan(reached).any():
-            assert low <= min(reached) <= max(reached) <= high
-        assert_not_clipped(fig)
 
 
 class TestShowConfusion:
