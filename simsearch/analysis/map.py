@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from simsearch.plotting.sheet import round_robin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, Literal
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -79,8 +77,7 @@ def show_map(
         raise QueryError(f"method={method!r} is unknown; choose from {', '.join(MAX_ROWS)}")
     labels = library.label_rows(color_by)
     count = min(len(library), MAX_ROWS[method])
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(len(library), count, replace=False))
+    rows = np.sort(np.random.default_rng(seed).choice(len(library), count, replace=False))
     points, kept = _project(np.asarray(library.embeddings[rows]), method, seed)
     room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES  # a thumbnail fits around every point
     points = points * (np.array(MAP_INCHES) - room) + room / 2
@@ -111,20 +108,19 @@ class _Group(NamedTuple):
 
 def _groups(labels: NDArray[np.str_], rows: NDArray[np.intp]) -> list[_Group]:
     """Assign a colour and a marker to each frequent label, by name; the rest is grey."""
-    counts = Counter(labels.tolist())
-    unlabelled = counts.pop("", 0)
-    names = sorted(sorted(counts, key=lambda name: (-counts[name], name))[: len(GROUP_STYLES)])
     shown = labels[rows]
-    if not names:
+    every, counts = np.unique(labels[labels != ""], return_counts=True)
+    if not len(every):
         return [_Group("", ACCENT, "o", np.arange(len(rows)))]
+    names = np.sort(every[np.argsort(-counts, kind="stable")[: len(GROUP_STYLES)]])
     groups = [
         _Group(name, color, marker, np.flatnonzero(shown == name))
-        for name, (color, marker) in zip(names, GROUP_STYLES, strict=False)
+        for name, (color, marker) in zip(names.tolist(), GROUP_STYLES, strict=False)
     ]
-    if others := len(counts) - len(names):
+    if others := len(every) - len(names):
         rest = np.flatnonzero(~np.isin(shown, ["", *names]))
         groups.append(_Group(f"{others:,} more", OTHER_COLOR, "o", rest))
-    if unlabelled:
+    if "" in labels:
         groups.append(_Group("no label", UNLABELLED_COLOR, "o", np.flatnonzero(shown == "")))
     return groups
 

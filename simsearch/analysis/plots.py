@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,18 +10,16 @@ from simsearch.analysis.duplicates import Duplicates
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
-    GAP_INCHES,
+    Cell,
     check_positive,
-    fill_cell,
+    draw_grid,
     load_thumbnail,
-    make_grid,
     short_path,
     short_repr,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -109,26 +106,17 @@ def show_duplicates(
     if columns < 2:
         raise QueryError(f"columns={columns}: give at least 2, one for a copy beside its original")
     shown = duplicates[:limit]
-    if not shown:
-        fig, axes = make_grid((1, 1), size, [], lines=1)
-        fill_cell(axes[0, 0], "no duplicates")
-        return fig, axes
-    columns = min(columns, max(map(len, shown)))
-    rows = [_load_group(group, columns, size) for group in shown]
+    rows = [_group_cells(i, group, columns, size) for i, group in enumerate(shown, 1)]
     title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
-    shape = len(shown), columns
-    fig, axes = make_grid(shape, size, chain(*rows), lines=2, title=title, lead=GAP_INCHES)
-    for number, (group, row, cells) in enumerate(zip(shown, rows, axes, strict=True), 1):
-        headings = [f"{number} · {len(group)} images", *(f"{x:.3f}" for x in group.scores[1:])]
-        for i, (ax, picture) in enumerate(zip(cells, row, strict=False)):
-            counts_others = i == columns - 1 and len(group) > columns
-            caption = () if counts_others else (headings[i], short_path(group.paths[i]))
-            fill_cell(ax, picture, *caption, accent=i == 0)
-    return fig, axes
+    return draw_grid(rows or [[Cell("no duplicates")]], size, title)
 
 
-def _load_group(group: DuplicateGroup, columns: int, size: float) -> list[Picture | str]:
-    """Load the thumbnails of a group that fit into a row; the last cell counts the others."""
-    shown = group.paths if len(group) <= columns else group.paths[: columns - 1]
-    more = len(group) - len(shown)
-    return [load_thumbnail(path, size) for path in shown] + [f"{more:,} more"] * bool(more)
+def _group_cells(number: int, group: DuplicateGroup, columns: int, size: float) -> list[Cell]:
+    """Make the cells of a group that fit into a row; the last one counts the others."""
+    shown = len(group) if len(group) <= columns else columns - 1
+    headings = [f"{number} · {len(group)} images", *(f"{x:.3f}" for x in group.scores[1:shown])]
+    cells = [
+        Cell(load_thumbnail(path, size), (headings[i], short_path(path)), accent=i == 0)
+        for i, path in enumerate(group.paths[:shown])
+    ]
+    return cells if shown == len(group) else [*cells, Cell(f"{len(group) - shown:,} more")]

@@ -6,8 +6,9 @@ The data units of a cell are inches. All figures of the package are made by `new
 from __future__ import annotations
 
 import textwrap
+from itertools import chain
 from pathlib import PurePath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import load_preview
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -127,65 +127,84 @@ def load_thumbnail(source: ImageSources | None, size: float) -> Picture | str:
     return Picture(np.asarray(image), ratio)
 
 
-def make_grid(
-    shape: tuple[int, int],
-    size: float,
-    pictures: Iterable[Picture | str],
-    *,
-    lines: int,
-    title: str = "",
-    lead: float = 0,
+class Cell(NamedTuple):
+    """A picture, or why there is none, over the lines of its caption."""
+
+    picture: Picture | str
+    caption: Sequence[str] = ()
+    accent: bool = False  # with a blue frame and a blue first line
+
+
+def draw_grid(
+    rows: Sequence[Sequence[Cell | None]], size: float, title: str = ""
 ) -> tuple[Figure, NDArray[Any]]:
-    """Make a figure of equal empty cells.
+    """Draw rows of cells, all of one size; the first column stands apart if it has an accent.
 
     Parameters
     ----------
-    shape
-        Rows and columns.
+    rows
+        From top to bottom, as long as they are; None leaves a cell empty.
     size
-        Width of a cell in inches.
-    pictures
-        What will be shown: cells are as high as the highest picture, and square at most.
-    lines
-        Lines of text below each cell.
+        Width of a cell in inches. All are as high as their highest picture, and square at most.
     title
         Of the figure; "" for none.
-    lead
-        Inches between the first column and the others, besides the gap between any two.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : numpy.ndarray of matplotlib.axes.Axes
+        (rows, columns)
     """
-    ratios = [picture.ratio for picture in pictures if isinstance(picture, Picture)]
+    cells = [cell for cell in chain(*rows) if cell]
+    ratios = [cell.picture.ratio for cell in cells if isinstance(cell.picture, Picture)]
+    caption = CAPTION_GAP_INCHES + LINE_INCHES * max(len(cell.caption) for cell in cells)
+    lead = GAP_INCHES * any(cell.accent for cell in cells)
     height = size * min(1, max([0.6, *ratios]))
-    caption = CAPTION_GAP_INCHES + lines * LINE_INCHES
+    fig, axes = _empty_grid((len(rows), max(map(len, rows))), (size, height), caption, lead, title)
+    for line, row in zip(axes, rows, strict=True):
+        for ax, cell in zip(line, row, strict=False):
+            if cell:
+                _fill(ax, cell)
+    return fig, axes
+
+
+def _empty_grid(
+    shape: tuple[int, int], size: tuple[float, float], caption: float, lead: float, title: str
+) -> tuple[Figure, NDArray[Any]]:
+    """Make empty cells of a size, with room for captions, and a lead after the first column."""
+    width, height = size
     left, top = MARGIN_INCHES + lead, MARGIN_INCHES + TITLE_INCHES * bool(title)
-    wide = left + shape[1] * (size + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
+    wide = left + shape[1] * (width + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
     high = top + shape[0] * (height + caption + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
     fig = new_figure(wide, high, title)
-    edges = {"left": left / wide, "right": 1 - MARGIN_INCHES / wide, "top": 1 - top / high}
-    gaps = {"wspace": GAP_INCHES / size, "hspace": (caption + GAP_INCHES) / height}
-    bottom = (MARGIN_INCHES + caption) / high
-    axes = fig.subplots(*shape, squeeze=False, gridspec_kw=edges | gaps | {"bottom": bottom})
+    layout = {
+        "left": left / wide,
+        "right": 1 - MARGIN_INCHES / wide,
+        "top": 1 - top / high,
+        "bottom": (MARGIN_INCHES + caption) / high,
+        "wspace": GAP_INCHES / width,
+        "hspace": (caption + GAP_INCHES) / height,
+    }
+    axes = fig.subplots(*shape, squeeze=False, gridspec_kw=layout)
     for ax in axes.flat:
-        ax.set(xlim=(-size / 2, size / 2), ylim=(-height / 2, height / 2))
+        ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set_position(ax.get_position().translated(-lead / wide, 0))
     return fig, axes
 
 
-def fill_cell(ax: Axes, picture: Picture | str, *caption: str, accent: bool = False) -> None:
-    """Show a picture in the middle of a cell, or why there is none, over the lines of its caption.
-
-    With an `accent`, the frame and the first line are blue.
-    """
-    width, height = axes_inches(ax)
+def _fill(ax: Axes, cell: Cell) -> None:
+    """Draw a picture in the middle of its cell, or a grey one that says why there is none."""
+    picture, (width, height) = cell.picture, axes_inches(ax)
     if isinstance(picture, str):
         reason = textwrap.fill(printable(picture), max(6, int(width * 11)), max_lines=4)
         ax.text(0, 0, reason, ha="center", va="center", color=GREY, fontsize=9, **PLAIN_TEXT)
         picture = Picture(BLANK_PIXELS, height / width)
-    frame, line = (ACCENT, 2.5) if accent else (EDGE, 0.6)
+    frame, line = (ACCENT, 2.5) if cell.accent else (EDGE, 0.6)
     draw_thumbnail(ax, picture, (0, 0), (width, height), frame=frame, line=line)
-    first = {"color": ACCENT, "weight": "bold"} if accent else {"color": INK}
-    for i, text in enumerate(filter(None, caption)):
+    first = {"color": ACCENT, "weight": "bold"} if cell.accent else {"color": INK}
+    for i, text in enumerate(cell.caption):
         y = -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES
         style: dict[str, Any] = {"color": GREY} if i else first
         written = ax.text(0, y, "", ha="center", va="top", fontsize=9, **style)

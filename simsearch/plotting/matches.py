@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from itertools import chain
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from simsearch import registry
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
-    GAP_INCHES,
+    Cell,
     check_positive,
-    fill_cell,
+    draw_grid,
     load_thumbnail,
-    make_grid,
     short_path,
     short_repr,
 )
@@ -23,7 +19,6 @@ from simsearch.retrieval.matches import Matches, also, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -98,21 +93,17 @@ def show_answers(
     """Draw queries, each with its heading, and what was found for them: see `show_matches`."""
     most = max(1, *map(len, answers))
     columns = min(columns or math.ceil(most / math.ceil(most / MATCHES_PER_ROW)), most)
-    pictures = [_pictures(answer, size, explain=explain) for answer in answers]
-    heights = [max(1, math.ceil(len(answer) / columns)) for answer in answers]
-    lines = 2 + any(match.caption for match in chain(*answers))
-    shape = sum(heights), 1 + columns
-    fig, axes = make_grid(shape, size, chain(*pictures), lines=lines, lead=GAP_INCHES)
-    rows = np.split(axes, np.cumsum(heights)[:-1])
-    for cells, answer, heading, (query, *found) in zip(
-        rows, answers, headings, pictures, strict=True
-    ):
-        fill_cell(cells[0, 0], query, heading, short_path(answer.query), accent=True)
-        if not answer:
-            fill_cell(cells[0, 1], "no match")
-        for ax, match, picture in zip(cells[:, 1:].flat, answer, found, strict=False):
-            fill_cell(ax, picture, heading_of(match), short_path(match.path), match.caption)
-    return fig, axes
+    rows: list[list[Cell | None]] = []
+    for answer, heading in zip(answers, headings, strict=True):
+        picture, *pictures = _pictures(answer, size, explain=explain)
+        query = Cell(picture, (heading, short_path(answer.query)), accent=True)
+        cells = [
+            Cell(picture, [*filter(None, (heading_of(m), short_path(m.path), m.caption))])
+            for m, picture in zip(answer, pictures, strict=True)
+        ] or [Cell("no match")]
+        starts = range(0, len(cells), columns)
+        rows += [[None if i else query, *cells[i : i + columns]] for i in starts]
+    return draw_grid(rows, size)
 
 
 def _pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:

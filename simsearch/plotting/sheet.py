@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from simsearch.errors import QueryError
+from simsearch.files import iter_blocks
 from simsearch.images.decode import describe
 from simsearch.library.library import ImageLibrary
 from simsearch.plotting.grid import (
+    Cell,
     check_positive,
-    fill_cell,
+    draw_grid,
     load_thumbnail,
-    make_grid,
     short_path,
     short_repr,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -89,13 +88,8 @@ def show_images(
     if title is None:
         title = f"{len(rows):,} of {len(sources):,} images" if len(rows) < len(sources) else ""
 
-    pictures = [load_thumbnail(sources[row], size) for row in rows]
-    columns = min(columns, len(pictures))
-    shape = math.ceil(len(pictures) / columns), columns
-    fig, axes = make_grid(shape, size, pictures, lines=1, title=title)
-    for ax, picture, row in zip(axes.flat, pictures, rows, strict=False):
-        fill_cell(ax, picture, names[row])
-    return fig, axes
+    cells = [Cell(load_thumbnail(sources[row], size), [names[row]]) for row in rows]
+    return draw_grid([cells[block] for block in iter_blocks(len(cells), columns)], size, title)
 
 
 def _sheet(
