@@ -80,7 +80,7 @@ class TestShowMap:
         _, ax = show_map(library, images=3)
         assert len(ax.images) == 3
 
-    def test_gone_files_leave_their_points(self, library):
+    def test_missing_files_leave_their_points(self, library):
         gone = ss.ImageLibrary(library.embeddings, [f"gone/{i % 2}/{i}.jpg" for i in range(92)])
         _, ax = show_map(gone)
         assert not ax.images
@@ -92,7 +92,7 @@ class TestShowMap:
         assert sum(len(dots.get_offsets()) for dots in ax.collections) == 50
         assert texts(fig) == ["t-SNE of 50 of 92 images, drawn at random"]
 
-    def test_the_seed_decides(self, library, monkeypatch):
+    def test_the_seed_decides_which_images_are_drawn(self, library, monkeypatch):
         monkeypatch.setitem(library_map.MAX_ROWS, "pca", 50)
         first, again, other = (
             show_map(library, seed=seed, images=0)[1].collections[0].get_offsets()
@@ -161,7 +161,7 @@ class TestShowMap:
             ({"color_by": ["a"]}, "1 labels for 92 images"),
         ],
     )
-    def test_refuses(self, library, arguments, message):
+    def test_invalid_arguments_are_refused(self, library, arguments, message):
         with pytest.raises(QueryError, match=message):
             show_map(library, **arguments)
         assert not plt.get_fignums()

@@ -34,11 +34,11 @@ def colors(tmp_path_factory):
 
 
 class TestExplain:
-    def test_what_is_alike_glows_on_grey(self, colors):
+    def test_similar_parts_are_coloured_on_grey(self, colors):
         matches = ss.search(colors, np.array([0, 0, 1], np.float32), k=3)
         assert [match.row for match in matches] == [1, 2, 0]
         _, axes = show_matches(matches, explain=True)
-        half = pixels(axes[0, 3])  # red and blue: blue is the query, so the right glows
+        half = pixels(axes[0, 3])  # red and blue: blue is the query, so the right is coloured
         left, right = half[:, :20], half[:, -20:]
         assert np.ptp(left, axis=2).max() <= 4
         np.testing.assert_allclose(left[..., 0], 0.299 * 255, atol=4)
@@ -49,7 +49,7 @@ class TestExplain:
         assert "no such file" in " ".join(texts(axes[0, 2])[0].split())
 
     def test_all_matches_of_a_query_share_a_scale(self, colors):
-        """The half gives √2 a cell, the whole 1 a cell: less by as much as it glows less."""
+        """A cell of the half gives √2, one of the whole gives 1, and is coloured less."""
         query = np.array([0, 0, 1], np.float32)
         _, axes = show_matches(ss.search(colors, query, k=3), explain=True)
         together = pixels(axes[0, 1])[40, 40]
@@ -60,13 +60,13 @@ class TestExplain:
 
     def test_query_and_captions_stay_as_they_are(self, colors):
         matches = ss.search(colors, [0, 1], k=2)
-        plain, glowing = (show_matches(matches, explain=each)[1] for each in (False, True))
-        for before, after in zip(plain.flat, glowing.flat, strict=True):
+        plain, explained = (show_matches(matches, explain=each)[1] for each in (False, True))
+        for before, after in zip(plain.flat, explained.flat, strict=True):
             assert texts(before) == texts(after)
-        for before, after in zip(plain[:, 0], glowing[:, 0], strict=True):
+        for before, after in zip(plain[:, 0], explained[:, 0], strict=True):
             np.testing.assert_array_equal(pixels(before), pixels(after))
 
-    def test_what_is_unlike_stays_grey(self, colors):
+    def test_dissimilar_parts_stay_grey(self, colors):
         matches = ss.search(colors, np.array([-1, 0, -1], np.float32), k=3)
         _, axes = show_matches(matches, explain=True)
         assert np.ptp(pixels(axes[0, 3]), axis=2).max() == 0
@@ -77,7 +77,7 @@ class TestExplain:
         _, axes = show_matches(ss.search(gone, 0), explain=True)
         assert "no such file" in " ".join(texts(axes[0, 1])[0].split())
 
-    def test_a_portrait_glows_in_its_centre_crop(self, tmp_path):
+    def test_a_portrait_is_coloured_in_its_centre_crop(self, tmp_path):
         rng = np.random.default_rng(0)
         noise = Image.fromarray(rng.integers(0, 256, (400, 200, 3), np.uint8))
         noise.save(tmp_path / "0.png")
@@ -106,7 +106,7 @@ class TestShowDuplicates:
         rows = np.eye(5)[[0, 0, 0, 0, 1, 1, 2, 2, 3]] + 0.01 * np.eye(9)[:, :5]
         return ss.duplicates(ss.ImageLibrary(rows, library.paths[:9]))
 
-    def test_a_row_a_group_the_one_to_keep_first(self, copies):
+    def test_one_row_per_group_the_image_to_keep_first(self, copies):
         fig, axes = show_duplicates(copies)
         assert axes.shape == (3, 4)
         for number, (group, row) in enumerate(zip(copies, axes, strict=True), 1):
@@ -134,7 +134,7 @@ class TestShowDuplicates:
         _, axes = show_duplicates(copies, columns=4)
         assert [len(texts(ax)) for ax in axes[0]] == [2, 2, 2, 2]
 
-    def test_gone_files_leave_the_reason(self):
+    def test_missing_files_leave_the_reason(self):
         gone = ss.duplicates(ss.ImageLibrary(np.ones((2, 2)), ["a/1.jpg", "a/2.jpg"]))
         fig, axes = show_duplicates(gone)
         assert " ".join(texts(axes[0, 1])[0].split()) == "no such file or directory"
@@ -146,7 +146,7 @@ class TestShowDuplicates:
         assert " ".join(texts(axes[0, 0])[0].split()) == "no duplicates"
         assert_not_clipped(fig)
 
-    def test_refuses(self, copies):
+    def test_invalid_arguments_are_refused(self, copies):
         with pytest.raises(QueryError, match=r"simsearch\.duplicates returns"):
             show_duplicates(list(copies))
         for argument in ({"limit": 0}, {"columns": 1}, {"size": 0}):

@@ -16,7 +16,7 @@ def legend(ax):
 
 
 class TestShowPrecisionRecall:
-    def test_a_line_a_class_and_one_for_all(self, evaluation):
+    def test_one_line_per_class_and_one_for_all(self, evaluation):
         fig, ax = show_precision_recall(evaluation)
         assert plt.get_fignums() == [fig.number]
         names = ["all", *sorted(CLASSES, key=lambda name: -evaluation.by_class[name]["mAP"].value)]

@@ -107,7 +107,7 @@ class TestShowMatches:
         assert not any(ax.texts for ax in axes[1:, 0])
         assert_not_clipped(fig)
 
-    def test_several_queries_take_a_row_each(self, library):
+    def test_each_query_starts_a_row(self, library):
         answers = ss.search(library, [0, 10, 40], k=5)
         fig, axes = show_matches(answers)
         assert axes.shape == (3, 6)
@@ -178,7 +178,7 @@ class TestShowMatches:
         assert texts(axes[0, 1])[2].endswith("/gone.jpg")
         assert_not_clipped(fig)
 
-    def test_a_share_that_is_not_known_is_left_out(self):
+    def test_an_unknown_percentile_is_left_out(self):
         _, axes = show_matches(found("a/b.jpg", share=float("nan")))
         assert texts(axes[0, 1])[1] == "1 · 0.875"
 
@@ -223,13 +223,13 @@ class TestShowMatches:
         assert not plt.get_fignums()
 
     @pytest.mark.parametrize("argument", [{"columns": 0}, {"columns": -1}, {"size": 0}])
-    def test_refuses_sizes_of_nothing(self, argument):
+    def test_sizes_must_be_positive(self, argument):
         with pytest.raises(QueryError, match="above 0"):
             show_matches(found("a.jpg"), **argument)
 
 
 class TestCaptions:
-    def test_a_table_has_a_line_of_its_own(self, library):
+    def test_metadata_has_a_line_of_its_own(self, library):
         matches = ss.search(library, 0, k=4)
         rows = [replace(m, caption=f"${m.rank}\n森") if m.rank != 2 else m for m in matches]
         fig, axes = show_matches(replace(matches, rows=tuple(rows)))
