@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.plotting.charts import COLORS, add_legend, make_axes
+from simsearch.plotting.charts import COLORS, add_legend, lay_out, make_axes
 from simsearch.plotting.grid import (
     ABOVE_POINTS,
     ACCENT,
     MARGIN_INCHES,
+    TITLE_INCHES,
     Picture,
     draw_thumbnail,
     load_thumbnail,
@@ -83,10 +84,12 @@ def show_map(
     points = points * (np.array(MAP_INCHES) - room) + room / 2
 
     groups = _groups(labels, rows)
+    width, height = MAP_INCHES
     legend = LEGEND_INCHES if len(groups) > 1 else 0
     title = _title(method, kept, count, len(library))
-    fig, ax = make_axes(MAP_INCHES, title, left=0, bottom=0, right=legend)
-    ax.set(xlim=(0, MAP_INCHES[0]), ylim=(0, MAP_INCHES[1]), xticks=[], yticks=[])
+    full = width + legend + 2 * MARGIN_INCHES, height + TITLE_INCHES + 2 * MARGIN_INCHES
+    fig, ax = make_axes(*full, title)
+    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], aspect="equal", anchor="NW")
     _scatter(ax, points, groups)
     places = _spaced_points(points, round_robin(labels[rows], seed), 1.15 * THUMBNAIL_INCHES)
     for i in islice(places, max(0, images)):
@@ -94,6 +97,7 @@ def show_map(
         color = next(group.color for group in groups if i in group.rows)
         if isinstance(picture, Picture):  # otherwise its point will do
             draw_thumbnail(ax, picture, points[i], (THUMBNAIL_INCHES,) * 2, frame=color, line=1)
+    lay_out(fig)
     return fig, ax
 
 

@@ -11,14 +11,13 @@ import numpy as np
 from simsearch.errors import QueryError
 from simsearch.evaluation.evaluation import Evaluation
 from simsearch.evaluation.metrics import RECALL_PERCENTS
-from simsearch.plotting.charts import COLORS, add_legend, make_axes, text_width
+from simsearch.plotting.charts import COLORS, add_legend, lay_out, make_axes, text_width
 from simsearch.plotting.grid import (
     ACCENT,
-    CAPTION_GAP_INCHES,
     EDGE,
     INK,
     PLAIN_TEXT,
-    axes_inches,
+    TITLE_INCHES,
     check_positive,
     fit_text,
     short_repr,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from simsearch.retrieval.matches import Match, Matches
 
 
-CURVE_INCHES, LEGEND_INCHES = (5.2, 4.2), 2.2
+CURVE_INCHES, LEGEND_INCHES = (6.1, 5.3), 2.2
 MATRIX_CLASSES = 30  # rows of a confusion matrix at most
 MATRIX_INCHES, NAMES_INCHES = 6.6, 1.7
 CELL_INCHES, NUMBERED_CELL_INCHES = (0.22, 0.52), 0.34  # limits; the least that holds a number
+FRAME_INCHES = 0.5  # two margins, and the gaps between names and cells
 SHADES = ("#ffffff", "#7fb8d9", ACCENT, "#00334f")  # white for none to dark blue for all
 
 
@@ -77,7 +78,7 @@ def show_precision_recall(
     title = "Precision and recall"
     if one:
         title += f" of {len(one.rows):,} queries in {len(one.gallery):,} images"
-    fig, ax = make_axes(CURVE_INCHES, title, right=LEGEND_INCHES)
+    fig, ax = make_axes(CURVE_INCHES[0] + LEGEND_INCHES, CURVE_INCHES[1], title)
     ax.set(xlim=(0, 1), ylim=(0, 1.01))
     ax.set_xlabel("recall", color=INK, fontsize=10)
     ax.set_ylabel("precision", color=INK, fontsize=10)
@@ -87,6 +88,7 @@ def show_precision_recall(
     add_legend(
         ax, [handles[i] for i in named], [lines[i].name for i in named], LEGEND_INCHES, "mAP"
     )
+    lay_out(fig)
     return fig, ax
 
 
@@ -115,19 +117,21 @@ def show_confusion(evaluation: Evaluation) -> tuple[Figure, Axes]:
 
     _check_evaluation(evaluation)
     rows, columns, shares = _confusion(evaluation)
-    cell = float(np.clip(MATRIX_INCHES / len(columns), *CELL_INCHES))
     title = "Queries (rows) by the class of their most similar image, in %"
     if len(rows) < len(evaluation.classes):
         title = f"{title}: the {len(rows)} most confused of {len(evaluation.classes):,} classes"
-    left, bottom = (min(NAMES_INCHES, text_width(each, 9) + 0.15) for each in (rows, columns))
-    width, height = cell * len(columns), cell * len(rows)
-    spare = max(0.0, text_width([title], 11) + 0.1 - left - width)
-    fig, ax = make_axes((width, height), title, left=left, bottom=bottom, right=spare)
+    cell = float(np.clip(MATRIX_INCHES / len(columns), *CELL_INCHES))
+    left, below = (min(NAMES_INCHES, text_width(each, 9)) for each in (rows, columns))
+    width = max(cell * len(columns) + left, text_width([title], 11)) + FRAME_INCHES
+    fig, ax = make_axes(width, cell * len(rows) + below + TITLE_INCHES + FRAME_INCHES, title)
+    ax.set_anchor("NW")
     cmap = LinearSegmentedColormap.from_list("shares", SHADES)
-    ax.imshow(shares, cmap=cmap, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    ax.imshow(shares, cmap=cmap, vmin=0, vmax=1, aspect="equal", interpolation="nearest")
     if cell >= NUMBERED_CELL_INCHES:
         _write_percentages(ax, shares)
-    _write_names(ax, rows, columns, (left, bottom))
+    _write_names(ax.yaxis, rows)
+    _write_names(ax.xaxis, columns, rotation=90)
+    lay_out(fig)
     return fig, ax
 
 
@@ -256,23 +260,15 @@ def _write_percentages(ax: Axes, shares: NDArray[np.float64]) -> None:
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", **style)
 
 
-def _write_names(
-    ax: Axes, rows: Sequence[str], columns: Sequence[str], room: tuple[float, float]
-) -> None:
-    """Write the names of rows on the left, and those of columns below, upright."""
-    ax.set(xticks=[], yticks=[])
-    style: dict[str, Any] = {"color": INK, "fontsize": 9}
-    width, height = axes_inches(ax)
-    across, down = len(columns) / width, len(rows) / height  # cells per inch
-    for i, name in enumerate(rows):
-        text = ax.text(-0.5 - CAPTION_GAP_INCHES * across, i, "", ha="right", va="center", **style)
-        fit_text(text, name, room[0] - CAPTION_GAP_INCHES)
-    for i, name in enumerate(columns):
-        text = ax.text(
-            i, len(rows) - 0.5 + CAPTION_GAP_INCHES * down, "", ha="center", va="top", **style
-        )
-        fit_text(text, name, room[1] - CAPTION_GAP_INCHES)
-        text.set_rotation(90)
+def _write_names(axis: Axis, names: Sequence[str], rotation: float = 0) -> None:
+    """Name the ticks of an axis, in `NAMES_INCHES` at most."""
+    line = axis.axes.text(0, 0, "", fontsize=9)
+    fitted = []
+    for name in names:
+        fit_text(line, name, NAMES_INCHES)
+        fitted.append(line.get_text())
+    line.remove()
+    axis.set_ticks(range(len(names)), fitted, color=INK, rotation=rotation, **PLAIN_TEXT)
 
 
 def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: int) -> Matches:

@@ -1,4 +1,4 @@
-"""Parts of charts: axes of a fixed size, legends beside them, colours of groups."""
+"""Parts of charts: axes, legends beside them, colours of groups, constrained layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from simsearch.plotting.grid import (
     GREY,
     INK,
     MARGIN_INCHES,
-    TITLE_INCHES,
     axes_inches,
     fit_text,
     new_figure,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LAYOUT_PASSES = 3  # after which nothing moves by a visible part of a pixel
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart.
 COLORS = "#cc6677 #332288 #ddaa33 #117733 #88ccee #882255 #44aa99 #999933 #aa4499".split()  # noqa: SIM905
 
@@ -66,23 +66,19 @@ def add_legend(
         fit_text(line, name, room - 0.4)
 
 
-def make_axes(
-    size: tuple[float, float],
-    title: str,
-    *,
-    left: float = 0.6,
-    bottom: float = 0.5,
-    right: float = 0,
-) -> tuple[Figure, Axes]:
-    """Make axes of `size` inches, with room around them, in a style that no setting changes."""
-    width, height = size
-    full_width = left + width + right + 2 * MARGIN_INCHES
-    full_height = bottom + height + TITLE_INCHES + 2 * MARGIN_INCHES
-    fig = new_figure(full_width, full_height, title)
-    start = (MARGIN_INCHES + left) / full_width, (MARGIN_INCHES + bottom) / full_height
-    ax = fig.add_axes((*start, width / full_width, height / full_height))
+def make_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Make axes in a figure of a size in inches; `lay_out` fits them into it."""
+    fig = new_figure(width, height, title)
+    ax = fig.add_subplot()
     ax.set(facecolor="white", axisbelow=True)
     ax.grid(visible=False)
     ax.tick_params(colors=GREY, labelsize=9, length=0, labelcolor=GREY)
     ax.spines[:].set(color=EDGE, linewidth=0.6, visible=True)
     return fig, ax
+
+
+def lay_out(fig: Figure) -> None:
+    """Make room for what stands around the axes, whatever is set in rcParams."""
+    fig.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
+    for _ in range(LAYOUT_PASSES):
+        fig.draw_without_rendering()

@@ -91,8 +91,8 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
     fig = plt.figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
     if title:
-        left, top = MARGIN_INCHES / width, 1 - MARGIN_INCHES / height
-        line = fig.text(left, top, "", va="top", color=INK, size=11)
+        line = fig.suptitle("", x=MARGIN_INCHES / width, ha="left", color=INK, size=11)
+        line.set(y=1 - MARGIN_INCHES / height, va="top", weight="normal")
         fit_text(line, title, width - 2 * MARGIN_INCHES)
     return fig
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from simsearch.backbones.backbone import Backbone
@@ -38,16 +39,13 @@ from simsearch.training.trainer import (
     Learner,
     Validator,
     best_epoch,
-    check_loss,
-    check_weights,
-    copy_weights,
     run_epochs,
     seeded_torch,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -90,7 +88,7 @@ class FineTuner(Learner):
         How many there are at most: the learning rate falls to zero in the end.
     """
 
-    title, unit = "Fine-tuning", "batch"
+    title = "Fine-tuning"
 
     def __init__(
         self,
@@ -101,52 +99,37 @@ class FineTuner(Learner):
         epochs: int,
     ) -> None:
         device = backbone.backbone.device
-        self.backbone, self.head, self.modules = backbone, head, head.modules
+        self.backbone, self.head, self._seed = backbone, head, config.seed
         self.loader = ImageLoader(data.library.paths, backbone.backbone)
         self._sampler = BalancedSampler(data.names, data.split.train, config, min_batches=1)
-        self.updates, self._seed = self._sampler.batches, config.seed
-        self._total = self.updates * epochs
-        weights = [x for module in self.modules.values() for x in module.to(device).parameters()]
+        self._total = self._sampler.batches * epochs
+        weights = [x for part in head.layers.values() for x in part.to(device).parameters()]
         groups = [
             (weights, HEAD_RATE_FACTOR * config.learning_rate),
-            ([*backbone.parameters.values()], config.stage_rate),
+            (backbone.parameters.values(), config.stage_rate),
         ]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": params, "lr": rate, "rate": rate} for params, rate in groups],
-            weight_decay=config.weight_decay,
-        )
-        scaled = backbone.precision == "float16"
-        self._scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        scaler = torch.amp.GradScaler(device.type, enabled=backbone.precision == "float16")
+        modules = {**head.modules, "stage": backbone}
+        super().__init__(modules, groups, config.weight_decay, self._sampler.batches, scaler)
 
-    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
-        """Train for one epoch; return the mean loss."""
+    def losses(self, number: int) -> Generator[torch.Tensor]:
+        """Yield the loss of each batch of an epoch, which follows from its number alone."""
+        first = (number - 1) * self.batches + 1
+        self.scheduler = LambdaLR(
+            self.optimizer, lambda step: warmup_cosine((first + step) / self._total)
+        )
         torch.manual_seed(self._seed * 100_003 + number)  # of dropout
         batches = (
             ImageBatch(rows, codes, (self._seed, number, i))
             for i, (rows, codes) in enumerate(self._sampler.epoch(number))
         )
-        losses: list[float] = []
-        with closing(self.loader.load(batches)) as loaded:  # its threads end with an error, too
+        batch = None
+        with closing(self.loader.load(batches)) as loaded:
             for images, batch in loaded:
                 codes = torch.from_numpy(batch.codes).to(self.backbone.backbone.device)
-                loss = self.head.loss(self.backbone(images), codes)
-                losses.append(check_loss(loss, number))
-                self._step(loss, (number - 1) * self.updates + len(losses))
-                update(losses[-1])
-        if not losses:
+                yield self.head.loss(self.backbone(images), codes)
+        if batch is None:
             raise self.loader.none_readable()
-        check_weights(
-            (weight for group in self._optimizer.param_groups for weight in group["params"]), number
-        )
-        return sum(losses) / len(losses)
-
-    def _step(self, loss: torch.Tensor, step: int) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["rate"] * warmup_cosine(step / self._total)
-        self._optimizer.zero_grad()
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
 
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
@@ -161,35 +144,25 @@ class FineTuner(Learner):
                 embeddings[batch.codes] = self.backbone(images).cpu().numpy()
         return embeddings
 
-    def weights(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Return copies of all weights, on the processor."""
-        return super().weights() | copy_weights({"stage": self.backbone.parameters})
-
-    def restore(self, weights: Mapping[str, Any]) -> None:
-        """Load weights that `weights` returned."""
-        super().restore(weights)
-        with torch.no_grad():
-            for key, weight in self.backbone.parameters.items():
-                weight.copy_(weights["stage"][key])
-
     def state(self) -> dict[str, Any]:
         """Return all that the next epoch depends on."""
         return {
             "weights": self.weights(),
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "precision": [self.backbone.backbone.device.type, self.backbone.precision],
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         self.restore(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]  # of the same settings
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         device, precision = state["precision"]
         if device == self.backbone.backbone.device.type:
             self.backbone.precision = precision  # timed once: a busy processor may differ today
-        if state["scaler"] and self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def fine_tune(
@@ -218,11 +191,11 @@ def fine_tune(
     seconds = time.perf_counter() - start
     training: dict[str, Any] = {"loss": config.loss, "history": history, "seconds": seconds}
     if best_epoch(history).number:
-        return _report(data, tuner, head, **training, progress=progress)
+        return _report(data, tuner, head, progress=progress, **training)
     logger.warning(
         "Fine-tuning gained nothing on the validation images: the head alone is returned."
     )
-    return TrainedHead.evaluated(data, head=head, rows=fitted.rows, **training)
+    return TrainedHead.evaluated(data, head, library, rows=fitted.rows, **training)
 
 
 def _open_backbone(library: ImageLibrary, config: TrainConfig) -> TrainableBackbone:
@@ -289,37 +262,28 @@ def _report(
     tuner: FineTuner,
     head_alone: ProjectionHead,
     *,
-    loss: str,
-    history: tuple[Epoch, ...],
-    seconds: float,
     progress: bool,
+    **training: Any,  # noqa: ANN401
 ) -> TrainedHead:
     """Embed the images of the report with the tuned network, and compare it with a head alone."""
     network, frozen = tuner.backbone.finish(), tuner.backbone.backbone
     backbone = Backbone(network, frozen.device, frozen.precision)
     embedded, readable = _embed_split(data, backbone, progress=progress)
     readable[[*tuner.loader.unreadable]] = False
-    head = tuner.head.network.to_head(network.fingerprint)
     alone, alone_left_out = evaluate_splits(data, data.library.with_head(head_alone), readable)
-    train = data.split.train
-    trained = TrainedHead.evaluated(
+    return TrainedHead.evaluated(
         data,
-        head=head,
-        loss=loss,
-        history=history,
-        rows=train[readable[train]],
-        seconds=seconds,
-        embedded=embedded,
-        readable=readable,
-    )
-    return replace(
-        trained,
+        tuner.head.network.to_head(network.fingerprint),
+        embedded,
+        readable,
+        rows=data.split.train[readable[data.split.train]],
         tuned=network,
         backbone=backbone,
         stage=tuner.backbone.names,
         alone=alone,
         alone_left_out=alone_left_out,
         unreadable=int((~readable).sum()),
+        **training,
     )
 
 

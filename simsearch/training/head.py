@@ -7,7 +7,6 @@ library already, so that no image is decoded, and a minute is enough for thousan
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,15 +28,13 @@ from simsearch.training.trainer import (
     Learner,
     Validator,
     best_epoch,
-    check_loss,
-    check_weights,
     run_epochs,
     seeded_torch,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
     from typing_extensions import Unpack
@@ -98,56 +95,33 @@ def _make_layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Seque
 class HeadLearner(Learner):
     """A head that learns from the embeddings of a library."""
 
-    title, unit, updates = "Training", "epoch", 1
+    title = "Training"
 
     def __init__(
         self, data: TrainingData, rows: NDArray[np.intp], config: TrainConfig, epochs: int
     ) -> None:
-        self._embeddings = data.library.embeddings
         sampler = BalancedSampler(data.names, rows, config, MIN_BATCHES)
-        self._epochs = sampler.epochs()
+        self._embeddings, self._epochs = data.library.embeddings, sampler.epochs()
         self.network = HeadNetwork(data.library, rows, config)
         self._criterion = make_criterion(config, sampler.class_count, self.network.dim)
-        self.modules = {"head": self.network.module, "loss": self._criterion}
-        parameters = [x for module in self.modules.values() for x in module.parameters()]
+        self.layers = {"head": self.network.module, "loss": self._criterion}
+        weights = [weight for layers in self.layers.values() for weight in layers.parameters()]
         rate = config.learning_rate
-        self._optimizer = torch.optim.AdamW(parameters, rate, weight_decay=config.weight_decay)
-        self._scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
+        super().__init__(self.layers, [(weights, rate)], config.weight_decay, sampler.batches)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, rate, total_steps=epochs * sampler.batches, pct_start=0.1
         )
 
-    def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
-        """Train for one epoch; return the mean loss."""
-        losses: list[float] = []
+    def losses(self, number: int) -> Generator[torch.Tensor]:  # noqa: ARG002
+        """Yield the loss of each batch of the next epoch."""
         for rows, codes in next(self._epochs):
             embeddings = torch.from_numpy(np.asarray(self._embeddings[rows]))
-            loss = self.loss(embeddings, torch.from_numpy(codes))
-            losses.append(check_loss(loss, number))
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            self._scheduler.step()
-        check_weights(self.network.module.parameters(), number)
-        mean = sum(losses) / len(losses)
-        update(mean)
-        return mean
+            yield self.loss(embeddings, torch.from_numpy(codes))
 
     def loss(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Return the loss of (B, D) embeddings of the backbone and their (B,) class numbers."""
         value: torch.Tensor = self._criterion(self.network(embeddings), codes)
         return value
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread.
-
-    The products are so small that threads would mostly wait for each other: on two busy cores,
-    one thread was four times as fast.
-    """
-    with restore_torch_threads():
-        torch.set_num_threads(1)
-        yield
 
 
 def fit_head(
@@ -159,8 +133,13 @@ def fit_head(
     *,
     progress: bool,
 ) -> tuple[HeadLearner, tuple[Epoch, ...]]:
-    """Train a head on rows of a library; return it with the weights of the best epoch."""
-    with seeded_torch(config.seed), _single_thread():
+    """Train a head on rows of a library; return it with the weights of the best epoch.
+
+    One thread computes: the products are so small that several would mostly wait for each other. On
+    two busy cores, one was four times as fast.
+    """
+    with seeded_torch(config.seed), restore_torch_threads():
+        torch.set_num_threads(1)
         learner = HeadLearner(data, rows, config, stopping.epochs)
         validate = (lambda: validator.score(learner.network.to_head())) if validator else None
         return learner, run_epochs(learner, stopping, validate, progress=progress)
@@ -287,7 +266,8 @@ def train_head(
     fitted = fit_and_refit(data, config, validator, progress=progress)
     return TrainedHead.evaluated(
         data,
-        head=fitted.final.network.to_head(library.fingerprint),
+        fitted.final.network.to_head(library.fingerprint),
+        library,
         loss=config.loss,
         history=fitted.history,
         rows=fitted.rows,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from simsearch.errors import ImageError, TrainingError
 from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable
     from concurrent.futures import Future
     from typing import Any
 
@@ -105,26 +105,26 @@ class ImageLoader:
 
     def load(self, batches: Iterable[ImageBatch]) -> Generator[tuple[NDArray[Any], ImageBatch]]:
         """Yield prepared images, and their batch without those that cannot be read."""
+        batches = iter(batches)
         waiting: deque[tuple[ImageBatch, list[Future[NDArray[Any] | None]]]] = deque()
         threads = ThreadPoolExecutor(min(cpu_count(), MAX_WORKERS), "simsearch-finetune")
         try:
-            for batch in chain(batches, [None] * BATCHES_AHEAD):
-                if batch:
+            while True:
+                for batch in islice(batches, BATCHES_AHEAD + 1 - len(waiting)):
                     futures = [threads.submit(self._load, batch, i) for i in range(len(batch.rows))]
                     waiting.append((batch, futures))
-                if waiting and (batch is None or len(waiting) > BATCHES_AHEAD):
-                    yield from self._collect(*waiting.popleft())
+                if not waiting:
+                    return
+                batch, futures = waiting.popleft()
+                images = {
+                    i: x for i, each in enumerate(futures) if (x := each.result()) is not None
+                }
+                kept = [*images]
+                if kept:
+                    rest = batch._replace(rows=batch.rows[kept], codes=batch.codes[kept])
+                    yield np.stack([*images.values()]), rest
         finally:
             threads.shutdown(cancel_futures=True)
-
-    def _collect(
-        self, batch: ImageBatch, futures: Sequence[Future[NDArray[Any] | None]]
-    ) -> Iterator[tuple[NDArray[Any], ImageBatch]]:
-        images = {i: image for i, x in enumerate(futures) if (image := x.result()) is not None}
-        if images:
-            kept = [*images]
-            rest = batch._replace(rows=batch.rows[kept], codes=batch.codes[kept])
-            yield np.stack([*images.values()]), rest
 
     def _load(self, batch: ImageBatch, i: int) -> NDArray[Any] | None:
         """Prepare an image, augmented if the batch has seeds; None if it cannot be read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simsearch.evaluation.plots import CURVE_INCHES
-from simsearch.plotting.charts import make_axes
+from simsearch.plotting.charts import lay_out, make_axes
 from simsearch.plotting.grid import ACCENT, GREY, INK
 from simsearch.training.trainer import best_epoch
 
@@ -40,7 +40,7 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     from matplotlib.ticker import MaxNLocator
 
     numbers, losses, scores = zip(*trained.history, strict=True)
-    fig, ax = make_axes(CURVE_INCHES, f"Training with the {trained.loss} loss", right=0.6)
+    fig, ax = make_axes(*CURVE_INCHES, f"Training with the {trained.loss} loss")
     best = best_epoch(trained.history)
     right = ax.twinx()
     for axes, values, name, color in (
@@ -56,4 +56,5 @@ def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
     ax.set_ylim(max(low, 0), min(high, 1))  # no ticks outside the range of an mAP
     ax.set_xlabel("epoch", color=INK, fontsize=10)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lay_out(fig)
     return fig, ax

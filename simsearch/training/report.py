@@ -17,6 +17,7 @@ from simsearch.library.files import writing
 if TYPE_CHECKING:
     import os
     from pathlib import Path
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -83,22 +84,22 @@ class TrainedHead:
     def evaluated(
         cls,
         data: TrainingData,
-        *,
         head: ProjectionHead,
-        loss: str,
-        history: tuple[Epoch, ...],
-        rows: NDArray[np.intp],
-        seconds: float,
-        embedded: ImageLibrary | None = None,
+        library: ImageLibrary,
         readable: NDArray[np.bool_] | None = None,
+        **fields: Any,  # noqa: ANN401
     ) -> TrainedHead:
-        """Evaluate a head on the library, or on one with other embeddings of the same images."""
+        """Evaluate a head on a library of the images, which holds the backbone's embeddings."""
         before, before_left_out = evaluate_splits(data, data.library, readable)
-        after, after_left_out = evaluate_splits(
-            data, (embedded or data.library).with_head(head), readable
+        after, after_left_out = evaluate_splits(data, library.with_head(head), readable)
+        return cls(
+            head=head,
+            before=before,
+            after=after,
+            before_left_out=before_left_out,
+            after_left_out=after_left_out,
+            **fields,
         )
-        reports = (before, after, before_left_out, after_left_out)
-        return cls(head, loss, history, rows, seconds, *reports)
 
     def __str__(self) -> str:
         lines = [

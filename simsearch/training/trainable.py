@@ -82,6 +82,16 @@ class TrainableBackbone:
         dtype = getattr(torch, self.precision) if mixed else None
         return torch.autocast(self.backbone.device.type, dtype, enabled=mixed)
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the weights of the stage."""
+        return {**self.parameters}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """Copy weights of the stage."""
+        for name, weight in self.parameters.items():
+            weight.copy_(state_dict[name])
+
     def finish(self) -> ModelSpec:
         """Return the fine-tuned network, on the processor; this object cannot be used any more."""
         self.network.module.to("cpu").to(memory_format=torch.contiguous_format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,13 +16,15 @@ from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.library import ImageLibrary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
+    from torch.optim.lr_scheduler import LRScheduler
 
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.training.split import TrainingData
+    from simsearch.training.trainable import TrainableBackbone
 
     Save: TypeAlias = Callable[[Sequence["Epoch"], Mapping[str, Any]], object]
 
@@ -64,17 +66,11 @@ def _diverged(what: str, number: int) -> TrainingError:
 
 
 def check_loss(loss: torch.Tensor, number: int) -> float:
-    """Return the loss of an epoch as a finite number, or raise `TrainingError`."""
+    """Return the loss of a batch as a finite number, or raise `TrainingError`."""
     value = float(loss.detach())
     if not math.isfinite(value):
         raise _diverged(f"the loss is {value}", number)
     return value
-
-
-def check_weights(weights: Iterable[torch.Tensor], number: int) -> None:
-    """Raise `TrainingError` if a weight is not finite, or so large that training diverges."""
-    if not all(float(weight.detach().abs().max()) < DIVERGED_WEIGHT for weight in weights):
-        raise _diverged("the weights grow without limit", number)
 
 
 @contextmanager
@@ -102,9 +98,8 @@ class Validator:
         queries = rng.permutation(split.val)[:VALIDATION_QUERIES]
         gallery = rng.permutation(split.train)[:gallery_size]
         self.rows = np.concatenate([queries, gallery])
+        self._names, self._queries = names[self.rows], len(queries)
         self._library = ImageLibrary(library.embeddings[self.rows], library.paths[self.rows])
-        self._names = names[self.rows]
-        self._is_query = np.arange(len(self.rows)) < len(queries)
 
     def score(self, head: ProjectionHead, embeddings: NDArray[np.float32] | None = None) -> float:
         """Return the mAP with a head.
@@ -116,64 +111,107 @@ class Validator:
         embeddings
             Other embeddings of `rows`, (n, D) float32; a row of NaNs is left out.
         """
-        library, valid = self._library, np.ones(len(self.rows), bool)
+        library, valid = self._library, np.arange(len(self.rows))
         if embeddings is not None:
-            valid = np.isfinite(embeddings[:, 0])
-            embeddings = np.where(valid[:, None], embeddings, library.embeddings)
-            library = ImageLibrary(embeddings, library.paths)
-        queries, gallery = self._is_query & valid, ~self._is_query & valid
-        if not queries.any() or not gallery.any():
+            readable = np.isfinite(embeddings)
+            valid = np.flatnonzero(readable[:, 0])
+            library = ImageLibrary(
+                np.where(readable, embeddings, library.embeddings), library.paths
+            )
+        queries, gallery = valid[valid < self._queries], valid[valid >= self._queries]
+        if not len(queries) or not len(gallery):
             return 0.0
-        found = evaluate(
-            library.with_head(head),
-            self._names,
-            queries,
-            gallery,
-            1,
-            resamples=0,
-            progress=False,
-        )
+        derived = library.with_head(head)
+        found = evaluate(derived, self._names, queries, gallery, 1, resamples=0, progress=False)
         return float(found.per_query("mAP").mean())
 
 
 class Learner(ABC):
-    """Modules that learn epoch by epoch.
+    """Modules that learn batch by batch, by AdamW.
+
+    Parameters
+    ----------
+    modules
+        What learns, by name.
+    groups
+        Weights, and the highest learning rate of each group of them.
+    weight_decay
+        Of AdamW.
+    batches
+        Batches of an epoch.
+    scaler
+        Scales the gradients of float16; None for no scaling.
 
     Attributes
     ----------
-    modules : dict of str to torch.nn.Module
-        What learns, by name.
-    updates : int
-        Updates of the progress bar per epoch, counted in `unit`.
+    optimizer : torch.optim.AdamW
+    scheduler : torch.optim.lr_scheduler.LRScheduler
+        Of the learning rates, batch by batch.
     """
 
     title: str
-    unit: str
-    updates: int
-    modules: Mapping[str, torch.nn.Module]
+    scheduler: LRScheduler
+
+    def __init__(
+        self,
+        modules: Mapping[str, torch.nn.Module | TrainableBackbone],
+        groups: Iterable[tuple[Iterable[torch.Tensor], float]],
+        weight_decay: float,
+        batches: int,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        self.modules, self.batches = modules, batches
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [*weights], "lr": rate, "initial_lr": rate} for weights, rate in groups],
+            weight_decay=weight_decay,
+        )
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
 
     @abstractmethod
+    def losses(self, number: int) -> Generator[torch.Tensor]:
+        """Yield the loss of each batch of an epoch; may set its `scheduler` before the first."""
+
     def train_epoch(self, number: int, update: Callable[[float], object]) -> float:
-        """Train for one epoch, and update the progress bar with the loss; return the mean loss."""
+        """Train for one epoch, and call `update` with each loss; return the mean loss.
+
+        Raises
+        ------
+        TrainingError
+            If training diverges.
+        """
+        values: list[float] = []
+        with closing(self.losses(number)) as losses:  # what loads images ends with an error, too
+            for loss in losses:
+                values.append(check_loss(loss, number))
+                self._step(loss)
+                update(values[-1])
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        if not all(float(weight.detach().abs().max()) < DIVERGED_WEIGHT for weight in weights):
+            raise _diverged("the weights grow without limit", number)
+        return sum(values) / len(values)
+
+    def _step(self, loss: torch.Tensor) -> None:
+        scale = self.scaler.get_scale()
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= scale:  # otherwise the gradients overflowed, and were skipped
+            self.scheduler.step()
 
     def weights(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return copies of all weights, on the processor."""
-        return copy_weights({name: module.state_dict() for name, module in self.modules.items()})
+        return {
+            name: {
+                key: weight.detach().cpu().clone() for key, weight in module.state_dict().items()
+            }
+            for name, module in self.modules.items()
+        }
 
     def restore(self, weights: Mapping[str, Any]) -> None:
         """Load weights that `weights` returned."""
         for name, module in self.modules.items():
             module.load_state_dict(weights[name])
-
-
-def copy_weights(
-    states: Mapping[str, Mapping[str, torch.Tensor]],
-) -> dict[str, dict[str, torch.Tensor]]:
-    """Copy state dicts to the processor."""
-    return {
-        name: {key: weight.detach().cpu().clone() for key, weight in state.items()}
-        for name, state in states.items()
-    }
 
 
 def run_epochs(
@@ -208,9 +246,9 @@ def run_epochs(
     shown = {"mAP": f"{history[-1].mAP:.3f}"} if history else {}
     with tqdm(
         desc=learner.title,
-        total=stopping.epochs * learner.updates,
-        initial=done * learner.updates,
-        unit=learner.unit,
+        total=stopping.epochs * learner.batches,
+        initial=done * learner.batches,
+        unit="batch",
         disable=not progress,
     ) as bar:
 

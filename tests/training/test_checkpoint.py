@@ -115,13 +115,14 @@ class TestCheckpoint:
         assert not list(tmp_path.glob("*.part"))
 
     def test_checkpoint_is_kept_when_training_diverges(self, library, tmp_path, monkeypatch):
-        checked = finetune.check_loss
+        losses = finetune.FineTuner.losses
 
-        def spoil(loss, number):
-            return checked(loss * float("nan") if number == 2 else loss, number)
+        def spoil(tuner, number):
+            for loss in losses(tuner, number):
+                yield loss * float("nan") if number == 2 else loss
 
         with monkeypatch.context() as patch:
-            patch.setattr(finetune, "check_loss", spoil)
+            patch.setattr(finetune.FineTuner, "losses", spoil)
             with pytest.raises(TrainingError, match="the loss is nan in epoch 2: lower"):
                 ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
         assert last_epoch(tmp_path / checkpoint.FILE_NAME) == 1
