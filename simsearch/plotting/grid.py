@@ -220,7 +220,10 @@ def draw_thumbnail(
     frame: str,
     line: float,
 ) -> None:
-    """Draw a picture around a point, undistorted and as large as the room for it, in a frame."""
+    """Draw a picture around a point, undistorted and as large as the room for it, in a frame.
+
+    A data unit must be as long on both axes.
+    """
     from matplotlib.patches import Rectangle
 
     width = min(room[0], room[1] / picture.ratio)
@@ -230,4 +233,4 @@ def draw_thumbnail(
     style: dict[str, Any] = {"color": frame, "linewidth": 2 * line, "zorder": ABOVE_POINTS}
     ax.add_patch(Rectangle((left, bottom), width, height, clip_on=False, **style))
     extent = (left, left + width, bottom, bottom + height)
-    ax.imshow(picture.pixels, extent=extent, aspect="auto", zorder=ABOVE_POINTS)
+    ax.imshow(picture.pixels, extent=extent, aspect=ax.get_aspect(), zorder=ABOVE_POINTS)

@@ -73,6 +73,8 @@ class TestShowMap:
             }
             assert to_hex(frame.get_edgecolor()) in {colors[name] for name in at}
             assert (right - left) / (top - bottom) == pytest.approx(shown.shape[1] / shown.shape[0])
+            seen = image.get_window_extent()
+            assert seen.width / seen.height == pytest.approx(shown.shape[1] / shown.shape[0])
         area = ax.get_window_extent()
         assert all(area.containsx(box.x0) and area.containsy(box.y1) for box in boxes(ax.images))
 
