@@ -72,8 +72,8 @@ def show_duplicates(
 ) -> tuple[Figure, NDArray[Any]]:
     """Show near-duplicates, one row per group.
 
-    On the left, in a blue frame, stands the image to keep; the others follow with their cosine to
-    it, the most similar first. What a row has no room for is counted in its last cell.
+    The image to keep is on the left, in a blue frame; the others follow with their cosine to it,
+    the most similar first. The last cell of a full row counts those that are not shown.
 
     Parameters
     ----------

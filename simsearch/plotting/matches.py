@@ -36,25 +36,25 @@ def show_matches(
     size: float = 1.8,
     explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Show queries and what was found for them.
+    """Show queries and their matches.
 
-    Each query stands on the left, in a blue frame, with its matches on its right: rank, score,
-    how few random pairs of the library are as alike, the end of the path, and its metadata. "+2
-    alike" counts the near-duplicates that a match stands for. A file that cannot be
-    read leaves a grey cell with the reason.
+    Each query is on the left, in a blue frame, with its matches on the right: rank, score, the
+    share of random pairs of the library with a higher score, the end of the path, and metadata.
+    "+2 alike" counts the near-duplicates that were folded into a match. A file that cannot be read
+    leaves a grey cell with the reason.
 
     Parameters
     ----------
     matches
         What `search` returned: the matches of one query, or a list of them.
     columns
-        Matches per row; more go on below. By default up to 6, evenly filled.
+        Matches per row; further ones are below. By default up to 6, evenly filled.
     size
         Width of a picture in inches.
     explain
-        Show each match in grey, with a heat map of the parts that carry its likeness to the
-        query: the brighter, the more they add to the score, on one scale per query. See
-        `heat_map` for what is measured; the margins, which the network does not see, stay grey.
+        Show each match in grey, with a heat map of what its parts add to the score: the brighter,
+        the more, on one scale per query. See `heat_map` for what is measured; the margins, which
+        the network does not see, stay grey.
 
     Returns
     -------
@@ -90,12 +90,12 @@ def show_answers(
     *,
     explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Draw queries, each with its heading, and what was found for them: see `show_matches`."""
+    """Draw queries with their headings, and matches with theirs; otherwise like `show_matches`."""
     most = max(1, *map(len, answers))
     columns = min(columns or math.ceil(most / math.ceil(most / MATCHES_PER_ROW)), most)
     rows: list[list[Cell | None]] = []
     for answer, heading in zip(answers, headings, strict=True):
-        picture, *pictures = _pictures(answer, size, explain=explain)
+        picture, *pictures = _load_pictures(answer, size, explain=explain)
         query = Cell(picture, (heading, short_path(answer.query)), accent=True)
         cells = [
             Cell(picture, [*filter(None, (heading_of(m), short_path(m.path), m.caption))])
@@ -106,7 +106,7 @@ def show_answers(
     return draw_grid(rows, size)
 
 
-def _pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:
+def _load_pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:
     """Load the thumbnails of a query and its matches, with heat maps if asked for."""
     query, *found = [load_thumbnail(source, size) for source in (answer.image, *answer.paths)]
     if explain:

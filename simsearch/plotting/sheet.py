@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def round_robin(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
-    """Order rows so that each label has its n-th turn before any has its next; else at random."""
+    """Order rows at random, but so that the labels take turns, as long as they have rows."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     _, which, counts = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
     turn = np.empty(len(labels), np.intp)
