@@ -117,7 +117,7 @@ def contributions(
         readable = [pixels for pixels in batch if pixels is not None]
         if readable:
             cells = library.backbone.feature_map(np.stack(readable))
-            cells = _through_head(library.head, cells) if library.head else cells
+            cells = _apply_head(library.head, cells) if library.head else cells
             norms = np.linalg.norm(cells.sum(axis=(1, 2)), axis=1)  # (B,)
             shares = iter(cells @ embedding / norms[:, None, None])  # (B, h, w)
         found += [None if pixels is None else next(shares) for pixels in batch]
@@ -132,7 +132,7 @@ def _prepare(image: ImageSource, backbone: Backbone) -> NDArray[Any] | None:
         return None
 
 
-def _through_head(head: Head, cells: NDArray[np.float32]) -> NDArray[np.float32]:
+def _apply_head(head: Head, cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pass cells (B, h, w, D) through a head one by one; each keeps its norm.
 
     Unless the head only rotates and mirrors, the mean of the results is not that of the mean.

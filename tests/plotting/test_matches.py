@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import simsearch as ss
+from simsearch.analysis.map import show_map
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall
 from simsearch.plotting import grid
 from simsearch.plotting.matches import show_matches
+from simsearch.plotting.sheet import show_images
 from simsearch.retrieval.matches import percentile
 
 
@@ -39,6 +41,8 @@ def test_looks_the_same_under_any_setting(library, style, setting):
         lambda: show_matches(ss.search(library, [0, 9], k=2), size=1),
         lambda: show_precision_recall(evaluation),
         lambda: show_confusion(evaluation),
+        lambda: show_map(library),
+        lambda: show_images(library, limit=7),
     ]
 
     def drawn(make):
