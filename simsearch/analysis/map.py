@@ -157,21 +157,26 @@ def _tsne(reduced: NDArray[np.float32], seed: int) -> NDArray[np.floating[Any]]:
 
 
 def _title(method: str, kept: float, count: int, total: int) -> str:
-    name = {"pca": "PCA", "tsne": "t-SNE"}[method]
-    share = f" ({kept:.0%} of the variance)" if method == "pca" else ""
     of = f"{count:,} of {total:,} images, drawn at random" if count < total else f"{total:,} images"
-    return f"{name} of {of}{share}"
+    return f"t-SNE of {of}" if method == "tsne" else f"PCA of {of} ({kept:.0%} of the variance)"
 
 
 def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Group]) -> None:
     """Draw the points, grey ones lowest, and a legend if there are several groups."""
     area = float(np.clip(20_000 / len(points), 4, 30))
-    handles = []
-    for _, color, marker, rows in groups:
-        x, y = points[rows].T
-        zorder = ABOVE_POINTS - (2 if color in (UNLABELLED_COLOR, OTHER_COLOR) else 1)
-        style: dict[str, Any] = {"color": color, "marker": marker, "zorder": zorder}
-        handles.append(ax.scatter(x, y, s=area, alpha=0.8, linewidths=0, **style))
+    handles = [
+        ax.scatter(
+            points[group.rows, 0],
+            points[group.rows, 1],
+            s=area,
+            alpha=0.8,
+            linewidths=0,
+            color=group.color,
+            marker=group.marker,
+            zorder=ABOVE_POINTS - (2 if group.color in (UNLABELLED_COLOR, OTHER_COLOR) else 1),
+        )
+        for group in groups
+    ]
     if len(groups) > 1:
         add_legend(ax, handles, [group.name for group in groups], LEGEND_INCHES)
 

@@ -9,7 +9,6 @@ from simsearch.plotting.grid import (
     GREY,
     INK,
     MARGIN_INCHES,
-    axes_inches,
     fit_text,
     new_figure,
     printable,
@@ -43,12 +42,12 @@ def add_legend(
     room: float,
     heading: str | None = None,
 ) -> None:
-    """Name what is drawn, to the right of it, in `room` inches."""
+    """Name what is drawn, to the right of the axes, in `room` inches."""
     legend = ax.legend(
         handles,
         [" "] * len(names),  # matplotlib would leave out a name that starts with "_"
         loc="upper left",
-        bbox_to_anchor=(1 + MARGIN_INCHES / axes_inches(ax)[0], 1),
+        bbox_to_anchor=(1.02, 1),
         borderaxespad=0,
         borderpad=0,
         handletextpad=0.3,

@@ -97,12 +97,6 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     return fig
 
 
-def axes_inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of axes in inches, whatever their data units are."""
-    box = ax.get_window_extent()
-    return box.width / DPI, box.height / DPI
-
-
 class Picture(NamedTuple):
     """An image, no larger than a figure needs it."""
 
@@ -164,7 +158,7 @@ def draw_grid(
     for line, row in zip(axes, rows, strict=True):
         for ax, cell in zip(line, row, strict=False):
             if cell:
-                _fill(ax, cell)
+                _fill(ax, cell, size, height)
     return fig, axes
 
 
@@ -194,9 +188,9 @@ def _empty_grid(
     return fig, axes
 
 
-def _fill(ax: Axes, cell: Cell) -> None:
+def _fill(ax: Axes, cell: Cell, width: float, height: float) -> None:
     """Draw a picture in the middle of its cell, or a grey one that says why there is none."""
-    picture, (width, height) = cell.picture, axes_inches(ax)
+    picture = cell.picture
     if isinstance(picture, str):
         reason = textwrap.fill(printable(picture), max(6, int(width * 11)), max_lines=4)
         ax.text(0, 0, reason, ha="center", va="center", color=GREY, fontsize=9, **PLAIN_TEXT)

@@ -115,6 +115,5 @@ def _load_pictures(answer: Matches, size: float, *, explain: bool) -> list[Pictu
 
 
 def _score_text(match: Match) -> str:
-    share = percentile(match.percentile)
-    words = (str(match.rank), f"{match.score:.3f}", share.strip("–"), also(match))
-    return " · ".join(filter(None, words))
+    share = percentile(match.percentile).strip("–")  # unknown in a library of one image
+    return " · ".join(filter(None, (str(match.rank), f"{match.score:.3f}", share, also(match))))
