@@ -1,6 +1,7 @@
-"""Images of a library that are nearly the same: copies, resized, recompressed, slightly cropped.
+"""Groups of near-duplicates: copies, resized, recompressed, slightly cropped.
 
-Embeddings in, groups of rows out. Nothing here opens an image, and nothing is deleted.
+Connected components of the pairs of embeddings whose cosine reaches a threshold. No image is
+opened, and no file is deleted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
-from simsearch.files import write_text
+from simsearch.files import iter_blocks, write_text
 from simsearch.retrieval.exact import exact_cosines, rounding_error
 from simsearch.retrieval.options import NEAR_DUPLICATE
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
 
 
-_BLOCK = 2048  # rows that meet as many others at once: 16 MB of scores, 64 MB if all are alike
-_TIE = 1e-12  # sums of products in float64 differ by less, in whatever order they are added
-_SHOWN = 10  # groups that are printed
+BLOCK_ROWS = 2048  # rows compared with as many others: 16 MB of scores, 64 MB if all are similar
+TIE_TOLERANCE = 1e-12  # by less than this a float64 cosine depends on the order of its sum
+PRINTED_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class DuplicateGroup:
     Attributes
     ----------
     rows : tuple of int
-        Row numbers in the library: first the one to keep, then the others, most like it first.
+        Row numbers in the library: first the one to keep, then the others, by falling cosine.
     paths : tuple of str
         As in the library's `paths`.
     scores : tuple of float
@@ -60,15 +61,15 @@ class DuplicateGroup:
 
     @property
     def lowest(self) -> float:
-        """Cosine to the first of the one least like it.
+        """Lowest cosine of an image to the first.
 
-        Under the threshold where images hang together only through others between them.
+        Below the threshold where two images are linked only through others.
         """
         return min(self.scores[1:])
 
     @property
     def highest(self) -> float:
-        """Cosine to the first of the one most like it."""
+        """Highest cosine of an image to the first."""
         return max(self.scores[1:])
 
 
@@ -81,7 +82,7 @@ class Duplicates(Sequence[DuplicateGroup]):
     groups : tuple of DuplicateGroup
         The largest first; groups of one size in the order of their first paths.
     threshold : float
-        The cosine from which on two images were taken for one.
+        The least cosine of a pair of near-duplicates.
     images : int
         How many images the library holds.
     """
@@ -102,19 +103,19 @@ class Duplicates(Sequence[DuplicateGroup]):
 
     @property
     def extras(self) -> list[str]:
-        """Path of each image but the first of its group: what a clean-up could do without."""
+        """Path of each image but the first of its group: what may be deleted."""
         return [path for group in self.groups for path in group.paths[1:]]
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per image: group (from 1), path, cosine, row."""
         import pandas as pd
 
-        rows = [
-            (number, path, score, row)
-            for number, group in enumerate(self.groups, 1)
-            for path, score, row in zip(group.paths, group.scores, group.rows, strict=True)
-        ]
-        return pd.DataFrame(rows, columns=["group", "path", "cosine", "row"])
+        return pd.DataFrame(self._table(), columns=["group", "path", "cosine", "row"])
+
+    def _table(self) -> Iterator[tuple[int, str, float, int]]:
+        for number, group in enumerate(self.groups, 1):
+            for path, score, row in zip(group.paths, group.scores, group.rows, strict=True):
+                yield number, path, score, row
 
     def save(self, file: str | os.PathLike[str] = "duplicates.csv") -> None:
         """Write a CSV file: group (from 1), path, and cosine to the first of its group.
@@ -127,15 +128,13 @@ class Duplicates(Sequence[DuplicateGroup]):
         text = io.StringIO()
         lines = csv.writer(text)
         lines.writerow(("group", "path", "cosine"))
-        for number, group in enumerate(self.groups, 1):
-            for path, score in zip(group.paths, group.scores, strict=True):
-                lines.writerow((number, path, f"{score:.6f}"))
+        lines.writerows((number, path, f"{score:.6f}") for number, path, score, _ in self._table())
         try:
             write_text(Path(file).expanduser(), text.getvalue())
         except OSError as error:
             raise QueryError(
                 f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a "
-                "folder that is there and has room"
+                "folder that exists, on a disk with free space"
             ) from error
 
     def __str__(self) -> str:
@@ -146,9 +145,9 @@ class Duplicates(Sequence[DuplicateGroup]):
         lines = [f"{groups} among {of}: {len(self.extras):,} extra"]
         lines += [
             f"{len(group):>6,}  {group.lowest:.3f}–{group.highest:.3f}  {group.paths[0]}"
-            for group in self.groups[:_SHOWN]
+            for group in self.groups[:PRINTED_GROUPS]
         ]
-        hidden = len(self) - _SHOWN
+        hidden = len(self) - PRINTED_GROUPS
         return "\n".join([*lines, f"... and {hidden:,} more: to_frame()"] if hidden > 0 else lines)
 
 
@@ -157,25 +156,25 @@ def duplicates(
 ) -> Duplicates:
     """Find the images of a library that are nearly the same.
 
-    Two images belong together if their cosine reaches the threshold, or if a chain of such pairs
-    leads from one to the other. Exact, as if every pair were compared in float64, in memory that
+    Two images are in one group if their cosine reaches the threshold, or if a chain of such pairs
+    links them. Exact, as if every pair were compared in float64, in memory that
     does not grow with the number of pairs; the time does.
 
-    With EfficientNet-Lite0, all 23 pairs of 8,000 scene photos that reach 0.95 are copies to the
-    eye, and the most similar pair that is not has 0.947. Of copies planted among 250 larger photos
-    that finds 94 to 100% after a watermark or a change of brightness by a fifth, 88% cropped by
-    5%, 77% compressed anew (JPEG, quality 75), and 49% at half the size; 0.9 finds 87 to 100% of
-    all these. The smaller the picture, the more a copy loses: search with a lower one to be sure.
+    With EfficientNet-Lite0, all 23 pairs of 8,000 scene photos that reach 0.95 are visibly copies;
+    the highest cosine of any other pair is 0.947. Of copies planted among 250 larger photos, 0.95
+    finds 94 to 100% after a watermark or a change of brightness by a fifth, 88% cropped by 5%,
+    77% recompressed (JPEG, quality 75), and 49% at half the size; 0.9 finds 87 to 100% of all
+    these. The smaller the picture, the more a copy differs: use a lower threshold to miss none.
 
     The first of a group is the one to keep: the largest file, where the library knows its files;
-    among equals the one most like all others of the group, then the first by path.
+    among equals the one with the highest mean cosine to the group, then the first by path.
 
     Parameters
     ----------
     library
         From `embed_dataset` or `ImageLibrary.load`.
     threshold
-        Cosine from which on two images pass for one.
+        Least cosine of two near-duplicates, in [-1, 1].
     progress
         Whether to show a progress bar, if it takes more than a second.
 
@@ -186,7 +185,7 @@ def duplicates(
     Raises
     ------
     QueryError
-        If the threshold is no cosine.
+        If the threshold is not between -1 and 1.
 
     Examples
     --------
@@ -198,7 +197,7 @@ def duplicates(
     """
     if not -1 <= threshold <= 1:
         raise QueryError(f"threshold={threshold}: a cosine lies between -1 and 1")
-    rows, copies = _distinct(library.embeddings)
+    rows, inverse = _distinct(library.embeddings)
     with tqdm(
         desc="Comparing",
         total=len(rows) ** 2 // 2,
@@ -207,96 +206,85 @@ def duplicates(
         delay=1,
         disable=not progress,
     ) as bar:
-        together = _join(library.embeddings, rows, threshold, bar)[copies]  # (N,)
-    sizes = np.bincount(together)
-    members = np.split(np.argsort(together, kind="stable"), np.cumsum(sizes)[:-1])
-    groups = [_group(library, own) for own in members if len(own) > 1]
+        labels = _components(library.embeddings, rows, threshold, bar)[inverse]  # (N,)
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    groups = [_make_group(library, each) for each in members if len(each) > 1]
     groups.sort(key=lambda group: (-len(group), group.paths[0]))
     return Duplicates(tuple(groups), float(threshold), len(library))
 
 
 def _distinct(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first of each set of equal rows, (M,), and for each row which one it is, (N,)."""
+    """Return the first of each set of equal rows, (M,), and the number of each row's set, (N,)."""
     seen: dict[bytes, int] = {}
-    copies = np.empty(len(embeddings), np.intp)
-    first: list[int] = []
+    inverse = np.empty(len(embeddings), np.intp)
     for i, row in enumerate(embeddings):
-        copies[i] = seen.setdefault(hashlib.blake2b(row.data, digest_size=16).digest(), len(seen))
-        if copies[i] == len(first):
-            first.append(i)
-    return np.array(first), copies
+        inverse[i] = seen.setdefault(hashlib.blake2b(row.data, digest_size=16).digest(), len(seen))
+    return np.unique(inverse, return_index=True)[1], inverse
 
 
-def _join(
+def _components(
     embeddings: NDArray[np.float32], rows: NDArray[np.intp], threshold: float, bar: tqdm[None]
 ) -> NDArray[np.intp]:
-    """Tell the connected components of the pairs that reach the threshold by number: (M,)."""
+    """Label the connected components of the pairs that reach the threshold: (M,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    parts = np.arange(len(rows))
-    blocks = [slice(i, min(i + _BLOCK, len(rows))) for i in range(0, len(rows), _BLOCK)]
+    labels = np.arange(len(rows))
+    blocks = iter_blocks(len(rows), BLOCK_ROWS)
     for i, j in combinations_with_replacement(blocks, 2):
-        if len(np.unique([parts[i].min(), parts[i].max(), parts[j].min(), parts[j].max()])) > 1:
-            # Which pairs there are may be far too many to keep: only what they join is kept.
-            here, there = embeddings[rows[i]], embeddings[rows[j]]
-            edges = _edges(here, there, parts[i], parts[j], threshold)
+        if np.ptp(labels[i]) or np.ptp(labels[j]) or labels[i][0] != labels[j][0]:
+            # There may be far too many pairs to keep: only the components are kept.
+            a, b = embeddings[rows[i]], embeddings[rows[j]]
+            edges = _edges(a, b, labels[i], labels[j], threshold)
             if edges.size:
                 graph = coo_array((np.ones(edges.shape[1], bool), edges), shape=(len(rows),) * 2)
-                parts = connected_components(graph, directed=False)[1][parts]
+                labels = connected_components(graph, directed=False)[1][labels]
         bar.update((i.stop - i.start) * (j.stop - j.start) // (1 + (i == j)))
-    return parts
+    return labels
 
 
 def _edges(
-    here: NDArray[np.float32],
-    there: NDArray[np.float32],
-    mine: NDArray[np.intp],
-    others: NDArray[np.intp],
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    labels_a: NDArray[np.intp],
+    labels_b: NDArray[np.intp],
     threshold: float,
 ) -> NDArray[np.intp]:
-    """Return which parts the rows of two blocks join that are still apart: (2, P)."""
-    error = rounding_error(here.shape[1])
-    scores = here @ there.T
-    a, b = np.divmod(np.flatnonzero(scores >= threshold - error), len(there))
-    apart = mine[a] != others[b]
-    a, b = a[apart], b[apart]
-    unsure = scores[a, b] <= threshold + error
-    reached = ~unsure
-    reached[unsure] = _reach(here, there, a[unsure], b[unsure], threshold)
-    return np.stack([mine[a[reached]], others[b[reached]]])
+    """Return the pairs of components that rows of two blocks link: (2, P)."""
+    error = rounding_error(a.shape[1])
+    scores = a @ b.T
+    i, j = np.divmod(np.flatnonzero(scores >= threshold - error), len(b))
+    apart = labels_a[i] != labels_b[j]
+    i, j = i[apart], j[apart]
+    unsure = scores[i, j] <= threshold + error
+    linked = ~unsure
+    linked[unsure] = _exact_scores(a, b, i[unsure], j[unsure]) >= threshold - TIE_TOLERANCE
+    return np.stack([labels_a[i[linked]], labels_b[j[linked]]])
 
 
-def _reach(
-    here: NDArray[np.float32],
-    there: NDArray[np.float32],
-    a: NDArray[np.intp],
-    b: NDArray[np.intp],
-    threshold: float,
-) -> NDArray[np.bool_]:
-    """Tell in float64 which of some pairs reach the threshold."""
-    these, a = np.unique(a, return_inverse=True)
-    those, b = np.unique(b, return_inverse=True)
-    scores = here[these].astype(np.float64) @ there[those].astype(np.float64).T
-    reached: NDArray[np.bool_] = scores[a, b] >= threshold - _TIE
-    return reached
+def _exact_scores(
+    a: NDArray[np.float32], b: NDArray[np.float32], i: NDArray[np.intp], j: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Cosines of pairs of rows in float64: (P,)."""
+    rows_a, i = np.unique(i, return_inverse=True)
+    rows_b, j = np.unique(j, return_inverse=True)
+    scores: NDArray[np.float64] = a[rows_a].astype(np.float64) @ b[rows_b].astype(np.float64).T
+    return scores[i, j]
 
 
-def _group(library: ImageLibrary, rows: NDArray[np.intp]) -> DuplicateGroup:
-    """Choose the one to keep, and put the others in order behind it."""
-    total = sum(block.sum(axis=0) for block in _blocks(library, rows))
-    alike = exact_cosines(library, rows, total / len(rows)).round(6)  # of two, both are equally so
+def _make_group(library: ImageLibrary, rows: NDArray[np.intp]) -> DuplicateGroup:
+    """Choose the image to keep, and sort the others by falling cosine to it."""
+    total = sum(
+        library.embeddings[rows[block]].sum(axis=0, dtype=np.float64)
+        for block in iter_blocks(len(rows), BLOCK_ROWS)
+    )
+    means = exact_cosines(library, rows, total / len(rows)).round(6)  # equal for a pair
     sizes = np.zeros(len(rows)) if library.stats is None else library.stats[rows, 0]
-    first = np.lexsort((library.paths[rows], -alike, -sizes))[0]
-    scores = np.clip(exact_cosines(library, rows, library.embeddings[rows[first]]), -1, 1)
-    scores[first] = 1
-    order = np.lexsort((library.paths[rows], -scores, np.arange(len(rows)) != first))
+    keep = np.lexsort((library.paths[rows], -means, -sizes))[0]
+    scores = np.clip(exact_cosines(library, rows, library.embeddings[rows[keep]]), -1, 1)
+    scores[keep] = 1
+    order = np.lexsort((library.paths[rows], -scores, np.arange(len(rows)) != keep))
     rows, scores = rows[order], scores[order]
     return DuplicateGroup(
         tuple(rows.tolist()), tuple(library.paths[rows].tolist()), tuple(scores.tolist())
     )
-
-
-def _blocks(library: ImageLibrary, rows: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
-    for i in range(0, len(rows), _BLOCK):
-        yield library.embeddings[rows[i : i + _BLOCK]].astype(np.float64)

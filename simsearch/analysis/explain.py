@@ -1,23 +1,23 @@
-"""Where in an image its likeness to a query lies, by the backbone's last feature map.
+"""Class activation maps (Zhou et al., 2016) with a query in place of a class: which parts match.
 
-No training and no gradients: a cosine with an average is an average of cosines, one for each cell
-of the map ("class activation mapping", Zhou et al., 2016, with the query in place of a class).
+No training and no gradients: the cosine with an average is the average of the cosines of its
+parts, the cells of the backbone's last feature map.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.errors import ImageError, QueryError
+from simsearch.files import iter_blocks
 from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 BATCH_IMAGES = 8  # images whose maps are held at once
 
-# Of the colour map of a heat map, which colour-blind readers can follow: its range, whose dark end
-# would hide the picture, and how much of it covers a picture at the hottest.
-MIN_HEAT, MAX_HEAT, MAX_OPACITY = 0.4, 0.95, 0.85
+# A colour map that colour-blind readers can follow, without its dark end, which would hide the
+# picture; and its opacity where the heat is highest.
+COLOR_MAP, COLOR_MAP_RANGE, MAX_OPACITY = "inferno", (0.4, 0.95), 0.85
 
 
 def heat_map(
     library: Browsable, image: ImageSource | int, embedding: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Show what each part of an image contributes to its cosine with an embedding.
+    """Compute what each part of an image contributes to its cosine with an embedding.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ def heat_map(
     Returns
     -------
     numpy.ndarray
-        (H, W) float32, for each pixel of the upright image: the cosine that there would be if all
-        of the image contributed as much as this part of it. Its mean over what the network saw is
-        the cosine, up to smoothing; outside of the centre crop, which it did not see, it is 0.
-        Through a head the cells pass one by one, and the mean is near the cosine only.
+        (H, W) float32, for each pixel of the upright image: the cosine if the whole image
+        contributed as much as this part. Its mean over the centre crop is the cosine, up to
+        smoothing; outside, where the network sees nothing, it is 0. With a head, which cells pass
+        one by one, the mean is only close to the cosine.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def heat_map(
         image = str(library.paths[image])
     opened = load_image(image)
     (cells,) = contributions(library, [opened], embedding)
-    return resize_heat(library, cells, opened.size)  # type: ignore[arg-type]  # it has been opened
+    return resize_heat(library, cells, opened.size)  # type: ignore[arg-type]  # it is readable
 
 
 def contributions(
@@ -96,8 +96,8 @@ def contributions(
     Returns
     -------
     list of numpy.ndarray or None
-        (h, w) float32 for each image; None for one that cannot be read. The cells add up to the
-        cosine; with a head, or a backbone with layers after its last map, roughly.
+        (h, w) float32 for each image; None for one that cannot be read. The sum of the cells is
+        the cosine; with a head, or a backbone with layers after its last map, approximately.
 
     Raises
     ------
@@ -108,87 +108,79 @@ def contributions(
     """
     if np.shape(embedding) != (library.dim,):
         raise QueryError(
-            f"an embedding of shape {np.shape(embedding)} is none of this library: ({library.dim},)"
+            f"an embedding of shape {np.shape(embedding)} does not fit this library's "
+            f"({library.dim},); give the `embedding` of its matches, or one of its rows"
         )
     found: list[NDArray[np.float32] | None] = []
-    for i in range(0, len(images), BATCH_IMAGES):
-        prepared = [_prepared(image, library.backbone) for image in images[i : i + BATCH_IMAGES]]
-        readable = [one for one in prepared if one is not None]
+    for block in iter_blocks(len(images), BATCH_IMAGES):
+        batch = [_prepare(image, library.backbone) for image in images[block]]
+        readable = [pixels for pixels in batch if pixels is not None]
         if readable:
             cells = library.backbone.feature_map(np.stack(readable))
-            cells = _pass(library.head, cells) if library.head else cells
-            shares = iter(_split(cells, embedding))
-        found += [None if one is None else next(shares) for one in prepared]
+            cells = _apply_head(library.head, cells) if library.head else cells
+            norms = np.linalg.norm(cells.sum(axis=(1, 2)), axis=1)  # (B,)
+            shares = iter(cells @ embedding / norms[:, None, None])  # (B, h, w)
+        found += [None if pixels is None else next(shares) for pixels in batch]
     return found
 
 
-def _prepared(image: ImageSource, backbone: Backbone) -> NDArray[Any] | None:
+def _prepare(image: ImageSource, backbone: Backbone) -> NDArray[Any] | None:
+    """Make the network's input of an image; None if it cannot be read."""
     try:
         return backbone.prepare(load_image(image, backbone.min_side))
     except ImageError:
         return None
 
 
-def _pass(head: Head, cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pass cells through a head, each as an image that is like it all over; it keeps its norm.
+def _apply_head(head: Head, cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pass cells (B, h, w, D) through a head one by one; each keeps its norm.
 
-    A head that does more than turn and mirror does not do to the average what it does to each.
+    Unless the head only rotates and mirrors, the mean of the results is not that of the mean.
     """
     norms = np.linalg.norm(cells, axis=3)
     passed = np.zeros((*norms.shape, head.dim), np.float32)
-    some = norms > 0
-    passed[some] = np.nan_to_num(head(cells[some] / norms[some, None])) * norms[some, None]
+    valid = norms > 0
+    passed[valid] = np.nan_to_num(head(cells[valid] / norms[valid, None])) * norms[valid, None]
     return passed
-
-
-def _split(cells: NDArray[np.float32], embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Split the cosine of the mean of cells among them: (B, h, w, D) to (B, h, w)."""
-    norms = np.linalg.norm(cells.sum(axis=(1, 2)), axis=1)
-    shares: NDArray[np.float32] = cells @ embedding / norms[:, None, None]
-    return shares
 
 
 def resize_heat(
     library: Browsable, cells: NDArray[np.float32], size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Lay contributions over an image of (width, height), or a smaller copy: (H, W) float32.
+    """Resize contributions to an image of (width, height), or a smaller copy: (H, W) float32.
 
-    Where they lie follows from the backbone's centre crop; a transform of the user's own is taken
-    to span the image.
+    They cover the backbone's centre crop; with a transform of the user's own, the whole image.
     """
     width, height = size
     transform = library.backbone.transform
-    seen = (
-        transform.crop_box(size) if isinstance(transform, Preprocessing) else (0, 0, width, height)
-    )
-    left, top, right, bottom = (
-        min(max(0, round(edge)), limit) for edge, limit in zip(seen, size * 2, strict=True)
-    )
+    crop = transform.crop_box(size) if isinstance(transform, Preprocessing) else (0, 0, *size)
+    left, top, right, bottom = np.clip(np.round(crop), 0, size * 2).astype(int).tolist()
     area = max(1, right - left), max(1, bottom - top)
-    whole = np.zeros((height, width), np.float32)
+    heat = np.zeros((height, width), np.float32)
     smooth = Image.fromarray(cells * cells.size).resize(area, Image.Resampling.BICUBIC)
-    whole[top : top + area[1], left : left + area[0]] = np.asarray(smooth)
-    return whole
+    heat[top : top + area[1], left : left + area[0]] = np.asarray(smooth)
+    return heat
 
 
 def heat_colors(heat: NDArray[np.float32], top: float) -> NDArray[np.float64]:
-    """Colour a heat map, to be laid over a picture: the hotter, the brighter and the denser.
+    """Colour a heat map for an overlay: the hotter, the brighter and the more opaque.
 
     Parameters
     ----------
     heat
-        (H, W), as `resize_heat` gives it.
+        (H, W), from `resize_heat`.
     top
-        The heat that is shown at the brightest.
+        The heat that gets the brightest colour.
 
     Returns
     -------
     numpy.ndarray
-        (H, W, 4), red, green, blue and opacity in [0, 1]; where there is no heat, nothing.
+        (H, W, 4), red, green, blue and opacity in [0, 1]; transparent where there is no heat.
     """
     from matplotlib import colormaps
 
     level = np.clip(heat / max(top, 1e-9), 0, 1)
-    color: NDArray[np.float64] = colormaps["inferno"](MIN_HEAT + (MAX_HEAT - MIN_HEAT) * level)
-    color[..., 3] = MAX_OPACITY * level**1.5  # a little heat everywhere is no veil
+    low, high = COLOR_MAP_RANGE
+    color: NDArray[np.float64] = colormaps[COLOR_MAP](low + (high - low) * level)
+    color[..., 3] = MAX_OPACITY * level**1.5  # a little heat everywhere stays transparent
     return color

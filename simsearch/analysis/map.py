@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.plotting.charts import COLORS, add_legend
+from simsearch.plotting.charts import COLORS, add_legend, lay_out, make_axes
 from simsearch.plotting.grid import (
     ABOVE_POINTS,
     ACCENT,
-    EDGE,
-    INK,
     MARGIN_INCHES,
-    PLAIN_TEXT,
     TITLE_INCHES,
     Picture,
     draw_thumbnail,
     load_thumbnail,
-    new_figure,
 )
 from simsearch.plotting.sheet import round_robin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, Literal
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -36,13 +31,13 @@ if TYPE_CHECKING:
     from simsearch.library.types import Labels
 
 
-# The colours again with triangles, where there are more groups.
+# Colour and marker of each group; where there are more, the colours again with triangles.
 GROUP_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
 UNLABELLED_COLOR, OTHER_COLOR = "#cccccc", "#999999"
 
-MAP_INCHES = (7.6, 6.2)  # inches
-THUMBNAIL_INCHES, LEGEND_INCHES = 0.42, 1.5  # inches
-MAX_ROWS = {"pca": 10_000, "tsne": 2_000}  # at most, so that a map takes seconds
+MAP_INCHES, THUMBNAIL_INCHES, LEGEND_INCHES = (7.6, 6.2), 0.42, 1.5
+MAX_ROWS = {"pca": 10_000, "tsne": 2_000}  # so that a map takes seconds
+PCA_DIMS = 50  # that t-SNE starts from
 
 
 def show_map(
@@ -83,23 +78,26 @@ def show_map(
         raise QueryError(f"method={method!r} is unknown; choose from {', '.join(MAX_ROWS)}")
     labels = library.label_rows(color_by)
     count = min(len(library), MAX_ROWS[method])
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(len(library), count, replace=False))
+    rows = np.sort(np.random.default_rng(seed).choice(len(library), count, replace=False))
     points, kept = _project(np.asarray(library.embeddings[rows]), method, seed)
-    room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES
-    points = (
-        points * (np.array(MAP_INCHES) - room) + room / 2
-    )  # a thumbnail fits around every point
+    room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES  # a thumbnail fits around every point
+    points = points * (np.array(MAP_INCHES) - room) + room / 2
 
     groups = _groups(labels, rows)
-    fig, ax = _canvas(_title(method, kept, count, len(library)), legend=len(groups) > 1)
+    width, height = MAP_INCHES
+    legend = LEGEND_INCHES if len(groups) > 1 else 0
+    title = _title(method, kept, count, len(library))
+    full = width + legend + 2 * MARGIN_INCHES, height + TITLE_INCHES + 2 * MARGIN_INCHES
+    fig, ax = make_axes(*full, title)
+    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], aspect="equal", anchor="NW")
     _scatter(ax, points, groups)
     places = _spaced_points(points, round_robin(labels[rows], seed), 1.15 * THUMBNAIL_INCHES)
-    for _, i in zip(range(images), places, strict=False):
+    for i in islice(places, max(0, images)):
         picture = load_thumbnail(str(library.paths[rows[i]]), THUMBNAIL_INCHES)
         color = next(group.color for group in groups if i in group.rows)
         if isinstance(picture, Picture):  # otherwise its point will do
             draw_thumbnail(ax, picture, points[i], (THUMBNAIL_INCHES,) * 2, frame=color, line=1)
+    lay_out(fig)
     return fig, ax
 
 
@@ -114,20 +112,19 @@ class _Group(NamedTuple):
 
 def _groups(labels: NDArray[np.str_], rows: NDArray[np.intp]) -> list[_Group]:
     """Assign a colour and a marker to each frequent label, by name; the rest is grey."""
-    counts = Counter(labels.tolist())
-    unlabelled = counts.pop("", 0)
-    names = sorted(sorted(counts, key=lambda name: (-counts[name], name))[: len(GROUP_STYLES)])
     shown = labels[rows]
-    if not names:
+    every, counts = np.unique(labels[labels != ""], return_counts=True)
+    if not len(every):
         return [_Group("", ACCENT, "o", np.arange(len(rows)))]
+    names = np.sort(every[np.argsort(-counts, kind="stable")[: len(GROUP_STYLES)]])
     groups = [
         _Group(name, color, marker, np.flatnonzero(shown == name))
-        for name, (color, marker) in zip(names, GROUP_STYLES, strict=False)
+        for name, (color, marker) in zip(names.tolist(), GROUP_STYLES, strict=False)
     ]
-    if others := len(counts) - len(names):
+    if others := len(every) - len(names):
         rest = np.flatnonzero(~np.isin(shown, ["", *names]))
         groups.append(_Group(f"{others:,} more", OTHER_COLOR, "o", rest))
-    if unlabelled:
+    if "" in labels:
         groups.append(_Group("no label", UNLABELLED_COLOR, "o", np.flatnonzero(shown == "")))
     return groups
 
@@ -140,63 +137,46 @@ def _project(
 
     if np.ptp(rows, axis=0).max() < 1e-6:
         return np.full((len(rows), 2), 0.5), 1.0  # one image, or copies of it, spans no axis
-    pca = PCA(min(50, *rows.shape), random_state=seed)
+    pca = PCA(min(PCA_DIMS, *rows.shape), random_state=seed)
     reduced = np.pad(pca.fit_transform(rows), ((0, 0), (0, 1)))  # one column may be all there is
     points = _tsne(reduced, seed) if method == "tsne" else reduced[:, :2]
-    low, high = points.min(axis=0), points.max(axis=0)
-    unit = np.where(high > low, (points - low) / np.where(high > low, high - low, 1), 0.5)
+    span = np.ptp(points, axis=0)
+    unit = (points - points.min(axis=0)) / np.where(span > 0, span, 1) + (span == 0) / 2
     return unit, float(pca.explained_variance_ratio_[:2].sum())
 
 
 def _tsne(reduced: NDArray[np.float32], seed: int) -> NDArray[np.floating[Any]]:
+    """Embed rows in the plane, (n, 2), so that neighbours stay neighbours."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    start = reduced[:, :2] / reduced[:, 0].std() * 1e-4  # as its authors advise
-    perplexity = min(30, (len(reduced) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init=start, random_state=seed)
-    # Its threads spin while they wait: three times slower than one beside any other work.
-    with threadpool_limits(1):
+    tsne = TSNE(perplexity=min(30, (len(reduced) - 1) / 3), init="pca", random_state=seed)
+    with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
         points: NDArray[np.floating[Any]] = tsne.fit_transform(reduced)
     return points
 
 
 def _title(method: str, kept: float, count: int, total: int) -> str:
-    name = {"pca": "PCA", "tsne": "t-SNE"}[method]
-    share = f" ({kept:.0%} of the variance)" if method == "pca" else ""
     of = f"{count:,} of {total:,} images, drawn at random" if count < total else f"{total:,} images"
-    return f"{name} of {of}{share}"
-
-
-def _canvas(title: str, *, legend: bool) -> tuple[Figure, Axes]:
-    """Make a map's axes, with inches as data units, and room for a legend on the right."""
-    width, height = MAP_INCHES
-    full = np.array(
-        [
-            width + 2 * MARGIN_INCHES + LEGEND_INCHES * legend,
-            height + 2 * MARGIN_INCHES + TITLE_INCHES,
-        ]
-    )
-    fig = new_figure(full)
-    ax = fig.add_axes(
-        tuple(np.array([MARGIN_INCHES, MARGIN_INCHES, width, height]) / np.tile(full, 2))
-    )
-    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], facecolor="white")
-    for spine in ax.spines.values():
-        spine.set(color=EDGE, linewidth=0.6)
-    ax.text(0, height + 0.1, title, color=INK, fontsize=11, **PLAIN_TEXT)
-    return fig, ax
+    return f"t-SNE of {of}" if method == "tsne" else f"PCA of {of} ({kept:.0%} of the variance)"
 
 
 def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Group]) -> None:
-    """Draw the points, grey ones lowest, and a legend if there is more than one group."""
+    """Draw the points, grey ones lowest, and a legend if there are several groups."""
     area = float(np.clip(20_000 / len(points), 4, 30))
-    handles = []
-    for _, color, marker, rows in groups:
-        x, y = points[rows].T
-        zorder = ABOVE_POINTS - (2 if color in (UNLABELLED_COLOR, OTHER_COLOR) else 1)
-        style: dict[str, Any] = {"color": color, "marker": marker, "zorder": zorder}
-        handles.append(ax.scatter(x, y, s=area, alpha=0.8, linewidths=0, **style))
+    handles = [
+        ax.scatter(
+            points[group.rows, 0],
+            points[group.rows, 1],
+            s=area,
+            alpha=0.8,
+            linewidths=0,
+            color=group.color,
+            marker=group.marker,
+            zorder=ABOVE_POINTS - (2 if group.color in (UNLABELLED_COLOR, OTHER_COLOR) else 1),
+        )
+        for group in groups
+    ]
     if len(groups) > 1:
         add_legend(ax, handles, [group.name for group in groups], LEGEND_INCHES)
 

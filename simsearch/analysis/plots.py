@@ -1,8 +1,8 @@
-"""Figures of the analysis: groups of duplicates, heat maps over matches."""
+"""Figures of the analysis: groups of duplicates, and heat maps over matches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,22 +10,16 @@ from simsearch.analysis.duplicates import Duplicates
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
-    ACCENT,
-    GAP_INCHES,
-    INK,
-    briefly,
-    cell_size,
+    Cell,
     check_positive,
+    draw_grid,
     load_thumbnail,
-    make_grid,
     short_path,
-    show_picture,
-    write_caption,
+    short_repr,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -39,7 +33,15 @@ LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a gr
 
 
 def overlay_heat_maps(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture | str]:
-    """Turn thumbnails grey, and overlay heat maps on one scale."""
+    """Turn the thumbnails of matches grey, and overlay their heat maps on one scale.
+
+    Raises
+    ------
+    QueryError
+        If the matches do not say which embedding they were found with.
+    BackboneError
+        If the library's backbone cannot be loaded, or pools no map.
+    """
     library, embedding = answer.library, answer.embedding
     if library is None or embedding is None:
         raise QueryError(
@@ -70,8 +72,8 @@ def show_duplicates(
 ) -> tuple[Figure, NDArray[Any]]:
     """Show near-duplicates, one row per group.
 
-    On the left, in a blue frame, stands the image to keep; the others follow with their cosine to
-    it, the most similar first. What a row has no room for is counted in its last cell.
+    The image to keep is on the left, in a blue frame; the others follow with their cosine to it,
+    the most similar first. The last cell of a full row counts those that are not shown.
 
     Parameters
     ----------
@@ -97,36 +99,24 @@ def show_duplicates(
     """
     if not isinstance(duplicates, Duplicates):
         raise QueryError(
-            f"show_duplicates cannot show {briefly(duplicates)}; give what simsearch.duplicates "
+            f"show_duplicates cannot show {short_repr(duplicates)}; give what simsearch.duplicates "
             "returns"
         )
     check_positive(limit=limit, size=size)
     if columns < 2:
         raise QueryError(f"columns={columns}: give at least 2, one for a copy beside its original")
     shown = duplicates[:limit]
-    if not shown:
-        fig, axes = make_grid((1, 1), cell_size(size, []), lines=1)
-        show_picture(axes[0, 0], "no duplicates")
-        return fig, axes
-    columns = min(columns, max(map(len, shown)))
-    rows = [_load_group(group, columns, size) for group in shown]
+    rows = [_group_cells(i, group, columns, size) for i, group in enumerate(shown, 1)]
     title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
-    cell = cell_size(size, [picture for row in rows for picture in row])
-    fig, axes = make_grid((len(shown), columns), cell, lines=2, lead=GAP_INCHES, title=title)
-    for number, (group, row, line) in enumerate(zip(shown, rows, axes, strict=True), 1):
-        show_picture(line[0], row[0], ACCENT, 2.5)
-        heading = f"{number} · {len(group)} images"
-        write_caption(line[0], heading, short_path(group.paths[0]), color=ACCENT, weight="bold")
-        for ax, picture in zip(line[1:], row[1:], strict=False):
-            show_picture(ax, picture)
-        described = columns - (len(group) > columns)
-        for i in range(1, min(len(group), described)):
-            write_caption(line[i], f"{group.scores[i]:.3f}", short_path(group.paths[i]), color=INK)
-    return fig, axes
+    return draw_grid(rows or [[Cell("no duplicates")]], size, title)
 
 
-def _load_group(group: DuplicateGroup, columns: int, size: float) -> list[Picture | str]:
-    """Load the thumbnails of a group that fit into a row; the last cell counts the others."""
-    shown = group.paths if len(group) <= columns else group.paths[: columns - 1]
-    more = len(group) - len(shown)
-    return [load_thumbnail(path, size) for path in shown] + [f"{more:,} more"] * bool(more)
+def _group_cells(number: int, group: DuplicateGroup, columns: int, size: float) -> list[Cell]:
+    """Make the cells of a group that fit into a row; the last one counts the others."""
+    shown = len(group) if len(group) <= columns else columns - 1
+    headings = [f"{number} · {len(group)} images", *(f"{x:.3f}" for x in group.scores[1:shown])]
+    cells = [
+        Cell(load_thumbnail(path, size), (headings[i], short_path(path)), accent=i == 0)
+        for i, path in enumerate(group.paths[:shown])
+    ]
+    return cells if shown == len(group) else [*cells, Cell(f"{len(group) - shown:,} more")]

@@ -11,19 +11,16 @@ import numpy as np
 from simsearch.errors import QueryError
 from simsearch.evaluation.evaluation import Evaluation
 from simsearch.evaluation.metrics import RECALL_PERCENTS
-from simsearch.plotting.charts import COLORS, add_legend, text_width
+from simsearch.plotting.charts import COLORS, add_legend, lay_out, make_axes, text_width
 from simsearch.plotting.grid import (
     ACCENT,
     EDGE,
-    GREY,
     INK,
-    MARGIN_INCHES,
     PLAIN_TEXT,
     TITLE_INCHES,
-    briefly,
     check_positive,
     fit_text,
-    new_figure,
+    short_repr,
 )
 from simsearch.plotting.matches import show_answers
 from simsearch.retrieval.search import search
@@ -45,7 +42,6 @@ CURVE_INCHES, LEGEND_INCHES = (6.1, 5.3), 2.2
 MATRIX_CLASSES = 30  # rows of a confusion matrix at most
 MATRIX_INCHES, NAMES_INCHES = 6.6, 1.7
 CELL_INCHES, NUMBERED_CELL_INCHES = (0.22, 0.52), 0.34  # limits; the least that holds a number
-LAYOUT_PASSES = 3  # after which nothing moves by a visible part of a pixel
 FRAME_INCHES = 0.5  # two margins, and the gaps between names and cells
 SHADES = ("#ffffff", "#7fb8d9", ACCENT, "#00334f")  # white for none to dark blue for all
 
@@ -191,7 +187,7 @@ def show_worst(
 
 def _check_evaluation(evaluation: object) -> None:
     if not isinstance(evaluation, Evaluation):
-        raise QueryError(f"{briefly(evaluation)} is no evaluation; give what evaluate returns")
+        raise QueryError(f"{short_repr(evaluation)} is no evaluation; give what evaluate returns")
 
 
 class _Curve(NamedTuple):
@@ -205,7 +201,7 @@ class _Curve(NamedTuple):
 def _curves_to_compare(evaluations: object) -> list[_Curve]:
     if not evaluations or not isinstance(evaluations, Mapping):
         raise QueryError(
-            f"show_precision_recall cannot show {briefly(evaluations)}; give what "
+            f"show_precision_recall cannot show {short_repr(evaluations)}; give what "
             "simsearch.evaluate returns, or a mapping of names to such"
         )
     for each in evaluations.values():
@@ -286,23 +282,3 @@ def _wrong_matches(library: ImageLibrary, evaluation: Evaluation, row: int, k: i
         if evaluation.labels[match.row] != evaluation.labels[row]
     ]
     return replace(matches, rows=tuple(wrong[:k]))
-
-
-def lay_out(fig: Figure) -> None:
-    """Make room for what stands around the axes, whatever is set in rcParams."""
-    fig.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES)
-    for _ in range(LAYOUT_PASSES):
-        fig.draw_without_rendering()
-
-
-def make_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Make axes in a figure of so many inches; `lay_out` fits them into it."""
-    fig = new_figure(np.array([width, height]))
-    line = fig.suptitle("", x=MARGIN_INCHES / width, ha="left", color=INK, size=11, weight="normal")
-    fit_text(line, title, width - 2 * MARGIN_INCHES)
-    ax = fig.add_subplot()
-    ax.set(facecolor="white", axisbelow=True)
-    ax.grid(visible=False)
-    ax.tick_params(colors=GREY, labelsize=9, length=0, labelcolor=GREY)
-    ax.spines[:].set(color=EDGE, linewidth=0.6, visible=True)
-    return fig, ax

@@ -1,13 +1,14 @@
-"""Grids of thumbnails with captions: equal cells, nothing clipped, texts that always fit.
+"""Grids of thumbnails with captions: equal cells, nothing clipped, text that always fits.
 
-Layouts are computed in inches, and the data units of cells are inches, too.
+The data units of a cell are inches. All figures of the package are made by `new_figure`.
 """
 
 from __future__ import annotations
 
 import textwrap
+from itertools import chain
 from pathlib import PurePath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from simsearch.images.decode import load_preview
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -28,14 +28,9 @@ if TYPE_CHECKING:
 
 DPI = 130
 PIXELS_PER_DOT = 2  # image pixels per figure pixel, so that a figure can be saved at twice its dpi
-# Around a figure, between cells, from a cell to its caption, for a line of it, for a title.
-MARGIN_INCHES, GAP_INCHES, CAPTION_GAP_INCHES, LINE_INCHES, TITLE_INCHES = (
-    0.15,
-    0.18,
-    0.08,
-    0.17,
-    0.3,
-)
+MARGIN_INCHES, TITLE_INCHES = 0.15, 0.3  # around a figure, for its title
+GAP_INCHES = 0.18  # between cells
+CAPTION_GAP_INCHES, LINE_INCHES = 0.08, 0.17  # from a cell to its caption, for a line of it
 
 INK, GREY, EDGE, ACCENT = "#222222", "#767676", "#d0d0d0", "#0072b2"
 
@@ -50,8 +45,8 @@ def check_positive(**values: float | None) -> None:
             raise QueryError(f"{name}={value}: give a number above 0")
 
 
-def briefly(value: object) -> str:
-    """Show a value in a message, shortened."""
+def short_repr(value: object) -> str:
+    """Return the `repr` of a value for a message, shortened."""
     return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
@@ -77,7 +72,7 @@ def printable(text: str) -> str:
 
 
 def fit_text(line: Text, text: str, width: float) -> None:
-    """Set a line's text, cut in its middle until `width` inches hold it."""
+    """Set a line's text, cut in its middle until it fits into `width` inches."""
     full = printable(text)
     line.set(text=full, **PLAIN_TEXT)
     keep = len(full)
@@ -87,31 +82,19 @@ def fit_text(line: Text, text: str, width: float) -> None:
         line.set_text(f"{full[: keep - 1 - end]}…{full[len(full) - end :]}")
 
 
-def write_caption(ax: Axes, *lines: str, **first: Any) -> None:  # noqa: ANN401
-    """Write small grey lines under a cell; `first` is how the first of them differs."""
-    width, height = cell_inches(ax)
-    for i, text in enumerate(lines):
-        style: dict[str, Any] = {"color": GREY, "fontsize": 9} | (first if i == 0 else {})
-        line = ax.text(
-            0,
-            -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES,
-            "",
-            ha="center",
-            va="top",
-            **style,
-        )
-        fit_text(line, text, width + GAP_INCHES / 2)
-
-
-def new_figure(inches: NDArray[np.floating[Any]]) -> Figure:
-    """Make an empty figure, known to pyplot so that a notebook shows it."""
+def new_figure(width: float, height: float, title: str = "") -> Figure:
+    """Make an empty figure of a size in inches, known to pyplot so that a notebook shows it."""
     import matplotlib.pyplot as plt
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
     # After a first save, layout="none" would give way to the one in rcParams.
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-    width, height = inches.tolist()
-    return plt.figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    fig = plt.figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    if title:
+        line = fig.suptitle("", x=MARGIN_INCHES / width, ha="left", color=INK, size=11)
+        line.set(y=1 - MARGIN_INCHES / height, va="top", weight="normal")
+        fit_text(line, title, width - 2 * MARGIN_INCHES)
+    return fig
 
 
 class Picture(NamedTuple):
@@ -138,57 +121,88 @@ def load_thumbnail(source: ImageSources | None, size: float) -> Picture | str:
     return Picture(np.asarray(image), ratio)
 
 
-def cell_size(width: float, pictures: Sequence[Picture | str]) -> tuple[float, float]:
-    """Make all cells as high as their highest picture, and square at most."""
-    ratios = [picture.ratio for picture in pictures if isinstance(picture, Picture)]
-    return width, width * min(1, max([0.6, *ratios]))
+class Cell(NamedTuple):
+    """A picture, or why there is none, over the lines of its caption."""
+
+    picture: Picture | str
+    caption: Sequence[str] = ()
+    accent: bool = False  # with a blue frame and a blue first line
 
 
-def make_grid(
-    shape: tuple[int, int],
-    cell: tuple[float, float],
-    lines: int,
-    lead: float = 0,
-    title: str = "",
+def draw_grid(
+    rows: Sequence[Sequence[Cell | None]], size: float, title: str = ""
 ) -> tuple[Figure, NDArray[Any]]:
-    """Make a figure of empty cells, `lead` inches between the first column and the others."""
-    (rows, columns), (width, height) = shape, cell
-    step = np.array([width, height + CAPTION_GAP_INCHES + lines * LINE_INCHES]) + GAP_INCHES
-    head = TITLE_INCHES if title else 0
-    full = step * (columns, rows) - GAP_INCHES + 2 * MARGIN_INCHES + (lead, head)
-    fig = new_figure(full)
-    axes = np.empty(shape, object)
-    for row, column in np.ndindex(shape):
-        left, top = step * (column, row) + (
-            MARGIN_INCHES + lead * (column > 0),
-            MARGIN_INCHES + head,
-        )
-        box = np.array([left, full[1] - top - height, width, height]) / np.tile(full, 2)
-        ax = axes[row, column] = fig.add_axes(tuple(box))
-        ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
-        ax.set_axis_off()
-    if title:
-        line = fig.text(
-            MARGIN_INCHES / full[0], 1 - MARGIN_INCHES / full[1], "", va="top", color=INK, size=11
-        )
-        fit_text(line, title, full[0] - 2 * MARGIN_INCHES)
+    """Draw rows of cells, all of one size; the first column stands apart if it has an accent.
+
+    Parameters
+    ----------
+    rows
+        From top to bottom, as long as they are; None leaves a cell empty.
+    size
+        Width of a cell in inches. All are as high as their highest picture, and square at most.
+    title
+        Of the figure; "" for none.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : numpy.ndarray of matplotlib.axes.Axes
+        (rows, columns)
+    """
+    cells = [cell for cell in chain(*rows) if cell]
+    ratios = [cell.picture.ratio for cell in cells if isinstance(cell.picture, Picture)]
+    caption = CAPTION_GAP_INCHES + LINE_INCHES * max(len(cell.caption) for cell in cells)
+    lead = GAP_INCHES * any(cell.accent for cell in cells)
+    height = size * min(1, max([0.6, *ratios]))
+    fig, axes = _empty_grid((len(rows), max(map(len, rows))), (size, height), caption, lead, title)
+    for line, row in zip(axes, rows, strict=True):
+        for ax, cell in zip(line, row, strict=False):
+            if cell:
+                _fill(ax, cell, size, height)
     return fig, axes
 
 
-def cell_inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of a cell, which are its data units too."""
-    return 2 * ax.get_xlim()[1], 2 * ax.get_ylim()[1]
+def _empty_grid(
+    shape: tuple[int, int], size: tuple[float, float], caption: float, lead: float, title: str
+) -> tuple[Figure, NDArray[Any]]:
+    """Make empty cells of a size, with room for captions, and a lead after the first column."""
+    width, height = size
+    left, top = MARGIN_INCHES + lead, MARGIN_INCHES + TITLE_INCHES * bool(title)
+    wide = left + shape[1] * (width + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
+    high = top + shape[0] * (height + caption + GAP_INCHES) - GAP_INCHES + MARGIN_INCHES
+    fig = new_figure(wide, high, title)
+    layout = {
+        "left": left / wide,
+        "right": 1 - MARGIN_INCHES / wide,
+        "top": 1 - top / high,
+        "bottom": (MARGIN_INCHES + caption) / high,
+        "wspace": GAP_INCHES / width,
+        "hspace": (caption + GAP_INCHES) / height,
+    }
+    axes = fig.subplots(*shape, squeeze=False, gridspec_kw=layout)
+    for ax in axes.flat:
+        ax.set(xlim=(-width / 2, width / 2), ylim=(-height / 2, height / 2))
+        ax.set_axis_off()
+    for ax in axes[:, 0]:
+        ax.set_position(ax.get_position().translated(-lead / wide, 0))
+    return fig, axes
 
 
-def show_picture(ax: Axes, picture: Picture | str, frame: str = EDGE, line: float = 0.6) -> None:
+def _fill(ax: Axes, cell: Cell, width: float, height: float) -> None:
     """Draw a picture in the middle of its cell, or a grey one that says why there is none."""
-    width, height = cell_inches(ax)
+    picture = cell.picture
     if isinstance(picture, str):
         reason = textwrap.fill(printable(picture), max(6, int(width * 11)), max_lines=4)
-        style: dict[str, Any] = {"color": GREY, "fontsize": 9} | PLAIN_TEXT
-        ax.text(0, 0, reason, ha="center", va="center", **style)
+        ax.text(0, 0, reason, ha="center", va="center", color=GREY, fontsize=9, **PLAIN_TEXT)
         picture = Picture(BLANK_PIXELS, height / width)
+    frame, line = (ACCENT, 2.5) if cell.accent else (EDGE, 0.6)
     draw_thumbnail(ax, picture, (0, 0), (width, height), frame=frame, line=line)
+    first = {"color": ACCENT, "weight": "bold"} if cell.accent else {"color": INK}
+    for i, text in enumerate(cell.caption):
+        y = -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES
+        style: dict[str, Any] = {"color": GREY} if i else first
+        written = ax.text(0, y, "", ha="center", va="top", fontsize=9, **style)
+        fit_text(written, text, width + GAP_INCHES / 2)
 
 
 def draw_thumbnail(
@@ -200,7 +214,10 @@ def draw_thumbnail(
     frame: str,
     line: float,
 ) -> None:
-    """Draw a picture around a point, undistorted and as large as the room for it, in a frame."""
+    """Draw a picture around a point, undistorted and as large as the room for it, in a frame.
+
+    A data unit must be as long on both axes.
+    """
     from matplotlib.patches import Rectangle
 
     width = min(room[0], room[1] / picture.ratio)
@@ -210,4 +227,4 @@ def draw_thumbnail(
     style: dict[str, Any] = {"color": frame, "linewidth": 2 * line, "zorder": ABOVE_POINTS}
     ax.add_patch(Rectangle((left, bottom), width, height, clip_on=False, **style))
     extent = (left, left + width, bottom, bottom + height)
-    ax.imshow(picture.pixels, extent=extent, aspect="auto", zorder=ABOVE_POINTS)
+    ax.imshow(picture.pixels, extent=extent, aspect=ax.get_aspect(), zorder=ABOVE_POINTS)

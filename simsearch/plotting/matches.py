@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from simsearch import registry
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import (
-    ACCENT,
-    GAP_INCHES,
-    INK,
-    briefly,
-    cell_size,
+    Cell,
     check_positive,
+    draw_grid,
     load_thumbnail,
-    make_grid,
     short_path,
-    show_picture,
-    write_caption,
+    short_repr,
 )
 from simsearch.retrieval.matches import Matches, also, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -44,25 +36,25 @@ def show_matches(
     size: float = 1.8,
     explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Show queries and what was found for them.
+    """Show queries and their matches.
 
-    Each query stands on the left, in a blue frame, with its matches on its right: rank, score,
-    how few random pairs of the library are as alike, the end of the path, and its metadata. "+2
-    alike" counts the near-duplicates that a match stands for. A file that cannot be
-    read leaves a grey cell with the reason.
+    Each query is on the left, in a blue frame, with its matches on the right: rank, score, the
+    share of random pairs of the library with a higher score, the end of the path, and metadata.
+    "+2 alike" counts the near-duplicates that were folded into a match. A file that cannot be read
+    leaves a grey cell with the reason.
 
     Parameters
     ----------
     matches
         What `search` returned: the matches of one query, or a list of them.
     columns
-        Matches per row; more go on below. By default up to 6, evenly filled.
+        Matches per row; further ones are below. By default up to 6, evenly filled.
     size
         Width of a picture in inches.
     explain
-        Show each match in grey, with a heat map of the parts that carry its likeness to the
-        query: the brighter, the more they add to the score, on one scale per query. See
-        `heat_map` for what is measured; the margins, which the network does not see, stay grey.
+        Show each match in grey, with a heat map of what its parts add to the score: the brighter,
+        the more, on one scale per query. See `heat_map` for what is measured; the margins, which
+        the network does not see, stay grey.
 
     Returns
     -------
@@ -81,7 +73,7 @@ def show_matches(
     answers: Sequence[Any] = matches if isinstance(matches, (list, tuple)) else [matches]
     if not answers or not all(isinstance(answer, Matches) for answer in answers):
         raise QueryError(
-            f"show_matches cannot show {briefly(matches)}; give what simsearch.search returns: "
+            f"show_matches cannot show {short_repr(matches)}; give what simsearch.search returns: "
             "Matches, or a list with at least one"
         )
     check_positive(columns=columns, size=size)
@@ -98,38 +90,23 @@ def show_answers(
     *,
     explain: bool = False,
 ) -> tuple[Figure, NDArray[Any]]:
-    """Draw queries, each with its heading, and what was found for them."""
+    """Draw queries with their headings, and matches with theirs; otherwise like `show_matches`."""
     most = max(1, *map(len, answers))
     columns = min(columns or math.ceil(most / math.ceil(most / MATCHES_PER_ROW)), most)
-
-    pictures = [_pictures(answer, size, explain=explain) for answer in answers]
-    has_captions = any(match.caption for answer in answers for match in answer)
-    heights = [max(1, math.ceil(len(answer) / columns)) for answer in answers]
-    cell = cell_size(size, [picture for row in pictures for picture in row])
-    fig, axes = make_grid(
-        (sum(heights), 1 + columns), cell, lines=2 + has_captions, lead=GAP_INCHES
-    )
-    tops = np.cumsum(heights) - heights
-    for top, answer, heading, (query, *found) in zip(
-        tops, answers, headings, pictures, strict=True
-    ):
-        show_picture(axes[top, 0], query, ACCENT, 2.5)
-        write_caption(axes[top, 0], heading, short_path(answer.query), color=ACCENT, weight="bold")
-        cells = axes[top:, 1:].ravel()
-        if not answer:
-            show_picture(cells[0], "no match")
-        for ax, match, picture in zip(cells, answer, found, strict=False):
-            show_picture(ax, picture)
-            lines = (
-                [short_path(match.path), match.caption]
-                if match.caption
-                else [short_path(match.path)]
-            )
-            write_caption(ax, heading_of(match), *lines, color=INK)
-    return fig, axes
+    rows: list[list[Cell | None]] = []
+    for answer, heading in zip(answers, headings, strict=True):
+        picture, *pictures = _load_pictures(answer, size, explain=explain)
+        query = Cell(picture, (heading, short_path(answer.query)), accent=True)
+        cells = [
+            Cell(picture, [*filter(None, (heading_of(m), short_path(m.path), m.caption))])
+            for m, picture in zip(answer, pictures, strict=True)
+        ] or [Cell("no match")]
+        starts = range(0, len(cells), columns)
+        rows += [[None if i else query, *cells[i : i + columns]] for i in starts]
+    return draw_grid(rows, size)
 
 
-def _pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:
+def _load_pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:
     """Load the thumbnails of a query and its matches, with heat maps if asked for."""
     query, *found = [load_thumbnail(source, size) for source in (answer.image, *answer.paths)]
     if explain:
@@ -138,6 +115,5 @@ def _pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | 
 
 
 def _score_text(match: Match) -> str:
-    share = percentile(match.percentile)
-    words = (str(match.rank), f"{match.score:.3f}", share.strip("–"), also(match))
-    return " · ".join(filter(None, words))
+    share = percentile(match.percentile).strip("–")  # unknown in a library of one image
+    return " · ".join(filter(None, (str(match.rank), f"{match.score:.3f}", share, also(match))))

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from simsearch.errors import QueryError
+from simsearch.files import iter_blocks
 from simsearch.images.decode import describe
 from simsearch.library.library import ImageLibrary
 from simsearch.plotting.grid import (
-    briefly,
-    cell_size,
+    Cell,
     check_positive,
+    draw_grid,
     load_thumbnail,
-    make_grid,
     short_path,
-    show_picture,
-    write_caption,
+    short_repr,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def round_robin(labels: NDArray[Any], seed: int = 0) -> NDArray[np.intp]:
-    """Order rows so that each label has its n-th turn before any has its next; else at random."""
+    """Order rows at random, but so that the labels take turns, as long as they have rows."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     _, which, counts = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
     turn = np.empty(len(labels), np.intp)
@@ -91,14 +88,8 @@ def show_images(
     if title is None:
         title = f"{len(rows):,} of {len(sources):,} images" if len(rows) < len(sources) else ""
 
-    pictures = [load_thumbnail(sources[row], size) for row in rows]
-    columns = min(columns, len(pictures))
-    shape = (math.ceil(len(pictures) / columns), columns)
-    fig, axes = make_grid(shape, cell_size(size, pictures), lines=1, title=title)
-    for ax, picture, row in zip(axes.flat, pictures, rows, strict=False):
-        show_picture(ax, picture)
-        write_caption(ax, names[row])
-    return fig, axes
+    cells = [Cell(load_thumbnail(sources[row], size), [names[row]]) for row in rows]
+    return draw_grid([cells[block] for block in iter_blocks(len(cells), columns)], size, title)
 
 
 def _sheet(
@@ -108,6 +99,6 @@ def _sheet(
     if isinstance(images, ImageLibrary):
         return images.paths.tolist(), images.folders.tolist(), round_robin(images.folders)
     if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
-        raise QueryError(f"show_images takes a list; for one image, give [{briefly(images)}]")
+        raise QueryError(f"show_images takes a list; for one image, give [{short_repr(images)}]")
     sources = list(images)
     return sources, [short_path(describe(source)) for source in sources], np.arange(len(sources))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsearch.evaluation.plots import CURVE_INCHES, lay_out, make_axes
+from simsearch.evaluation.plots import CURVE_INCHES
+from simsearch.plotting.charts import lay_out, make_axes
 from simsearch.plotting.grid import ACCENT, GREY, INK
 from simsearch.training.trainer import best_epoch
 

@@ -1,5 +1,6 @@
+"""Groups of near-duplicates."""
+
 import csv
-import importlib
 import io
 import tracemalloc
 from pathlib import Path
@@ -11,11 +12,8 @@ from hypothesis import strategies as st
 from PIL import ImageEnhance
 
 import simsearch as ss
+from simsearch.analysis import duplicates
 from simsearch.errors import QueryError
-
-module = importlib.import_module(
-    "simsearch.analysis.duplicates"
-)  # its name in the package is a function's
 
 
 def library_of(rows, sizes=None):
@@ -30,7 +28,7 @@ def find(rows, threshold=ss.NEAR_DUPLICATE, sizes=None):
 
 
 def components(rows, threshold):
-    """Compare every pair in float64, then flood: sets of rows that hang together."""
+    """Compare every pair in float64, then flood: sets of rows that are linked."""
     wide = rows.astype(np.float64)
     joined = wide @ wide.T >= threshold - 1e-12
     left, found = set(range(len(rows))), set()
@@ -68,13 +66,13 @@ class TestDuplicates:
         st.integers(0, 2**32),
         st.sampled_from([0.5, 0.9, 0.95, 0.995, "a pair's own"]),
     )
-    def test_equals_comparing_every_pair(self, kind, count, dim, seed, threshold):
+    def test_groups_equal_those_of_comparing_every_pair(self, kind, count, dim, seed, threshold):
         rows = random_rows(kind, count, dim, seed)
         if threshold == "a pair's own":  # the closest call that there is
             wide = rows.astype(np.float64)
             threshold = min(1.0, float(wide[0] @ wide[-1]))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "_BLOCK", 16)
+            patch.setattr(duplicates, "BLOCK_ROWS", 16)
             found = find(rows, threshold)
         equal = {tuple(row): set() for row in rows.tolist()}
         for i, row in enumerate(rows.tolist()):
@@ -105,7 +103,7 @@ class TestDuplicates:
         assert [group.rows for group in found] == [(0, 40), (1, 41), (2, 42)]
         assert [group.scores for group in found] == [pytest.approx((1, 1))] * 3
 
-    def test_a_chain_is_one_group_and_its_lowest_cosine_tells(self):
+    def test_a_chain_is_one_group_with_a_lowest_cosine_below_the_threshold(self):
         angles = np.radians([0, 15, 30, 90])
         (group,) = find(np.stack([np.cos(angles), np.sin(angles)], axis=1), 0.96)
         assert group.rows[0] == 1  # most like both others
@@ -116,13 +114,13 @@ class TestDuplicates:
         assert group.lowest == pytest.approx(np.cos(np.radians(30)))
         assert group.lowest < 0.96 < group.highest
 
-    def test_the_largest_file_is_first_then_the_most_alike_then_by_path(self):
+    def test_first_is_the_largest_file_then_the_highest_mean_cosine_then_by_path(self):
         pair = [[1, 0], [0.99, 0.1]]
         assert find(pair, sizes=[10, 20])[0].rows == (1, 0)
         assert find(pair, sizes=[20, 20])[0].rows == (0, 1)
         assert find(pair)[0].paths == ("00000.jpg", "00001.jpg")
 
-    def test_groups_stand_by_size_then_path(self):
+    def test_groups_are_sorted_by_size_then_path(self):
         rows = np.eye(6)[[5, 0, 1, 0, 2, 1, 1, 3, 3, 3]]
         assert [group.rows for group in find(rows)] == [(2, 5, 6), (7, 8, 9), (1, 3)]
 
@@ -147,23 +145,23 @@ class TestDuplicates:
         assert peak < 60e6  # all scores at once: 400 MB
 
     @pytest.mark.parametrize("threshold", [1.01, -1.5, float("nan"), float("inf")])
-    def test_refuses_what_is_no_cosine(self, threshold):
+    def test_threshold_must_be_a_cosine(self, threshold):
         with pytest.raises(QueryError, match=f"threshold={threshold}"):
             find(np.eye(2), threshold)
 
     def test_one_image_has_no_duplicates(self):
         assert len(find([[1, 0]])) == 0
 
-    def test_a_progress_bar_counts_every_pair(self, monkeypatch):
+    def test_progress_bar_counts_every_pair(self, monkeypatch):
         bars = []
 
-        class Bar(module.tqdm):
+        class Bar(duplicates.tqdm):
             def __init__(self, **options):
                 super().__init__(**options | {"disable": False, "file": io.StringIO()})
                 bars.append(self)
 
-        monkeypatch.setattr(module, "tqdm", Bar)
-        monkeypatch.setattr(module, "_BLOCK", 10)
+        monkeypatch.setattr(duplicates, "tqdm", Bar)
+        monkeypatch.setattr(duplicates, "BLOCK_ROWS", 10)
         find(np.eye(40))
         assert bars[0].n == bars[0].total == 800
 
@@ -231,7 +229,7 @@ class TestResult:
         assert str(many).endswith("... and 40 more: to_frame()")
         assert str(find(np.eye(3))).startswith("no near-duplicates among 3 images")
 
-    def test_frame_has_a_row_an_image(self, found):
+    def test_frame_has_one_row_per_image(self, found):
         frame = found.to_frame()
         assert list(frame.columns) == ["group", "path", "cosine", "row"]
         assert frame.group.tolist() == [1, 1, 1, 2, 2]
@@ -259,7 +257,7 @@ class TestResult:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             assert [row[1] for row in csv.reader(stream)][1:] == names
 
-    def test_a_file_that_cannot_be_written(self, found, tmp_path):
+    def test_error_names_a_file_that_cannot_be_written(self, found, tmp_path):
         with pytest.raises(QueryError, match="no such folder"):
             found.save(tmp_path / "no" / "no such folder.csv")
         kept = tmp_path / "kept.csv"
@@ -270,7 +268,7 @@ class TestResult:
         assert kept.read_text() == "as it was"
 
 
-def test_reads_a_mapped_library(tmp_path):
+def test_duplicates_of_a_memory_mapped_library(tmp_path):
     library = library_of(np.eye(4)[[0, 1, 1, 2, 0]])
     library.save(tmp_path)
     opened = ss.ImageLibrary.load(tmp_path)

@@ -1,3 +1,5 @@
+"""Class activation maps of matches."""
+
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ def resnet50():
 
 
 @pytest.fixture(scope="module")
-def carried(photos):
+def bundled(photos):
     return library_of(photos, ss.load_backbone("efficientnet_lite0", device="cpu"))
 
 
@@ -70,9 +72,9 @@ def colors(tmp_path_factory):
 
 
 class TestContributions:
-    def test_cells_add_up_to_the_score(self, carried):
-        for matches in ss.search(carried, [0, 1, 2, 3]):
-            shares = contributions(carried, matches.paths, matches.embedding)
+    def test_cells_add_up_to_the_score(self, bundled):
+        for matches in ss.search(bundled, [0, 1, 2, 3]):
+            shares = contributions(bundled, matches.paths, matches.embedding)
             assert [share.shape for share in shares] == [(7, 7)] * 3
             np.testing.assert_allclose([s.sum() for s in shares], matches.scores, atol=1e-4)
 
@@ -82,9 +84,9 @@ class TestContributions:
         shares = contributions(library, matches.paths, matches.embedding)
         np.testing.assert_allclose([s.sum() for s in shares], matches.scores, atol=1e-4)
 
-    def test_a_new_query_too(self, carried, photos):
-        matches = ss.search(carried, ss.load_image(photos[0]).rotate(30), k=4)
-        shares = contributions(carried, matches.paths, matches.embedding)
+    def test_a_new_query_too(self, bundled, photos):
+        matches = ss.search(bundled, ss.load_image(photos[0]).rotate(30), k=4)
+        shares = contributions(bundled, matches.paths, matches.embedding)
         np.testing.assert_allclose([s.sum() for s in shares], matches.scores, atol=1e-4)
 
     def test_by_hand(self, colors):
@@ -110,20 +112,20 @@ class TestContributions:
                 np.testing.assert_allclose(share, alone, atol=1e-6)
         assert contributions(colors, [], colors.embeddings[0]) == []
 
-    def test_a_head_that_only_turns_changes_nothing(self, carried):
-        normal = np.random.default_rng(0).normal(size=carried.dim)
-        mirror = np.eye(carried.dim) - 2 * np.outer(normal, normal) / (normal @ normal)
-        turned = carried.with_head(ProjectionHead([(mirror, np.zeros(carried.dim))]))
-        before = contributions(carried, carried.paths[1:2], carried.embeddings[0])
+    def test_a_head_that_only_turns_changes_nothing(self, bundled):
+        normal = np.random.default_rng(0).normal(size=bundled.dim)
+        mirror = np.eye(bundled.dim) - 2 * np.outer(normal, normal) / (normal @ normal)
+        turned = bundled.with_head(ProjectionHead([(mirror, np.zeros(bundled.dim))]))
+        before = contributions(bundled, bundled.paths[1:2], bundled.embeddings[0])
         after = contributions(turned, turned.paths[1:2], turned.embeddings[0])
         np.testing.assert_allclose(after, before, atol=1e-5)
 
-    def test_cells_pass_through_a_head_one_by_one(self, carried, photos):
+    def test_cells_pass_through_a_head_one_by_one(self, bundled, photos):
         rng = np.random.default_rng(0)
-        layers = [(rng.normal(size=(40, carried.dim)), rng.normal(size=40)), (np.eye(40), [0] * 40)]
-        library = carried.with_head(ProjectionHead(layers))
+        layers = [(rng.normal(size=(40, bundled.dim)), rng.normal(size=40)), (np.eye(40), [0] * 40)]
+        library = bundled.with_head(ProjectionHead(layers))
         (share,) = contributions(library, [photos[1]], library.embeddings[0])
-        backbone = carried.backbone
+        backbone = bundled.backbone
         (cells,) = backbone.feature_map(backbone.prepare(ss.load_image(photos[1]))[None])
         passed = np.array(
             [
@@ -158,18 +160,18 @@ class TestContributions:
 
 
 class TestHeatMap:
-    def test_lies_over_the_centre_crop_and_averages_to_the_score(self, carried, photos):
+    def test_lies_over_the_centre_crop_and_averages_to_the_score(self, bundled, photos):
         for row, photo in enumerate(photos):
-            heat = heat_map(carried, row, carried.embeddings[0])
+            heat = heat_map(bundled, row, bundled.embeddings[0])
             width, height = ss.load_image(photo).size
             assert heat.shape == (height, width)
             assert heat.dtype == np.float32
-            seen = carried.backbone.transform.crop_box((width, height))
+            seen = bundled.backbone.transform.crop_box((width, height))
             left, top, right, bottom = map(round, seen)
             inside = heat[top:bottom, left:right]
             assert np.count_nonzero(heat) == np.count_nonzero(inside)
             assert np.count_nonzero(inside) > 0.99 * inside.size
-            cosine = carried.embeddings[row] @ carried.embeddings[0]
+            cosine = bundled.embeddings[row] @ bundled.embeddings[0]
             assert inside.mean() == pytest.approx(cosine, abs=0.02)
 
     def test_a_transform_of_ones_own_spans_the_image(self, colors):
@@ -196,8 +198,8 @@ class TestHeatMap:
         assert heat[-15:].min() > 1.3
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2000, 3)])
-    def test_any_size(self, carried, size):
-        heat = heat_map(carried, Image.new("RGB", size, "teal"), carried.embeddings[0])
+    def test_any_size(self, bundled, size):
+        heat = heat_map(bundled, Image.new("RGB", size, "teal"), bundled.embeddings[0])
         assert heat.shape == size[::-1]
         assert np.isfinite(heat).all()
 

@@ -1,4 +1,5 @@
-import importlib
+"""Query expansion: `refine` against its definition."""
+
 import tracemalloc
 from dataclasses import replace
 
@@ -11,13 +12,10 @@ from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
+from simsearch.analysis import query_expansion
 from simsearch.backbones import refine_head
 from simsearch.backbones.heads import ProjectionHead, load_head, save_head
 from simsearch.backbones.refine_head import RefineHead
-
-module = importlib.import_module(
-    "simsearch.analysis.query_expansion"
-)  # its name in the package is the function's
 
 
 def unit(rows):
@@ -93,7 +91,7 @@ def test_blocks_equal_the_definition(count, dim, neighbours, alpha, at_once, see
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refine_head, "BLOCK_BYTES", at_once * widest)
         patch.setattr(refine_head, "BLOCK_ROWS", at_once)
-        patch.setattr(module, "_ROWS", at_once)
+        patch.setattr(query_expansion, "BLOCK_ROWS", at_once)
         refined = ss.refine(library_of(rows), neighbours, alpha, progress=False)
         query = refined.head.query(unit(rows[:7] + 0.1).astype(np.float32), refined.embeddings)
     if alpha:  # without, a neighbour at 90° weighs all or nothing, by its rounding
@@ -113,7 +111,7 @@ def test_rows_have_unit_norm_and_the_order_of_the_images_does_not_matter():
     assert_allclose(refined_rows(rows[order], neighbours=20), refined[order], atol=1e-5)
 
 
-def test_the_same_again():
+def test_refine_is_deterministic():
     first, second = (ss.refine(library_of(rows_of(200, 8)), progress=False) for _ in range(2))
     assert_array_equal(first.embeddings, second.embeddings)
     assert first.fingerprint == second.fingerprint
@@ -190,7 +188,7 @@ def test_a_query_that_is_a_row_finds_that_row():
     assert (queries * refined.embeddings).sum(axis=1).min() > 0.9
 
 
-def test_queries_do_not_look_at_each_other():
+def test_queries_do_not_affect_each_other():
     rows = rows_of(100, 16)
     refined = ss.refine(library_of(rows), progress=False)
     queries = rows_of(9, 16, seed=5).astype(np.float32)
@@ -250,7 +248,7 @@ def test_after_another_head(tmp_path):
     )
 
 
-def test_the_head_comes_back_from_its_file(tmp_path):
+def test_head_is_saved_and_loaded(tmp_path):
     head = ss.refine(library_of(rows_of(30, 8)), 7, 2.5, progress=False).head
     save_head(head, tmp_path / "head.safetensors")
     again = load_head(tmp_path / "head.safetensors")
@@ -273,18 +271,18 @@ def test_the_head_comes_back_from_its_file(tmp_path):
         ({"alpha": np.inf}, "alpha=inf"),
     ],
 )
-def test_bad_parameters_are_named(options, message):
+def test_errors_name_bad_parameters(options, message):
     with pytest.raises(ss.QueryError, match=message):
         ss.refine(library_of(np.eye(3)), progress=False, **options)
 
 
-def test_not_twice():
+def test_refine_refuses_a_refined_library():
     refined = ss.refine(library_of(rows_of(20, 4)), progress=False)
     with pytest.raises(ss.LibraryError, match="RefineHead"):
         ss.refine(refined, progress=False)
 
 
-def test_progress_counts_the_rows(capsys):
+def test_progress_bar_counts_the_rows(capsys):
     ss.refine(library_of(rows_of(20, 4)))
     assert "20/20" in capsys.readouterr().err
     ss.refine(library_of(rows_of(20, 4)), progress=False)
@@ -302,7 +300,7 @@ def test_memory_holds_a_few_copies_of_the_rows_and_no_matrix():
 
 
 @pytest.mark.slow
-def test_no_loss_on_the_sample(sample):
+def test_mean_average_precision_does_not_fall_on_the_sample(sample):
     files = [file for part in ("seg_train", "seg_test") for file in images(sample / part)[::6]]
     asked = np.array(["seg_test" in file.parts for file in files])
     rows = ss.embed_images(files, "efficientnet_lite0")

@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import simsearch as ss
+from simsearch.analysis.map import show_map
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall
-from simsearch.plotting import grid as cells
+from simsearch.plotting import grid
 from simsearch.plotting.matches import show_matches
+from simsearch.plotting.sheet import show_images
 from simsearch.retrieval.matches import percentile
 
 
@@ -39,6 +41,8 @@ def test_looks_the_same_under_any_setting(library, style, setting):
         lambda: show_matches(ss.search(library, [0, 9], k=2), size=1),
         lambda: show_precision_recall(evaluation),
         lambda: show_confusion(evaluation),
+        lambda: show_map(library),
+        lambda: show_images(library, limit=7),
     ]
 
     def drawn(make):
@@ -76,7 +80,7 @@ class TestShowMatches:
     def test_query_alone_has_a_coloured_frame(self, library):
         _, axes = show_matches(ss.search(library, 30, k=3))
         frames = [to_hex(ax.patches[0].get_edgecolor()) for ax in axes.flat]
-        assert frames == [cells.ACCENT] + [cells.EDGE] * 3
+        assert frames == [grid.ACCENT] + [grid.EDGE] * 3
 
     def test_pixels_shown_are_the_files(self, library):
         matches = ss.search(library, 30, k=4)
@@ -107,7 +111,7 @@ class TestShowMatches:
         assert not any(ax.texts for ax in axes[1:, 0])
         assert_not_clipped(fig)
 
-    def test_several_queries_take_a_row_each(self, library):
+    def test_each_query_starts_a_row(self, library):
         answers = ss.search(library, [0, 10, 40], k=5)
         fig, axes = show_matches(answers)
         assert axes.shape == (3, 6)
@@ -163,7 +167,7 @@ class TestShowMatches:
     def test_large_photos_are_shown_small(self, tmp_path):
         Image.new("RGB", (3000, 2000)).save(tmp_path / "a.jpg")
         _, axes = show_matches(found(tmp_path / "a.jpg"), size=1)
-        assert max(axes[0, 1].images[0].get_array().shape) == cells.DPI * cells.PIXELS_PER_DOT
+        assert max(axes[0, 1].images[0].get_array().shape) == grid.DPI * grid.PIXELS_PER_DOT
 
     def test_unreadable_files_leave_the_reason(self, tmp_path):
         (tmp_path / "text.jpg").write_text("no picture")
@@ -178,7 +182,7 @@ class TestShowMatches:
         assert texts(axes[0, 1])[2].endswith("/gone.jpg")
         assert_not_clipped(fig)
 
-    def test_a_share_that_is_not_known_is_left_out(self):
+    def test_an_unknown_percentile_is_left_out(self):
         _, axes = show_matches(found("a/b.jpg", share=float("nan")))
         assert texts(axes[0, 1])[1] == "1 · 0.875"
 
@@ -223,13 +227,13 @@ class TestShowMatches:
         assert not plt.get_fignums()
 
     @pytest.mark.parametrize("argument", [{"columns": 0}, {"columns": -1}, {"size": 0}])
-    def test_refuses_sizes_of_nothing(self, argument):
+    def test_sizes_must_be_positive(self, argument):
         with pytest.raises(QueryError, match="above 0"):
             show_matches(found("a.jpg"), **argument)
 
 
 class TestCaptions:
-    def test_a_table_has_a_line_of_its_own(self, library):
+    def test_metadata_has_a_line_of_its_own(self, library):
         matches = ss.search(library, 0, k=4)
         rows = [replace(m, caption=f"${m.rank}\n森") if m.rank != 2 else m for m in matches]
         fig, axes = show_matches(replace(matches, rows=tuple(rows)))

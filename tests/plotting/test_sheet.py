@@ -84,6 +84,6 @@ class TestShowImages:
         assert not plt.get_fignums()
 
     @pytest.mark.parametrize("argument", [{"columns": 0}, {"limit": 0}, {"size": -1}])
-    def test_refuses_sizes_of_nothing(self, argument):
+    def test_sizes_must_be_positive(self, argument):
         with pytest.raises(QueryError, match="above 0"):
             show_images(["a.jpg"], **argument)

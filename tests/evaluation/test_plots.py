@@ -1,7 +1,6 @@
-"""Figures of evaluations and trainings."""
+"""Figures of evaluations."""
 
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.evaluation.plots import show_confusion, show_precision_recall, show_worst
-from simsearch.training.trainer import Epoch
 
 
 def tick_labels(ax):
@@ -30,7 +28,7 @@ def legend(ax):
 
 
 class TestShowPrecisionRecall:
-    def test_a_line_a_class_and_one_for_all(self, evaluation):
+    def test_one_line_per_class_and_one_for_all(self, evaluation):
         fig, ax = show_precision_recall(evaluation)
         assert plt.get_fignums() == [fig.number]
         names = ["all", *sorted(CLASSES, key=lambda name: -evaluation.by_class[name]["mAP"].value)]
@@ -70,20 +68,6 @@ class TestShowPrecisionRecall:
         with pytest.raises(QueryError, match="evaluat"):
             show_precision_recall(nothing)
         assert not plt.get_fignums()
-
-
-class TestShowHistory:
-    @pytest.mark.parametrize(
-        "reached", [[1.0, 1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.2, 0.9, 0.7], [np.nan] * 3]
-    )
-    def test_the_axis_holds_what_an_map_can_be(self, reached):
-        history = [Epoch(i, 1 / i, value) for i, value in enumerate(reached, 1)]
-        fig, ax = ss.show_history(SimpleNamespace(history=history, loss="triplet"))
-        low, high = ax.get_ylim()
-        assert 0 <= low < high <= 1
-        if not np.isnan(reached).any():
-            assert low <= min(reached) <= max(reached) <= high
-        assert_not_clipped(fig)
 
 
 class TestShowConfusion:
