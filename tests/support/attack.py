@@ -9,14 +9,12 @@ from typing import ClassVar
 import hostile
 import local_server
 import pytest
-from hostile import LOCAL, running
+from hostile import LOCAL, limits, running, wait_until
 from PIL import Image
 
 from simsearch.web.settings import Settings
 
 TOKEN = "a-token+of/24=letters&%#"
-
-
 BEARER = f"Bearer {TOKEN}"
 
 
@@ -27,7 +25,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def open_server(library):
-    """As on this machine alone, with small limits."""
+    """A server without a token, with small limits."""
     settings = Settings(
         str(library.outputs),
         metadata=str(library.table),
@@ -43,11 +41,20 @@ def open_server(library):
 
 
 @pytest.fixture(scope="module")
-def locked(library):
-    """As for others, who need the token."""
+def token_server(library):
+    """A server that needs the token, with small limits."""
     settings = Settings(str(library.outputs), token=TOKEN, max_waiting=3, seconds=1.0)
     with running(settings) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def no_request_is_left_counted(request):
+    """After each test, check that no request is counted as being answered or waiting."""
+    yield
+    for name in {"open_server", "token_server"} & set(request.fixturenames):
+        counted = limits(request.getfixturevalue(name))
+        wait_until(lambda counted=counted: (counted.requests, counted.bytes) == (0, 0))
 
 
 def picture(kind="PNG", size=(40, 30), color="red", **options):

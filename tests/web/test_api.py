@@ -47,7 +47,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("fields", "options"), OPTIONS)
-def test_a_row_finds_what_the_library_finds(client, library, fields, options):
+def test_search_by_row_equals_the_librarys_search(client, library, fields, options):
     row = library.names.index("seg_pred/copy.jpg")
     (answer,) = asked(client, row=row, **fields)
     check_same(answer, ss.search(library, row, **options), library)
@@ -57,12 +57,12 @@ def test_a_row_finds_what_the_library_finds(client, library, fields, options):
 
 
 @pytest.mark.parametrize(("fields", "options"), OPTIONS)
-def test_an_upload_finds_what_the_library_finds(client, library, photo, fields, options):
+def test_search_by_upload_equals_the_librarys_search(client, library, photo, fields, options):
     (answer,) = asked(client, files=[("image", ("photo.jpg", photo))], **fields)
     check_same(answer, ss.search(library, photo, **options), library)
 
 
-def test_several_queries_are_answered_one_by_one(client, library, photo):
+def test_several_queries_get_one_answer_each(client, library, photo):
     files = [("image", ("photo.jpg", photo))]
     answers = asked(client, files=files, row=[3, 7], k=4)
     expected = ss.search(library, [3, 7, photo], k=4)
@@ -78,20 +78,20 @@ def test_several_queries_are_answered_one_by_one(client, library, photo):
         ({"combine": "mean", "weights": "1,-0.5,2"}, {"combine": "mean", "weights": [1, -0.5, 2]}),
     ],
 )
-def test_several_queries_make_one_taste(client, library, photo, fields, options):
+def test_combined_queries_get_one_answer(client, library, photo, fields, options):
     files = [("image", ("photo.jpg", photo))]
     (answer,) = asked(client, files=files, row=[3, 7], **fields)
     check_same(answer, ss.search(library, [3, 7, photo], **options), library)
 
 
-def test_regions_answer_each_for_itself(client, library):
+def test_regions_get_one_answer_each(client, library):
     answers = asked(client, row=5, regions="true", k=2)
     for answer, matches in zip(answers, ss.search(library, 5, regions=True, k=2), strict=True):
         check_same(answer, matches, library)
         assert answer["box"] == list(matches.box)
 
 
-def test_a_recommendation_is_the_librarys(client, library, photo):
+def test_recommendation_equals_the_librarys(client, library, photo):
     files = [("liked_image", ("photo.jpg", photo)), ("disliked_image", ("photo.jpg", photo[::1]))]
     fields = {"liked": [3, 9], "disliked": [20], "exclude": [4, 5], "k": 7}
     (answer,) = asked(client, "/api/recommend", **fields)
@@ -132,7 +132,7 @@ def test_a_recommendation_is_the_librarys(client, library, photo):
         ("explain", {"row": [1, 2], "match": 3, "combine": "max"}, "one"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_answered_says_why(client, path, fields, words):
+def test_invalid_request_is_a_problem_with_its_reason(client, path, fields, words):
     response = client.post(f"/api/{path}", data=fields)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
@@ -141,7 +141,7 @@ def test_what_cannot_be_answered_says_why(client, path, fields, words):
     assert words in problem["detail"]
 
 
-def test_the_library_is_described(client, library):
+def test_library_is_described(client, library):
     told = client.get("/api/library").json()
     schemas.Library.model_validate(told)
     assert told["images"] == len(library)
@@ -156,7 +156,7 @@ def test_the_library_is_described(client, library):
     assert told["auto_threshold"] == library.threshold()
 
 
-def test_images_are_listed_page_by_page(client, library):
+def test_images_are_listed_by_page(client, library):
     pages = [client.get("/api/images", params={"offset": i, "limit": 9}).json() for i in (0, 9, 36)]
     for page in pages:
         schemas.Page.model_validate(page)
@@ -170,14 +170,14 @@ def test_images_are_listed_page_by_page(client, library):
     assert client.get("/api/images", params={"offset": 10**6}).json()["images"] == []
 
 
-def test_an_original_is_sent_as_it_is(client, dataset, library):
+def test_original_is_sent_unchanged(client, dataset, library):
     row = library.names.index("seg_pred/copy.jpg")
     response = client.get(f"/api/images/{row}")
     assert response.content == (dataset / "seg_pred/copy.jpg").read_bytes()
     assert response.headers["content-type"] == "image/jpeg"
 
 
-def test_a_format_that_browsers_do_not_show_is_sent_as_jpeg(client, dataset, library):
+def test_image_that_browsers_cannot_show_is_sent_as_jpeg(client, dataset, library):
     row = library.names.index("seg_pred/scan.tiff")
     response = client.get(f"/api/images/{row}")
     assert response.headers["content-type"] == "image/jpeg"
@@ -187,14 +187,14 @@ def test_a_format_that_browsers_do_not_show_is_sent_as_jpeg(client, dataset, lib
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
-def test_a_thumbnail_keeps_its_shape(client, library, size):
+def test_thumbnail_keeps_the_aspect_ratio(client, library, size):
     image = ss.load_image(library.paths[3])
     thumbnail = Image.open(io.BytesIO(client.get(f"/api/images/3/thumbnail?size={size}").content))
     assert max(thumbnail.size) == min(size, max(image.size))
     assert thumbnail.width / thumbnail.height == pytest.approx(image.width / image.height, 0.02)
 
 
-def test_the_browser_keeps_what_it_has(client):
+def test_images_are_cached_by_the_browser(client):
     for path in ("/api/images/3", "/api/images/3/thumbnail"):
         first = client.get(path)
         again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
@@ -205,7 +205,7 @@ def test_the_browser_keeps_what_it_has(client):
     assert client.get("/api/images/3").headers["cache-control"] == "no-cache"
 
 
-def test_no_row_and_no_version_are_problems(client):
+def test_unknown_rows_and_versions_are_problems(client):
     for path in ("/api/images/9999", "/api/images/-1/thumbnail", "/api/images/9999/facts"):
         assert client.get(path).status_code == 404
     assert client.get("/api/images/3?v=0000").status_code == 409
@@ -230,7 +230,7 @@ def test_thumbnails_are_cached_until_the_image_changes(tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.*"))) == 1  # in the place of the first
 
 
-def test_a_thumbnail_that_cannot_be_kept_is_sent_all_the_same(tmp_path, dataset):
+def test_thumbnail_that_cannot_be_stored_is_still_sent(tmp_path, dataset):
     thumbnails = Thumbnails(tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("a file where the folder was")
@@ -238,7 +238,7 @@ def test_a_thumbnail_that_cannot_be_kept_is_sent_all_the_same(tmp_path, dataset)
     assert thumbnails.get(str(image), 128).data
 
 
-def test_a_heat_map_fits_the_thumbnail(client, library, photo):
+def test_heat_map_fits_the_thumbnail(client, library, photo):
     files = [("image", ("photo.jpg", photo))]
     response = client.post("/api/explain", data={"match": 3}, files=files)
     assert response.headers["content-type"] == "image/png"
@@ -254,7 +254,7 @@ def test_a_heat_map_fits_the_thumbnail(client, library, photo):
     assert liked.content != response.content
 
 
-def test_the_schema_names_every_address_and_its_problems(client):
+def test_openapi_schema_lists_paths_and_problems(client):
     schema = client.get("/api/openapi.json").json()
     assert {"/api/search", "/api/recommend", "/api/library", "/api/images/{row}"} <= set(
         schema["paths"]
@@ -267,7 +267,7 @@ def test_the_schema_names_every_address_and_its_problems(client):
     assert "application/problem+json" in answers["422"]["content"]
 
 
-def test_requests_are_counted_by_their_route(client):
+def test_metrics_count_requests_by_route(client):
     client.get("/api/images/3/facts")
     client.get("/nowhere/at/all")
     text = client.get("/metrics").text

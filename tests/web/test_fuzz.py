@@ -102,7 +102,7 @@ schemathesis.openapi.format(
 )
 
 
-def test_each_address_is_tried(described):
+def test_every_path_of_the_schema_is_tried(described):
     paths = described.raw_schema["paths"].items()
     assert {path: "".join(each).upper() for path, each in paths} == OPERATIONS
 
@@ -116,7 +116,7 @@ def test_each_address_is_tried(described):
         if mode is GenerationMode.POSITIVE or path not in {"/api/health", "/api/library"}
     ],  # what takes nothing cannot be asked wrongly
 )
-def test_every_answer_is_as_the_api_describes_it(described, path, mode):
+def test_responses_conform_to_the_schema(described, path, mode):
     operation = described[path][OPERATIONS[path]]
 
     @bounded(20)
@@ -195,7 +195,7 @@ def some(fields, always):
 
 @bounded(400)
 @given(where=WHERE)
-def test_no_condition_breaks_the_library(attached, where):
+def test_random_conditions_are_answered_or_rejected(attached, where):
     """Each is either answered or refused in words, whatever the column holds."""
     try:
         rows = attached.where(schemas.conditions(json.dumps(where)))
@@ -221,7 +221,7 @@ def answered(client, path, fields, uploads=0):
 
 @bounded(150)
 @given(fields=some(SEARCH, "row"), uploads=st.sampled_from([0, 0, 0, 1]))
-def test_no_search_breaks_the_server(client, fields, uploads):
+def test_random_searches_are_answered_or_rejected(client, fields, uploads):
     found = answered(client, "/api/search", fields, uploads)
     for answer in found.answers if found else ():
         scores = [match.score for match in answer.matches]
@@ -230,13 +230,13 @@ def test_no_search_breaks_the_server(client, fields, uploads):
 
 @bounded(100)
 @given(fields=some(RECOMMEND, "liked"), uploads=st.sampled_from([0, 0, 0, 1]))
-def test_no_recommendation_breaks_the_server(client, fields, uploads):
+def test_random_recommendations_are_answered_or_rejected(client, fields, uploads):
     answered(client, "/api/recommend", fields, uploads)
 
 
 @bounded(60)
 @given(where=WHERE)
-def test_no_page_breaks_the_server(client, where):
+def test_random_pages_are_answered_or_rejected(client, where):
     answer = client.get("/api/images", params={"where": json.dumps(where)})
     if answer.status_code == 200:
         page = schemas.Page.model_validate_json(answer.content)
@@ -248,7 +248,7 @@ def test_no_page_breaks_the_server(client, where):
 
 @bounded(100)
 @given(data=st.binary(max_size=300))
-def test_no_body_breaks_the_server(client, data):
+def test_random_bodies_are_rejected(client, data):
     for kind in ("multipart/form-data; boundary=B", "application/x-www-form-urlencoded"):
         body = b"--B\r\nContent-Disposition: form-data; name=" + data + b"\r\n--B--\r\n"
         answer = client.post("/api/search", content=body, headers={"content-type": kind})
@@ -257,7 +257,7 @@ def test_no_body_breaks_the_server(client, data):
 
 @bounded(60)
 @given(at=st.integers(0, len(PICTURE)), change=st.binary(min_size=1, max_size=8))
-def test_no_damaged_picture_breaks_the_server(client, at, change):
+def test_damaged_images_are_answered_or_rejected(client, at, change):
     damaged = PICTURE[:at] + change + PICTURE[at + len(change) :]
     answer = client.post("/api/search", files={"image": ("x.png", damaged)})
     assert answer.status_code in {200, 422}, answer.text

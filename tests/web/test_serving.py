@@ -22,7 +22,7 @@ from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
 
 
-def test_requests_that_come_together_share_a_batch_and_lose_nothing(client, library, sample):
+def test_concurrent_uploads_get_their_own_results(client, library, sample):
     photos = [file.read_bytes() for file in sorted((sample / "seg_pred").iterdir())[-12:]]
     with ThreadPoolExecutor(12) as pool:
         found = list(pool.map(lambda data: asked(client, files=[("image", data)], k=3), photos))
@@ -42,7 +42,7 @@ class Slow:
         return self.backbone.embed(batch)
 
 
-def test_a_batch_is_what_has_come_in_meanwhile():
+def test_batch_holds_what_arrived_during_the_last_one():
     backbone = load_backbone(BACKBONE)
     batched = BatchedBackbone(backbone, 4)
     slow = batched.original = Slow(backbone)
@@ -69,7 +69,7 @@ def test_a_batch_is_what_has_come_in_meanwhile():
 
 
 @pytest.mark.parametrize("best", [1, 2, 4, 8])
-def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
+def test_fastest_batch_size_is_measured(best):
     class ModelSpec:
         device = torch.device("cpu")
 
@@ -82,7 +82,7 @@ def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
     assert fastest_batch_size(ModelSpec()) == best
 
 
-def test_a_batch_that_fails_is_tried_one_by_one():
+def test_failed_batch_is_retried_one_by_one():
     backbone = load_backbone(BACKBONE)
 
     class Small:
@@ -128,7 +128,7 @@ def own(dataset, tmp_path):
     return tmp_path
 
 
-def test_a_library_that_is_embedded_again_is_taken_up(own):
+def test_changed_library_is_reloaded(own):
     app = create_app(Settings(str(own / "outputs")))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         before = client.get("/api/health").json()
@@ -147,7 +147,7 @@ def test_a_library_that_is_embedded_again_is_taken_up(own):
         assert f"simsearch_library_images {float(now['images'])}" in client.get("/metrics").text
 
 
-def test_no_request_sees_half_of_two_libraries(own):
+def test_each_answer_belongs_to_one_library_version(own):
     """Rows and paths of an answer always belong to the version that it names."""
     app = create_app(Settings(str(own / "outputs")))
     files = sorted((own / "dataset/seg_pred").iterdir())
@@ -178,7 +178,7 @@ def test_no_request_sees_half_of_two_libraries(own):
     assert len(versions) >= 2
 
 
-def test_a_damaged_library_leaves_the_last_one_served(own, caplog):
+def test_last_library_is_served_while_the_new_one_is_damaged(own, caplog):
     app = create_app(Settings(str(own / "outputs")))
     gallery = app.state.service.manager
     before = gallery.state
@@ -194,7 +194,7 @@ def test_a_damaged_library_leaves_the_last_one_served(own, caplog):
     gallery.close()
 
 
-def test_a_table_that_changes_is_read_again(own):
+def test_changed_table_is_reloaded(own):
     table = own / "table.csv"
     table.write_text("path,price\nseg_pred/copy.jpg,10\n")
     app = create_app(Settings(str(own / "outputs"), metadata=str(table)))
@@ -207,7 +207,7 @@ def test_a_table_that_changes_is_read_again(own):
     manager.close()
 
 
-def test_trouble_is_told_once_and_does_not_end_the_watch(own, caplog, monkeypatch):
+def test_reload_error_is_logged_once_and_watching_goes_on(own, caplog, monkeypatch):
     app = create_app(Settings(str(own / "outputs")))
     manager = app.state.service.manager
     before, state_key = manager.state, manager._origin.state_key
@@ -227,7 +227,7 @@ def test_trouble_is_told_once_and_does_not_end_the_watch(own, caplog, monkeypatc
     manager.close()
 
 
-def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
+def test_index_is_used_unless_it_is_stale(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)
     app = create_app(Settings(str(own / "outputs"), index=True))
@@ -246,7 +246,7 @@ def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
         assert client.get("/api/library").json()["index"] == "sq"
 
 
-def test_a_published_library_is_served_as_well(own, table):
+def test_published_library_is_served(own, table):
     """What Milvus holds is served like what a folder holds, and taken up when it changes."""
     pytest.importorskip("milvus_lite")
     library = ss.ImageLibrary.load(own / "outputs").attach(table)
@@ -283,7 +283,7 @@ def test_a_published_library_is_served_as_well(own, table):
         create_app(Settings(f"{own}/none.db#shop"))
 
 
-def test_without_its_backbone_a_library_still_finds_its_own(own, caplog):
+def test_library_without_backbone_still_searches_by_row(own, caplog):
     manifest = own / "outputs/manifest.json"
     told = json.loads(manifest.read_text())
     told["source"]["weights"] = "own"

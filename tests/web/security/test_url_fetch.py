@@ -8,20 +8,10 @@ from http.server import BaseHTTPRequestHandler
 import local_server
 import pytest
 from attack import PUBLIC, Site, picture
-from hostile import limits, wait_until
 
 from simsearch.errors import ImageError
 from simsearch.web import service, url_fetch
 from simsearch.web.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(request):
-    """After each test, whatever it did, no request is counted as being there."""
-    yield
-    for name in {"open_server", "locked"} & set(request.fixturenames):
-        counted = limits(request.getfixturevalue(name))
-        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -83,18 +73,18 @@ def nothing_is_left(request):
         "2130706433",
     ],
 )
-def test_no_private_address_counts_as_public(address):
+def test_private_addresses_are_not_public(address):
     assert not url_fetch.is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", [PUBLIC, "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
 )
-def test_a_public_address_counts_as_public(address):
+def test_public_addresses_are_public(address):
     assert url_fetch.is_public(address)
 
 
-def test_a_public_address_is_fetched(site):
+def test_public_url_is_fetched(site):
     assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
     assert url_fetch.fetch_public_url("http://public.example/?to=/b.png") == picture()
     assert Site.asked == ["/a.png", "/?to=/b.png", "/b.png"]
@@ -149,7 +139,7 @@ INSIDE = [
 
 
 @pytest.mark.parametrize("url", INSIDE)
-def test_no_address_leads_inside(site, url):
+def test_url_to_a_private_address_is_rejected(site, url):
     names, connected = site
     names["localhost"] = ["127.0.0.1", "::1"]
     names["inside.example"] = ["192.168.0.10"]
@@ -165,7 +155,7 @@ def test_no_address_leads_inside(site, url):
         assert set(connected) == {(PUBLIC, 80)}
 
 
-def test_a_name_that_changes_its_address_leads_where_it_was_checked(site):
+def test_dns_rebinding_is_rejected(site):
     names, connected = site
     names["rebound.example"] = [[PUBLIC], ["127.0.0.1"]]
     assert url_fetch.fetch_public_url("http://rebound.example/") == picture()
@@ -175,7 +165,7 @@ def test_a_name_that_changes_its_address_leads_where_it_was_checked(site):
     assert connected == [(PUBLIC, 80)]
 
 
-def test_private_and_unknown_names_are_not_told_apart(site):
+def test_private_and_unknown_names_give_the_same_error(site):
     names, _ = site
     names["inside.example"] = ["192.168.0.10"]
     said = []
@@ -186,13 +176,13 @@ def test_private_and_unknown_names_are_not_told_apart(site):
     assert said == ["it is not a public address"] * 2
 
 
-def test_an_endless_redirect_ends(site):
+def test_endless_redirects_end(site):
     with pytest.raises(ImageError, match="302"):
         url_fetch.fetch_public_url("http://public.example/?to=/?to=/?to=" + "/?to=" * 20)
     assert len(Site.asked) < 15
 
 
-def test_a_proxy_of_the_environment_is_not_used(site, monkeypatch):
+def test_proxy_of_the_environment_is_not_used(site, monkeypatch):
     _, connected = site
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -219,7 +209,7 @@ class Dripping(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("path", ["/body", "/header"])
-def test_a_server_that_drips_is_left(internet, path):
+def test_url_fetch_times_out_on_a_slow_server(internet, path):
     names, _ = internet
     with local_server.serve(Dripping) as address:
         names["port"] = int(address.rpartition(":")[2])
@@ -229,7 +219,7 @@ def test_a_server_that_drips_is_left(internet, path):
         assert 0.4 < time.monotonic() - start < 3
 
 
-def test_a_server_that_never_speaks_tls_is_left(internet):
+def test_url_fetch_times_out_during_tls_handshake(internet):
     names, _ = internet
     with socket.create_server(("127.0.0.1", 0)) as silent:
         names["port"] = silent.getsockname()[1]
@@ -239,7 +229,7 @@ def test_a_server_that_never_speaks_tls_is_left(internet):
         assert time.monotonic() - start < 3
 
 
-def test_addresses_share_the_limits_of_an_upload(site, library):
+def test_urls_of_a_request_share_the_byte_limit(site, library):
     settings = Settings(str(library.outputs), urls=True, max_bytes=len(picture()) * 3)
     made = service.Service.__new__(service.Service)
     made.settings = settings
@@ -250,7 +240,7 @@ def test_addresses_share_the_limits_of_an_upload(site, library):
     assert len(Site.asked) == 3 + 4
 
 
-def test_addresses_share_the_time_of_one(library, monkeypatch):
+def test_urls_of_a_request_share_the_timeout(library, monkeypatch):
     given = []
     monkeypatch.setattr(
         service, "fetch_public_url", lambda _, seconds: given.append(seconds) or b"x"
@@ -262,7 +252,7 @@ def test_addresses_share_the_time_of_one(library, monkeypatch):
     assert given == [15.0, 8.0, -10.0]
 
 
-def test_time_that_is_up_fetches_nothing(site):
+def test_url_fetch_without_time_left_connects_nowhere(site):
     _, connected = site
     with pytest.raises(ImageError, match="seconds"):
         url_fetch.fetch_public_url("http://public.example/", -1.0)
