@@ -180,18 +180,18 @@ def test_each_answer_belongs_to_one_library_version(own):
 
 def test_last_library_is_served_while_the_new_one_is_damaged(own, caplog):
     app = create_app(Settings(str(own / "outputs")))
-    gallery = app.state.service.manager
-    before = gallery.state
+    manager = app.state.service.manager
+    before = manager.state
     manifest = own / "outputs/manifest.json"
     text = manifest.read_text()
     manifest.write_text(text[: len(text) // 2])
-    assert not gallery.refresh()
-    assert gallery.state is before
+    assert not manager.refresh()
+    assert manager.state is before
     assert "still serving the last library" in caplog.text
     manifest.write_text(text)
-    assert gallery.refresh()
-    assert gallery.state.version == before.version
-    gallery.close()
+    assert manager.refresh()
+    assert manager.state.version == before.version
+    manager.close()
 
 
 def test_changed_table_is_reloaded(own):
@@ -210,16 +210,16 @@ def test_changed_table_is_reloaded(own):
 def test_reload_error_is_logged_once_and_watching_goes_on(own, caplog, monkeypatch):
     app = create_app(Settings(str(own / "outputs")))
     manager = app.state.service.manager
-    before, state_key = manager.state, manager._origin.state_key
+    before, state_key = manager.state, manager._source.state_key
 
     def broken():
         raise OSError("the disk has gone")
 
-    monkeypatch.setattr(manager._origin, "state_key", broken)
+    monkeypatch.setattr(manager._source, "state_key", broken)
     assert not any(manager.refresh() for _ in range(5))
     assert caplog.text.count("the disk has gone") == 1
     assert manager.state is before
-    monkeypatch.setattr(manager._origin, "state_key", state_key)
+    monkeypatch.setattr(manager._source, "state_key", state_key)
     next((own / "dataset/seg_pred").iterdir()).unlink()
     ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
     assert manager.refresh()
@@ -231,18 +231,18 @@ def test_index_is_used_unless_it_is_stale(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)
     app = create_app(Settings(str(own / "outputs"), index=True))
-    gallery = app.state.service.manager
+    manager = app.state.service.manager
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.get("/api/library").json()["index"] == "sq"
         assert not asked(client, row=0)[0]["exact"]
         next((own / "dataset/seg_pred").iterdir()).unlink()
         library = ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
-        gallery.refresh()
+        manager.refresh()
         assert client.get("/api/library").json()["index"] is None
         assert asked(client, row=0)[0]["exact"]
         assert "searching without an index" in caplog.text
         ss.build_index(library, "sq", progress=False)
-        gallery.refresh()
+        manager.refresh()
         assert client.get("/api/library").json()["index"] == "sq"
 
 
