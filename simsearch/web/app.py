@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(_page_routes(auth, login_page, metrics))
     app.mount("/static/swagger", StaticFiles(directory=SWAGGER_UI), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
-    app.openapi = partial(describe_api, app)  # type: ignore[method-assign]
+    app.openapi = partial(describe_api, app, needs_token=settings.token is not None)  # type: ignore[method-assign]
     return app
 
 
@@ -115,53 +115,63 @@ def _api_routes(service: Service) -> APIRouter:
     """Return the routes of the REST API."""
     api = APIRouter(prefix="/api")
 
-    @api.get("/library", response_model=schemas.Library)
+    @api.get("/library", tags=["library"], response_model=schemas.Library)
     async def library() -> Response:
         """Describe the served library and the limits of requests."""
         return Utf8JsonResponse(await service.library())
 
-    @api.get("/images", response_model=schemas.Page)
+    @api.get("/images", tags=["images"], response_model=schemas.Page)
     async def images(
         v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
     ) -> Response:
         """List images, in the order of their paths."""
         return Utf8JsonResponse(await service.page(offset, limit, where, v))
 
-    @api.get("/images/{row}", **_image_route("The image; one that browsers do not show, as JPEG."))
+    @api.get(
+        "/images/{row}",
+        tags=["images"],
+        **_image_route("The image; one that browsers do not show, as JPEG."),
+    )
     async def image(request: Request, row: Row, v: Version = None) -> Response:
         """Return an image as it is."""
         return _image_response(request, await service.read_original(row, v), v)
 
-    @api.get("/images/{row}/thumbnail", **_image_route("A small copy.", "image/jpeg"))
+    @api.get(
+        "/images/{row}/thumbnail", tags=["images"], **_image_route("A small copy.", "image/jpeg")
+    )
     async def thumbnail(
         request: Request, row: Row, v: Version = None, size: ThumbnailSize = 256
     ) -> Response:
         """Return a small copy of an image."""
         return _image_response(request, await service.thumbnail(row, v, size), v)
 
-    @api.get("/images/{row}/facts", response_model=schemas.Image)
+    @api.get("/images/{row}/facts", tags=["images"], response_model=schemas.Image)
     async def facts(row: Row, v: Version = None) -> Response:
         """Return path, caption and metadata of an image."""
         state = service.state(v, row)
         return Utf8JsonResponse(schemas.image(state.library, state.version, row))
 
-    @api.post("/search", response_model=schemas.Answers)
+    @api.post("/search", tags=["search"], response_model=schemas.Answers)
     async def search(form: Annotated[schemas.SearchForm, MULTIPART]) -> Response:
         """Find the images that are most similar to a row, an image, or several of them."""
         return Utf8JsonResponse(await service.search(form))
 
-    @api.post("/recommend", response_model=schemas.Answers)
+    @api.post("/recommend", tags=["search"], response_model=schemas.Answers)
     async def recommend(form: Annotated[schemas.RecommendForm, MULTIPART]) -> Response:
         """Find what somebody may like, from what they liked and what they did not."""
         return Utf8JsonResponse(await service.recommend(form))
 
-    @api.post("/explain", **_image_route("A heat map, to lay over the thumbnail.", "image/png"))
+    @api.post(
+        "/explain",
+        tags=["search"],
+        **_image_route("A heat map, to lay over the thumbnail.", "image/png"),
+    )
     async def explain(form: Annotated[schemas.ExplainForm, MULTIPART]) -> Response:
         """Show which parts of a match are similar to the query: a heat map."""
         found = await service.explain(form)
         return Response(found.data, media_type=found.media_type)
 
-    @api.get("/health", response_model=schemas.Health)
+    @api.get("/health", tags=["library"], response_model=schemas.Health)
     async def health() -> Response:
         """Return status ok while the server answers."""
         state = service.state()

@@ -30,7 +30,7 @@ PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
 }
 
 
-def describe_api(app: FastAPI) -> dict[str, Any]:
+def describe_api(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
     """Return the OpenAPI schema of an app; it is made once."""
     if app.openapi_schema is None:
         schema = get_openapi(
@@ -40,8 +40,9 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
         components["schemas"]["Problem"] = Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        schema["security"] = [{"token": []}, {}]  # or the cookie, which browsers send anyway
+        if needs_token:
+            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}, {}]  # or the cookie, which browsers send anyway
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
                 operation["responses"] |= _problem_responses(path, method)

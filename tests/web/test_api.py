@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from api_cases import BACKBONE, asked, check_same
 from PIL import Image
 
 import simsearch as ss
+from simsearch.retrieval.options import RankingOptions, SearchOptions
 from simsearch.web import schemas
 from simsearch.web.thumbnails import Thumbnails
 
@@ -276,3 +278,20 @@ def test_metrics_count_requests_by_route(client):
     assert "nowhere" not in text
     assert "simsearch_request_seconds_bucket" in text
     assert "simsearch_batch_images_count" in text
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        (schemas.SearchForm, SearchOptions),
+        (schemas.RecommendForm, RankingOptions),
+        (schemas.ExplainForm, SearchOptions),
+    ],
+)
+def test_forms_have_every_search_option_without_a_default(form, options):
+    names = {field.name for field in fields(options)} - {"index"}
+    queries = {"version", "row", "image", "url", "match", "exclude", "dislike"}
+    queries |= {"liked", "liked_image", "disliked", "disliked_image"}
+    assert form.model_fields.keys() - queries == names
+    assert {form.model_fields[name].default for name in names} == {None}  # the library's
+    assert all(form.model_fields[name].description for name in names)
