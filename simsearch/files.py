@@ -16,9 +16,7 @@ DIGEST_BLOCK_BYTES = 2**22
 
 
 @contextmanager
-def atomic_write(
-    file: Path, *, shared: bool = False, modified_ns: int | None = None
-) -> Iterator[IO[bytes]]:
+def atomic_write(file: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
     """Write a file beside its place and rename it over, so that no reader sees half of it.
 
     Parameters
@@ -27,8 +25,6 @@ def atomic_write(
         The file to replace. If the body raises, it is untouched and the part is deleted.
     shared
         Whether several threads or processes may write it at once; each then has its own part.
-    modified_ns
-        Modification time that the file gets, in ns since 1970; by default, now.
 
     Yields
     ------
@@ -42,8 +38,6 @@ def atomic_write(
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        if modified_ns is not None:
-            os.utime(part, ns=(modified_ns, modified_ns))
         part.replace(file)
     except BaseException:
         part.unlink(missing_ok=True)  # half a file would keep a full disk full

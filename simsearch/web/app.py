@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BeforeValidator
 
-from simsearch import __version__
+import simsearch
 from simsearch.web import schemas
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
@@ -86,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="simsearch",
-        version=__version__,
+        version=simsearch.__version__,
         description="Image similarity search: a picture in, the most similar ones out.",
         lifespan=lifespan,
         middleware=[  # the outermost first

@@ -18,7 +18,7 @@ from simsearch.library.paths import in_folder
 from simsearch.library.types import Browsable
 from simsearch.retrieval.matches import Match, Matches
 from simsearch.retrieval.options import RankingOptions, SearchOptions, option_docs
-from simsearch.web.conditions import MAX_NUMBER, read_conditions
+from simsearch.web.where import MAX_NUMBER, read_where
 
 MAX_NUMBERS = 100  # of a list in one field
 WHERE_EXAMPLE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["red", "blue"]}'
@@ -75,7 +75,7 @@ class _OptionForm(BaseModel):
         names = {field.name for field in fields(self.option_class)}
         given = self.model_dump(include=names, exclude_none=True)
         if "where" in given:
-            given["where"] = read_conditions(given["where"])
+            given["where"] = read_where(given["where"])
         for name in {"box", "weights"} & given.keys():
             given[name] = _read_numbers(name, given[name])
         return given

@@ -21,7 +21,6 @@ from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
 from simsearch.web import schemas
-from simsearch.web.conditions import read_conditions
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.thumbnails import (
     Picture,
@@ -32,6 +31,7 @@ from simsearch.web.thumbnails import (
     read_original,
 )
 from simsearch.web.url_fetch import fetch_public_url
+from simsearch.web.where import read_where
 
 if TYPE_CHECKING:
     from fastapi import UploadFile
@@ -127,7 +127,7 @@ class Service:
 
         def list_images() -> dict[str, Any]:
             state = self.state(version)
-            conditions = None if where is None else read_conditions(where)
+            conditions = None if where is None else read_where(where)
             rows = state.library.page(offset, limit, conditions)
             return {
                 "version": state.version,

@@ -43,6 +43,7 @@ BROWSER_MEDIA_TYPES = {  # by Pillow's formats; every current browser shows them
 SEGMENT_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
 SCAN_MARKER, END_MARKER = b"\xda", b"\xd9"
 THUMBNAIL_QUALITY, ORIGINAL_QUALITY = 82, 95  # of JPEG, in percent
+COMMENT_OFFSET_BYTES = 24  # of a JPEG that Pillow writes, without ICC profile
 
 
 class Picture(NamedTuple):
@@ -56,8 +57,8 @@ class Picture(NamedTuple):
 class Thumbnails:
     """Small copies of images, made once and cached on disk.
 
-    A copy has the modification time of its original, and is made again when the two differ. So
-    there is one file per image and size.
+    A copy states when its original was modified, in the JPEG's comment, and is made again when
+    that differs. So there is one file per image and size.
 
     Parameters
     ----------
@@ -86,10 +87,11 @@ class Thumbnails:
         modified = _modified_ns(path)
         name = hashlib.sha256(os.fsencode(path)).hexdigest()
         file = self.folder / name[:2] / f"{name[2:32]}-{size}.jpg"
-        data = _read_if_current(file, modified)
+        comment = f"original modified at {modified} ns".encode()
+        data = _read_cached(file, comment)
         if data is None:
-            data = _encode_jpeg(_make_thumbnail(path, size), THUMBNAIL_QUALITY)
-            _store(file, data, modified)
+            data = _encode_jpeg(_make_thumbnail(path, size), THUMBNAIL_QUALITY, comment)
+            _store(file, data)
         return Picture(data, "image/jpeg", _etag(path, modified, size))
 
 
@@ -156,10 +158,12 @@ def _etag(*parts: object) -> str:
     return f'"{hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]}"'
 
 
-def _read_if_current(file: Path, modified_ns: int) -> bytes | None:
-    with suppress(OSError), file.open("rb") as stream:
-        if os.fstat(stream.fileno()).st_mtime_ns == modified_ns:
-            return stream.read()
+def _read_cached(file: Path, comment: bytes) -> bytes | None:
+    """Return a cached JPEG if there is one with this comment, which is near its start."""
+    with suppress(OSError):
+        data = file.read_bytes()
+        if comment in data[: len(comment) + COMMENT_OFFSET_BYTES]:
+            return data
     return None
 
 
@@ -169,17 +173,17 @@ def _make_thumbnail(path: str, size: int) -> Image.Image:
     return image
 
 
-def _encode_jpeg(image: Image.Image, quality: int) -> bytes:
+def _encode_jpeg(image: Image.Image, quality: int, comment: bytes = b"") -> bytes:
     data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality, progressive=True, optimize=True)
+    image.save(data, "JPEG", quality=quality, progressive=True, optimize=True, comment=comment)
     return data.getvalue()
 
 
-def _store(file: Path, data: bytes, modified_ns: int) -> None:
+def _store(file: Path, data: bytes) -> None:
     """Store a thumbnail; if the disk is full, it is made again at the next request."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file, shared=True, modified_ns=modified_ns) as stream:
+        with atomic_write(file, shared=True) as stream:
             stream.write(data)
 
 

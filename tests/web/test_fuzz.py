@@ -27,8 +27,8 @@ import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.web import schemas
 from simsearch.web.app import create_app
-from simsearch.web.conditions import read_conditions
 from simsearch.web.settings import Settings
+from simsearch.web.where import read_where
 
 CHECKS = [
     not_a_server_error,
@@ -199,7 +199,7 @@ def some(fields, always):
 def test_random_conditions_are_answered_or_rejected(attached, where):
     """Each is either answered or refused in words, whatever the column holds."""
     try:
-        rows = attached.where(read_conditions(json.dumps(where)))
+        rows = attached.where(read_where(json.dumps(where)))
     except QueryError:
         event("refused")
     else:

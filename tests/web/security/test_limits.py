@@ -13,8 +13,8 @@ from hostile import ask, form, limits, post, raw, read_all, running, wait_until
 
 from simsearch.errors import QueryError
 from simsearch.web import service
-from simsearch.web.conditions import read_conditions
 from simsearch.web.settings import Settings
+from simsearch.web.where import read_where
 
 
 def opened(place, path="/api/search", length=1000):
@@ -286,7 +286,7 @@ def test_where_at_the_recursion_limit_is_rejected():
     for depth in range(900, 1100):
         for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
             with pytest.raises(QueryError):
-                read_conditions(f'{{"path": {text}}}')
+                read_where(f'{{"path": {text}}}')
 
 
 @pytest.mark.parametrize(

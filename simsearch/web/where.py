@@ -1,4 +1,4 @@
-"""Conditions on rows in JSON (`where`), read into what `ImageLibrary.where` takes."""
+"""The field `where` of the API: conditions on rows in JSON, as `ImageLibrary.where` takes them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from simsearch.errors import QueryError
 
-MAX_CONDITIONS_CHARACTERS = 2**16  # all conditions of a request, as JSON
+MAX_WHERE_CHARACTERS = 2**16  # of the JSON text
 MAX_ITEMS = 100  # columns, or items of one column's list
 MAX_TEXT_CHARACTERS = 500  # `fnmatch` caches the patterns that it compiles
 MAX_NUMBER = 2**53  # floats are no longer exact from here on
 
 
-def read_conditions(text: str) -> Any:  # noqa: ANN401
+def read_where(text: str) -> Any:  # noqa: ANN401
     """Read what `ImageLibrary.where` takes from JSON, where a range is {"min": 1, "max": 2}.
 
     Raises
@@ -22,10 +22,8 @@ def read_conditions(text: str) -> Any:  # noqa: ANN401
     QueryError
         If it is something else, or longer than a person would write.
     """
-    if len(text) > MAX_CONDITIONS_CHARACTERS:
-        raise QueryError(
-            f"where has {len(text):,} characters; give up to {MAX_CONDITIONS_CHARACTERS:,}"
-        )
+    if len(text) > MAX_WHERE_CHARACTERS:
+        raise QueryError(f"where has {len(text):,} characters; give up to {MAX_WHERE_CHARACTERS:,}")
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
