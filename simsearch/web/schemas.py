@@ -104,7 +104,7 @@ class SearchForm(_OptionForm):
 
     row: Annotated[list[int], Field(description="Row numbers in the library.")] = []
     image: Annotated[list[UploadFile], Field(description="Image files.")] = []
-    url: Annotated[list[str], Field(description="Where the server allows it.")] = []
+    url: Annotated[list[str], Field(description="URLs of images, if the server fetches any.")] = []
 
 
 @with_options

@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -34,12 +33,14 @@ from simsearch.web.url_fetch import fetch_public_url
 from simsearch.web.where import read_where
 
 if TYPE_CHECKING:
-    from fastapi import UploadFile
+    from pydantic import BaseModel
 
     from simsearch.web.metrics import Metrics
     from simsearch.web.settings import Settings
 
 _T = TypeVar("_T")
+_Form = TypeVar("_Form", schemas.SearchForm, schemas.RecommendForm)
+Uploads: TypeAlias = dict[str, list[bytes]]
 REFRESH_SECONDS = 1.0  # between checks whether the library has changed
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
 
@@ -81,27 +82,22 @@ class Service:
 
     async def search(self, form: schemas.SearchForm) -> dict[str, Any]:
         """Answer a search, as `schemas.Answers`."""
-        uploads = await _read_uploads(form.image)
-        embeds = bool(uploads or form.url or form.box or form.regions)
-        return await self._run(lambda: self._answer_search(form, uploads), embeds=embeds)
+        embeds = bool(form.image or form.url or form.box or form.regions)
+        return await self._answer(form, self._search, embeds=embeds)
 
     async def recommend(self, form: schemas.RecommendForm) -> dict[str, Any]:
         """Answer a recommendation, as `schemas.Answers`."""
-        uploads = await _read_uploads(form.liked_image), await _read_uploads(form.disliked_image)
-        answer = partial(self._answer_recommend, form, *uploads)
-        return await self._run(answer, embeds=any(uploads))
+        embeds = bool(form.liked_image or form.disliked_image)
+        return await self._answer(form, self._recommend, embeds=embeds)
 
     async def explain(self, form: schemas.ExplainForm) -> Picture:
         """Draw the heat map of a match."""
-        liked = await _read_uploads(form.liked_image), await _read_uploads(form.disliked_image)
-        uploads = await _read_uploads(form.image)
+        uploads = await _read_uploads(form)
+        find = self._recommend if form.liked or form.liked_image else self._search
 
         def draw() -> Picture:
             state = self.state(form.version, form.match)
-            if form.liked or form.liked_image:
-                found = [self._recommend(state, form, *liked)]
-            else:
-                found = self._search(state, form, uploads)
+            found = find(state, form, uploads)
             if len(found) != 1 or found[0].embedding is None:
                 raise QueryError("several answers cannot be explained at once: ask for one")
             return draw_heat_map(state.library, form.match, found[0].embedding)
@@ -158,27 +154,30 @@ class Service:
         limiter = self._embedding if embeds else self._ranking
         return await to_thread.run_sync(function, limiter=limiter)
 
-    def _answer_search(self, form: schemas.SearchForm, uploads: Sequence[bytes]) -> dict[str, Any]:
-        start = time.perf_counter()
-        state = self.state(form.version)
-        return _to_answers(state, self._search(state, form, uploads), start)
-
-    def _answer_recommend(
-        self, form: schemas.RecommendForm, liked: Sequence[bytes], disliked: Sequence[bytes]
+    async def _answer(
+        self, form: _Form, find: Callable[[State, _Form, Uploads], list[Matches]], *, embeds: bool
     ) -> dict[str, Any]:
-        start = time.perf_counter()
-        state = self.state(form.version)
-        return _to_answers(state, [self._recommend(state, form, liked, disliked)], start)
+        uploads = await _read_uploads(form)
 
-    def _search(
-        self, state: State, form: schemas.SearchForm, uploads: Sequence[bytes]
-    ) -> list[Matches]:
+        def answer() -> dict[str, Any]:
+            start = time.perf_counter()
+            state = self.state(form.version)
+            found = find(state, form, uploads)
+            return {
+                "version": state.version,
+                "answers": [schemas.answer(state.library, state.version, each) for each in found],
+                "milliseconds": round(1000 * (time.perf_counter() - start), 3),
+            }
+
+        return await self._run(answer, embeds=embeds)
+
+    def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
         """Search with rows, images and URLs; no text of a request is used as a path."""
-        self._check_counts(form.k, form.row, uploads, form.url)
+        self._check_counts(form.k, form.row, form.image, form.url)
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no addresses; send the image itself")
         options = form.options()
-        images = [*uploads, *self._fetch_all(form.url)]
+        images = [*uploads["image"], *self._fetch_all(form.url)]
         queries: Any = [*form.row, *images]
         if not queries:
             raise QueryError("no query: give a row, an image, or an address")
@@ -189,21 +188,19 @@ class Service:
         return [found] if isinstance(found, Matches) else found
 
     def _recommend(
-        self,
-        state: State,
-        form: schemas.RecommendForm,
-        liked: Sequence[bytes],
-        disliked: Sequence[bytes],
-    ) -> Matches:
+        self, state: State, form: schemas.RecommendForm, uploads: Uploads
+    ) -> list[Matches]:
+        liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
         with self._decoding.reserve(self._check_pixels([*liked, *disliked])):
-            return recommend(
+            found = recommend(
                 state.library,
                 [*form.liked, *liked],
                 [*form.disliked, *disliked],
                 index=state.index,
                 **form.recommend_options(),
             )
+        return [found]
 
     def _check_counts(self, k: int | None, *queries: Sequence[object]) -> None:
         settings = self.settings
@@ -281,13 +278,7 @@ class PixelBudget:
                 self._released.notify_all()
 
 
-async def _read_uploads(files: Sequence[UploadFile]) -> list[bytes]:
-    return [await file.read() for file in files]
-
-
-def _to_answers(state: State, found: Sequence[Matches], start: float) -> dict[str, Any]:
-    return {
-        "version": state.version,
-        "answers": [schemas.answer(state.library, state.version, each) for each in found],
-        "milliseconds": round(1000 * (time.perf_counter() - start), 3),
-    }
+async def _read_uploads(form: BaseModel) -> Uploads:
+    """Return the files of a form's fields for images, by field."""
+    names = {"image", "liked_image", "disliked_image"} & type(form).model_fields.keys()
+    return {name: [await file.read() for file in getattr(form, name)] for name in names}

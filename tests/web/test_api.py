@@ -1,4 +1,4 @@
-"""The API answers what the library answers."""
+"""The REST API: its answers equal the library's; schema, thumbnails, metrics."""
 
 import io
 import shutil
@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from api_cases import BACKBONE, asked, check_same
+from api_cases import BACKBONE, assert_same_matches, post_query
 from PIL import Image
 
 import simsearch as ss
@@ -17,11 +17,11 @@ from simsearch.web.thumbnails import Thumbnails
 
 @pytest.fixture(scope="module")
 def photo(sample):
-    """A picture that the library does not hold."""
+    """An image that is not in the library."""
     return (sorted((sample / "seg_pred").iterdir())[-1]).read_bytes()
 
 
-# Options, as a form has them and as `search` takes them.
+# Options as form fields, and as `search` takes them.
 OPTIONS = [
     ({}, {}),
     ({"k": 3}, {"k": 3}),
@@ -51,8 +51,8 @@ OPTIONS = [
 @pytest.mark.parametrize(("fields", "options"), OPTIONS)
 def test_search_by_row_equals_the_librarys_search(client, library, fields, options):
     row = library.names.index("seg_pred/copy.jpg")
-    (answer,) = asked(client, row=row, **fields)
-    check_same(answer, ss.search(library, row, **options), library)
+    (answer,) = post_query(client, row=row, **fields)
+    assert_same_matches(answer, ss.search(library, row, **options), library)
     assert answer["query"] == "seg_pred/copy.jpg" + (
         "" if "box" not in fields else ", box " + " ".join(fields["box"].split(","))
     )
@@ -60,16 +60,16 @@ def test_search_by_row_equals_the_librarys_search(client, library, fields, optio
 
 @pytest.mark.parametrize(("fields", "options"), OPTIONS)
 def test_search_by_upload_equals_the_librarys_search(client, library, photo, fields, options):
-    (answer,) = asked(client, files=[("image", ("photo.jpg", photo))], **fields)
-    check_same(answer, ss.search(library, photo, **options), library)
+    (answer,) = post_query(client, files=[("image", ("photo.jpg", photo))], **fields)
+    assert_same_matches(answer, ss.search(library, photo, **options), library)
 
 
 def test_several_queries_get_one_answer_each(client, library, photo):
     files = [("image", ("photo.jpg", photo))]
-    answers = asked(client, files=files, row=[3, 7], k=4)
+    answers = post_query(client, files=files, row=[3, 7], k=4)
     expected = ss.search(library, [3, 7, photo], k=4)
     for answer, matches in zip(answers, expected, strict=True):
-        check_same(answer, matches, library)
+        assert_same_matches(answer, matches, library)
 
 
 @pytest.mark.parametrize(
@@ -82,30 +82,32 @@ def test_several_queries_get_one_answer_each(client, library, photo):
 )
 def test_combined_queries_get_one_answer(client, library, photo, fields, options):
     files = [("image", ("photo.jpg", photo))]
-    (answer,) = asked(client, files=files, row=[3, 7], **fields)
-    check_same(answer, ss.search(library, [3, 7, photo], **options), library)
+    (answer,) = post_query(client, files=files, row=[3, 7], **fields)
+    assert_same_matches(answer, ss.search(library, [3, 7, photo], **options), library)
 
 
 def test_regions_get_one_answer_each(client, library):
-    answers = asked(client, row=5, regions="true", k=2)
+    answers = post_query(client, row=5, regions="true", k=2)
     for answer, matches in zip(answers, ss.search(library, 5, regions=True, k=2), strict=True):
-        check_same(answer, matches, library)
+        assert_same_matches(answer, matches, library)
         assert answer["box"] == list(matches.box)
 
 
 def test_recommendation_equals_the_librarys(client, library, photo):
     files = [("liked_image", ("photo.jpg", photo)), ("disliked_image", ("photo.jpg", photo[::1]))]
     fields = {"liked": [3, 9], "disliked": [20], "exclude": [4, 5], "k": 7}
-    (answer,) = asked(client, "/api/recommend", **fields)
+    (answer,) = post_query(client, "/api/recommend", **fields)
     expected = ss.recommend(library, [3, 9], [20], k=7, exclude=[4, 5])
-    check_same(answer, expected, library)
-    (answer,) = asked(client, "/api/recommend", files[:1], dislike=0.4, unique="true", **fields)
+    assert_same_matches(answer, expected, library)
+    (answer,) = post_query(
+        client, "/api/recommend", files[:1], dislike=0.4, unique="true", **fields
+    )
     expected = ss.recommend(
         library, [3, 9, photo], [20], k=7, exclude=[4, 5], dislike=0.4, unique=True
     )
-    check_same(answer, expected, library)
-    (answer,) = asked(client, "/api/recommend", files[1:], **fields)
-    check_same(answer, ss.recommend(library, [3, 9], [20, photo], 7, [4, 5]), library)
+    assert_same_matches(answer, expected, library)
+    (answer,) = post_query(client, "/api/recommend", files[1:], **fields)
+    assert_same_matches(answer, ss.recommend(library, [3, 9], [20, photo], 7, [4, 5]), library)
 
 
 @pytest.mark.parametrize(
@@ -144,18 +146,18 @@ def test_invalid_request_is_a_problem_with_its_reason(client, path, fields, word
 
 
 def test_library_is_described(client, library):
-    told = client.get("/api/library").json()
-    schemas.Library.model_validate(told)
-    assert told["images"] == len(library)
-    assert told["backbone"] == BACKBONE
-    assert {each["name"]: each["images"] for each in told["folders"]} == {
+    described = client.get("/api/library").json()
+    schemas.Library.model_validate(described)
+    assert described["images"] == len(library)
+    assert described["backbone"] == BACKBONE
+    assert {each["name"]: each["images"] for each in described["folders"]} == {
         name: int((library.folders == name).sum()) for name in set(library.folders.tolist())
     }
-    columns = {each["name"]: each for each in told["columns"]}
+    columns = {each["name"]: each for each in described["columns"]}
     prices = library.metadata["price"].dropna()
     assert (columns["price"]["min"], columns["price"]["max"]) == (prices.min(), prices.max())
     assert columns["tags"]["kind"] == "text"
-    assert told["auto_threshold"] == library.threshold()
+    assert described["auto_threshold"] == library.threshold()
 
 
 def test_images_are_listed_by_page(client, library):
@@ -163,8 +165,8 @@ def test_images_are_listed_by_page(client, library):
     for page in pages:
         schemas.Page.model_validate(page)
         assert page["total"] == len(library)
-    told = [image["path"] for page in pages for image in page["images"]]
-    assert told == [*library.names[:18], *library.names[36:45]]
+    paths = [image["path"] for page in pages for image in page["images"]]
+    assert paths == [*library.names[:18], *library.names[36:45]]
     some = client.get("/api/images", params={"where": '{"tags": "red"}', "limit": 500}).json()
     expected = np.flatnonzero(library.where({"tags": "red"}))
     assert [image["row"] for image in some["images"]] == expected.tolist()

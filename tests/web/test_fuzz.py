@@ -1,14 +1,11 @@
-"""The API against requests that nobody would think of: made from its own description.
-
-Everything is drawn anew from the same seed, so that a run says the same everywhere.
-"""
+"""Fuzzing of the API: random requests, from its own schema and by hand; always the same ones."""
 
 import io
 import json
 
-import hostile
 import pytest
 import schemathesis
+import web_server
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
@@ -46,8 +43,8 @@ def picture():
     return data.getvalue()
 
 
-def bounded(examples):
-    """As many examples, the same ones each time, however slow the machine is."""
+def fuzz_settings(examples):
+    """Settings of a test with this number of examples, the same ones in each run."""
     return settings(
         max_examples=examples,
         derandomize=True,
@@ -60,7 +57,7 @@ def bounded(examples):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    return hostile.make_library(tmp_path_factory.mktemp("fuzzed"))
+    return web_server.make_library(tmp_path_factory.mktemp("fuzzed"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def client(app):
 
 @pytest.fixture(scope="module")
 def described(app, client):
-    """The description, by which requests go to the app in this process."""
+    """The API's schema; requests are made in this process."""
     return schemathesis.openapi.from_asgi("/api/openapi.json", app)
 
 
@@ -115,12 +112,12 @@ def test_every_path_of_the_schema_is_tried(described):
         for path in OPERATIONS
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
         if mode is GenerationMode.POSITIVE or path not in {"/api/health", "/api/library"}
-    ],  # what takes nothing cannot be asked wrongly
+    ],  # these take no input
 )
 def test_responses_conform_to_the_schema(described, path, mode):
     operation = described[path][OPERATIONS[path]]
 
-    @bounded(20)
+    @fuzz_settings(20)
     @given(operation.as_strategy(generation_mode=mode))
     def check(case):
         case.call_and_validate(checks=CHECKS)
@@ -128,7 +125,7 @@ def test_responses_conform_to_the_schema(described, path, mode):
     check()
 
 
-# Conditions and options, as a person might nearly have written them
+# Conditions and options that are almost valid.
 
 TEXT = st.one_of(
     st.sampled_from(
@@ -188,16 +185,16 @@ RECOMMEND = OPTIONS | {
 
 
 def some(fields, always):
-    """What there is to ask with, and up to two of the options."""
+    """The query field, and up to two options."""
     return st.lists(st.sampled_from(sorted(fields)), max_size=2, unique=True).flatmap(
         lambda names: st.fixed_dictionaries({name: fields[name] for name in {always, *names}})
     )
 
 
-@bounded(400)
+@fuzz_settings(400)
 @given(where=WHERE)
 def test_random_conditions_are_answered_or_rejected(attached, where):
-    """Each is either answered or refused in words, whatever the column holds."""
+    """A mask comes out, or a QueryError, whatever the column holds."""
     try:
         rows = attached.where(read_where(json.dumps(where)))
     except QueryError:
@@ -208,7 +205,7 @@ def test_random_conditions_are_answered_or_rejected(attached, where):
         assert rows.dtype == bool
 
 
-def answered(client, path, fields, uploads=0):
+def send_form(client, path, fields, uploads=0):
     files = [("image" if "search" in path else "liked_image", ("x.png", PICTURE))] * uploads
     answer = client.post(path, data=fields, files=files or None)
     if answer.status_code == 200:
@@ -220,22 +217,22 @@ def answered(client, path, fields, uploads=0):
     return None
 
 
-@bounded(150)
+@fuzz_settings(150)
 @given(fields=some(SEARCH, "row"), uploads=st.sampled_from([0, 0, 0, 1]))
 def test_random_searches_are_answered_or_rejected(client, fields, uploads):
-    found = answered(client, "/api/search", fields, uploads)
+    found = send_form(client, "/api/search", fields, uploads)
     for answer in found.answers if found else ():
         scores = [match.score for match in answer.matches]
         assert all(-1.001 < score < 1.001 for score in scores)
 
 
-@bounded(100)
+@fuzz_settings(100)
 @given(fields=some(RECOMMEND, "liked"), uploads=st.sampled_from([0, 0, 0, 1]))
 def test_random_recommendations_are_answered_or_rejected(client, fields, uploads):
-    answered(client, "/api/recommend", fields, uploads)
+    send_form(client, "/api/recommend", fields, uploads)
 
 
-@bounded(60)
+@fuzz_settings(60)
 @given(where=WHERE)
 def test_random_pages_are_answered_or_rejected(client, where):
     answer = client.get("/api/images", params={"where": json.dumps(where)})
@@ -247,7 +244,7 @@ def test_random_pages_are_answered_or_rejected(client, where):
         assert answer.json()["detail"]
 
 
-@bounded(100)
+@fuzz_settings(100)
 @given(data=st.binary(max_size=300))
 def test_random_bodies_are_rejected(client, data):
     for kind in ("multipart/form-data; boundary=B", "application/x-www-form-urlencoded"):
@@ -256,7 +253,7 @@ def test_random_bodies_are_rejected(client, data):
         assert answer.status_code in {400, 422}
 
 
-@bounded(60)
+@fuzz_settings(60)
 @given(at=st.integers(0, len(PICTURE)), change=st.binary(min_size=1, max_size=8))
 def test_damaged_images_are_answered_or_rejected(client, at, change):
     damaged = PICTURE[:at] + change + PICTURE[at + len(change) :]

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from attack import BEARER, TOKEN, detail
-from hostile import LOCAL, ask, post, raw, running
+from security_cases import BEARER, TOKEN, problem_detail
+from web_server import LOCAL, post, run_server, send, send_raw
 
 from simsearch.errors import QueryError
 from simsearch.web import app, middleware, server, service
@@ -69,7 +69,7 @@ def test_every_response_has_security_headers_and_every_error_is_a_problem(
     break_pages(monkeypatch)
     status, method, path = REQUESTS[name]
     origin = {"origin": "https://evil.example", "access_control_request_method": "POST"}
-    answer = ask(open_server, method, path, **origin)
+    answer = send(open_server, method, path, **origin)
     assert answer.status == status
     assert answer.headers.keys() >= SECURITY_HEADERS
     assert not any(header.startswith("access-control") for header in answer.headers)
@@ -79,15 +79,15 @@ def test_every_response_has_security_headers_and_every_error_is_a_problem(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "server" not in answer.headers
     if status >= 400 and method != "HEAD":
-        assert detail(answer)
+        assert problem_detail(answer)
     for inside in (library.dataset.parent, Path(app.__file__).parent, Path(__file__).parent):
         assert str(inside).encode() not in answer.body
     assert b"Traceback" not in answer.body
 
 
 def test_not_modified_response_has_security_headers(open_server):
-    tag = ask(open_server, "GET", "/api/images/0").headers["etag"]
-    answer = ask(open_server, "GET", "/api/images/0", if_none_match=tag)
+    tag = send(open_server, "GET", "/api/images/0").headers["etag"]
+    answer = send(open_server, "GET", "/api/images/0", if_none_match=tag)
     assert (answer.status, answer.body) == (304, b"")
     assert answer.headers.keys() >= SECURITY_HEADERS
 
@@ -106,7 +106,7 @@ def test_not_modified_response_has_security_headers(open_server):
     ],
 )
 def test_cross_site_requests_are_rejected_except_links(open_server, site, mode, path, status):
-    answer = ask(open_server, "GET", path, sec_fetch_site=site, sec_fetch_mode=mode)
+    answer = send(open_server, "GET", path, sec_fetch_site=site, sec_fetch_mode=mode)
     assert answer.status == status
 
 
@@ -130,29 +130,29 @@ def test_cross_site_requests_are_rejected_except_links(open_server, site, mode, 
 )
 def test_unknown_host_names_are_rejected(open_server, host, status):
     request = f"GET /api/library HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    assert raw(open_server, request.encode()).startswith(f"HTTP/1.1 {status} ".encode())
+    assert send_raw(open_server, request.encode()).startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def test_missing_or_repeated_host_header_is_rejected(open_server):
-    answer = raw(open_server, b"GET /api/library HTTP/1.0\r\n\r\n")
+    answer = send_raw(open_server, b"GET /api/library HTTP/1.0\r\n\r\n")
     assert re.match(rb"HTTP/1.1 4\d\d ", answer)
     two = b"GET / HTTP/1.1\r\nHost: evil.example\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    assert re.match(rb"HTTP/1.1 4\d\d ", raw(open_server, two))
+    assert re.match(rb"HTTP/1.1 4\d\d ", send_raw(open_server, two))
 
 
 def test_every_route_needs_the_token_except_health_and_login(token_server):
-    schema = json.loads(ask(token_server, "GET", "/api/openapi.json", authorization=BEARER).body)
+    schema = json.loads(send(token_server, "GET", "/api/openapi.json", authorization=BEARER).body)
     places = [(method, path) for path, each in schema["paths"].items() for method in each]
     assert len(places) > 8
     places += [("get", path) for path in ("/", "/docs", "/metrics", "/api/openapi.json", "/x")]
     for method, path in places:
-        answer = ask(token_server, method.upper(), path.replace("{row}", "0"))
+        answer = send(token_server, method.upper(), path.replace("{row}", "0"))
         assert answer.status == (200 if path == "/api/health" else 401), path
         assert TOKEN.encode() not in answer.body
         if path in {"/", "/docs"}:
             assert answer.body == (app.STATIC / "login.html").read_bytes()
         elif answer.status == 401:
-            assert "Bearer" in detail(answer)
+            assert "Bearer" in problem_detail(answer)
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -170,7 +170,7 @@ def test_every_route_needs_the_token_except_health_and_login(token_server):
     ],
 )
 def test_path_traversal_does_not_bypass_the_token(token_server, path):
-    assert ask(token_server, "GET", path).status in {401, 404}
+    assert send(token_server, "GET", path).status in {401, 404}
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_path_traversal_does_not_bypass_the_token(token_server, path):
     ],
 )
 def test_wrong_token_is_rejected(token_server, authorization):
-    assert ask(token_server, "GET", "/api/library", authorization=authorization).status == 401
-    assert ask(token_server, "GET", "/api/library", authorization=BEARER).status == 200
+    assert send(token_server, "GET", "/api/library", authorization=authorization).status == 401
+    assert send(token_server, "GET", "/api/library", authorization=BEARER).status == 200
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_wrong_token_is_rejected(token_server, authorization):
 )
 def test_wrong_cookie_is_rejected(token_server, value):
     name = post(token_server, "/login", ("token", TOKEN)).headers["set-cookie"].partition("=")[0]
-    assert ask(token_server, "GET", "/", cookie=f"{name}={value}").status == 401
+    assert send(token_server, "GET", "/", cookie=f"{name}={value}").status == 401
 
 
 def test_token_is_compared_in_constant_time(monkeypatch):
@@ -220,37 +220,37 @@ def cookie_of(answer):
 
 def test_token_in_the_address_is_replaced_by_a_cookie(token_server):
     address = "/?row=3&token=a-token%2Bof/24%3Dletters%26%25%23&b=%E9%0d%0aX:1"
-    answer = ask(token_server, "GET", address)
+    answer = send(token_server, "GET", address)
     assert answer.status == 303
     assert answer.headers["location"] == "/?row=3&b=%EF%BF%BD%0D%0AX%3A1"
     cookie, attributes = cookie_of(answer)
     assert attributes >= {"httponly", "samesite=lax", "path=/"}
     assert TOKEN not in cookie
-    assert ask(token_server, "GET", "/", cookie=cookie).status == 200
-    assert ask(token_server, "GET", "/api/library", cookie=cookie).status == 200
-    again = ask(token_server, "GET", address, cookie=cookie)  # from a bookmark
+    assert send(token_server, "GET", "/", cookie=cookie).status == 200
+    assert send(token_server, "GET", "/api/library", cookie=cookie).status == 200
+    again = send(token_server, "GET", address, cookie=cookie)  # from a bookmark
     assert (again.status, again.headers["location"]) == (303, answer.headers["location"])
-    assert ask(token_server, "GET", "/?token=wrong").status == 401
-    assert ask(token_server, "GET", "/?token=").status == 401
+    assert send(token_server, "GET", "/?token=wrong").status == 401
+    assert send(token_server, "GET", "/?token=").status == 401
 
 
 def test_token_in_the_address_is_accepted_at_the_root_only(token_server):
     query = "?token=a-token%2Bof/24%3Dletters%26%25%23"
     for path in ("/api/library", "/docs", "/metrics", "/api/images/0"):
-        assert ask(token_server, "GET", path + query).status == 401
+        assert send(token_server, "GET", path + query).status == 401
 
 
 def test_cookies_of_other_servers_on_this_host_are_ignored(token_server, library):
     cookie, _ = cookie_of(post(token_server, "/login", ("token", f" {TOKEN} ")))
     foreign = '_xsrf=2|a|b|c; settings={"a": [1, "b"]}; @@=; =; x'
     for both in (f"{foreign}; {cookie}", f"{cookie}; {foreign}"):
-        assert ask(token_server, "GET", "/", cookie=both).status == 200
-    with running(Settings(str(library.outputs), token=TOKEN[::-1])) as second:
+        assert send(token_server, "GET", "/", cookie=both).status == 200
+    with run_server(Settings(str(library.outputs), token=TOKEN[::-1])) as second:
         other, _ = cookie_of(post(second, "/login", ("token", TOKEN[::-1])))
         assert other.partition("=")[0] != cookie.partition("=")[0]
         for one in (token_server, second):
-            assert ask(one, "GET", "/", cookie=f"{cookie}; {other}").status == 200
-        assert ask(second, "GET", "/", cookie=cookie).status == 401
+            assert send(one, "GET", "/", cookie=f"{cookie}; {other}").status == 200
+        assert send(second, "GET", "/", cookie=cookie).status == 401
 
 
 def test_cookie_set_over_https_is_secure(token_server):
@@ -297,7 +297,7 @@ def test_other_addresses_get_a_generated_token_which_is_printed(monkeypatch, cap
 def test_printed_address_logs_in_with_any_token(monkeypatch, capsys, library, token_server):
     _, said = greeted(monkeypatch, capsys, library, token=TOKEN)
     path = re.search(r"http://127.0.0.1:\d+(/\S*)", said)[1]
-    assert ask(token_server, "GET", path).status == 303
+    assert send(token_server, "GET", path).status == 303
 
 
 SERVE = """
@@ -327,15 +327,15 @@ def test_token_is_never_logged(library, tmp_path):
             place = type("", (), {"port": int(re.search(r":(\d+)/", greeting[0])[1])})
             for each, status in ((token, 500), (wrong, 401)):
                 bearer = {"authorization": f"Bearer {each}"}
-                assert ask(place, "GET", "/api/images", **bearer).status == status
-                ask(place, "GET", f"/?token={each}")
-                ask(place, "GET", f"/api/images?token={each}", **bearer)
-                ask(place, "GET", "/", cookie=f"simsearch_0={each}; token={each}")
+                assert send(place, "GET", "/api/images", **bearer).status == status
+                send(place, "GET", f"/?token={each}")
+                send(place, "GET", f"/api/images?token={each}", **bearer)
+                send(place, "GET", "/", cookie=f"simsearch_0={each}; token={each}")
                 post(place, "/login", ("token", each))
                 post(place, "/login", ("tokens", each))
                 post(place, "/api/search", ("row", each), **bearer)
-                raw(place, f"GET /?token={each} HTTP/9.9\r\n\x00{each}\r\n\r\n".encode(), 0.2)
-                raw(
+                send_raw(place, f"GET /?token={each} HTTP/9.9\r\n\x00{each}\r\n\r\n".encode(), 0.2)
+                send_raw(
                     place,
                     f"GET /?token={each} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
                     f"Connection: Upgrade, close\r\nAuthorization: {each}\r\n\r\n".encode(),

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler
 
 import local_server
 import pytest
-from attack import PUBLIC, Site, picture
+from security_cases import PUBLIC, Redirects, encode_image
 
 from simsearch.errors import ImageError
 from simsearch.web import service, url_fetch
@@ -85,12 +85,12 @@ def test_public_addresses_are_public(address):
 
 
 def test_public_url_is_fetched(site):
-    assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
-    assert url_fetch.fetch_public_url("http://public.example/?to=/b.png") == picture()
-    assert Site.asked == ["/a.png", "/?to=/b.png", "/b.png"]
+    assert url_fetch.fetch_public_url("http://public.example/a.png") == encode_image()
+    assert url_fetch.fetch_public_url("http://public.example/?to=/b.png") == encode_image()
+    assert Redirects.requested == ["/a.png", "/?to=/b.png", "/b.png"]
 
 
-INSIDE = [
+PRIVATE_URLS = [
     "http://127.0.0.1/",
     "http://localhost/",
     "http://2130706433/",
@@ -138,7 +138,7 @@ INSIDE = [
 ]
 
 
-@pytest.mark.parametrize("url", INSIDE)
+@pytest.mark.parametrize("url", PRIVATE_URLS)
 def test_url_to_a_private_address_is_rejected(site, url):
     names, connected = site
     names["localhost"] = ["127.0.0.1", "::1"]
@@ -147,9 +147,10 @@ def test_url_to_a_private_address_is_rejected(site, url):
     with pytest.raises(ImageError):
         url_fetch.fetch_public_url(url)
     assert connected == []
-    if (
+    is_absolute = (
         re.fullmatch(r"\w+:[^#\r\0]*", url, re.ASCII) and ":///e" not in url and url.isascii()
-    ):  # an absolute one
+    )
+    if is_absolute:
         with pytest.raises(ImageError):
             url_fetch.fetch_public_url(f"http://public.example/?to={url}")
         assert set(connected) == {(PUBLIC, 80)}
@@ -157,42 +158,42 @@ def test_url_to_a_private_address_is_rejected(site, url):
 
 def test_dns_rebinding_is_rejected(site):
     names, connected = site
-    names["rebound.example"] = [[PUBLIC], ["127.0.0.1"]]
-    assert url_fetch.fetch_public_url("http://rebound.example/") == picture()
+    names["rebinding.example"] = [[PUBLIC], ["127.0.0.1"]]
+    assert url_fetch.fetch_public_url("http://rebinding.example/") == encode_image()
     assert connected == [(PUBLIC, 80)]
     with pytest.raises(ImageError, match="not a public address"):
-        url_fetch.fetch_public_url("http://rebound.example/")
+        url_fetch.fetch_public_url("http://rebinding.example/")
     assert connected == [(PUBLIC, 80)]
 
 
 def test_private_and_unknown_names_give_the_same_error(site):
     names, _ = site
     names["inside.example"] = ["192.168.0.10"]
-    said = []
+    reasons = []
     for host in ("inside.example", "unknown.example"):
         with pytest.raises(ImageError) as caught:
             url_fetch.fetch_public_url(f"http://{host}/")
-        said.append(caught.value.reason.replace(host, "it"))
-    assert said == ["it is not a public address"] * 2
+        reasons.append(caught.value.reason.replace(host, "it"))
+    assert reasons == ["it is not a public address"] * 2
 
 
 def test_endless_redirects_end(site):
     with pytest.raises(ImageError, match="302"):
         url_fetch.fetch_public_url("http://public.example/?to=/?to=/?to=" + "/?to=" * 20)
-    assert len(Site.asked) < 15
+    assert len(Redirects.requested) < 15
 
 
 def test_proxy_of_the_environment_is_not_used(site, monkeypatch):
     _, connected = site
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
+    assert url_fetch.fetch_public_url("http://public.example/a.png") == encode_image()
     assert connected == [(PUBLIC, 80)]
-    assert Site.asked == ["/a.png"]  # and not the whole address, as a proxy is asked
+    assert Redirects.requested == ["/a.png"]  # a proxy would get the whole URL
 
 
-class Dripping(BaseHTTPRequestHandler):
-    """Says a little from time to time, and never ends."""
+class SlowHandler(BaseHTTPRequestHandler):
+    """Sends a byte from time to time, and never ends."""
 
     def do_GET(self):
         if self.path == "/body":
@@ -211,7 +212,7 @@ class Dripping(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("path", ["/body", "/header"])
 def test_url_fetch_times_out_on_a_slow_server(internet, path):
     names, _ = internet
-    with local_server.serve(Dripping) as address:
+    with local_server.serve(SlowHandler) as address:
         names["port"] = int(address.rpartition(":")[2])
         start = time.monotonic()
         with pytest.raises(ImageError, match=r"over 0\.5 seconds"):
@@ -230,14 +231,14 @@ def test_url_fetch_times_out_during_tls_handshake(internet):
 
 
 def test_urls_of_a_request_share_the_byte_limit(site, library):
-    settings = Settings(str(library.outputs), urls=True, max_bytes=len(picture()) * 3)
+    settings = Settings(str(library.outputs), urls=True, max_bytes=len(encode_image()) * 3)
     made = service.Service.__new__(service.Service)
     made.settings = settings
     url = "http://public.example/a.png"
-    assert made._fetch_all([url] * 3) == [picture()] * 3
+    assert made._fetch_all([url] * 3) == [encode_image()] * 3
     with pytest.raises(ImageError, match="bytes"):
         made._fetch_all([url] * 9)
-    assert len(Site.asked) == 3 + 4
+    assert len(Redirects.requested) == 3 + 4
 
 
 def test_urls_of_a_request_share_the_timeout(library, monkeypatch):
