@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
@@ -13,9 +11,7 @@ from anyio import to_thread
 from starlette.exceptions import HTTPException
 
 from simsearch.embedding.batching import cpu_count
-from simsearch.errors import ImageError, QueryError
-from simsearch.images.download import DOWNLOAD_SECONDS
-from simsearch.images.header import read_header
+from simsearch.errors import QueryError
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
@@ -25,11 +21,10 @@ from simsearch.web.thumbnails import (
     Picture,
     Size,
     Thumbnails,
-    count_scans,
     draw_heat_map,
     read_original,
 )
-from simsearch.web.url_fetch import fetch_public_url
+from simsearch.web.uploads import PixelBudget, fetch_images
 from simsearch.web.where import read_where
 
 if TYPE_CHECKING:
@@ -42,7 +37,6 @@ _T = TypeVar("_T")
 _Form = TypeVar("_Form", schemas.SearchForm, schemas.RecommendForm)
 Uploads: TypeAlias = dict[str, list[bytes]]
 REFRESH_SECONDS = 1.0  # between checks whether the library has changed
-MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
 
 
 class Service:
@@ -69,7 +63,7 @@ class Service:
         self._ranking = anyio.CapacityLimiter(cpu_count())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
-        self._decoding = PixelBudget(settings.max_decoding)
+        self._decoding = PixelBudget(settings.max_decoding, settings.max_pixels)
         metrics.images.set(len(self.manager.state.library))
 
     async def watch_library(self) -> None:
@@ -177,13 +171,13 @@ class Service:
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no addresses; send the image itself")
         options = form.options()
-        images = [*uploads["image"], *self._fetch_all(form.url)]
+        images = [*uploads["image"], *fetch_images(form.url, self.settings.max_bytes)]
         queries: Any = [*form.row, *images]
         if not queries:
             raise QueryError("no query: give a row, an image, or an address")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
-        with self._decoding.reserve(self._check_pixels(images)):
+        with self._decoding.reserve(images):
             found = search(state.library, queries, index=state.index, **options)
         return [found] if isinstance(found, Matches) else found
 
@@ -192,7 +186,7 @@ class Service:
     ) -> list[Matches]:
         liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
-        with self._decoding.reserve(self._check_pixels([*liked, *disliked])):
+        with self._decoding.reserve([*liked, *disliked]):
             found = recommend(
                 state.library,
                 [*form.liked, *liked],
@@ -209,31 +203,6 @@ class Service:
         count = sum(map(len, queries))
         if count > settings.max_queries:
             raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
-
-    def _fetch_all(self, urls: Sequence[str]) -> list[bytes]:
-        """Fetch images, all together within the bytes of an upload and the time of a download."""
-        deadline = time.monotonic() + DOWNLOAD_SECONDS
-        images: list[bytes] = []
-        for url in urls:
-            images.append(fetch_public_url(url, deadline - time.monotonic()))
-            if sum(map(len, images)) > self.settings.max_bytes:
-                raise ImageError(f"over {self.settings.max_bytes:,} bytes", url)
-        return images
-
-    def _check_pixels(self, images: Sequence[bytes]) -> int:
-        """Check the headers of images before any is decoded; return their pixels together."""
-        pixels = 0
-        for data in images:
-            header = read_header(data)
-            if header.width * header.height > self.settings.max_pixels:
-                raise ImageError(
-                    f"{header.width}×{header.height} pixels, over the limit of "
-                    f"{self.settings.max_pixels:,}: send a smaller copy"
-                )
-            if header.format in {"JPEG", "MPO"} and count_scans(data) > MAX_JPEG_SCANS:
-                raise ImageError(f"over {MAX_JPEG_SCANS} scans: send another copy")
-            pixels += header.width * header.height
-        return pixels
 
     def _describe(self, state: State) -> dict[str, Any]:
         library, settings = state.library, self.settings
@@ -254,28 +223,6 @@ class Service:
             "auto_threshold": library.threshold() if len(library) > 1 else None,
             "skipped": state.skipped,
         }
-
-
-class PixelBudget:
-    """A number of pixels that all requests share: a request waits until enough are free."""
-
-    def __init__(self, size: int) -> None:
-        self._size = self._free = size
-        self._released = threading.Condition()
-
-    @contextmanager
-    def reserve(self, amount: int) -> Iterator[None]:
-        """Reserve pixels, or all there are if that is less."""
-        amount = min(amount, self._size)
-        with self._released:
-            self._released.wait_for(lambda: self._free >= amount)
-            self._free -= amount
-        try:
-            yield
-        finally:
-            with self._released:
-                self._free += amount
-                self._released.notify_all()
 
 
 async def _read_uploads(form: BaseModel) -> Uploads:

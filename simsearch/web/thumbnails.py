@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -39,9 +38,6 @@ BROWSER_MEDIA_TYPES = {  # by Pillow's formats; every current browser shows them
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
-# Markers of a JPEG that start a segment; the segment's length follows.
-SEGMENT_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
-SCAN_MARKER, END_MARKER = b"\xda", b"\xd9"
 THUMBNAIL_QUALITY, ORIGINAL_QUALITY = 82, 95  # of JPEG, in percent
 COMMENT_OFFSET_BYTES = 24  # of a JPEG that Pillow writes, without ICC profile
 
@@ -93,19 +89,6 @@ class Thumbnails:
             data = _encode_jpeg(_make_thumbnail(path, size), THUMBNAIL_QUALITY, comment)
             _store(file, data)
         return Picture(data, "image/jpeg", _etag(path, modified, size))
-
-
-def count_scans(data: bytes) -> int:
-    """Count the scans of a progressive JPEG.
-
-    Each costs as much to decode as the whole image, and may have only a hundred bytes, so that a
-    small file could occupy a decoder for hours.
-    """
-    count, position = 0, 2
-    while (marker := SEGMENT_MARKER.search(data, position)) and marker[1] != END_MARKER:
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-        count += marker[1] == SCAN_MARKER
-    return count
 
 
 def read_original(path: str) -> Picture:

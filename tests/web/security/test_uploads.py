@@ -18,7 +18,7 @@ from security_cases import chunked_request, encode_image, problem_detail
 from starlette.datastructures import Headers
 from web_server import multipart_form, post, read_all, run_server, send, send_raw, wait_until
 
-from simsearch.web import middleware, service, thumbnails
+from simsearch.web import middleware, service, uploads
 from simsearch.web.settings import Settings
 
 
@@ -85,10 +85,8 @@ def repeat_scans(count):
 
 
 def test_jpeg_with_too_many_scans_is_rejected(open_server):
-    assert thumbnails.count_scans(repeat_scans(0)) == repeat_scans(0).count(b"\xff\xda") > 5
-    assert (
-        thumbnails.count_scans(repeat_scans(500)) == thumbnails.count_scans(repeat_scans(0)) + 500
-    )
+    assert uploads.count_scans(repeat_scans(0)) == repeat_scans(0).count(b"\xff\xda") > 5
+    assert uploads.count_scans(repeat_scans(500)) == uploads.count_scans(repeat_scans(0)) + 500
     assert "scans" in problem_detail(
         post(open_server, "/api/search", ("image", "x", repeat_scans(500)))
     )
@@ -102,12 +100,10 @@ def test_scans_in_metadata_and_trailing_data_are_not_counted():
     exif[0x010E] = "x"
     data = encode_image("JPEG", (64, 64), exif=exif.tobytes() + scan)
     assert (
-        thumbnails.count_scans(data + scan)
-        == thumbnails.count_scans(encode_image("JPEG", (64, 64)))
-        == 1
+        uploads.count_scans(data + scan) == uploads.count_scans(encode_image("JPEG", (64, 64))) == 1
     )
     for broken in (b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xda", data[:30], b"\xff" * 1000):
-        thumbnails.count_scans(broken)
+        uploads.count_scans(broken)
 
 
 def test_animation_is_read_as_its_first_frame(open_server):

@@ -10,8 +10,7 @@ import pytest
 from security_cases import PUBLIC, Redirects, encode_image
 
 from simsearch.errors import ImageError
-from simsearch.web import service, url_fetch
-from simsearch.web.settings import Settings
+from simsearch.web import uploads, url_fetch
 
 
 @pytest.mark.parametrize(
@@ -230,27 +229,21 @@ def test_url_fetch_times_out_during_tls_handshake(internet):
         assert time.monotonic() - start < 3
 
 
-def test_urls_of_a_request_share_the_byte_limit(site, library):
-    settings = Settings(str(library.outputs), urls=True, max_bytes=len(encode_image()) * 3)
-    made = service.Service.__new__(service.Service)
-    made.settings = settings
-    url = "http://public.example/a.png"
-    assert made._fetch_all([url] * 3) == [encode_image()] * 3
+def test_urls_of_a_request_share_the_byte_limit(site):
+    url, max_bytes = "http://public.example/a.png", 3 * len(encode_image())
+    assert uploads.fetch_images([url] * 3, max_bytes) == [encode_image()] * 3
     with pytest.raises(ImageError, match="bytes"):
-        made._fetch_all([url] * 9)
+        uploads.fetch_images([url] * 9, max_bytes)
     assert len(Redirects.requested) == 3 + 4
 
 
-def test_urls_of_a_request_share_the_timeout(library, monkeypatch):
-    given = []
-    monkeypatch.setattr(
-        service, "fetch_public_url", lambda _, seconds: given.append(seconds) or b"x"
-    )
-    monkeypatch.setattr(service.time, "monotonic", iter([0.0, 5.0, 12.0, 30.0]).__next__)
-    made = service.Service.__new__(service.Service)
-    made.settings = Settings(str(library.outputs))
-    assert made._fetch_all(["a", "b", "c"]) == [b"x"] * 3
-    assert given == [15.0, 8.0, -10.0]
+def test_urls_of_a_request_share_the_timeout(monkeypatch):
+    seconds = []
+    fetch = lambda _, left: seconds.append(left) or b"x"  # noqa: E731
+    monkeypatch.setattr(uploads, "fetch_public_url", fetch)
+    monkeypatch.setattr(uploads.time, "monotonic", iter([0.0, 5.0, 12.0, 30.0]).__next__)
+    assert uploads.fetch_images(["a", "b", "c"], 100) == [b"x"] * 3
+    assert seconds == [15.0, 8.0, -10.0]
 
 
 def test_url_fetch_without_time_left_connects_nowhere(site):
