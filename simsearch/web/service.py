@@ -169,12 +169,12 @@ class Service:
         """Search with rows, images and URLs; no text of a request is used as a path."""
         self._check_counts(form.k, form.row, form.image, form.url)
         if form.url and not self.settings.urls:
-            raise QueryError("url: this server fetches no addresses; send the image itself")
+            raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
         images = [*uploads["image"], *fetch_images(form.url, self.settings.max_bytes)]
         queries: Any = [*form.row, *images]
         if not queries:
-            raise QueryError("no query: give a row, an image, or an address")
+            raise QueryError("no query: give a row, an image, or a URL")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
         with self._decoding.reserve(images):

@@ -127,7 +127,7 @@ def test_recommendation_equals_the_librarys(client, library, photo):
         ("search", {"row": 1, "where": '{"size": 3}'}, "size"),
         ("search", {"row": 1, "where": '{"price": {"over": 3}}'}, "price"),
         ("search", {"row": 1, "where": '{"price": [null]}'}, "price"),
-        ("search", {"row": 1, "url": "http://example.org/a.jpg"}, "fetches no addresses"),
+        ("search", {"row": 1, "url": "http://example.org/a.jpg"}, "fetches no URLs"),
         ("search", {"row": list(range(33))}, "33 queries"),
         ("recommend", {}, "nothing is liked"),
         ("recommend", {"liked": 3, "disliked": 3, "dislike": 1}, "cancel"),

@@ -102,7 +102,7 @@ def test_text_in_file_fields_is_rejected(open_server):
     for path, name in (("search", "image"), ("recommend", "liked_image"), ("search", "url")):
         assert post(open_server, f"/api/{path}", (name, "/etc/passwd")).status == 422
     answer = post(open_server, "/api/search", ("url", "http://127.0.0.1/"))
-    assert "fetches no addresses" in problem_detail(answer)
+    assert "fetches no URLs" in problem_detail(answer)
 
 
 def test_file_name_of_an_upload_is_ignored(open_server, tmp_path):
