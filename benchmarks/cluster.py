@@ -1,18 +1,18 @@
-"""What the engines of a cluster cost beside the local ones, on the same files and processors.
+"""Ray and Milvus beside the local executor and the exact search, on the same files and processors.
 
     python benchmarks/cluster.py embed [--images 4000] [--rounds 3]
     python benchmarks/cluster.py search [--rows 25000] [--dim 1280] [--uri http://localhost:19530]
 
-`embed`: Ray against the local engine, EfficientNet-Lite0 on the photos beside the project. Ray's
-workers share this machine's processors: one worker with a thread for each, or one worker for each.
-The cluster is started once, before the rounds, as one that stands is; the workers of a run, which
-are processes of their own, are started within it. Each round runs all contestants one after the
-other; ratios are taken within a round, and their median over the rounds is printed.
+`embed`: Ray against the local executor, EfficientNet-Lite0 on the photos beside the project. Ray's
+workers share this machine's processors: one worker with one thread per processor, or one worker
+per processor. The cluster is started once, before the rounds; each run starts its own worker
+processes in it. Each round times all candidates one after the other; ratios are taken within a
+round, and their median over the rounds is printed.
 
 `search`: Milvus beside the exact search of the same library, with the rows and queries of
-`search.py`, k = 10. Local and remote take their turn, query by query. A Lite file is served from
-within this process, in Python: it shows that the answers are right and what the way there costs,
-not what a server can do.
+`search.py`, k = 10. Local and remote searches alternate, query by query. A Lite file is served from
+within this process, in Python: it shows that the results are right and the cost of the calls, not
+the speed of a server.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    embedding = commands.add_parser("embed", help="Ray against the local engine")
+    embedding = commands.add_parser("embed", help="Ray against the local executor")
     embedding.add_argument("--images", type=int, default=4000)
     embedding.add_argument("--rounds", type=int, default=3)
     embedding.set_defaults(run=embed)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def embed(images: int, rounds: int) -> None:
-    """Seconds from files to a library on disk, and what of them is the workers' start."""
+    """Time runs from files to a library on disk, and the start of the workers by itself."""
     from ray import init, shutdown
 
     backbone = ss.load_backbone("efficientnet_lite0", device="cpu")
@@ -66,8 +66,8 @@ def embed(images: int, rounds: int) -> None:
         f"Ray, {cpu_count()} workers": {"engine": several},
     }
     print(f"{backbone!r}, {cpu_count()} cores, {images:,} images\n")
-    options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
-    start = seconds(lambda: init(num_cpus=cpu_count(), log_to_driver=False, **options))
+    init_options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
+    start = seconds(lambda: init(num_cpus=cpu_count(), log_to_driver=False, **init_options))
     print(f"      start of a cluster of this machine alone {start:29.1f} s")
     with tempfile.TemporaryDirectory() as folder:
         dataset = link_images(INTEL, Path(folder) / "dataset", images)
@@ -82,15 +82,15 @@ def embed(images: int, rounds: int) -> None:
                 outputs = Path(folder) / f"{name}{number}"
                 run = partial(ss.embed_dataset, dataset, outputs, backbone, progress=False)
                 times[name].append(seconds(partial(run, **chosen)))
-        alike = [rows_of(Path(folder) / f"{name}0") for name in engines]
+        embeddings = [rows_of(Path(folder) / f"{name}0") for name in engines]
     shutdown()
     report(images, times)
-    furthest = max(float(np.abs(other - alike[0]).max()) for other in alike[1:])
-    verdict("largest difference of a row's entries", furthest, 1e-3, at_most=True)
+    largest_difference = max(float(np.abs(other - embeddings[0]).max()) for other in embeddings[1:])
+    verdict("largest difference of a row's entries", largest_difference, 1e-3, at_most=True)
 
 
 def report(images: int, times: dict[str, list[float]]) -> None:
-    """Print what each contestant took, and how that compares with the first, the local one."""
+    """Print the median time of each candidate, and its ratio to the first, the local one."""
     for name, values in times.items():
         rate = images / median(values)
         print(f"      {name:<44} {median(values):8.1f} s {rate:8.1f} images/s")
@@ -101,6 +101,7 @@ def report(images: int, times: dict[str, list[float]]) -> None:
 
 
 def first_batch(engine: ss.RayEngine, sources: list[str], backbone: ss.Backbone) -> None:
+    """Embed until the first batch is there."""
     with closing(engine(sources, backbone)) as batches:
         next(batches)
 
@@ -110,17 +111,17 @@ def rows_of(outputs: Path) -> np.ndarray:
 
 
 def search(rows: int, dim: int, uri: str | None) -> None:
-    """Publish a library of generated rows, and ask it here and there."""
+    """Publish a library of generated rows, and search both copies."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.npy"
         make_rows(file, rows, dim)
-        made = np.load(file)
-        library = ss.ImageLibrary(made, [f"{i % 100:02}/{i:07}.jpg" for i in range(rows)])
+        embeddings = np.load(file)
+        library = ss.ImageLibrary(embeddings, [f"{i % 100:02}/{i:07}.jpg" for i in range(rows)])
         measure(library, uri or str(Path(folder) / "images.db"))
 
 
 def measure(library: ss.ImageLibrary, uri: str) -> None:
-    """Publish, publish again, and ask both."""
+    """Time a publication and one without changes, then searches."""
     count = len(library)
     name = f"{count:,} x {library.dim}"
     publish = partial(ss.publish, library, uri, "benchmark", progress=False)
@@ -139,24 +140,24 @@ def compare(
     queries: np.ndarray,
     where: str | None,
 ) -> None:
-    """Ask both, one query after the other."""
-    took: dict[str, list[float]] = {"local": [], "remote": []}
-    hits, off = 0, 0.0
+    """Search both libraries, query by query; print times, recall and score error."""
+    times_by_side: dict[str, list[float]] = {"local": [], "remote": []}
+    hits, score_error = 0, 0.0
     for query in queries:
         answers = {}
-        for side, asked in (("local", library), ("remote", remote)):
+        for side, searched in (("local", library), ("remote", remote)):
             started = time.perf_counter()
-            answers[side] = ss.search(asked, query, K, where=where)
-            took[side].append(time.perf_counter() - started)
+            answers[side] = ss.search(searched, query, K, where=where)
+            times_by_side[side].append(time.perf_counter() - started)
         exact = {match.path: match.score for match in answers["local"]}
         found = [match for match in answers["remote"] if match.path in exact]
         hits += len(found)
-        off = max([off, *(abs(match.score - exact[match.path]) for match in found)])
-    for side, times in took.items():
+        score_error = max([score_error, *(abs(match.score - exact[match.path]) for match in found)])
+    for side, times in times_by_side.items():
         slow = float(np.percentile(times, 95))
         print(f"      {name}: {side} {median(times) * 1e3:.2f} ms a query, {slow * 1e3:.2f} at p95")
     verdict(f"{name}: recall@{K}", hits / (K * len(queries)), 0.99)
-    verdict(f"{name}: scores differ by at most", off, 1e-3, at_most=True)
+    verdict(f"{name}: scores differ by at most", score_error, 1e-3, at_most=True)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq"]
 """All rows in full; all rows, quantised; a graph; inverted lists; the same, product-quantised."""
 
 FORMAT = 1
-INDEX, RECORD = "index.faiss", "index.json"
+INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
 
 TUNED_K = 10  # for which the effort is set
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
@@ -184,7 +184,7 @@ class FaissIndex:
         mask: NDArray[np.bool_] | None,
         allowed: int,
     ) -> Iterator[TopK]:
-        """Rank for a block of queries, with more effort for those that are not settled.
+        """Rank a block of queries, again with more effort for those that are not settled.
 
         The effort was set without a filter. With one, all allowed rows can lie far from the query,
         where rows are many and alike: there a wider search has to confirm the answer.
@@ -238,14 +238,14 @@ class FaissIndex:
         # Windows cannot replace a file that is mapped: there it is read.
         flags = 0 if os.name == "nt" else int(faiss.IO_FLAG_MMAP_IFC)
         try:
-            record = json.loads((place / RECORD).read_text("utf-8"))
+            record = json.loads((place / RECORD_FILE).read_text("utf-8"))
             if record["format"] != FORMAT:
                 raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
             report = IndexReport(**record["report"])
             effort = SearchEffort(*map(int, record["effort"]))
-            if not matches_record(place / INDEX, record["seal"]):
-                raise _damaged(place, f"{INDEX} is damaged, or belongs to another index")
-            raw = faiss.read_index(os.fspath(place / INDEX), flags)
+            if not matches_record(place / INDEX_FILE, record["seal"]):
+                raise _damaged(place, f"{INDEX_FILE} is damaged, or belongs to another index")
+            raw = faiss.read_index(os.fspath(place / INDEX_FILE), flags)
             if raw.ntotal != report.rows:
                 raise _damaged(place, f"it holds {raw.ntotal} rows, and not {report.rows}")
         except FileNotFoundError as error:
@@ -267,11 +267,11 @@ class FaissIndex:
         """
         with writing(folder):
             try:
-                with atomic_write(folder / INDEX) as stream:
+                with atomic_write(folder / INDEX_FILE) as stream:
                     import_faiss().write_index(self._candidates.raw, stream.name)
                     seal = file_record(Path(stream.name))
             except RuntimeError as error:  # FAISS hides the reason in its message
-                reason = f"cannot write {os.fspath(folder / INDEX)!r}: {error}"
+                reason = f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
                 raise LibraryError(reason) from error
             record = {
                 "format": FORMAT,
@@ -280,7 +280,7 @@ class FaissIndex:
                 "effort": self._effort,
                 "report": asdict(self.report),
             }
-            write_text(folder / RECORD, json.dumps(record, indent=2))
+            write_text(folder / RECORD_FILE, json.dumps(record, indent=2))
 
 
 def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> FaissIndex:

@@ -1,4 +1,4 @@
-"""Candidates from a FAISS index: rows that are probably the best, which are then ranked exactly."""
+"""Candidates of a FAISS index: rows that are probably the nearest, then ranked exactly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE_THREAD_QUERIES = 4  # up to which waking FAISS's threads takes longer than t
 
 
 class SearchEffort(NamedTuple):
-    """How hard an index looks for its candidates."""
+    """Search parameters of an index: a larger effort finds more and takes longer."""
 
     candidates: int  # that are ranked exactly, per query
     reach: int  # HNSW's efSearch, or IVF's nprobe

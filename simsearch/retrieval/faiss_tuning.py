@@ -36,7 +36,7 @@ MAX_REACH = 1024  # of efSearch or nprobe
 MIN_EF_SEARCH = 40  # however little the sample needs
 LISTS_MARGIN = 2  # times as many lists are read as the sample needs
 
-EMPTY = TopK(np.empty(0, np.intp), np.empty(0))
+EMPTY_TOP_K = TopK(np.empty(0, np.intp), np.empty(0))
 
 
 def tune_effort(index: CandidateIndex, library: ImageLibrary, lists: int) -> SearchEffort:
@@ -62,7 +62,7 @@ def tune_effort(index: CandidateIndex, library: ImageLibrary, lists: int) -> Sea
 
     def recall(candidates: Candidates) -> float:
         ranked = index.rank(library, vectors, min(TUNED_K + 1, len(library)), candidates)
-        found = _without_own((one or EMPTY for one in ranked), own)
+        found = _without_own((one or EMPTY_TOP_K for one in ranked), own)
         half = len(own) // 2
         return min(recall_of(found[:half], truth[:half]), recall_of(found[half:], truth[half:]))
 

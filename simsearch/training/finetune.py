@@ -246,12 +246,11 @@ def _run_epochs(
             epochs = [list(epoch) for epoch in history]
             file.write({"tuner": tuner.state(), "best": best, "history": epochs})
 
-    validate = None
-    if validator:
-
-        def validate() -> float:
-            return validator.score(head.to_head(), tuner.embed(validator.rows))
-
+    validate = (
+        (lambda: validator.score(head.to_head(), tuner.embed(validator.rows)))
+        if validator
+        else None
+    )
     return run_epochs(
         tuner, stopping, validate, history=history, best=best, save=save, progress=progress
     )

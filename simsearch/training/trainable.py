@@ -103,17 +103,15 @@ def _gradients(network: ModelSpec, backbone: Backbone) -> dict[str, torch.nn.Par
     """Return the parameters that an embedding depends on, so not those of a removed classifier."""
     probe = torch.from_numpy(backbone.probe())
     output = network.module(normalise(probe, network.transform))
-    found: dict[str, torch.nn.Parameter] = {}
-    if output.requires_grad:
-        output.sum().backward()
-        found = {k: v for k, v in network.module.named_parameters() if v.grad is not None}
-    network.module.zero_grad()
-    if not found:
+    if not output.requires_grad:
         raise TrainingError(
             f"{network.name} gives no gradients, so that it cannot be fine-tuned: its forward must "
             "not disable them"
         )
-    return found
+    weights = dict(network.module.named_parameters())
+    gradients = torch.autograd.grad(output.sum(), [*weights.values()], allow_unused=True)
+    used = zip(weights.items(), gradients, strict=True)
+    return {name: weight for (name, weight), gradient in used if gradient is not None}
 
 
 def last_stage(module: torch.nn.Module, sizes: Mapping[str, int]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.library.files import MANIFEST, NEXT, read_skipped
 from simsearch.library.library import ImageLibrary
 from simsearch.library.types import Browsable
-from simsearch.retrieval.faiss import RECORD, FaissIndex, load_index
+from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, load_index
 from simsearch.retrieval.search import search
 from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
@@ -150,7 +150,7 @@ class _FolderSource:
 
     def state_key(self) -> object:
         """Return a cheap key that changes when the library does."""
-        files = [self._folder / name for name in (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD)]
+        files = [self._folder / name for name in (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE)]
         table = self._settings.metadata
         return [
             _file_state(file) for file in (*files, *([Path(table).expanduser()] if table else []))

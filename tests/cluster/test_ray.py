@@ -1,5 +1,6 @@
-"""Embedding on a real Ray cluster of two workers: the local engine's library, whoever dies."""
+"""Embedding on a Ray cluster of two workers, beside the local executor; workers that die."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,7 +22,9 @@ from tiny import thumbnail, tiny_backbone
 from tiny_ray import DEADLY, backbone_with, deadly_thumbnail, failing_thumbnail, slow_thumbnail
 
 import simsearch as ss
-from simsearch.cluster import ray as ray_engine
+from simsearch.cluster import ray_workers
+from simsearch.cluster.ray import check_address
+from simsearch.cluster.ray_workers import Job, RayRun, Share, Worker, find_reference
 from simsearch.library.files import read_skipped
 
 ray = pytest.importorskip("ray")
@@ -43,7 +46,7 @@ def dataset(tmp_path, monkeypatch):
     return paint_forty()
 
 
-def same(one, other):
+def same_outputs(one, other):
     """Tell whether two outputs hold the same library and list the same files as skipped."""
     return contents(one) == contents(other) and read_skipped(one) == read_skipped(other)
 
@@ -51,7 +54,7 @@ def same(one, other):
 # The same library
 
 
-def test_a_named_backbone_and_bad_files(cluster, dataset, capsys):
+def test_named_backbone_and_bad_files(cluster, dataset, capsys):
     (dataset / "empty.jpg").touch()
     (dataset / "text.jpg").write_bytes(b"these are words, not pixels")
     (dataset / "a/broken_link.jpg").symlink_to("nowhere")
@@ -59,20 +62,20 @@ def test_a_named_backbone_and_bad_files(cluster, dataset, capsys):
     ss.embed_dataset(dataset, "local", "efficientnet_lite0")
     library = ss.embed_dataset(dataset, "cluster", "efficientnet_lite0", engine="ray")
     assert counts(capsys) == (40, 0, 0, 3)
-    assert same("local", "cluster")
+    assert same_outputs("local", "cluster")
     assert names("local") == names("cluster")
     assert library.source.backbone == "efficientnet_lite0"
 
 
-def test_only_what_is_new_or_has_changed(cluster, dataset, capsys, caplog, monkeypatch):
-    """By a module of the user's own, into a library that the local engine has begun."""
+def test_only_new_and_changed_files_are_embedded(cluster, dataset, capsys, caplog, monkeypatch):
+    """By a module of the user's own, into a library that the local executor has begun."""
     backbone = tiny_backbone()
     ss.embed_dataset(dataset, "outputs", backbone)
     paint(dataset / "a/new.png", 100)
     paint(dataset / "a/00.png", 101)
     os.utime(dataset / "a/00.png", ns=(0, 1))
     (dataset / "b/01.png").unlink()
-    monkeypatch.setattr(ray_engine, "_PATIENCE", 0.01)
+    monkeypatch.setattr(ray_workers, "START_SECONDS", 0.01)
     ss.embed_dataset(dataset, "outputs", backbone, engine=ss.RayEngine(threads=2))
     assert counts(capsys) == (2, 38, 1, 0)
     assert "no worker has started yet" in caplog.text
@@ -86,14 +89,16 @@ def rows(outputs):
     return ss.ImageLibrary.load(outputs).embeddings
 
 
-def test_nothing_to_do_needs_no_cluster(dataset, capsys, monkeypatch):
+def test_nothing_to_embed_needs_no_cluster(dataset, capsys, monkeypatch):
     ss.embed_dataset(dataset, "outputs", tiny_backbone())
-    monkeypatch.setattr(ray_engine, "_connected", lambda: pytest.fail("went to the cluster"))
+    monkeypatch.setattr(
+        "simsearch.cluster.ray._connected", lambda: pytest.fail("went to the cluster")
+    )
     ss.embed_dataset(dataset, "outputs", tiny_backbone(), engine="ray")
     assert counts(capsys) == (0, 40, 0, 0)
 
 
-def test_an_archive_for_a_library_with_a_head(cluster, dataset, capsys):
+def test_archive_for_a_library_with_a_head(cluster, dataset, capsys):
     backbone = tiny_backbone()
     archive = shutil.make_archive("photos", "zip", ".", "dataset")
     root = f"zip://dataset::{archive}"
@@ -108,7 +113,7 @@ def test_an_archive_for_a_library_with_a_head(cluster, dataset, capsys):
     capsys.readouterr()
     library = ss.embed_dataset(root, "cluster", backbone, engine="ray")
     assert counts(capsys) == (5, 40, 0, 0)
-    assert same("local", "cluster")
+    assert same_outputs("local", "cluster")
     assert library.dim == 5
     assert library.paths[-1] == f"zip://dataset/new/4.png::{archive}"
     picture = ss.load_image("dataset/new/4.png")
@@ -116,11 +121,11 @@ def test_an_archive_for_a_library_with_a_head(cluster, dataset, capsys):
     assert ss.search(library, picture, k=1)[0].path == library.paths[-1]
 
 
-# Whoever dies
+# Workers that die
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_nothing(cluster, dataset, capsys, caplog):
+def test_killed_worker_is_replaced(cluster, dataset, capsys, caplog):
     backbone = backbone_with(slow_thumbnail)
     ss.embed_dataset(dataset, "local", backbone, 2)
     Path("processes").mkdir()
@@ -131,20 +136,20 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, dataset, capsys, caplog)
         killed.append(workers.pop())
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=once_kept, args=(4, kill))
+    killer = threading.Thread(target=when_rows_are_logged, args=(4, kill))
     killer.start()
     ss.embed_dataset(dataset, "outputs", backbone, 2, engine="ray")
     killer.join()
     assert counts(capsys) == (40, 0, 0, 0)
     assert "A worker has died" in caplog.text
-    assert same("local", "outputs")
+    assert same_outputs("local", "outputs")
     assert len(names("processes")) >= 4  # this one, two workers, and one in a dead one's place
 
 
 @pytest.mark.slow
-def test_a_picture_that_kills_its_worker_is_skipped(cluster, dataset, monkeypatch):
-    monkeypatch.setattr(ray_engine, "_DEATHS", 1)  # each costs the start of a process
-    monkeypatch.setattr(ray_engine, "_DEATHS_ALONE", 1)
+def test_image_that_kills_its_worker_is_skipped(cluster, dataset, monkeypatch):
+    monkeypatch.setattr(ray_workers, "BATCH_DEATHS", 1)  # each costs the start of a process
+    monkeypatch.setattr(ray_workers, "IMAGE_DEATHS", 1)
     Image.new("RGB", DEADLY).save(dataset / "b/deadly.png")
     backbone = backbone_with(deadly_thumbnail)
     library = ss.embed_dataset(dataset, "outputs", backbone, engine="ray")
@@ -152,33 +157,33 @@ def test_a_picture_that_kills_its_worker_is_skipped(cluster, dataset, monkeypatc
     assert read_skipped("outputs") == [("dataset/b/deadly.png", "the process that reads it dies")]
 
 
-def test_of_a_batch_that_kills_workers_each_image_is_tried_alone():
+def test_images_of_a_batch_that_kills_workers_are_tried_alone():
     """By hand: three deaths of the batch, then two of one of its images, and the others go on."""
-    run = ray_engine._Run.__new__(ray_engine._Run)
-    run._jobs, run._again, run._suspects = iter([]), deque(), deque()
+    run = RayRun.__new__(RayRun)
+    run._jobs, run._retries, run._suspects = iter([]), deque(), deque()
     run._waiting, run._dim = {}, 16
-    job = ray_engine._Job(range(4, 6))
+    job = Job(range(4, 6))
     for deaths in (1, 2):
-        assert run._put_back(job) is None
+        assert run._retry(job) is None
         job = run._next_job()
         assert (job.positions, job.deaths) == (range(4, 6), deaths)
-    assert run._put_back(job) is None
+    assert run._retry(job) is None
     run._waiting = {"another": ("worker", job)}
     assert run._next_job() is None  # it would share the blame
     run._waiting = {}
     first = run._next_job()
     assert first == (range(4, 5), 0, True)
-    assert run._put_back(first) is None
+    assert run._retry(first) is None
     assert run._next_job().positions == range(5, 6)
     again = run._next_job()
     assert again == (range(4, 5), 1, True)
-    (position, error), *others = run._put_back(again).failures
+    (position, error), *others = run._retry(again).failures
     assert (position, error.reason, others) == (4, "the process that reads it dies", [])
     assert run._next_job() is None
 
 
-def once_kept(rows, then):
-    """Wait until a run has kept so many rows."""
+def when_rows_are_logged(rows, then):
+    """Call a function once a run has logged this many rows."""
     while stored("outputs") < rows:
         time.sleep(0.002)
     then()
@@ -200,10 +205,10 @@ def start(cluster, dataset, stderr=subprocess.DEVNULL):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_interrupted_and_then_killed_goes_on(cluster, dataset, capsys):
+def test_interrupted_and_killed_run_resumes(cluster, dataset, capsys):
     backbone = backbone_with(slow_thumbnail)
     ss.embed_dataset(dataset, "local", backbone, 2)
-    interrupter = threading.Thread(target=once_kept, args=(4, interrupt))
+    interrupter = threading.Thread(target=when_rows_are_logged, args=(4, interrupt))
     interrupter.start()
     with pytest.raises(KeyboardInterrupt):
         ss.embed_dataset(dataset, "outputs", backbone, 2, engine="ray")
@@ -219,21 +224,21 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on(cluster, dataset, cap
     capsys.readouterr()
     ss.embed_dataset(dataset, "outputs", backbone, 2, engine="ray")
     assert counts(capsys) == (40 - left, left, 0, 0)
-    assert same("local", "outputs")
+    assert same_outputs("local", "outputs")
     assert names("local") == names("outputs")
 
 
-def test_a_fault_in_the_users_own_code_is_raised_as_it_is(cluster, dataset):
+def test_error_in_the_users_own_code_is_raised(cluster, dataset):
     Image.new("RGB", DEADLY).save(dataset / "b/wrong.png")
     backbone = backbone_with(failing_thumbnail)
     for engine in ("local", "ray"):
         with pytest.raises(RuntimeError, match="the user's own code"):
             ss.embed_dataset(dataset, engine, backbone, engine=engine)
-    assert not still_held()
+    assert not cluster_is_busy()
 
 
-def still_held():
-    """Tell whether workers still hold the cluster, some time after a run."""
+def cluster_is_busy():
+    """Tell whether workers still hold the cluster a minute after a run."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if ray.available_resources().get("CPU") == 2:
@@ -246,12 +251,12 @@ def still_held():
 
 
 @pytest.mark.slow
-def test_the_command_line_starts_and_ends_ray_by_itself(dataset, tmp_path):
+def test_command_line_starts_and_ends_ray(dataset, tmp_path):
     with zipfile.ZipFile("photos.zip", "w") as archive:
         for file in sorted(dataset.rglob("*.png")):
             archive.write(file)
     line = "embed zip://::photos.zip outputs --backbone efficientnet_lite0 --engine ray --workers 1"
-    script = f"import sys; from simsearch.cli import main; sys.exit(main({line.split()}))"
+    script = f"import sys; from simsearch.cli.main import main; sys.exit(main({line.split()}))"
     command = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "40 embedded" in done.stdout
@@ -259,29 +264,36 @@ def test_the_command_line_starts_and_ends_ray_by_itself(dataset, tmp_path):
     np.testing.assert_array_equal(rows("local"), rows("outputs"))
 
 
-# What cannot be
+# Errors
 
 
-def test_an_unknown_engine(dataset):
+def test_unknown_engine_is_refused(dataset):
     with pytest.raises(ss.EngineError, match="engine='spark': choose local or ray"):
         ss.embed_dataset(dataset, "outputs", tiny_backbone(), engine="spark")
     assert not Path("outputs").exists()
 
 
-def test_without_ray_the_extra_is_named(dataset, monkeypatch):
-    monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
+def test_missing_ray_names_the_extra(dataset, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ss.MissingExtraError, match=r'pip install "simsearch\[cluster\]"'):
         ss.embed_dataset(dataset, "outputs", tiny_backbone(), engine="ray")
 
 
-@pytest.mark.parametrize("options", [{"cpus": 0}, {"gpus": -1}, {"threads": 0}])
-def test_a_worker_needs_something(options):
-    with pytest.raises(ss.EngineError, match=f"{next(iter(options))}=.*a worker needs more"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus": 0}, "cpus=0: a worker needs more than 0"),
+        ({"gpus": -1}, "gpus=-1: a worker needs 0 or more"),
+        ({"threads": 0}, "threads=0: a worker needs 1 or more"),
+    ],
+)
+def test_resources_out_of_range_are_refused(options, message):
+    with pytest.raises(ss.EngineError, match=message):
         ss.RayEngine(**options)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": -1}])
-def test_numbers_out_of_range(cluster, dataset, options):
+def test_batch_size_and_workers_out_of_range_are_refused(cluster, dataset, options):
     with pytest.raises(ss.DatasetError, match="must be at least 1"):
         ss.embed_dataset(dataset, "outputs", tiny_backbone(), engine="ray", **options)
 
@@ -300,18 +312,18 @@ def test_numbers_out_of_range(cluster, dataset, options):
         ({"gpus": 2}, [{"CPU": 16, "GPU": 4}, {"CPU": 8, "GPU": 1}], (2, 8, 2, 8)),
     ],
 )
-def test_a_cluster_is_divided_among_workers(engine, nodes, share):
+def test_resources_are_divided_among_workers(engine, nodes, share):
     """Hand-computed: no GPU idle, no processor promised twice."""
     assert ss.RayEngine(**engine).share(nodes) == share
 
 
-def test_no_room_for_a_worker():
+def test_no_room_for_a_worker_is_reported():
     with pytest.raises(ss.EngineError, match="no node has room for a worker of 4 CPUs and 0 GPUs"):
         ss.RayEngine(cpus=4).share([{"CPU": 2}, {"CPU": 3}])
     assert ss.RayEngine(cpus=4).share([{"CPU": 2}], workers=3).workers == 3  # which may come
 
 
-def test_a_backbone_that_cannot_be_sent(cluster, dataset):
+def test_backbone_that_cannot_be_sent_is_refused(cluster, dataset):
     backbone = backbone_with(Guarded())
     with pytest.raises(ss.EngineError, match=r"cannot be sent to other processes: .*lock"):
         ss.embed_dataset(dataset, "outputs", backbone, engine="ray")
@@ -328,41 +340,41 @@ class Guarded:
             return thumbnail(image)
 
 
-def test_a_cluster_that_is_not_there(dataset):
+def test_missing_cluster_is_reported(dataset):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        ray_engine._check_address(f"ray://127.0.0.1:{port}")
+        check_address(f"ray://127.0.0.1:{port}")
     for address in ("", "auto", "local"):
-        ray_engine._check_address(address)
+        check_address(address)
     done = start(f"127.0.0.1:{port}", dataset, stderr=subprocess.PIPE)
     errors = done.communicate(timeout=120)[1]
     assert f"EngineError: no Ray cluster answers at RAY_ADDRESS='127.0.0.1:{port}'" in errors
 
 
-def a_worker(backbone):
-    """Make what would run on the cluster, here."""
-    worker = ray_engine._Worker.__new__(ray_engine._Worker)
-    worker._backbone, worker._share = backbone, ray_engine.Share(1, 1, 0, 1)
+def make_worker(backbone):
+    """Make a worker in this process."""
+    worker = Worker.__new__(Worker)
+    worker._backbone, worker._share = backbone, Share(1, 1, 0, 1)
     return worker
 
 
-def test_a_worker_must_open_and_embed_as_the_caller_does(dataset):
+def test_worker_that_embeds_differently_is_refused(dataset):
     backbone, other = tiny_backbone(0), tiny_backbone(1)
     file = "dataset/a/00.png"
     expected = ss.embed_images(file, backbone)[0]
-    a_worker(backbone).check(file, expected)
-    a_worker(backbone).check(None, None)
-    with pytest.raises(ss.EngineError, match=r"embeds dataset/a/00\.png otherwise .*cosine"):
-        a_worker(other).check(file, expected)
+    make_worker(backbone).check(file, expected)
+    make_worker(backbone).check(None, None)
+    with pytest.raises(ss.EngineError, match=r"embeds dataset/a/00\.png differently .*cosine"):
+        make_worker(other).check(file, expected)
     with pytest.raises(ss.EngineError, match=r"cannot read nowhere\.png, and this program can"):
-        a_worker(backbone).check("nowhere.png", expected)
+        make_worker(backbone).check("nowhere.png", expected)
 
 
-def test_the_image_that_workers_are_held_against_is_a_good_one(dataset):
+def test_reference_image_is_a_readable_one(dataset):
     (dataset / "a/0.png").touch()
     backbone = tiny_backbone()
     sources = ["dataset/a/0.png", "dataset/a/00.png", "dataset/a/03.png"]
-    source, expected = ray_engine._witness(sources, backbone)
+    source, expected = find_reference(sources, backbone)
     assert source == sources[1]
     np.testing.assert_array_equal(expected, ss.embed_images(source, backbone)[0])
-    assert ray_engine._witness(sources[:1], backbone) == (None, None)
+    assert find_reference(sources[:1], backbone) == (None, None)

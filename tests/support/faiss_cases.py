@@ -1,4 +1,4 @@
-"""What the tests of FAISS indexes share: a library of clusters, its indexes, brute force."""
+"""Shared by the tests of FAISS indexes: a library of clusters, its indexes, brute force."""
 
 import shutil
 
@@ -16,7 +16,7 @@ N, D = 3000, 96
 
 
 def clustered(rows, dim, seed=0):
-    """Rows around centres, with directions that matter less and less, as embeddings have them."""
+    """Rows around centres, with variances that fall from axis to axis, as in embeddings."""
     rng = np.random.default_rng(seed)
     spread = np.arange(1, dim + 1) ** -0.5
     centres = rng.standard_normal((max(1, rows // 50), dim))
@@ -33,7 +33,7 @@ def unit(rows):
 
 
 def new_queries(rows, count, seed=9):
-    """Queries that are like no row: each between two of them, nearer to the first."""
+    """Queries unlike every row: each between two rows, nearer to the first."""
     rng = np.random.default_rng(seed)
     one, other = rng.integers(0, len(rows), (2, count))
     return unit(rows[one] + 0.3 * rows[other])
@@ -124,6 +124,6 @@ def folder(library, tmp_path_factory):
 
 @pytest.fixture
 def stored(folder, tmp_path):
-    """A library in a copy of the folder, to spoil."""
+    """A library in a copy of the folder, for tests that damage it."""
     shutil.copytree(folder, tmp_path / "outputs")
     return ss.ImageLibrary.load(tmp_path / "outputs")

@@ -1,4 +1,4 @@
-"""What the tests of Milvus share: a library and the same one, published in a Lite file."""
+"""Shared by the tests of Milvus: a library, and the same one published in a Lite file."""
 
 import contextlib
 import signal
@@ -113,7 +113,7 @@ def subset(library, keep, change=()):
 
 
 class Proxy:
-    """Stands between a client and a server, and hangs up when told to."""
+    """A TCP proxy between a client and a server, whose connections a test can close."""
 
     def __init__(self, port):
         self.port, self.up, self.pairs = port, True, []
@@ -149,7 +149,7 @@ class Proxy:
             for end in (source, target):
                 end.close()
 
-    def hang_up(self):
+    def disconnect(self):
         self.up = False
         for pair in self.pairs:
             for end in pair:

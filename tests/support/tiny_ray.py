@@ -1,7 +1,7 @@
-"""Transforms for the workers of a cluster: slow ones, and one that kills who runs it.
+"""Transforms for the workers of a cluster: a slow one, one that kills its process, one that raises.
 
-As a script, `python tiny_ray.py DATASET OUTPUTS` embeds a folder on the cluster that RAY_ADDRESS
-names, slowly: something to kill.
+As a script, `python tiny_ray.py DATASET OUTPUTS` embeds a folder slowly on the cluster of
+RAY_ADDRESS, to be killed by a test.
 """
 
 import os
@@ -18,7 +18,7 @@ DEADLY = (13, 13)  # the size of a picture that no worker survives
 
 
 def slow_thumbnail(image):
-    """Take long, and leave a note of the process that does it, where there is a place for that."""
+    """Sleep, and record the process in the folder `processes`, if there is one."""
     if Path("processes").is_dir():
         Path("processes", str(os.getpid())).touch()
     time.sleep(0.03)
@@ -26,14 +26,14 @@ def slow_thumbnail(image):
 
 
 def deadly_thumbnail(image):
-    """Die of one picture, as of a decoder's fault or for want of memory."""
+    """Kill the process at one picture, as a decoder's fault or the lack of memory would."""
     if image.size == DEADLY:
         os.kill(os.getpid(), signal.SIGKILL)
     return thumbnail(image)
 
 
 def failing_thumbnail(image):
-    """Be wrong about pictures of one size, which is no fault of theirs."""
+    """Raise an error at pictures of one size, which are not at fault."""
     if image.size == DEADLY:
         raise RuntimeError("a fault in the user's own code")
     return thumbnail(image)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 2**23  # of embeddings, prepared and sent together
 BATCH_ROWS = 2_000  # at most
-SCANNED_ROWS = 5_000  # that are read together for the comparison
+SCAN_BLOCK_ROWS = 5_000  # that are read together for the comparison
 KNOWN_FIELDS = ["id", "row", "key", "digest"]
 
 
@@ -137,7 +137,7 @@ def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) 
 def _read_known(store: Store, last: VersionRecord | None) -> NDArray[np.int64]:
     """Read id, row, key and digest of each state in the last version: (M, 4) int64."""
     known = [np.empty((0, 4), np.int64)]
-    for block in iter_blocks(last.next_id if last else 0, SCANNED_ROWS):
+    for block in iter_blocks(last.next_id if last else 0, SCAN_BLOCK_ROWS):
         lines = store.call(
             "query",
             store.rows_name(last.generation),  # type: ignore[union-attr]

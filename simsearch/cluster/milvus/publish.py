@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 ID_BYTES = 8
-DELETED_TOGETHER = 1_000  # rows per call
+DELETED_ROWS_PER_CALL = 1_000
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ def publish(
         raise RemoteError(f"kind={kind!r}: choose {', '.join(INDEX_TYPES)}")
     store = Store(uri, collection, token, timeout)
     try:
-        publication = _Publication(store, library, INDEX_TYPES[kind], progress=progress)
+        publication = Publication(store, library, INDEX_TYPES[kind], progress=progress)
         return publication.run(may_replace=replace, keep_previous=keep_previous)
     finally:
         store.close()
 
 
-class _Publication:
+class Publication:
     """One call of `publish`."""
 
     def __init__(self, store: Store, library: ImageLibrary, index: str, *, progress: bool) -> None:
@@ -168,7 +168,7 @@ class _Publication:
         if base and not changes and _same_content(base, new):
             self.store.call("delete", self.store.meta, filter=f"version > {base.version}")
             return replace(published, version=base.version)
-        self._commit(last, new)
+        self.commit(last, new)
         if not keep_previous:
             self._clean_up(new)
         return published
@@ -243,7 +243,8 @@ class _Publication:
             for name, content in data.items()
         }
 
-    def _commit(self, last: VersionRecord | None, new: VersionRecord) -> None:
+    def commit(self, last: VersionRecord | None, new: VersionRecord) -> None:
+        """Make the new version the current one, unless another process has published since."""
         now = self.store.read_version()
         if (now and now.version) != (last and last.version):
             raise RemoteError(
@@ -252,7 +253,7 @@ class _Publication:
         self.store.write_version(new)
 
     def _clean_up(self, current: VersionRecord) -> None:
-        """Delete what the current version does not need: of earlier and of unfinished ones."""
+        """Delete rows and records of earlier versions and of unfinished publications."""
         store = self.store
         if current.oldest_readable < current.version:
             # Readers of earlier versions learn it before anything is deleted.
@@ -263,14 +264,14 @@ class _Publication:
         name = store.rows_name(current.generation)
         deleted = deleted_ids(store, current).tolist()
         store.call("load_collection", name)
-        for block in iter_blocks(len(deleted), DELETED_TOGETHER):
+        for block in iter_blocks(len(deleted), DELETED_ROWS_PER_CALL):
             store.call("delete", name, filter=f"id in {deleted[block]}")
         store.call("delete", name, filter=f"id >= {current.next_id}")
         others = f"version > 0 and version != {current.version}"
         store.call("delete", store.meta, filter=others)
 
     def _delete_unfinished(self) -> None:
-        """Delete what an unfinished first publication has left."""
+        """Delete rows and records of an unfinished first publication."""
         for generation in self.store.generations():
             self.store.call("drop_collection", self.store.rows_name(generation))
         self.store.call("delete", self.store.meta, filter="version > 0")

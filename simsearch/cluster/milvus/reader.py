@@ -1,4 +1,4 @@
-"""Rows of one version of a published library: read, filtered, cached, and known to be complete."""
+"""Reader of one version of a published library: rows are read, filtered, cached and complete."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PublishedRow(NamedTuple):
 
 
 class RowFilter(NamedTuple):
-    """Which rows may be found."""
+    """The rows that may be found, as a condition and as an expression of the engine."""
 
     where: Rows
     exclude: frozenset[int]
@@ -119,7 +119,7 @@ class VersionReader:
         return self._or_stale(lambda: self.store.read_part(self.version, name))
 
     def _or_stale(self, read: Callable[[], _T]) -> _T:
-        """Read; where that fails because the version is stale, raise that error instead."""
+        """Read; if that fails because the version is stale, raise `StaleVersionError`."""
         try:
             return read()
         except RemoteError:
@@ -156,18 +156,19 @@ class VersionReader:
         return rows.astype(np.int64)
 
     def apply(self, found: Sequence[PublishedRow], row_filter: RowFilter) -> list[PublishedRow]:
-        """Keep the rows that are part of this version and meet a filter."""
+        """Keep the rows that are part of this version and pass a filter."""
         where, exclude, _ = row_filter
-        seen = [one for one in found if one.id < self.version.next_id]
-        seen = [one for one in seen if one.id not in self._deleted and one.row not in exclude]
+        current = (entry for entry in found if entry.id < self.version.next_id)
+        current = (entry for entry in current if entry.id not in self._deleted)
+        seen = [entry for entry in current if entry.row not in exclude]
         if where is None:
             return seen
         if isinstance(where, np.ndarray):
             chosen = set(where.tolist())
-            return [one for one in seen if one.row in chosen]
-        paths, facts = [one.path for one in seen], [one.facts for one in seen]
+            return [entry for entry in seen if entry.row in chosen]
+        paths, facts = [entry.path for entry in seen], [entry.facts for entry in seen]
         met = filter_mask(where, paths, facts, self.version.root, self.columns)
-        return [one for one, meets in zip(seen, met.tolist(), strict=True) if meets]
+        return [entry for entry, meets in zip(seen, met.tolist(), strict=True) if meets]
 
     def visible(self, row_filter: RowFilter) -> str:
         """Return the expression of a filter within this version."""
@@ -176,7 +177,7 @@ class VersionReader:
     # Rows
 
     def rows_at(self, rows: Sequence[int]) -> list[PublishedRow]:
-        """Read images by row, in this order.
+        """Read images by row number, in the order given.
 
         Raises
         ------
@@ -190,7 +191,7 @@ class VersionReader:
         return [found[row] for row in rows]
 
     def find_rows(self, rows: Sequence[int]) -> dict[int, PublishedRow]:
-        """Read those of some images that exist, by row."""
+        """Read images by row number, without those that do not exist."""
         with self._lock:
             found = {row: self._cache[row] for row in rows if row in self._cache}
             for row in found:
@@ -198,7 +199,7 @@ class VersionReader:
         wanted = sorted({int(row) for row in rows}.difference(found))
         for block in iter_blocks(len(wanted), BATCH_ROWS):
             read = self._query(f"row in {wanted[block]}")
-            found.update((one.row, one) for one in self.apply(read, ALL_ROWS))
+            found.update((entry.row, entry) for entry in self.apply(read, ALL_ROWS))
         if wanted:
             self.check_current()
         return found
@@ -206,19 +207,19 @@ class VersionReader:
     def rows_by_id(self, ids: Sequence[int]) -> list[PublishedRow]:
         """Read images by the id of their state, in any order."""
         with self._lock:
-            cached = {one.id: one for one in self._cache.values()}
-        found = [cached[one] for one in ids if one in cached]
-        missing = [one for one in ids if one not in cached]
+            cached = {entry.id: entry for entry in self._cache.values()}
+        found = [cached[key] for key in ids if key in cached]
+        missing = [key for key in ids if key not in cached]
         for block in iter_blocks(len(missing), BATCH_ROWS):
             found += self._query(f"id in {missing[block]}")
         return found
 
     def rows_by_path(self, paths: Sequence[str]) -> dict[str, int]:
-        """Return the rows of those paths that exist; of two, the lower one."""
+        """Return row by path, without paths that do not exist; of two rows, the lower."""
         keys = sorted({path_key(path) for path in paths})
         found = self.apply(self._query(f"key in {keys}"), ALL_ROWS)
         self.check_current()
-        return {one.path: one.row for one in sorted(found, key=lambda one: -one.row)}
+        return {entry.path: entry.row for entry in sorted(found, key=lambda entry: -entry.row)}
 
     def scan(self, row_filter: RowFilter) -> Iterator[list[PublishedRow]]:
         """Read all images that meet a filter, block by block."""
@@ -236,8 +237,8 @@ class VersionReader:
             chunk, inside = divmod(start, ORDER_CHUNK_ROWS)
             ids = self._ordered_ids(chunk)[inside : inside + min(BATCH_ROWS, stop - start)]
             found = self._query(row_filter.within(f"id in {ids}"), vectors=False)
-            places = {one: place for place, one in enumerate(ids)}
-            yield from sorted(self.apply(found, row_filter), key=lambda one: places[one.id])
+            places = {key: place for place, key in enumerate(ids)}
+            yield from sorted(self.apply(found, row_filter), key=lambda entry: places[entry.id])
             start += len(ids)
             self.check_current()
 
@@ -258,7 +259,7 @@ class VersionReader:
         found = [PublishedRow.parse(line) for line in lines]
         if vectors:
             with self._lock:
-                self._cache.update((one.row, one) for one in self.apply(found, ALL_ROWS))
+                self._cache.update((entry.row, entry) for entry in self.apply(found, ALL_ROWS))
                 while len(self._cache) > CACHED_ROWS:
                     self._cache.popitem(last=False)
         return found

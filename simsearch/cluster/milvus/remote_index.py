@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.cluster.milvus.reader import PublishedRow, RowFilter, VersionReader
+    from simsearch.retrieval.index import Index
 
 
-FETCHED_ROWS = 500  # up to which all allowed rows are read rather than searched
+MAX_FETCHED_ROWS = 500  # up to which all allowed rows are read rather than searched
 MAX_DEPTH_ROWS = 16_384  # that Milvus ranks for one query
 SPARE_ROWS = 20  # ranked beyond k: the engine's float32 may confuse the last ones
 DEPTH_FACTOR = 8  # by which the depth grows where too few rows are allowed
@@ -32,7 +33,7 @@ NPROBE = 128  # lists that an IVF search reads
 
 
 class MilvusIndex:
-    """Ranks the rows of a `RemoteLibrary`.
+    """Index of a `RemoteLibrary`: an `Index` whose candidates come from Milvus.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class MilvusIndex:
         self.reader = reader
 
     def check(self, library: Any) -> None:  # noqa: ANN401
-        """Do nothing: a library has its own."""
+        """Do nothing: each remote library makes its own index."""
 
     def top_k(
         self,
@@ -67,13 +68,13 @@ class MilvusIndex:
             yield from found
 
     def _few_rows(self, row_filter: RowFilter) -> list[PublishedRow] | None:
-        """Read all allowed rows, if these are few: a graph finds them badly."""
-        if len(self.reader) <= FETCHED_ROWS:
-            return [one for block in self.reader.scan(row_filter) for one in block]
+        """Read all allowed rows if these are few: recall of a graph is low there."""
+        if len(self.reader) <= MAX_FETCHED_ROWS:
+            return [entry for block in self.reader.scan(row_filter) for entry in block]
         if not row_filter.expression:
             return None
-        ids = self.reader.matching_ids(row_filter, FETCHED_ROWS + 1)
-        if len(ids) > FETCHED_ROWS:
+        ids = self.reader.matching_ids(row_filter, MAX_FETCHED_ROWS + 1)
+        if len(ids) > MAX_FETCHED_ROWS:
             return None
         return self.reader.apply(self.reader.rows_by_id(ids), row_filter)
 
@@ -107,7 +108,7 @@ class MilvusIndex:
         kept: list[PublishedRow] = []
         for block in self.reader.scan(row_filter):
             best = set(rank_rows(vector, kept + block, k).rows.tolist())
-            kept = [one for one in kept + block if one.row in best]
+            kept = [entry for entry in kept + block if entry.row in best]
         return rank_rows(vector, kept, k)
 
     def _nearest(
@@ -126,7 +127,7 @@ class MilvusIndex:
         return [[int(hit["id"]) for hit in hits] for hits in answers]
 
     def _effort(self, depth: int, expression: str) -> dict[str, int]:
-        """Search so widely that few rows are missed; more widely where a condition filters."""
+        """Return search parameters for high recall; larger ones where a condition filters."""
         index = self.reader.version.index
         if index.startswith("HNSW"):
             least = MIN_FILTERED_EF if "(" in expression else MIN_EF  # only conditions bring one
@@ -134,11 +135,15 @@ class MilvusIndex:
         return {"nprobe": NPROBE} if index == "IVF_FLAT" else {}
 
 
+if TYPE_CHECKING:
+    _index: type[Index] = MilvusIndex  # checked by mypy
+
+
 def rank_rows(vector: NDArray[np.float32], found: Sequence[PublishedRow], k: int) -> TopK:
     """Score images exactly, and return the k best in order."""
     if not found:
         return TopK(np.empty(0, np.intp), np.empty(0))
-    rows = np.stack([one.vector for one in found]).astype(np.float64)
+    rows = np.stack([entry.vector for entry in found]).astype(np.float64)
     scores = np.clip((rows * vector).sum(axis=1), -1, 1)
-    order = np.lexsort(([one.path for one in found], -scores))[:k]
+    order = np.lexsort(([entry.path for entry in found], -scores))[:k]
     return TopK(np.array([found[i].row for i in order], np.intp), scores[order])

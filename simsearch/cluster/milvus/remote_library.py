@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
     from simsearch.cluster.milvus.reader import PublishedRow, RowFilter
     from simsearch.cluster.milvus.schema import VersionRecord
-    from simsearch.library.types import Rows
+    from simsearch.library.types import Browsable, Rows, Searchable
 
 
 def split_address(text: str) -> tuple[str, str] | None:
@@ -131,9 +131,9 @@ class RemoteLibrary(EmbeddingSpace):
         self._reader = VersionReader(store, version)
         self.index = MilvusIndex(self._reader)
         start, read = version.name_start, self._reader.rows_at
-        self.paths = _FieldLookup(read, lambda one: one.path, np.array)
-        self.names = _FieldLookup(read, lambda one: one.path[start:], np.array)
-        self.embeddings = _FieldLookup(read, lambda one: one.vector, np.stack)
+        self.paths = _FieldLookup(read, lambda entry: entry.path, np.array)
+        self.names = _FieldLookup(read, lambda entry: entry.path[start:], np.array)
+        self.embeddings = _FieldLookup(read, lambda entry: entry.vector, np.stack)
 
     def __enter__(self) -> Self:
         return self
@@ -196,20 +196,21 @@ class RemoteLibrary(EmbeddingSpace):
 
     def is_current(self, row: int) -> bool:
         """Tell whether the file of a row is still the one that was embedded, or is gone."""
-        (one,) = self._reader.rows_at([row])
-        return is_unchanged(one.path, one.stat)
+        (entry,) = self._reader.rows_at([row])
+        return is_unchanged(entry.path, entry.stat)
 
     def facts(self, row: int) -> dict[str, Any]:
         """Return the metadata of an image by column, without what is empty."""
-        (one,) = self._reader.rows_at([row])
+        (entry,) = self._reader.rows_at([row])
         columns = self._reader.columns
         dates = {each["name"] for each in columns if each["dtype"].startswith("datetime")}
-        if not dates.intersection(one.facts):
-            return dict(one.facts)
+        if not dates.intersection(entry.facts):
+            return dict(entry.facts)
         import pandas as pd
 
         return {
-            name: pd.Timestamp(cell) if name in dates else cell for name, cell in one.facts.items()
+            name: pd.Timestamp(cell) if name in dates else cell
+            for name, cell in entry.facts.items()
         }
 
     def caption(self, row: int) -> str:
@@ -248,9 +249,9 @@ class RemoteLibrary(EmbeddingSpace):
         Without a condition only the page is read; with one, all rows up to the page.
         """
         if where is None:
-            return [one.row for one in self._reader.scan_by_path(offset, offset + limit)]
+            return [entry.row for entry in self._reader.scan_by_path(offset, offset + limit)]
         found = self._reader.scan_by_path(0, len(self), self._reader.make_filter(where))
-        return [one.row for _, one in zip(range(offset + limit), found, strict=False)][offset:]
+        return [entry.row for _, entry in zip(range(offset + limit), found, strict=False)][offset:]
 
     def count(self, where: Rows = None) -> int:
         """Count the images that meet a condition, by reading all that the engine lets through."""
@@ -265,6 +266,12 @@ def _read_head(store: Store, version: VersionRecord) -> Head:
         file = Path(folder) / "head.safetensors"
         file.write_bytes(data)
         return load_head(file)
+
+
+if TYPE_CHECKING:
+    # mypy: a remote library has every member that `search` and the page use
+    _searchable: type[Searchable] = RemoteLibrary
+    _browsable: type[Browsable] = RemoteLibrary
 
 
 class _FieldLookup:
@@ -282,7 +289,7 @@ class _FieldLookup:
         if isinstance(rows, (int, np.integer)):
             return self._field(self._read([int(rows)])[0])
         found = self._read(np.asarray(rows, np.int64).tolist())
-        return self._join([self._field(one) for one in found]) if found else np.empty(0, "U1")
+        return self._join([self._field(entry) for entry in found]) if found else np.empty(0, "U1")
 
     def __array__(self, *_: object, **__: object) -> NDArray[Any]:
         raise QueryError(

@@ -1,4 +1,4 @@
-"""Publications: what is sent, what readers see, and what a killed one leaves."""
+"""Publications: changes that are sent, versions that readers see, killed publications."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ from milvus_cases import assert_same, small, subset
 
 import simsearch as ss
 from simsearch.cluster.milvus.connection import lite_servers
-from simsearch.cluster.milvus.publish import _Publication
+from simsearch.cluster.milvus.publish import Publication
 from simsearch.cluster.milvus.store import Store
 
 pytest.importorskip("pymilvus")
@@ -21,7 +21,7 @@ pytest.importorskip("milvus_lite")
 
 
 def stored(file, name="x"):
-    """Count the rows that the engine holds, also those that nobody sees."""
+    """Count the rows that the engine holds, also those that are not part of a version."""
     store = Store(file, name, None, 20)
     try:
         rows = store.rows_name(store.read_version().generation)
@@ -54,7 +54,7 @@ def test_only_changes_are_sent_and_rows_keep_their_numbers(tmp_path, monkeypatch
     assert second is not first
     assert second.refresh() is second
     assert (first.version, second.version) == (1, 2)
-    assert_same(ss.search(first, 5, 30), ss.search(library, 5, 30))  # it goes on as it was
+    assert_same(ss.search(first, 5, 30), ss.search(library, 5, 30))  # unchanged for its reader
     assert (len(first), len(second)) == (30, 26)
     assert second.find("005.jpg") == 5  # under its old number
     assert second.find("000.jpg") is None
@@ -187,7 +187,7 @@ print(ss.publish(ss.ImageLibrary(rows, [f"{i:03}.jpg" for i in range(len(rows))]
 
 
 @pytest.mark.parametrize(("at", "when", "dim"), [
-    (2, "before", 8),  # the sweep of what the version before has left
+    (2, "before", 8),  # the clean-up after the version before
     (6, "after", 8),  # among the rows
     (9, "before", 8),  # among the records
     (15, "before", 8),  # before the last record counts
@@ -210,7 +210,7 @@ def test_killed_publication_changes_nothing(tmp_path, at, when, dim):
             assert found.paths == ss.search(ours, ours.embeddings[query], 29).paths
         assert [remote.paths[row] for row in remote.page(0, 99)] == ours.paths.tolist()
     assert ss.publish(ours, file, "x", progress=False).version == 2
-    assert stored(file) == 29  # what was left half done is cleared up
+    assert stored(file) == 29  # rows of the killed publications are deleted
     assert ss.publish(new, file, "x", progress=False, replace=True).version == 3
     ss.publish(new, file, "x", progress=False)
     assert stored(file) == 45
@@ -228,7 +228,7 @@ def test_rows_of_an_unfinished_publication_are_not_found(library, tmp_path, monk
     more = ss.ImageLibrary(
         np.concatenate([library.embeddings, rows]), [*library.paths.tolist(), *paths]
     )
-    monkeypatch.setattr(_Publication, "_commit", lambda *_: 1 / 0)
+    monkeypatch.setattr(Publication, "commit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ss.publish(more, file, "x", progress=False)
     with ss.RemoteLibrary(file, "x") as remote:
@@ -242,14 +242,14 @@ def test_rows_of_an_unfinished_publication_are_not_found(library, tmp_path, monk
 def test_second_writer_is_refused(tmp_path, monkeypatch):
     file, library = tmp_path / "x.db", small()
     ss.publish(library, file, "x", progress=False)
-    commit = _Publication._commit
+    commit = Publication.commit
 
     def late(self, last, state):
         monkeypatch.undo()
         ss.publish(subset(library, np.r_[0:20]), file, "x", progress=False)
         commit(self, last, state)
 
-    monkeypatch.setattr(_Publication, "_commit", late)
+    monkeypatch.setattr(Publication, "commit", late)
     with pytest.raises(ss.RemoteError, match="published by another process meanwhile"):
         ss.publish(subset(library, np.r_[0:10]), file, "x", progress=False)
     with ss.RemoteLibrary(file, "x") as remote:

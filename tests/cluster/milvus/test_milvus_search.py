@@ -187,7 +187,7 @@ def test_more_columns_and_tokens_than_fit(tmp_path):
             assert remote.page(0, 20, where) == library.page(0, 20, where) != []
 
 
-# Looking at it
+# Rows, pages, metadata
 
 
 def test_rows_pages_and_facts_equal_those_of_the_library(library, remote):

@@ -80,13 +80,13 @@ def test_file_is_open_in_one_process_only(tmp_path, capsys):
 
 @pytest.fixture
 def proxied(tmp_path):
-    """A library behind a line that can be cut."""
+    """A library behind a connection that can be closed."""
     file, library = tmp_path / "x.db", small()
     ss.publish(library, file, "x", progress=False)
     store = Store(file, "x", None, 20)
     proxy = Proxy(lite_servers[str(file)].port)
     yield library, proxy
-    proxy.hang_up()
+    proxy.disconnect()
     proxy.listener.close()
     store.close()
 
@@ -95,7 +95,7 @@ def test_broken_connection_is_retried(proxied):
     library, proxy = proxied
     remote = ss.RemoteLibrary(proxy.address, "x", timeout=20)
     assert_same(ss.search(remote, 3), ss.search(library, 3))
-    proxy.hang_up()
+    proxy.disconnect()
     threading.Timer(1.0, lambda: setattr(proxy, "up", True)).start()
     assert_same(ss.search(remote, 4), ss.search(library, 4))
     remote.close()
@@ -104,7 +104,7 @@ def test_broken_connection_is_retried(proxied):
 def test_retries_end_at_the_timeout(proxied):
     _, proxy = proxied
     remote = ss.RemoteLibrary(proxy.address, "x", timeout=3)
-    proxy.hang_up()
+    proxy.disconnect()
     started = time.monotonic()
     with pytest.raises(ss.RemoteError, match=r"127.0.0.1:\d+#x cannot be used: .*check that the s"):
         ss.search(remote, 3)

@@ -1,4 +1,4 @@
-"""An index in its library's folder: opened, checked, replaced; FAISS stays optional."""
+"""Index files in the folder of a library: opened, checked, replaced; FAISS is optional."""
 
 import json
 import shutil
@@ -102,7 +102,7 @@ def test_derived_library_has_an_index_of_its_own(stored, queries):
     assert recall(index, derived, derived.embeddings[:50]) >= 0.98
 
 
-def spoil(file, how):
+def damage(file, how):
     data = file.read_bytes()
     if how == "missing":
         file.unlink()
@@ -120,7 +120,7 @@ def spoil(file, how):
 @pytest.mark.parametrize("how", ["missing", "empty", "truncated", "flipped", "garbage"])
 @pytest.mark.parametrize("name", ["index.faiss", "index.json"])
 def test_damaged_index_is_refused(stored, name, how):
-    spoil(stored.stored[0] / name, how)
+    damage(stored.stored[0] / name, how)
     reason = f"{name} is missing" if how == "missing" else "the index in .* cannot be used"
     with pytest.raises(LibraryError, match=rf"{reason}.* simsearch\.build_index\(library\)"):
         load_index(stored)
@@ -130,9 +130,9 @@ def test_damaged_index_is_refused(stored, name, how):
 
 @pytest.mark.parametrize("how", ["empty", "truncated", "garbage"])
 def test_damaged_index_with_a_matching_record_is_refused(stored, how):
-    """By FAISS itself, then: a file from another version may be as strange."""
+    """FAISS itself refuses the file, as it may one of another version."""
     folder = stored.stored[0]
-    spoil(folder / "index.faiss", how)
+    damage(folder / "index.faiss", how)
     edit(folder, seal=file_record(folder / "index.faiss"))
     with pytest.raises(LibraryError, match="cannot be used: it cannot be read"):
         load_index(stored)

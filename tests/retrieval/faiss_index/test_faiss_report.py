@@ -1,4 +1,4 @@
-"""What `build_index` chooses, tunes and measures."""
+"""`build_index`: choice of the kind, tuning, measurement, report."""
 
 import math
 import time
@@ -15,14 +15,14 @@ from simsearch.retrieval.exact import ExactIndex, TopK
 from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_build import build_index
 from simsearch.retrieval.faiss_candidates import SearchEffort
-from simsearch.retrieval.faiss_tuning import EMPTY, measure, median_ms, recall_of
+from simsearch.retrieval.faiss_tuning import EMPTY_TOP_K, measure, median_ms, recall_of
 
 pytest.importorskip("faiss")
 
 
 @pytest.fixture(scope="module")
 def hard():
-    """A library and its lists, where no direction matters less and nothing clusters."""
+    """A library without clusters or principal axes, and its inverted lists."""
     library = library_of(np.random.default_rng(0).standard_normal((N, D)))
     return library, build_index(library, "ivf", progress=False)
 
@@ -41,7 +41,7 @@ def test_reported_recall_equals_brute_force(index, library):
 
 
 def test_report_of_a_weak_index_is_measured(hard):
-    """The figures are measured, and not what the effort was set for."""
+    """Its recall is measured, not the one that the effort was tuned for."""
     library, index = hard
     candidates = index._candidates
     lazy = FaissIndex(candidates, SearchEffort(20, 3), index.report, library.embeddings)
@@ -153,6 +153,6 @@ def test_recall_counts_equal_scores_alike():
     worse = [TopK(np.array([1, 7, 8]), np.array([0.9, 0.8, 0.7]))]
     assert recall_of(tied, truth) == 1
     assert recall_of(worse, truth) == pytest.approx(2 / 3)
-    assert recall_of([EMPTY], truth) == 0
-    assert recall_of([EMPTY], [EMPTY]) == 1
+    assert recall_of([EMPTY_TOP_K], truth) == 0
+    assert recall_of([EMPTY_TOP_K], [EMPTY_TOP_K]) == 1
     assert not math.isnan(recall_of([], []))

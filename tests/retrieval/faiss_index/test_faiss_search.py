@@ -1,4 +1,4 @@
-"""What a FAISS index finds, beside brute force."""
+"""Results of FAISS indexes beside brute force; filters."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,7 +33,7 @@ def test_index_finds_what_brute_force_finds(index, library, queries):
 
 
 def test_index_answers_without_a_scan(index, library, queries, no_scan):
-    """Were it the scan that answers, recall would say nothing."""
+    """A scan would hide a low recall."""
     for vector, found in zip(queries, index.top_k(library, queries, 10), strict=True):
         assert_sound(found, library, vector, 10)
 
@@ -173,7 +173,7 @@ def test_filtered_search_returns_k_allowed_rows(
 
 
 def filtered(library, vector, share, bias, seed):
-    """Let pass about such a share of the rows: any, or the nearest to a query, or the farthest."""
+    """Allow about this share of the rows: any, the nearest to a query, or the farthest."""
     if bias == "any":
         return np.random.default_rng(seed).random(len(library)) < share
     scores = cosines(library, vector) * (1 if bias == "near" else -1)
@@ -183,7 +183,7 @@ def filtered(library, vector, share, bias, seed):
 @pytest.mark.parametrize("bias", ["any", "near", "far"])
 @pytest.mark.parametrize("share", [0.5, 0.15, 0.01])
 def test_filter_keeps_recall(index, library, queries, bias, share):
-    """Even where all that may be found lies far from the query, which no effort was set for."""
+    """Also where all allowed rows lie far from the query: the effort is not tuned for that."""
     shares = []
     for seed, vector in enumerate(queries[:20]):
         mask = filtered(library, vector, share, bias, seed)

@@ -1,0 +1,308 @@
+"""Workers of one run on Ray: actors that embed batches, and what happens when one dies.
+
+A worker that dies costs no more than the batches that it holds: these are embedded again. Actors,
+and not `ray.data`: batches may come back in any order, with their bad files, and a file that kills
+its worker is told from its neighbours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from simsearch.embedding.batching import Batch, embed_batch
+from simsearch.errors import EngineError, ImageError
+from simsearch.files import iter_blocks
+from simsearch.images.decode import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from simsearch.backbones.backbone import Backbone
+    from simsearch.images.decode import ImageSource
+
+
+logger = logging.getLogger("simsearch")
+
+MIN_COSINE = 0.99  # of one image's embeddings here and there; half precision keeps 0.999
+REFERENCE_SOURCES = 32  # among which one is looked for that can be embedded here
+START_SECONDS = 30.0  # without any worker until a warning
+BATCH_DEATHS = 3  # of workers with a batch, until its images are tried one by one
+IMAGE_DEATHS = 2  # of workers with one image alone, until it is skipped
+# Deaths without a finished batch in between that end the run: these, and more per worker
+MAX_DEATHS, MAX_DEATHS_PER_WORKER = 10, 4
+BATCHES_PER_THREAD = 2  # one that is embedded, one that waits for it
+
+
+class Share(NamedTuple):
+    """Number of workers, and the resources of each."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    threads: int
+
+
+class Job(NamedTuple):
+    """Sources that are embedded together, and how many workers have died with them."""
+
+    positions: range
+    deaths: int = 0
+    alone: bool = False
+
+
+class RayRun:
+    """The workers of one run, the jobs that each holds, and the jobs that are left.
+
+    No job is sent until a batch has come back and its reader has asked for the next, so that
+    memory holds as little as with the local executor.
+
+    Parameters
+    ----------
+    sources
+        What to embed.
+    batch_size
+        Sources in a job.
+    share
+        Number and resources of the workers.
+    backbone
+        Sent to each worker.
+
+    Raises
+    ------
+    EngineError
+        If the backbone cannot be sent.
+    """
+
+    def __init__(
+        self, sources: Sequence[ImageSource], batch_size: int, share: Share, backbone: Backbone
+    ) -> None:
+        self._sources, self._share, self._dim = sources, share, backbone.dim
+        blocks = iter_blocks(len(sources), batch_size)
+        self._jobs = (Job(range(block.start, block.stop)) for block in blocks)
+        self._retries: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()  # single images of batches that killed workers
+        # Worker and job of each call under way, by Ray's reference
+        self._waiting: dict[Any, tuple[Any, Job | None]] = {}
+        self._idle: list[Any] = []
+        self._alive: set[Any] = set()
+        self._deaths = 0  # since the last finished batch
+        self._reference = find_reference(sources, backbone)
+        self._start_worker = _worker_starter(backbone, share)
+        for _ in range(share.workers):
+            self._add_worker()
+
+    def batches(self) -> Generator[Batch]:
+        """Send jobs until all are done; yield what comes back.
+
+        Raises
+        ------
+        EngineError
+            If workers embed differently from this machine, or die one after the other.
+        """
+        self._warn_if_none_starts()
+        while self._waiting:
+            worker, job, batch = self._next_answer()
+            if worker in self._alive:
+                self._idle.append(worker)
+            self._send_jobs()
+            if job and batch:
+                yield batch._replace(failures=self._describe_failures(batch))
+
+    def close(self) -> None:
+        """End the workers; the jobs that they hold are dropped."""
+        for worker in self._alive:
+            import_ray().kill(worker)
+
+    def _add_worker(self) -> None:
+        worker = self._start_worker()
+        self._alive.add(worker)
+        for _ in range(BATCHES_PER_THREAD * self._share.threads):
+            self._waiting[worker.check.remote(*self._reference)] = worker, None
+
+    def _warn_if_none_starts(self) -> None:
+        ray = import_ray()
+        if not ray.wait(list(self._waiting), timeout=START_SECONDS)[0]:
+            logger.warning(
+                "Waiting for the cluster: no worker has started yet. It has %s, of which %s is "
+                "free; a worker needs %s CPUs and %s GPUs.",
+                *(ray.cluster_resources(), ray.available_resources()),
+                *(self._share.cpus, self._share.gpus),
+            )
+
+    def _next_answer(self) -> tuple[Any, Job | None, Batch | None]:
+        """Wait for the next answer, which may be that a worker has died."""
+        ray = import_ray()
+        done = ray.wait(list(self._waiting))[0][0]
+        worker, job = self._waiting.pop(done)
+        try:
+            batch: Batch | None = ray.get(done)
+        except ray.exceptions.RayTaskError as error:  # raised by the worker's code, not by its end
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            self._replace_worker(worker, error)
+            return worker, job, self._retry(job) if job else None
+        if job:
+            self._deaths = 0
+        return worker, job, batch
+
+    def _replace_worker(self, worker: Any, error: Exception) -> None:  # noqa: ANN401
+        """Start another worker in place of a dead one."""
+        ray = import_ray()
+        if worker not in self._alive:  # known from another of its jobs
+            return
+        with suppress(ray.exceptions.RayError):
+            ray.kill(worker)  # it may only be out of reach
+        self._alive.remove(worker)
+        self._idle = [other for other in self._idle if other != worker]
+        self._deaths += 1
+        too_many = self._deaths > MAX_DEATHS + MAX_DEATHS_PER_WORKER * self._share.workers
+        if too_many or getattr(error, "actor_init_failed", False):
+            raise EngineError(
+                f"workers die before they have done anything: {_last_line(error)}; every node "
+                "needs the packages and modules of this program, and memory for the network"
+            ) from error
+        logger.warning("A worker has died; another one takes its place.")
+        self._add_worker()
+
+    def _retry(self, job: Job) -> Batch | None:
+        """Have a job done again; an image that kills every worker comes back as a failure."""
+        job = job._replace(deaths=job.deaths + 1)
+        if job.alone and job.deaths == IMAGE_DEATHS:
+            self._deaths = 0
+            failure = job.positions[0], ImageError("the process that reads it dies")
+            return Batch([], np.empty((0, self._dim), np.float32), [failure])
+        if job.alone:
+            self._suspects.append(job)
+        elif job.deaths == BATCH_DEATHS:
+            self._suspects += [Job(range(i, i + 1), alone=True) for i in job.positions]
+        else:
+            self._retries.append(job)
+        return None
+
+    def _send_jobs(self) -> None:
+        while self._idle and (job := self._next_job()):
+            worker = self._idle.pop(0)
+            sources = self._sources[job.positions.start : job.positions.stop]
+            self._waiting[worker.embed.remote(sources, job.positions.start)] = worker, job
+
+    def _next_job(self) -> Job | None:
+        """Return the next job; suspects come last and one by one, so that none shares blame."""
+        if self._retries:
+            return self._retries.popleft()
+        if job := next(self._jobs, None):
+            return job
+        if self._suspects and not any(job for _, job in self._waiting.values()):
+            return self._suspects.popleft()
+        return None
+
+    def _describe_failures(self, batch: Batch) -> list[tuple[int, ImageError]]:
+        return [
+            (i, ImageError(error.reason, describe(self._sources[i]))) for i, error in batch.failures
+        ]
+
+
+class Worker:
+    """A Ray actor: the network in a process of its own.
+
+    Parameters
+    ----------
+    shipped
+        Ray's reference to the backbone, in a list: so it is not unpacked before its modules can be
+        imported.
+    share
+        Resources of the worker.
+    folder, modules
+        Working folder and module search path of the caller.
+    """
+
+    def __init__(self, shipped: list[Any], share: Share, folder: str, modules: list[str]) -> None:
+        # Paths and modules mean here what they mean to the caller, as far as this node has them.
+        with suppress(OSError):
+            os.chdir(folder)
+        sys.path += [place for place in modules if place not in sys.path]
+        self._backbone: Backbone = import_ray().get(shipped[0])
+        self._share = share
+        if share.gpus:
+            self._backbone.move("cuda")
+
+    def check(self, source: ImageSource | None, expected: NDArray[np.float32] | None) -> None:
+        """Check that an image which the caller has embedded has the same embedding here.
+
+        Raises
+        ------
+        EngineError
+            If it cannot be read, or its embedding differs.
+        """
+        if source is None or expected is None:
+            return
+        batch = self.embed([source], 0)
+        where = f"a worker on {os.uname().nodename if hasattr(os, 'uname') else 'this system'}"
+        if batch.failures:
+            raise EngineError(
+                f"{where} cannot read {describe(source)}, and this program can: "
+                f"{batch.failures[0][1].reason}; put the images where every node finds them under "
+                "the same name, such as a shared folder or s3://, and install the same packages"
+            )
+        cosine = float(batch.embeddings[0] @ expected)
+        if cosine < MIN_COSINE:
+            raise EngineError(
+                f"{where} embeds {describe(source)} differently from this program (cosine "
+                f"{cosine:.3f}): install the same versions of the same packages on every node"
+            )
+
+    def embed(self, sources: Sequence[ImageSource], start: int) -> Batch:
+        """Embed a batch as the local executor does."""
+        import torch
+
+        torch.set_num_threads(max(1, int(self._share.cpus) // self._share.threads))
+        return embed_batch(sources, start, self._backbone)
+
+
+def import_ray() -> Any:  # noqa: ANN401 (half of its functions have no types)
+    """Import Ray, which takes a second."""
+    import ray
+
+    return ray
+
+
+def _worker_starter(backbone: Backbone, share: Share) -> Callable[[], Any]:
+    """Send the backbone to the cluster; return what starts a worker with it."""
+    ray = import_ray()
+    try:
+        shipped = ray.put(backbone)
+    except TypeError as error:
+        reason = error.__cause__ or error  # Ray's own message is a page long
+        raise EngineError(f"{backbone!r} cannot be sent to other processes: {reason}") from error
+    actor = ray.remote(Worker).options(
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
+        max_concurrency=share.threads,
+        max_restarts=0,  # another one is started in its place
+        scheduling_strategy="SPREAD",
+    )
+    return lambda: actor.remote([shipped], share, os.getcwd(), sys.path)  # noqa: PTH109
+
+
+def find_reference(
+    sources: Sequence[ImageSource], backbone: Backbone
+) -> tuple[ImageSource, NDArray[np.float32]] | tuple[None, None]:
+    """Embed the first source that can be embedded here, for every worker to be compared with."""
+    for source in sources[:REFERENCE_SOURCES]:
+        batch = embed_batch([source], 0, backbone)
+        if batch.positions:
+            return source, batch.embeddings[0]
+    return None, None
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
