@@ -1,11 +1,11 @@
-"""The server under load: a library of 25,000 rows, and clients on this machine.
+"""Load test of the server: a library of 25,000 rows, and clients on this machine.
 
     python benchmarks/serve.py [--rows N] [--seconds S] [--requests N]
 
-Clients ask, wait for the answer, and ask again; 1, 8 and 64 of them at once. Photos are uploaded as
-files, so that each request is decoded, embedded by ResNet50 and ranked; rows are only ranked. Then
-the same with batching off, thumbnails from the cache, and the server's memory over many requests.
-The clients share the machine's cores with the server.
+1, 8 and 64 clients at once send a request, wait for the response, and send the next. Photos are
+uploaded: each is decoded, embedded by ResNet50 and ranked; rows are only ranked. Then the same
+without batching, thumbnails from the cache, and the server's memory over many requests. Clients
+and server share the machine's cores.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ import simsearch as ss
 
 CLIENTS = (1, 8, 64)
 ROUNDS = 3
-_START = "from simsearch.web.server import serve; serve({outputs!r}, port=0, **{settings!r})"
-_LEAN = 0.3  # of the difference of two embeddings, added to a third to make another
+SERVER_CODE = "from simsearch.web.server import serve; serve({outputs!r}, port=0, **{settings!r})"
+NOISE = 0.3  # share of the difference of two embeddings that is added to a third
 
 
 class Load(NamedTuple):
-    """How a server did: requests a second, milliseconds each, and answers that were not 200."""
+    """Result of a measurement: requests per second, milliseconds each, and failures (not 200)."""
 
     rate: float
     milliseconds: np.ndarray
-    lost: int
+    failed: int
 
     def __str__(self) -> str:
         p50, p95, p99 = np.percentile(self.milliseconds, [50, 95, 99])
         return (
             f"{self.rate:8.1f} requests/s   p50 {p50:7.1f}   p95 {p95:7.1f}   p99 {p99:7.1f} ms"
-            f"   {len(self.milliseconds)} answered, {self.lost} lost"
+            f"   {len(self.milliseconds)} answered, {self.failed} failed"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=25_000)
-    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=8, help="per measurement")
     parser.add_argument("--requests", type=int, default=5000, help="over which memory is watched")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -69,21 +69,21 @@ def main() -> None:
 
 
 def make_library(folder: Path, photos: Sequence[Path], rows: int) -> Path:
-    """Save a library of real embeddings and others between them, with real images."""
+    """Save a library of real images whose embeddings are mixed from real ones."""
     backbone = ss.load_backbone("resnet50", resnet50_weights(folder))
-    seen = ss.embed_images(photos, backbone)
+    embeddings = ss.embed_images(photos, backbone)
     rng = np.random.default_rng(0)
-    one, other, third = seen[rng.integers(0, len(seen), (3, rows))]
-    made = one + _LEAN * (other - third)  # which varies as the real ones do
+    first, second, third = embeddings[rng.integers(0, len(embeddings), (3, rows))]
+    mixed = first + NOISE * (second - third)  # varies in the directions of the real ones
     names = [f"{photos[i % len(photos)]}" for i in range(rows)]
-    ss.ImageLibrary(made, names, backbone).save(folder / "outputs")
+    ss.ImageLibrary(mixed, names, backbone).save(folder / "outputs")
     return folder / "outputs"
 
 
 @contextmanager
 def serving(outputs: Path, **settings: object) -> Iterator[subprocess.Popen[str]]:
     """Run a server in a process of its own."""
-    code = _START.format(outputs=str(outputs), settings=settings)
+    code = SERVER_CODE.format(outputs=str(outputs), settings=settings)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     ) as server:
@@ -110,7 +110,7 @@ def search_row(row: int) -> bytes:
 
 
 def post(fields: dict[str, str], image: bytes | None = None) -> bytes:
-    """Write a multipart request by hand, so that a client costs next to nothing."""
+    """Write a multipart request by hand, so that clients take little processor time."""
     parts = [
         f'--XX\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields.items()
@@ -127,9 +127,9 @@ def post(fields: dict[str, str], image: bytes | None = None) -> bytes:
 
 
 async def client(
-    port: int, requests: Iterator[bytes], done: Callable[[], bool], told: list[tuple[float, int]]
+    port: int, requests: Iterator[bytes], done: Callable[[], bool], records: list[tuple[float, int]]
 ) -> None:
-    """Ask one thing after another over one connection; note the time and the status of each."""
+    """Send requests one after another over one connection; record seconds and status of each."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while not done():
         start = time.perf_counter()
@@ -137,12 +137,12 @@ async def client(
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
         await reader.readexactly(length)
-        told.append((time.perf_counter() - start, int(head.split(b" ", 2)[1])))
+        records.append((time.perf_counter() - start, int(head.split(b" ", 2)[1])))
     writer.close()
     await writer.wait_closed()
 
 
-def ask(
+def run_clients(
     server: subprocess.Popen[str],
     requests: Sequence[bytes],
     clients: int,
@@ -150,21 +150,21 @@ def ask(
     seconds: float = float("inf"),
     count: float = float("inf"),
 ) -> Load:
-    """Let so many clients ask for so long, or so often."""
-    told: list[tuple[float, int]] = []
+    """Run clients for a number of seconds, or of requests."""
+    records: list[tuple[float, int]] = []
     start = time.perf_counter()
     turns = (requests[i % len(requests)] for i in iter(int, 1) for i in range(len(requests)))
 
     def done() -> bool:
-        return time.perf_counter() - start > seconds or len(told) + clients > count
+        return time.perf_counter() - start > seconds or len(records) + clients > count
 
-    async def all_of_them() -> None:
+    async def run() -> None:
         port: int = server.port  # type: ignore[attr-defined]
-        await asyncio.gather(*(client(port, turns, done, told) for _ in range(clients)))
+        await asyncio.gather(*(client(port, turns, done, records) for _ in range(clients)))
 
-    asyncio.run(all_of_them())
-    rate = len(told) / (time.perf_counter() - start)
-    return Load(rate, 1e3 * np.array([t for t, _ in told]), sum(s != 200 for _, s in told))
+    asyncio.run(run())
+    rate = len(records) / (time.perf_counter() - start)
+    return Load(rate, 1e3 * np.array([t for t, _ in records]), sum(s != 200 for _, s in records))
 
 
 # Measurements
@@ -173,42 +173,44 @@ def ask(
 def under_load(
     server: subprocess.Popen[str], name: str, requests: Sequence[bytes], seconds: float
 ) -> None:
-    ask(server, requests, 8, seconds=2)  # the first ones wake everything up
-    lost = 0
+    run_clients(server, requests, 8, seconds=2)  # warm-up
+    failed = 0
     for clients in CLIENTS:
-        load = ask(server, requests, clients, seconds=seconds)
+        load = run_clients(server, requests, clients, seconds=seconds)
         print(f"      {name}, {clients:2} clients: {load}", flush=True)
-        lost += load.lost
-    verdict(f"{name}: requests lost", lost, 0, at_most=True)
+        failed += load.failed
+    verdict(f"{name}: requests lost", failed, 0, at_most=True)
 
 
 def thumbnails(server: subprocess.Popen[str], rows: int, seconds: float) -> None:
-    asked = [
+    requests = [
         f"GET /api/images/{row}/thumbnail HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
         for row in range(0, rows, rows // 400)
     ]
-    ask(server, asked, 8, count=3 * len(asked))  # now they are in the cache
-    load = ask(server, asked, 8, seconds=seconds)
+    run_clients(server, requests, 8, count=3 * len(requests))  # fills the cache
+    load = run_clients(server, requests, 8, seconds=seconds)
     print(f"      thumbnails,  8 clients: {load}")
     verdict("thumbnails from the cache: a second", load.rate, 500)
-    verdict("thumbnails: requests lost", load.lost, 0, at_most=True)
+    verdict("thumbnails: requests lost", load.failed, 0, at_most=True)
 
 
 def batching(outputs: Path, requests: Sequence[bytes], seconds: float) -> None:
-    """Compare with a server that takes one image at a time, in turns."""
+    """Compare with a server without batching, in alternation."""
     with serving(outputs) as together, serving(outputs, max_batch=1) as alone:
         ratios = []
         for _ in range(ROUNDS):
-            rates = [ask(each, requests, 8, seconds=seconds).rate for each in (together, alone)]
+            rates = [
+                run_clients(each, requests, 8, seconds=seconds).rate for each in (together, alone)
+            ]
             ratios.append(rates[0] / rates[1])
             print(f"      batches {rates[0]:.1f}, one at a time {rates[1]:.1f} requests/s")
     verdict("batches over one at a time, 8 clients: requests/s", median(ratios), 1.5)
 
 
 def memory(server: subprocess.Popen[str], requests: Sequence[bytes], count: int) -> None:
-    ask(server, requests, 8, count=count // 5)
+    run_clients(server, requests, 8, count=count // 5)
     before = resident(server)
-    load = ask(server, requests, 8, count=count)
+    load = run_clients(server, requests, 8, count=count)
     grown = resident(server) - before
     print(f"      memory: {before:.0f} MB, after {len(load.milliseconds)} requests {grown:+.0f} MB")
     verdict("memory gained over those requests, in MB", grown, 20, at_most=True)

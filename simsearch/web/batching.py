@@ -26,16 +26,16 @@ TIMING_ROUNDS = 5
 
 
 def fastest_batch_size(backbone: Backbone) -> int:
-    """Measure how many images a network is quickest with, up to 8; on a GPU, take the usual.
+    """Return the number of images per batch, up to 8, with the least time per image.
 
-    On a processor more are not always better: what a large batch saves, it may lose again where
-    it no longer fits the caches.
+    Measured on a CPU, where a large batch may be slower as it no longer fits the caches; on a GPU,
+    the default of `choose_batch_size`.
     """
     if backbone.device.type != "cpu":
         return choose_batch_size(None, 1, on_cpu=False)
     batches = [np.repeat(backbone.probe(), size, axis=0) for size in BATCH_SIZES]
-    reserve = [[_seconds(backbone, batch) for batch in batches] for _ in range(TIMING_ROUNDS + 1)]
-    costs = np.median(reserve[1:], axis=0) / BATCH_SIZES  # the first round wakes everything up
+    seconds = [[_seconds(backbone, batch) for batch in batches] for _ in range(TIMING_ROUNDS + 1)]
+    costs = np.median(seconds[1:], axis=0) / BATCH_SIZES  # the first round is a warm-up
     return BATCH_SIZES[int(costs.argmin())]
 
 
@@ -57,8 +57,8 @@ class BatchedBackbone(Backbone):
     ----------
     backbone
         What embeds; name, fingerprint and dimension are the same.
-    most
-        Images per batch, at most.
+    max_images
+        Images per batch, at most; one request's images are never split.
     observe
         Called with the size of each batch.
 
@@ -72,40 +72,39 @@ class BatchedBackbone(Backbone):
         self, backbone: Backbone, max_images: int, observe: Callable[[int], object] = lambda _: None
     ) -> None:
         vars(self).update(vars(backbone))
-        self.original, self._most, self._observe = backbone, max_images, observe
+        self.original, self._max_images, self._observe = backbone, max_images, observe
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._open, self._opening = True, threading.Lock()
+        self._open, self._lock = True, threading.Lock()
         self._thread = threading.Thread(target=self._work, name="simsearch-batches", daemon=True)
         self._thread.start()
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Embed prepared images, as `Backbone.embed` does, together with those of others."""
+        """Embed prepared images, as `Backbone.embed` does, batched with those of other threads."""
         job = _Job(batch, Future())
-        with self._opening:
-            if not self._open:  # a library that was replaced may still have questions to answer
+        with self._lock:
+            if not self._open:  # requests to a library that was replaced meanwhile
                 return self.original.embed(batch)
             self._jobs.put(job)
         return job.result.result()
 
     def close(self) -> None:
-        """Finish what is waiting, and stop; what comes later is embedded alone."""
-        with self._opening:
+        """Embed what is waiting and stop the thread; later calls embed without batching."""
+        with self._lock:
             self._open = False
             self._jobs.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        while True:
-            jobs, open_ = self._gather()
-            for alike in _group_by_shape(jobs):
-                self._answer(alike)
-            if not open_:
-                return
+        is_open = True
+        while is_open:
+            jobs, is_open = self._gather()
+            for group in _group_by_shape(jobs):
+                self._embed_group(group)
 
     def _gather(self) -> tuple[list[_Job], bool]:
-        """Wait for a job and take along what has come in since; False at the end."""
+        """Wait for a job and return it with all that are waiting; False if the queue is closed."""
         jobs: list[_Job] = []
-        while sum(len(job.inputs) for job in jobs) < self._most:
+        while sum(len(job.inputs) for job in jobs) < self._max_images:
             try:
                 job = self._jobs.get(block=not jobs)
             except queue.Empty:
@@ -115,26 +114,25 @@ class BatchedBackbone(Backbone):
             jobs.append(job)
         return jobs, True
 
-    def _answer(self, jobs: list[_Job]) -> None:
+    def _embed_group(self, jobs: list[_Job]) -> None:
         inputs = np.concatenate([job.inputs for job in jobs])
         self._observe(len(inputs))
         try:
             embeddings = self.original.embed(inputs)
-        except Exception as error:  # such as no memory for so many: perhaps for each alone
+        except Exception as error:
             if len(jobs) == 1:
                 jobs[0].result.set_exception(error)
-            else:
-                for job in jobs:
-                    self._answer([job])
+                return
+            for job in jobs:  # such as too little memory for all: each may succeed alone
+                self._embed_group([job])
             return
-        start = 0
-        for job in jobs:
-            job.result.set_result(embeddings[start : start + len(job.inputs)])
-            start += len(job.inputs)
+        ends = np.cumsum([len(job.inputs) for job in jobs])
+        for job, part in zip(jobs, np.split(embeddings, ends[:-1]), strict=True):
+            job.result.set_result(part)
 
 
 def _group_by_shape(jobs: list[_Job]) -> list[list[_Job]]:
-    """Part jobs whose images cannot be stacked: a user's own transform may not cut squares."""
+    """Group jobs whose images can be stacked: a user's own transform may return any shape."""
     groups: dict[tuple[int, ...], list[_Job]] = {}
     for job in jobs:
         groups.setdefault(job.inputs.shape[1:], []).append(job)

@@ -30,19 +30,19 @@ logger = logging.getLogger("simsearch.web")
 
 @dataclass(frozen=True)
 class State:
-    """A library as it is served at one moment.
+    """One version of the served library.
 
     Attributes
     ----------
     library : ImageLibrary or RemoteLibrary
     version : str
-        Names this state; row numbers are valid for it alone.
+        Names this state; row numbers are valid for this version only.
     index : FaissIndex or None
         The FAISS index that searches it, if any.
     index_kind : str or None
         Kind of the index.
     skipped : int
-        Number of files that are not in it.
+        Number of files that could not be embedded.
     """
 
     library: Browsable
@@ -58,52 +58,52 @@ class LibraryManager:
     Parameters
     ----------
     settings
-        Says which.
+        Which library.
     observe
         Called with the size of each batch of images that pass through the network.
 
     Attributes
     ----------
     state : State
-        What is served now.
+        The newest version that could be opened.
     cache : Path
-        Where thumbnails are kept.
+        Folder of the thumbnails.
 
     Raises
     ------
     LibraryError
-        If there is none.
+        If there is no library, or it is damaged.
     QueryError
-        If the table cannot be attached, or the settings do not go together.
+        If the table cannot be attached, or settings contradict each other.
     """
 
     def __init__(self, settings: Settings, observe: Callable[[int], object]) -> None:
         self._settings, self._observe = settings, observe
         place = split_address(settings.outputs)
-        self._origin = _MilvusSource(settings, *place) if place else _FolderSource(settings)
-        self.cache = Path(settings.cache).expanduser() if settings.cache else self._origin.cache
-        self._network: BatchedBackbone | None = None
+        self._source = _MilvusSource(settings, *place) if place else _FolderSource(settings)
+        self.cache = Path(settings.cache).expanduser() if settings.cache else self._source.cache
+        self._backbone: BatchedBackbone | None = None
         self._refreshing, self._last_error = threading.Lock(), ""
-        self._seen = self._origin.state_key()
+        self._key = self._source.state_key()
         self.state = self._open()
 
     def refresh(self) -> bool:
-        """Open the library if it has changed; if it cannot be opened, the last one stays.
+        """Open the library if it has changed; keep the last one if the new one is damaged.
 
         Returns
         -------
         bool
-            Whether there is a new state.
+            Whether the state is new.
         """
         with self._refreshing:
             try:
-                seen = self._origin.state_key()
-                if seen == self._seen:
+                key = self._source.state_key()
+                if key == self._key:
                     return False
-                self._seen = seen  # what cannot be opened is tried again when something changes
+                self._key = key  # a damaged library is tried again when it changes
                 state = self._open()
-            except Exception as error:  # whatever it is, the last library can be served
-                if self._last_error != str(error):  # logged once, and not at every refresh
+            except Exception as error:  # the last library can be served in any case
+                if self._last_error != str(error):  # log it once
                     logger.warning("still serving the last library: %s", error)
                 self._last_error = str(error)
                 return False
@@ -112,36 +112,36 @@ class LibraryManager:
             return True
 
     def close(self) -> None:
-        """Stop the network's thread, and close the library."""
-        if self._network:
-            self._network.close()
-        self._origin.close()
+        """Stop the batching thread, and close the library."""
+        if self._backbone:
+            self._backbone.close()
+        self._source.close()
 
     def _open(self) -> State:
-        state = self._origin.open()
+        state = self._source.open()
         state = replace(state, library=self._with_batched_backbone(state.library))
-        for row in state.library.page(0, 1):  # so that the first request finds everything loaded
+        for row in state.library.page(0, 1):  # warm-up for the first request
             search(state.library, row, k=1, index=state.index)
         return state
 
     def _with_batched_backbone(self, library: Browsable) -> Browsable:
-        """Give a library the batched network, loaded once; without it, rows still are queries."""
-        made_by = library.source.fingerprint if library.source else None
-        if self._network is None or self._network.fingerprint != made_by:
+        """Give a library the batched backbone; without one, it is searched by row only."""
+        fingerprint = library.source.fingerprint if library.source else None
+        if self._backbone is None or self._backbone.fingerprint != fingerprint:
             try:
                 backbone = library.backbone
             except BackboneError as error:
                 logger.warning("new images cannot be searched with: %s", error)
                 return library
-            if self._network:
-                self._network.close()
+            if self._backbone:
+                self._backbone.close()
             max_images = self._settings.max_batch or fastest_batch_size(backbone)
-            self._network = BatchedBackbone(backbone, max_images, self._observe)
-        return library.with_backbone(self._network)
+            self._backbone = BatchedBackbone(backbone, max_images, self._observe)
+        return library.with_backbone(self._backbone)
 
 
 class _FolderSource:
-    """A library of files."""
+    """Opens a library from its folder."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -149,7 +149,7 @@ class _FolderSource:
         self.cache = self._folder / ".thumbnails"
 
     def state_key(self) -> object:
-        """Return what changes when the library does, quick to ask."""
+        """Return a cheap key that changes when the library does."""
         files = [self._folder / name for name in (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE)]
         table = self._settings.metadata
         return [
@@ -157,7 +157,7 @@ class _FolderSource:
         ]
 
     def open(self) -> State:
-        """Open the library that is there now."""
+        """Open the library as it is now."""
         settings = self._settings
         library = _with_common_root(ImageLibrary.load(self._folder, settings.root))
         if settings.metadata:
@@ -167,7 +167,7 @@ class _FolderSource:
         return State(library, _version(library), index, kind, len(read_skipped(self._folder)))
 
     def close(self) -> None:
-        """Do nothing: its files are closed when nobody reads them any more."""
+        """Do nothing: files are closed when their arrays are freed."""
 
     def _index(self, library: ImageLibrary) -> FaissIndex | None:
         try:
@@ -180,7 +180,7 @@ class _FolderSource:
 
 
 class _MilvusSource:
-    """A library that was published."""
+    """Opens a published library from Milvus."""
 
     cache = Path("~/.cache/simsearch/thumbnails").expanduser()
 
@@ -200,7 +200,7 @@ class _MilvusSource:
         return newest.version
 
     def open(self) -> State:
-        """Open the newest version; the one before it may still have questions to answer."""
+        """Open the newest version; requests may still be using the one before it."""
         while len(self._open) > 2:
             self._open.pop(0).close()
         library = self._open[-1]
@@ -208,7 +208,7 @@ class _MilvusSource:
         return State(library, version, index_kind="milvus")
 
     def close(self) -> None:
-        """Close all that is open."""
+        """Close every open version."""
         for library in self._open:
             library.close()
 
@@ -223,7 +223,7 @@ def _file_state(file: Path) -> tuple[int, ...] | None:
 
 
 def _with_common_root(library: ImageLibrary) -> ImageLibrary:
-    """Give a library of unknown origin a root, so that its names reveal no server folders."""
+    """Give a library without a root one, so that names reveal no folders of the server."""
     if library.root is None:
         with suppress(ValueError):  # some paths are absolute and some are not
             library.root = os.path.commonpath([posixpath.dirname(path) for path in library.paths])
@@ -231,7 +231,7 @@ def _with_common_root(library: ImageLibrary) -> ImageLibrary:
 
 
 def _version(library: ImageLibrary) -> str:
-    """Digest of the embeddings and the paths, short enough for an address."""
+    """Return a short digest of embeddings and paths."""
     digest = hashlib.sha256(library.stored[1].encode() if library.stored else b"")
     digest.update(library.paths.tobytes())
     return digest.hexdigest()[:12]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from simsearch.web.middleware import App, Message, Receive, Scope, Send
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -44,8 +46,8 @@ class Metrics:
             "simsearch_library_reloads", "Times that a new library was opened.", registry=registry
         )
 
-    def note(self, route: str, status: int, seconds: float) -> None:
-        """Count a request that has been answered."""
+    def record(self, route: str, status: int, seconds: float) -> None:
+        """Count a request that has been answered, and its time."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -55,18 +57,21 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """Counts and times requests by route, so that labels stay bounded whatever is requested."""
+    """Counts and times requests by route.
 
-    def __init__(self, app: App, metrics: Metrics) -> None:
+    A label is the template of a route, or "other": clients cannot make new labels.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and note how it was answered."""
+        """Pass on a request, and record status and time of its response."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         status, start = 500, time.perf_counter()
 
-        async def send_and_note(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -74,7 +79,7 @@ class MetricsMiddleware:
 
         with self._metrics.in_progress.track_inprogress():
             try:
-                await self.app(scope, receive, send_and_note)
+                await self.app(scope, receive, send_and_record)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
-                self._metrics.note(route, status, time.perf_counter() - start)
+                self._metrics.record(route, status, time.perf_counter() - start)

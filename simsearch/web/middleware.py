@@ -1,4 +1,4 @@
-"""HTTP middleware: token authentication, request limits, security headers.
+"""HTTP middleware: security headers, host and origin checks, token authentication, request limits.
 
 Plain ASGI, so that a request is rejected before a byte of its body is read.
 """
@@ -9,8 +9,9 @@ import hashlib
 import hmac
 import logging
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode
 
 import anyio
@@ -20,13 +21,11 @@ from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 
 from simsearch.web.problems import problem
-from simsearch.web.settings import Settings
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Scope: TypeAlias = MutableMapping[str, Any]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from simsearch.web.settings import Settings
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -37,17 +36,18 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",  # an address may name what is searched for
+    "Referrer-Policy": "no-referrer",  # an address may contain a query
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-OPEN_PATHS = {"/api/health", "/login"}  # to everybody, as is what lies in /static/
 PAGE_PATHS = {"/", "/docs"}
-FORM_OVERHEAD_BYTES = 2**20  # bytes that a form may add to its images
-LOGIN_BYTES = 2**12  # bytes of a log-in
-CLOSE_HEADER = {"Connection": "close"}  # or the server would read the rest, whatever it is
-COOKIE_SECONDS = 30 * 24 * 3600  # seconds that a browser stays logged in
-
+LOGIN_PATH = "/login"
+OPEN_PATHS = {"/api/health", LOGIN_PATH}  # without the token, as is everything in /static/
+METHODS_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
+FORM_OVERHEAD_BYTES = 2**20  # what a form may add to its images
+LOGIN_BYTES = 2**12
+CLOSE_HEADER = {"Connection": "close"}  # the server would read the rest of the body otherwise
+COOKIE_SECONDS = 30 * 24 * 3600
 
 logger = logging.getLogger("simsearch.web")
 
@@ -55,14 +55,14 @@ logger = logging.getLogger("simsearch.web")
 class SecurityHeadersMiddleware:
     """Adds security headers: a browser runs nothing but this server's own files.
 
-    An unexpected error is answered with status 500 and without internal details.
+    An unexpected error is answered with status 500, without internal details.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its answer back with more headers."""
+        """Pass on a request, and return its response with more headers."""
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -92,10 +92,9 @@ class TokenAuth:
     cookie; programs send it as `Authorization: Bearer ...`.
     """
 
-    def __init__(self, token: str | None, page: str) -> None:
-        self.page = page  # HTML, where to show the token
+    def __init__(self, token: str | None) -> None:
         self._token = None if token is None else token.encode()
-        # Cookies do not know ports: two servers on one machine must not overwrite each other's.
+        # Cookies are shared by all ports of a host: each server's needs a name of its own.
         self._cookie = f"simsearch_{hashlib.sha256(self._token or b'').hexdigest()[:8]}"
 
     def is_valid(self, token: str) -> bool:
@@ -109,16 +108,16 @@ class TokenAuth:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if self._token is None or (kind.lower() == "bearer" and self.is_valid(token.strip())):
             return True
-        # Unlike the standard library's, this parser passes over what other servers have left.
+        # Unlike the standard library's, this parser skips malformed cookies of other servers.
         cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         try:
             return self.is_valid(bytes.fromhex(cookie).decode())
         except ValueError:
             return False
 
-    def log_in_redirect(self, place: str, *, secure: bool) -> Response:
-        """Redirect a browser to a place, with the cookie set."""
-        response = RedirectResponse(place, 303)
+    def log_in_redirect(self, path: str, *, secure: bool) -> Response:
+        """Redirect a browser and set its cookie."""
+        response = RedirectResponse(path, 303)
         if self._token is not None:
             response.set_cookie(
                 self._cookie,
@@ -132,104 +131,165 @@ class TokenAuth:
 
 
 class TokenAuthMiddleware:
-    """Rejects requests without the token, from other sites, or to a wrong host name."""
+    """Rejects requests without the token; pages are answered with the log-in form.
 
-    def __init__(self, app: App, lock: TokenAuth, hosts: frozenset[str] | None) -> None:
-        self.app, self._lock, self._hosts = app, lock, hosts
+    Parameters
+    ----------
+    app
+        What handles the request.
+    auth
+        The token.
+    login_page
+        HTML of the log-in form.
+    """
+
+    def __init__(self, app: ASGIApp, auth: TokenAuth, login_page: str) -> None:
+        self.app, self._auth, self._login_page = app, auth, login_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it here."""
-        response = self._answer(scope) if scope["type"] == "http" else None
+        """Pass on a request, or reject it."""
+        response = self._check(scope) if scope["type"] == "http" else None
         await (response or self.app)(scope, receive, send)
 
-    def _answer(self, scope: Scope) -> Response | None:
-        headers, path = Headers(scope=scope), scope["path"]
-        if self._hosts is not None and _host(headers) not in self._hosts:
-            return problem(
-                421,
-                f"this server is not called {_host(headers)!r}; start it with --host to be "
-                "reached by another name",
-            )
-        if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _is_navigation(
-            headers, path
-        ):
-            return problem(403, "another site may link here, and no more")
-        if entered := self._log_in_by_address(scope):
-            return entered
-        if path in OPEN_PATHS or path.startswith("/static/") or self._lock.is_authorised(headers):
+    def _check(self, scope: Scope) -> Response | None:
+        if login := self._log_in_by_address(scope):
+            return login
+        path = scope["path"]
+        if path in OPEN_PATHS or path.startswith("/static/"):
             return None
-        return self._unauthorised(path)
+        return None if self._auth.is_authorised(Headers(scope=scope)) else self._unauthorised(path)
 
     def _log_in_by_address(self, scope: Scope) -> Response | None:
         """Log in by a token in the address, and redirect to the address without it."""
-        given = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        tokens = given.pop("token", [])
-        if scope["path"] != "/" or not tokens or not self._lock.is_valid(tokens[0]):
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        tokens = query.pop("token", [])
+        if scope["path"] != "/" or not tokens or not self._auth.is_valid(tokens[0]):
             return None
-        rest = urlencode(given, doseq=True)
-        return self._lock.log_in_redirect(
+        rest = urlencode(query, doseq=True)
+        return self._auth.log_in_redirect(
             f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https"
         )
 
     def _unauthorised(self, path: str) -> Response:
         if path in PAGE_PATHS:
-            return Response(self._lock.page, 401, media_type="text/html")
+            return Response(self._login_page, 401, media_type="text/html")
         response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
 
+class HostAndOriginMiddleware:
+    """Rejects requests to unknown host names (DNS rebinding) and from other sites (CSRF).
+
+    Parameters
+    ----------
+    app
+        What handles the request.
+    hosts
+        Host names that are accepted, in lower case and without ports; None accepts any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self.app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request, or reject it."""
+        response = self._check(scope) if scope["type"] == "http" else None
+        await (response or self.app)(scope, receive, send)
+
+    def _check(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if self._hosts is not None and (host := _host_name(headers)) not in self._hosts:
+            return problem(
+                421,
+                f"this server is not called {host!r}; start it with --host to be "
+                "reached by another name",
+            )
+        cross_site = headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+        if cross_site and not _is_navigation(headers, scope["path"]):
+            return problem(403, "another site may link to this page, but not use it")
+        return None
+
+
 class RequestLimitsMiddleware:
     """Rejects uploads that are too large, too slow, or too many at once.
 
-    Counts the requests with a body; nothing of a body is read before there is room for all of it.
-    A log-in is small and not counted: strangers send it, and must not fill the room of the others.
+    No byte of a body is read before its whole length fits the limits. Log-ins have a small limit
+    of their own and are not counted, so that clients without the token cannot block the others.
+
+    Parameters
+    ----------
+    app
+        What handles the request.
+    settings
+        The limits.
+    count_rejected
+        Called for each request that is rejected because too many are waiting.
+
+    Attributes
+    ----------
+    requests : int
+        Requests with a body that are answered or waiting.
+    bytes : int
+        Length of their bodies together.
     """
 
-    def __init__(self, app: App, settings: Settings, rejected: Callable[[], object]) -> None:
-        self.app, self._settings, self._rejected = app, settings, rejected
-        self._requests = self._bytes = 0
+    def __init__(
+        self, app: ASGIApp, settings: Settings, count_rejected: Callable[[], object]
+    ) -> None:
+        self.app, self._settings, self._count_rejected = app, settings, count_rejected
+        self.requests = self.bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it here."""
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        """Pass on a request with a limited body, or reject it."""
+        if scope["type"] != "http" or scope["method"] in METHODS_WITHOUT_BODY:
             return await self.app(scope, receive, send)
-        counted = scope["path"] != "/login"
-        max_images = self._settings.max_bytes + FORM_OVERHEAD_BYTES if counted else LOGIN_BYTES
-        size = _content_length(Headers(scope=scope), max_images)
-        if size > max_images:
-            response = problem(413, self._too_large(counted))
+        is_login = scope["path"] == LOGIN_PATH
+        allowed = LOGIN_BYTES if is_login else self._settings.max_bytes
+        limit = allowed if is_login else allowed + FORM_OVERHEAD_BYTES
+        too_large = f"an upload may have {allowed:,} bytes"
+        size = _content_length(Headers(scope=scope), limit)
+        if size > limit:
+            response = problem(413, too_large)
             response.headers.update(CLOSE_HEADER)
             return await response(scope, receive, send)
-        if counted and (
-            self._requests >= self._settings.max_waiting
-            or self._bytes + size > self._settings.max_waiting_bytes
-        ):
-            self._rejected()
+        limited = self._limit_body(receive, limit, too_large)
+        if is_login:
+            return await self.app(scope, limited, send)
+        if not self._fits(int(size)):
+            self._count_rejected()
             response = problem(503, "too many requests are waiting; ask again in a moment")
             response.headers["Retry-After"] = "1"
             return await response(scope, receive, send)
-        self._requests += counted
-        self._bytes += counted * int(size)
+        with self._counted(int(size)):
+            return await self.app(scope, limited, send)
+
+    def _fits(self, size: int) -> bool:
+        """Tell whether one more request, with a body of `size` bytes, is within the limits."""
+        return (
+            self.requests < self._settings.max_waiting
+            and self.bytes + size <= self._settings.max_waiting_bytes
+        )
+
+    @contextmanager
+    def _counted(self, size: int) -> Iterator[None]:
+        """Count a request until it is answered."""
+        self.requests += 1
+        self.bytes += size
         try:
-            return await self.app(
-                scope, self._limit_body(receive, max_images, counted=counted), send
-            )
+            yield
         finally:
-            self._requests -= counted
-            self._bytes -= counted * int(size)
+            self.requests -= 1
+            self.bytes -= size
 
-    def _too_large(self, counted: bool) -> str:
-        return f"an upload may have {self._settings.max_bytes if counted else LOGIN_BYTES:,} bytes"
-
-    def _limit_body(self, receive: Receive, max_images: int, *, counted: bool) -> Receive:
-        """Receive a body within its limits of bytes and time."""
+    def _limit_body(self, receive: Receive, limit: int, too_large: str) -> Receive:
+        """Return a `receive` that raises after `limit` bytes, or at the deadline."""
         received, deadline = 0, anyio.current_time() + self._settings.seconds
         complete = False
 
         async def limited_receive() -> Message:
             nonlocal received, complete
-            if complete:  # what is left is to hear that the client has gone
+            if complete:  # only the client's disconnection is left to receive
                 return await receive()
             try:
                 with anyio.fail_after(max(0, deadline - anyio.current_time())):
@@ -240,22 +300,22 @@ class RequestLimitsMiddleware:
                 ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if received > max_images:
-                raise HTTPException(413, self._too_large(counted), CLOSE_HEADER)
+            if received > limit:
+                raise HTTPException(413, too_large, CLOSE_HEADER)
             return message
 
         return limited_receive
 
 
-def _content_length(headers: Headers, otherwise: int) -> float:
-    """Return the announced length of a body in bytes, or a default without one."""
+def _content_length(headers: Headers, default: int) -> float:
+    """Return the announced length of a body in bytes, or `default` if there is none."""
     length = headers.get("content-length", "")
     if not length.isdecimal():
-        return otherwise
-    return int(length) if len(length) < 20 else math.inf  # Python reads no number of any length
+        return default
+    return int(length) if len(length) < 20 else math.inf  # int() rejects over 4300 digits
 
 
-def _host(headers: Headers) -> str:
+def _host_name(headers: Headers) -> str:
     """Return the host name of a request, without the port."""
     host = headers.get("host", "").lower()
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
@@ -263,4 +323,4 @@ def _host(headers: Headers) -> str:
 
 def _is_navigation(headers: Headers, path: str) -> bool:
     """Tell whether a request is a browser's navigation to a page."""
-    return headers.get("sec-fetch-mode") == "navigate" and path in {*PAGE_PATHS, "/login"}
+    return headers.get("sec-fetch-mode") == "navigate" and path in {*PAGE_PATHS, LOGIN_PATH}

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
-MAX_DETAIL_CHARACTERS = 1000  # no request is echoed at length
+MAX_DETAIL_CHARACTERS = 1000  # a long request is not echoed
 STATUS_CODES: dict[type[SimsearchError], int] = {
     QueryError: 422,
     ImageError: 422,
     StaleVersionError: 409,
-    BackboneError: 501,  # asked of a library that only finds what it holds
+    BackboneError: 501,  # a library without backbone is searched by row only
     LibraryError: 503,
 }
 
@@ -37,7 +37,7 @@ logger = logging.getLogger("simsearch.web")
 
 
 class Utf8JsonResponse(JSONResponse):
-    """JSON of any text: a file's name need not be UTF-8, and what is not is shown as "?"."""
+    """JSON response; characters that UTF-8 cannot encode, as in some file names, become "?"."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
         """Encode content."""
@@ -67,21 +67,21 @@ def problem(status: int, detail: str) -> Utf8JsonResponse:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Answer every error of an app with a problem."""
+    """Answer every expected error of an app with a problem."""
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
 
     @app.exception_handler(SimsearchError)
-    def known(_: Request, error: SimsearchError) -> JSONResponse:
+    def simsearch_error(_: Request, error: SimsearchError) -> JSONResponse:
         status = next((code for kind, code in STATUS_CODES.items() if isinstance(error, kind)), 500)
         return problem(status, _public_message(error))
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
         return problem(422, "; ".join(map(_validation_message, error.errors())))
 
     @app.exception_handler(HTTPException)
-    def refused(_: Request, error: HTTPException) -> JSONResponse:
+    def http_error(_: Request, error: HTTPException) -> JSONResponse:
         response = problem(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
         return response
@@ -91,16 +91,16 @@ def _public_message(error: SimsearchError) -> str:
     """Return the message of an error without paths of the server."""
     if isinstance(error, ImageError):
         return f"the image cannot be read: {error.reason}"
-    told = " ".join(str(error).split())
-    if isinstance(error, QueryError) or not {"/", "\\"} & set(told):
-        return told
+    message = " ".join(str(error).split())
+    if isinstance(error, QueryError) or not {"/", "\\"} & set(message):
+        return message
     logger.warning("a request failed: %s", error)
     return "the library or its network cannot do this; the server's log says why"
 
 
 def _validation_message(error: Any) -> str:  # noqa: ANN401
     """Return pydantic's error of a field in one line, with the value at fault."""
-    places = [f"{each!s:.80}" for each in error["loc"] if each not in {"body", "query"}]
+    location = [f"{each!s:.80}" for each in error["loc"] if each not in {"body", "query"}]
     value = error.get("input")
     given = f" ({value!r:.80})" if isinstance(value, (str, int, float)) else ""
-    return f"{'.'.join(places) or 'request'}{given}: {error['msg']}"
+    return f"{'.'.join(location) or 'request'}{given}: {error['msg']}"

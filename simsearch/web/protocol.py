@@ -1,4 +1,4 @@
-"""HTTP protocol of uvicorn, with limits on the head of a request."""
+"""uvicorn's HTTP protocol, with limits on the bytes and seconds of a request's head."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-MAX_HEAD_BYTES = 2**16  # of anything that is not a body
-HEAD_SECONDS = 20.0  # for the head of a request to arrive
+MAX_HEAD_BYTES = 2**16  # and of what follows a body, such as trailers
+HEAD_SECONDS = 20.0  # for a head to arrive
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     """Return how uvicorn runs the app."""
     return uvicorn.Config(
         app,
-        http=Protocol,
+        http=HeadLimitsProtocol,
         access_log=False,  # it would log tokens
         log_level="warning",
         server_header=False,
@@ -27,14 +27,14 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-class Protocol(HttpToolsProtocol):
-    """Rejects a head that does not end, in bytes or in time; uvicorn's parser would accept any."""
+class HeadLimitsProtocol(HttpToolsProtocol):
+    """Rejects endless heads; httptools itself has no limits."""
 
-    _read = 0  # bytes since there was something for the app
-    _waiting: asyncio.TimerHandle | None = None
+    _head_bytes = 0  # received since the last part of a body
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a head."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
         self._start_timer()
 
@@ -44,35 +44,35 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse data, unless the head is already too long."""
-        self._read += len(data)
+        """Parse data, and reject a head that is too long."""
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._read > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._reject()
 
     def on_message_begin(self) -> None:
-        """Wait for the rest of the head."""
+        """Start the timer for a further head on the same connection."""
         super().on_message_begin()
         self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """Call the app."""
+        """Stop the timer: the app has limits of its own for the body."""
         self._stop_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Pass a part of the body on; the app has its own limits for it."""
-        self._read = 0
+        """Pass on a part of a body."""
+        self._head_bytes = 0
         super().on_body(body)
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._waiting = self.loop.call_later(HEAD_SECONDS, self._reject)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._reject)
 
     def _stop_timer(self) -> None:
-        self._read = 0
-        if self._waiting:
-            self._waiting.cancel()
+        self._head_bytes = 0
+        if self._timer:
+            self._timer.cancel()
 
     def _reject(self) -> None:
         if not self.transport.is_closing():

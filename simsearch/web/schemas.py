@@ -5,10 +5,8 @@ The options of a search come from `simsearch.retrieval.options`; no default stan
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import reprlib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -20,16 +18,13 @@ from simsearch.library.paths import in_folder
 from simsearch.library.types import Browsable
 from simsearch.retrieval.matches import Match, Matches
 from simsearch.retrieval.options import RankingOptions, SearchOptions, option_docs
+from simsearch.web.where import MAX_NUMBER, read_where
 
-MAX_ITEMS = 100  # columns, or members of a list, that a condition may have
-MAX_TEXT_CHARACTERS = 500  # characters of a glob; Python keeps what it makes of thousands of them
-MAX_DETAIL_CHARACTERS = 2**16  # characters of all conditions
-MAX_NUMBER = 2**53  # from which on numbers are no longer told apart
+MAX_NUMBERS = 100  # of a list in one field
 WHERE_EXAMPLE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["red", "blue"]}'
 
-
-# Options whose form on the wire is not their form in Python: type, description, example.
-WIRE_FIELDS: dict[str, tuple[Any, str | None, str | None]] = {
+# Options that a form field writes otherwise than Python: type, description, example.
+FORM_TYPES: dict[str, tuple[Any, str | None, str | None]] = {
     "Threshold": (float | Literal["auto"], None, None),
     "Rows": (str, "JSON: a glob, or conditions on columns.", WHERE_EXAMPLE),
     "Box | None": (str, "left,top,right,bottom: pixels or fractions.", "0.5,0,1,1"),
@@ -52,11 +47,11 @@ def option_fields(options: type[RankingOptions]) -> dict[str, Any]:
             continue
         text = re.sub(r" \[\d+\]_|``?", "", docs[field.name][1])
         choices = tuple(re.findall(r"""['"](\w+)['"]""", kind))
-        wire, description, example = WIRE_FIELDS.get(
+        form_type, description, example = FORM_TYPES.get(
             kind, (Literal[choices] if choices else PLAIN_TYPES.get(kind), None, None)
         )
         info = Field(description=description or text, examples=[example] if example else None)
-        made[field.name] = (Annotated[wire | None, info], None)
+        made[field.name] = (Annotated[form_type | None, info], None)
     return made
 
 
@@ -80,7 +75,7 @@ class _OptionForm(BaseModel):
         names = {field.name for field in fields(self.option_class)}
         given = self.model_dump(include=names, exclude_none=True)
         if "where" in given:
-            given["where"] = conditions(given["where"])
+            given["where"] = read_where(given["where"])
         for name in {"box", "weights"} & given.keys():
             given[name] = _read_numbers(name, given[name])
         return given
@@ -109,7 +104,7 @@ class SearchForm(_OptionForm):
 
     row: Annotated[list[int], Field(description="Row numbers in the library.")] = []
     image: Annotated[list[UploadFile], Field(description="Image files.")] = []
-    url: Annotated[list[str], Field(description="Where the server allows it.")] = []
+    url: Annotated[list[str], Field(description="URLs of images, if the server fetches any.")] = []
 
 
 @with_options
@@ -141,59 +136,14 @@ class ExplainForm(SearchForm, RecommendForm):
 def _read_numbers(name: str, text: str) -> list[float]:
     """Read "0.5,0,1,1"."""
     try:
-        numbers = [float(part) for part in text.split(",", MAX_ITEMS)]
+        numbers = [float(part) for part in text.split(",", MAX_NUMBERS)]
     except ValueError:
         numbers = [math.nan]
     if not all(abs(number) < MAX_NUMBER for number in numbers):
         raise QueryError(
-            f"{name}={text!r:.80}: give up to {MAX_ITEMS} numbers with commas between them"
+            f"{name}={text!r:.80}: give up to {MAX_NUMBERS} numbers with commas between them"
         )
     return numbers
-
-
-def conditions(text: str) -> Any:  # noqa: ANN401
-    """Read what `ImageLibrary.where` takes from JSON, where a range is {"min": 1, "max": 2}.
-
-    Raises
-    ------
-    QueryError
-        If it is something else, or so long that nobody has written it.
-    """
-    if len(text) > MAX_DETAIL_CHARACTERS:
-        raise QueryError(
-            f"where has {len(text):,} characters; give up to {MAX_DETAIL_CHARACTERS:,}"
-        )
-    try:
-        asked = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
-    if isinstance(asked, str):
-        return _read_value("path", asked)
-    if not isinstance(asked, dict) or len(asked) > MAX_ITEMS:
-        raise QueryError(f"where={text!r:.80}: give a glob, or up to {MAX_ITEMS} columns")
-    return {name: _read_condition(name, value) for name, value in asked.items()}
-
-
-def _read_condition(name: str, value: object) -> object:
-    if isinstance(value, dict) and value.keys() <= {"min", "max"}:
-        limits = value.get("min"), value.get("max")
-        return tuple(None if limit is None else _read_value(name, limit) for limit in limits)
-    if isinstance(value, list) and len(value) <= MAX_ITEMS:
-        return [_read_value(name, member) for member in value]
-    return _read_value(name, value)
-
-
-def _read_value(name: str, value: object) -> str | int | float:
-    """Check that a value is one, of a size that columns hold."""
-    if isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS:
-        return value
-    if isinstance(value, (int, float)) and abs(value) < MAX_NUMBER:
-        return value  # which neither None nor NaN is
-    raise QueryError(
-        f"where: {name!r:.80} cannot be compared with {reprlib.repr(value)}; give text of up to "
-        f"{MAX_TEXT_CHARACTERS} characters, a number, a list of up to {MAX_ITEMS}, or "
-        '{"min": 1, "max": 2}'
-    )
 
 
 class Image(BaseModel):

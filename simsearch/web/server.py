@@ -1,4 +1,4 @@
-"""Start of a server: its socket, its token, and the address that is printed."""
+"""Start of the server: its socket, its token, and the address it prints."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def serve(
     outputs
         Folder of the library.
     host
-        Where to listen. This machine alone by default; anywhere else a token is needed.
+        Address to listen at. By default, this machine only; any other needs a token.
     port
-        0 for any that is free.
+        To listen at; 0 for any free one.
     token
-        What clients have to send; generated and printed if `host` needs one and none is given.
+        What clients have to send; generated and printed if needed and not given.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -41,7 +41,7 @@ def serve(
     LibraryError
         If there is no library.
     QueryError
-        If the port is taken, or a setting makes no sense.
+        If the port is taken, or a setting is invalid.
     MissingExtraError
         If the packages for it are not installed.
     """
@@ -61,12 +61,12 @@ def serve(
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
     app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
     listening = listen(host, port)
-    print(_start_message(listening, host, token), flush=True)  # noqa: T201  # it is what was asked for
+    print(_start_message(listening, host, token), flush=True)  # noqa: T201  # users open it
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
 def is_local(host: str) -> bool:
-    """Tell whether nobody but this machine can reach an address.
+    """Tell whether an address is reachable from this machine only.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def is_local(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a socket for a server; port 0 is any that is free.
+    """Open a listening socket; port 0 takes any free one.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host.strip("[]"), port))
-        listening.listen()  # whoever reads the greeting may connect at once
+        listening.listen()  # clients may connect as soon as the address is printed
     except (OSError, OverflowError) as error:
         listening.close()
         raise QueryError(
@@ -113,6 +113,6 @@ def _start_message(listening: socket.socket, host: str, token: str | None) -> st
 
 
 def _host_name(host: str) -> str:
-    """Name this machine to others, where it listens at every address."""
-    bare = host.strip("[]")
-    return socket.gethostname() if bare in {"", "0.0.0.0", "::"} else bare  # noqa: S104
+    """Return the name for others: this machine's own, if it listens at every address."""
+    address = host.strip("[]")
+    return socket.gethostname() if address in {"", "0.0.0.0", "::"} else address  # noqa: S104

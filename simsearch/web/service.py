@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
 from simsearch.embedding.batching import cpu_count
-from simsearch.errors import ImageError, QueryError
-from simsearch.images.download import DOWNLOAD_SECONDS
-from simsearch.images.header import read_header
+from simsearch.errors import QueryError
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
@@ -25,40 +21,53 @@ from simsearch.web.thumbnails import (
     Picture,
     Size,
     Thumbnails,
-    count_scans,
     draw_heat_map,
     read_original,
 )
-from simsearch.web.url_fetch import fetch_public_url
+from simsearch.web.uploads import PixelBudget, fetch_images
+from simsearch.web.where import read_where
 
 if TYPE_CHECKING:
-    from fastapi import UploadFile
+    from pydantic import BaseModel
 
     from simsearch.web.metrics import Metrics
     from simsearch.web.settings import Settings
 
 _T = TypeVar("_T")
-REFRESH_SECONDS = 1.0  # seconds between looks at whether the library has changed
-MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
+_Form = TypeVar("_Form", schemas.SearchForm, schemas.RecommendForm)
+Uploads: TypeAlias = dict[str, list[bytes]]
+REFRESH_SECONDS = 1.0  # between checks whether the library has changed
 
 
 class Service:
-    """One library, its images, and the threads that work on them."""
+    """The calls of the API: a served library, its thumbnails, and threads to work on.
+
+    Parameters
+    ----------
+    settings
+        Which library, and the limits.
+    metrics
+        Counts batches and reloads.
+
+    Attributes
+    ----------
+    manager : LibraryManager
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
         self._thumbnails = Thumbnails(self.manager.cache)
-        # Work in memory is quickest with one thread per core; requests that wait for the network
-        # have to wait together, or there would be no batches.
+        # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
+        # requests that wait at the same time form a batch.
         self._ranking = anyio.CapacityLimiter(cpu_count())
         self._embedding = anyio.CapacityLimiter(settings.workers)
-        self._looking = anyio.CapacityLimiter(settings.workers)
-        self._decoding = PixelBudget(settings.max_decoding)
+        self._reading = anyio.CapacityLimiter(settings.workers)
+        self._decoding = PixelBudget(settings.max_decoding, settings.max_pixels)
         metrics.images.set(len(self.manager.state.library))
 
     async def watch_library(self) -> None:
-        """Serve the newest library, as long as the server runs."""
+        """Reload the library whenever it changes, until cancelled."""
         while True:
             await anyio.sleep(REFRESH_SECONDS)
             if await to_thread.run_sync(self.manager.refresh):
@@ -67,68 +76,63 @@ class Service:
 
     async def search(self, form: schemas.SearchForm) -> dict[str, Any]:
         """Answer a search, as `schemas.Answers`."""
-        uploads = await _read_uploads(form.image)
-        new = bool(uploads or form.url or form.box or form.regions)
-        return await self._run_on_thread(lambda: self._answer_search(form, uploads), new=new)
+        embeds = bool(form.image or form.url or form.box or form.regions)
+        return await self._answer(form, self._search, embeds=embeds)
 
     async def recommend(self, form: schemas.RecommendForm) -> dict[str, Any]:
         """Answer a recommendation, as `schemas.Answers`."""
-        uploads = await _read_uploads(form.liked_image), await _read_uploads(form.disliked_image)
-        new = any(uploads)
-        return await self._run_on_thread(lambda: self._answer_recommend(form, *uploads), new=new)
+        embeds = bool(form.liked_image or form.disliked_image)
+        return await self._answer(form, self._recommend, embeds=embeds)
 
     async def explain(self, form: schemas.ExplainForm) -> Picture:
         """Draw the heat map of a match."""
-        liked = await _read_uploads(form.liked_image), await _read_uploads(form.disliked_image)
-        uploads = await _read_uploads(form.image)
+        uploads = await _read_uploads(form)
+        find = self._recommend if form.liked or form.liked_image else self._search
 
         def draw() -> Picture:
             state = self.state(form.version, form.match)
-            if form.liked or form.liked_image:
-                found = [self._recommend(state, form, *liked)]
-            else:
-                found = self._search(state, form, uploads)
+            found = find(state, form, uploads)
             if len(found) != 1 or found[0].embedding is None:
                 raise QueryError("several answers cannot be explained at once: ask for one")
-            return draw_heat_map(found[0], form.match, 512)
+            return draw_heat_map(state.library, form.match, found[0].embedding)
 
-        return await self._run_on_thread(draw, new=True)
+        return await self._run(draw, embeds=True)
 
     async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
         """Return a small copy of an image."""
         path = self.state(version, row).library.paths[row]
         return await to_thread.run_sync(
-            self._thumbnails.get, str(path), size, limiter=self._looking
+            self._thumbnails.get, str(path), size, limiter=self._reading
         )
 
     async def read_original(self, row: int, version: str | None) -> Picture:
         """Return an image."""
         path = self.state(version, row).library.paths[row]
-        return await to_thread.run_sync(read_original, str(path), limiter=self._looking)
+        return await to_thread.run_sync(read_original, str(path), limiter=self._reading)
 
     async def page(
         self, offset: int, limit: int, where: str | None, version: str | None
     ) -> dict[str, Any]:
         """List images, as `schemas.Page`."""
 
-        def listed() -> dict[str, Any]:
+        def list_images() -> dict[str, Any]:
             state = self.state(version)
-            asked = None if where is None else schemas.conditions(where)
-            rows = state.library.page(offset, limit, asked)
+            conditions = None if where is None else read_where(where)
+            rows = state.library.page(offset, limit, conditions)
             return {
                 "version": state.version,
-                "total": state.library.count(asked),
+                "total": state.library.count(conditions),
                 "images": [schemas.image(state.library, state.version, row) for row in rows],
             }
 
-        return await self._run_on_thread(listed, new=False)
+        return await self._run(list_images)
 
     async def library(self) -> dict[str, Any]:
         """Describe what is served, as `schemas.Library`."""
-        return await self._run_on_thread(lambda: self._describe(self.manager.state), new=False)
+        return await self._run(lambda: self._describe(self.manager.state))
 
     def state(self, version: str | None = None, *rows: int) -> State:
-        """Return what is served now, if that is what a request was made for."""
+        """Return the served state; raise if it is not `version`, or has no such rows."""
         state = self.manager.state
         if version is not None and version != state.version:
             raise HTTPException(
@@ -139,89 +143,66 @@ class Service:
                 raise HTTPException(404, f"there is no row {row}")
         return state
 
-    async def _run_on_thread(self, answer: Callable[[], _T], *, new: bool) -> _T:
-        """Run a function on a thread; `new` tells whether images have to be embedded for it."""
-        limiter = self._embedding if new else self._ranking
-        return await to_thread.run_sync(answer, limiter=limiter)
+    async def _run(self, function: Callable[[], _T], *, embeds: bool = False) -> _T:
+        """Run a function on a thread; `embeds` tells whether it has images to embed."""
+        limiter = self._embedding if embeds else self._ranking
+        return await to_thread.run_sync(function, limiter=limiter)
 
-    def _answer_search(self, form: schemas.SearchForm, uploads: Sequence[bytes]) -> dict[str, Any]:
-        start = time.perf_counter()
-        state = self.state(form.version)
-        return _to_answers(state, self._search(state, form, uploads), start)
-
-    def _answer_recommend(
-        self, form: schemas.RecommendForm, liked: Sequence[bytes], disliked: Sequence[bytes]
+    async def _answer(
+        self, form: _Form, find: Callable[[State, _Form, Uploads], list[Matches]], *, embeds: bool
     ) -> dict[str, Any]:
-        start = time.perf_counter()
-        state = self.state(form.version)
-        return _to_answers(state, [self._recommend(state, form, liked, disliked)], start)
+        uploads = await _read_uploads(form)
 
-    def _search(
-        self, state: State, form: schemas.SearchForm, uploads: Sequence[bytes]
-    ) -> list[Matches]:
-        """Search with rows, images and addresses; no text of a request is ever a path."""
-        self._check_counts(form.k, form.row, uploads, form.url)
+        def answer() -> dict[str, Any]:
+            start = time.perf_counter()
+            state = self.state(form.version)
+            found = find(state, form, uploads)
+            return {
+                "version": state.version,
+                "answers": [schemas.answer(state.library, state.version, each) for each in found],
+                "milliseconds": round(1000 * (time.perf_counter() - start), 3),
+            }
+
+        return await self._run(answer, embeds=embeds)
+
+    def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
+        """Search with rows, images and URLs; no text of a request is used as a path."""
+        self._check_counts(form.k, form.row, form.image, form.url)
         if form.url and not self.settings.urls:
-            raise QueryError("url: this server fetches no addresses; send the image itself")
+            raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
-        images = [*uploads, *self._fetch_all(form.url)]
+        images = [*uploads["image"], *fetch_images(form.url, self.settings.max_bytes)]
         queries: Any = [*form.row, *images]
         if not queries:
-            raise QueryError("no query: give a row, an image, or an address")
+            raise QueryError("no query: give a row, an image, or a URL")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
-        with self._decoding.reserve(self._check_pixels(images)):
+        with self._decoding.reserve(images):
             found = search(state.library, queries, index=state.index, **options)
         return [found] if isinstance(found, Matches) else found
 
     def _recommend(
-        self,
-        state: State,
-        form: schemas.RecommendForm,
-        liked: Sequence[bytes],
-        disliked: Sequence[bytes],
-    ) -> Matches:
+        self, state: State, form: schemas.RecommendForm, uploads: Uploads
+    ) -> list[Matches]:
+        liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
-        with self._decoding.reserve(self._check_pixels([*liked, *disliked])):
-            return recommend(
+        with self._decoding.reserve([*liked, *disliked]):
+            found = recommend(
                 state.library,
                 [*form.liked, *liked],
                 [*form.disliked, *disliked],
                 index=state.index,
                 **form.recommend_options(),
             )
+        return [found]
 
     def _check_counts(self, k: int | None, *queries: Sequence[object]) -> None:
         settings = self.settings
         if k is not None and k > settings.max_matches:
             raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
-        if (count := sum(map(len, queries))) > settings.max_queries:
+        count = sum(map(len, queries))
+        if count > settings.max_queries:
             raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
-
-    def _fetch_all(self, urls: Sequence[str]) -> list[bytes]:
-        """Fetch images, all of them within the limits of an upload, and of one download's time."""
-        end = time.monotonic() + DOWNLOAD_SECONDS
-        images: list[bytes] = []
-        for url in urls:
-            images.append(fetch_public_url(url, end - time.monotonic()))
-            if sum(map(len, images)) > self.settings.max_bytes:
-                raise ImageError(f"over {self.settings.max_bytes:,} bytes", url)
-        return images
-
-    def _check_pixels(self, images: Sequence[bytes]) -> int:
-        """Check the headers of images before any is decoded, and count their pixels."""
-        pixels = 0
-        for data in images:
-            header = read_header(data)
-            if header.width * header.height > self.settings.max_pixels:
-                raise ImageError(
-                    f"{header.width}×{header.height} pixels, over the limit of "
-                    f"{self.settings.max_pixels:,}: send a smaller copy"
-                )
-            if header.format in {"JPEG", "MPO"} and count_scans(data) > MAX_JPEG_SCANS:
-                raise ImageError(f"over {MAX_JPEG_SCANS} scans: send another copy")
-            pixels += header.width * header.height
-        return pixels
 
     def _describe(self, state: State) -> dict[str, Any]:
         library, settings = state.library, self.settings
@@ -244,35 +225,7 @@ class Service:
         }
 
 
-class PixelBudget:
-    """A number of pixels that all requests share: a request waits until enough are free."""
-
-    def __init__(self, size: int) -> None:
-        self._size = self._free = size
-        self._modified_ns = threading.Condition()
-
-    @contextmanager
-    def reserve(self, amount: int) -> Iterator[None]:
-        """Reserve pixels, or all there are if that is less."""
-        amount = min(amount, self._size)
-        with self._modified_ns:
-            self._modified_ns.wait_for(lambda: self._free >= amount)
-            self._free -= amount
-        try:
-            yield
-        finally:
-            with self._modified_ns:
-                self._free += amount
-                self._modified_ns.notify_all()
-
-
-async def _read_uploads(files: Sequence[UploadFile]) -> list[bytes]:
-    return [await file.read() for file in files]
-
-
-def _to_answers(state: State, found: Sequence[Matches], start: float) -> dict[str, Any]:
-    return {
-        "version": state.version,
-        "answers": [schemas.answer(state.library, state.version, each) for each in found],
-        "milliseconds": round(1000 * (time.perf_counter() - start), 3),
-    }
+async def _read_uploads(form: BaseModel) -> Uploads:
+    """Return the files of a form's fields for images, by field."""
+    names = {"image", "liked_image", "disliked_image"} & type(form).model_fields.keys()
+    return {name: [await file.read() for file in getattr(form, name)] for name in names}

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from simsearch.errors import QueryError
 
-MIN_TOKEN_CHARACTERS = 16  # shorter ones can be guessed
+MIN_TOKEN_CHARACTERS = 16  # shorter tokens can be guessed
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is served, to whom, and how much at once.
+    """Which library is served, to which clients, within which limits.
 
     Attributes
     ----------
@@ -26,28 +26,28 @@ class Settings:
     token : str or None
         Token that requests have to carry; None answers every client.
     hosts : frozenset of str, or None
-        Names by which the server may be called, None for any: without a token, a page elsewhere
-        could otherwise have its own name point here, and read along.
+        Host names that requests may use, None for any. Without a token they are checked, as
+        another site could point its own name here (DNS rebinding).
     cache : str or None
         Folder for thumbnails; by default beside the library, or in the user's cache.
     urls : bool
-        Whether an address may be a query; private ones never are.
+        Whether a query may be a URL; private addresses are never fetched.
     max_bytes, max_pixels : int
-        Of one upload, all its images together, and of each image.
+        Limits of one upload, all its images together, and of each image.
     max_decoding : int
-        Pixels of uploads that are decoded at once; whoever comes with more waits.
+        Pixels of uploads that are decoded at the same time; further requests wait.
     max_matches : int
-        The largest k, and the longest page of images.
+        The largest k.
     max_queries : int
-        Images and rows that one request may hold.
+        Images and rows of one request.
     max_waiting : int
-        Requests that are answered or waiting; more are turned away.
+        Requests that are answered or waiting; more get status 503.
     max_waiting_bytes : int
         The same for the bytes of their uploads together.
     workers : int
         Requests that are answered at once.
     max_batch : int or None
-        Images that pass through the network together; measured at the start if not given.
+        Images per batch of the network; measured at the start if not given.
     seconds : float
         How long an upload may take to arrive.
     """
@@ -79,8 +79,8 @@ class Settings:
             )
         if self.token is not None and not all("!" <= letter <= "~" for letter in self.token):
             raise QueryError(
-                "this token has a blank, or a letter that a header cannot carry; give one of "
-                "unaccented letters, digits and signs"
+                "this token has a blank, or a character that a header cannot carry; use unaccented "
+                "letters, digits and signs"
             )
         for name in ("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"):
             value = getattr(self, name)

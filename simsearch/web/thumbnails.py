@@ -5,26 +5,32 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
+from simsearch.files import atomic_write
 from simsearch.images.address import read_file
 from simsearch.images.decode import load_image
 from simsearch.images.header import read_header
-from simsearch.retrieval.matches import Matches
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from simsearch.library.types import Browsable
 
 Size = Literal[128, 256, 512]
 """Longer side of a thumbnail, in pixels."""
 
-BROWSER_MEDIA_TYPES = {  # by every browser of today
+HEAT_MAP_PIXELS: Size = 512  # as the thumbnail under it
+
+BROWSER_MEDIA_TYPES = {  # by Pillow's formats; every current browser shows them
     "JPEG": "image/jpeg",
     "MPO": "image/jpeg",
     "PNG": "image/png",
@@ -32,15 +38,12 @@ BROWSER_MEDIA_TYPES = {  # by every browser of today
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
-SEGMENT_MARKER = re.compile(
-    rb"\xff+([^\x00\x01\xd0-\xd8\xff])"
-)  # of a JPEG's segment, and its length follows
-_SCAN, _END = b"\xda", b"\xd9"
-JPEG_QUALITY = 82  # of JPEG, from 1 to 95
+THUMBNAIL_QUALITY, ORIGINAL_QUALITY = 82, 95  # of JPEG, in percent
+COMMENT_OFFSET_BYTES = 24  # of a JPEG that Pillow writes, without ICC profile
 
 
 class Picture(NamedTuple):
-    """An encoded image, as it is sent."""
+    """An encoded image and its HTTP headers."""
 
     data: bytes
     media_type: str
@@ -48,15 +51,15 @@ class Picture(NamedTuple):
 
 
 class Thumbnails:
-    """Small copies of images, made once and kept on disk.
+    """Small copies of images, made once and cached on disk.
 
-    A copy carries the time of its original, and is made anew when the two differ; so the folder
-    holds no more than one file for each image and size.
+    A copy states when its original was modified, in the JPEG's comment, and is made again when
+    that differs. So there is one file per image and size.
 
     Parameters
     ----------
     folder
-        Where to keep them; where that cannot be written, they go to the system's temporary folder.
+        Of the cache; a temporary one is made if this cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -70,33 +73,22 @@ class Thumbnails:
         path
             Of the image; never from a request.
         size
-            Its longer side, at most.
+            Longer side in pixels, at most.
 
         Raises
         ------
         ImageError
             If the image cannot be read.
         """
-        changed = _modified_ns(path)
+        modified = _modified_ns(path)
         name = hashlib.sha256(os.fsencode(path)).hexdigest()
         file = self.folder / name[:2] / f"{name[2:32]}-{size}.jpg"
-        data = _read_current(file, changed)
+        comment = f"original modified at {modified} ns".encode()
+        data = _read_cached(file, comment)
         if data is None:
-            data = _encode_jpeg(_thumbnail(path, size), JPEG_QUALITY)
-            _store(file, data, changed)
-        return Picture(data, "image/jpeg", _etag(path, changed, size))
-
-
-def count_scans(data: bytes) -> int:
-    """Count the scans of a JPEG; decoding each costs as much as the whole image.
-
-    A scan may have a hundred bytes, so that a small file could keep a decoder busy for hours.
-    """
-    count, place = 0, 2
-    while (marker := SEGMENT_MARKER.search(data, place)) and marker[1] != _END:
-        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-        count += marker[1] == _SCAN
-    return count
+            data = _encode_jpeg(_make_thumbnail(path, size), THUMBNAIL_QUALITY, comment)
+            _store(file, data)
+        return Picture(data, "image/jpeg", _etag(path, modified, size))
 
 
 def read_original(path: str) -> Picture:
@@ -105,41 +97,40 @@ def read_original(path: str) -> Picture:
     Raises
     ------
     ImageError
-        If it is not there, or no image.
+        If the file is missing, or is no image.
     """
-    changed = _modified_ns(path)
+    etag = _etag(path, _modified_ns(path))
     data = read_file(path)
-    shown = BROWSER_MEDIA_TYPES.get(read_header(data).format)
-    if shown:
-        return Picture(data, shown, _etag(path, changed))
-    return Picture(_encode_jpeg(load_image(data), 95), "image/jpeg", _etag(path, changed))
+    media_type = BROWSER_MEDIA_TYPES.get(read_header(data).format)
+    if media_type:
+        return Picture(data, media_type, etag)
+    return Picture(_encode_jpeg(load_image(data), ORIGINAL_QUALITY), "image/jpeg", etag)
 
 
-def draw_heat_map(answer: Matches, row: int, size: Size) -> Picture:
-    """Draw the heat map of a row, to be laid over its thumbnail.
+def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) -> Picture:
+    """Draw which parts of a row's image are similar to an embedding, to lay over its thumbnail.
 
     Raises
     ------
     ImageError
         If the image cannot be read.
     BackboneError
-        If the backbone has no map.
+        If the backbone has no feature map.
     """
-    library = answer.library
-    path = str(library.paths[row])  # type: ignore[union-attr]  # every answer knows its library
-    thumbnail = _thumbnail(path, size)
-    (cells,) = contributions(library, [path], answer.embedding)  # type: ignore[arg-type]
+    path = str(library.paths[row])
+    thumbnail = _make_thumbnail(path, HEAT_MAP_PIXELS)
+    (cells,) = contributions(library, [path], embedding)
     if cells is None:
         raise ImageError("the file is gone", path)
-    shown = resize_heat(library, cells, thumbnail.size)  # type: ignore[arg-type]
-    colors = heat_colors(shown, float(cells.max() * cells.size))
+    heat = resize_heat(library, cells, thumbnail.size)
+    colors = heat_colors(heat, float(cells.max() * cells.size))  # (H, W, 4) in [0, 1]
     data = io.BytesIO()
     Image.fromarray((255 * colors).round().astype(np.uint8), "RGBA").save(data, "PNG")
     return Picture(data.getvalue(), "image/png", "")
 
 
 def _modified_ns(path: str) -> int:
-    """When a file was changed last, in ns; 0 for what is no file here."""
+    """Return the modification time of a file in ns; 0 for an address, or a missing file."""
     try:
         return Path(path).stat().st_mtime_ns
     except OSError:
@@ -150,41 +141,33 @@ def _etag(*parts: object) -> str:
     return f'"{hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]}"'
 
 
-def _read_current(file: Path, changed: int) -> bytes | None:
-    try:
-        with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_mtime_ns == changed:
-                return stream.read()
-    except OSError:
-        pass  # not there yet
+def _read_cached(file: Path, comment: bytes) -> bytes | None:
+    """Return a cached JPEG if there is one with this comment, which is near its start."""
+    with suppress(OSError):
+        data = file.read_bytes()
+        if comment in data[: len(comment) + COMMENT_OFFSET_BYTES]:
+            return data
     return None
 
 
-def _thumbnail(path: str, size: int) -> Image.Image:
+def _make_thumbnail(path: str, size: int) -> Image.Image:
     image = load_image(path, size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     return image
 
 
-def _encode_jpeg(image: Image.Image, quality: int) -> bytes:
+def _encode_jpeg(image: Image.Image, quality: int, comment: bytes = b"") -> bytes:
     data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality, progressive=True, optimize=True)
+    image.save(data, "JPEG", quality=quality, progressive=True, optimize=True, comment=comment)
     return data.getvalue()
 
 
-def _store(file: Path, data: bytes, changed: int) -> None:
-    """Store a thumbnail atomically; on a full disk it is made again at the next request."""
+def _store(file: Path, data: bytes) -> None:
+    """Store a thumbnail; if the disk is full, it is made again at the next request."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=file.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            os.utime(part, ns=(changed, changed))
-            os.replace(part, file)  # noqa: PTH105
-        except BaseException:
-            os.unlink(part)  # noqa: PTH108
-            raise
+        with atomic_write(file, shared=True) as stream:
+            stream.write(data)
 
 
 def _writable_folder(folder: Path) -> Path:

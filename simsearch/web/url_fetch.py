@@ -21,11 +21,10 @@ from simsearch.errors import ImageError
 from simsearch.images.download import DOWNLOAD_SECONDS, download
 
 WEB_PORTS = frozenset({80, 443})
-GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that the Internet's registries give away
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291
 NAT64_PREFIX = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
-DOCUMENTATION_PREFIX = ipaddress.IPv6Network(
-    "3fff::/20"
-)  # RFC 9637, which older Pythons do not know
+# RFC 9637, which older Pythons do not know.
+DOCUMENTATION_PREFIX = ipaddress.IPv6Network("3fff::/20")
 
 
 def fetch_public_url(url: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
@@ -36,24 +35,24 @@ def fetch_public_url(url: str, seconds: float = DOWNLOAD_SECONDS) -> bytes:
     url
         Of http or https.
     seconds
-        For all of it, whatever the server does.
+        For the whole download, redirects included.
 
     Raises
     ------
     ImageError
-        If the address is private or unknown, or the server answers no file within the limits.
+        If the address is private or unknown, or no file arrives within the limits.
     """
-    watch = DeadlineConnector(seconds)
+    connector = DeadlineConnector(seconds)
     try:
-        return download(url, urllib.request.ProxyHandler({}), _PublicOnlyHandler(watch))
+        return download(url, urllib.request.ProxyHandler({}), _PublicOnlyHandler(connector))
     finally:
-        watch.close()
-        if watch.over:
+        connector.close()
+        if connector.expired:
             raise ImageError(f"it takes over {seconds:g} seconds", url)
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one of the open Internet, whatever it is wrapped in.
+    """Tell whether an IP address is public, with any IPv4 address that it embeds.
 
     Examples
     --------
@@ -74,7 +73,7 @@ def is_public(address: str) -> bool:
 def _embedded_ipv4(
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> list[ipaddress.IPv4Address]:
-    """Unpack the IPv4 addresses that an IPv6 one may stand for, at a gateway or in the kernel."""
+    """Return the IPv4 addresses that a gateway or the kernel may translate an IPv6 one to."""
     if isinstance(ip, ipaddress.IPv4Address):
         return []
     translated = [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in NAT64_PREFIX else []
@@ -83,16 +82,16 @@ def _embedded_ipv4(
 
 
 class DeadlineConnector:
-    """Connects to public hosts, and ends all connections at a deadline.
+    """Connects to public hosts, and shuts down all connections at a deadline.
 
-    A socket's own timeout starts anew at every byte.
+    A socket's own timeout restarts at every byte, so that a slow server could hold it for ever.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.over = False
+        self.expired = False
         self._deadline = time.monotonic() + seconds
         self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(max(0, seconds), self._end)
+        self._timer = threading.Timer(max(0, seconds), self._expire)
         self._timer.daemon = True
         self._timer.start()
 
@@ -104,9 +103,9 @@ class DeadlineConnector:
         if not addresses or not all(map(is_public, addresses)):
             raise OSError(f"{host} is not a public address")
         for address in addresses[:-1]:
-            with suppress(OSError):  # the next one may answer
-                return self._connected(address, port)
-        return self._connected(addresses[-1], port)
+            with suppress(OSError):  # try the next one
+                return self._open_socket(address, port)
+        return self._open_socket(addresses[-1], port)
 
     def close(self) -> None:
         """Close all connections."""
@@ -114,20 +113,20 @@ class DeadlineConnector:
         for each in self._sockets:
             each.close()
 
-    def _connected(self, address: str, port: int) -> socket.socket:
+    def _open_socket(self, address: str, port: int) -> socket.socket:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         connected = socket.create_connection((address, port), left)
-        self._sockets.append(connected.dup())  # the same connection, whatever is wrapped around it
-        if self.over:
-            self._end()
+        self._sockets.append(connected.dup())  # also works when TLS has replaced the socket
+        if self.expired:
+            self._expire()
         return connected
 
-    def _end(self) -> None:
-        self.over = True
+    def _expire(self) -> None:
+        self.expired = True
         for each in self._sockets:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # already closed
                 each.shutdown(socket.SHUT_RDWR)
 
 
@@ -141,12 +140,12 @@ def _look_up(host: str, port: int) -> list[str]:
 
 
 class _PlainConnection(http.client.HTTPConnection):
-    def __init__(self, watch: DeadlineConnector, host: str, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, connector: DeadlineConnector, host: str, **options: Any) -> None:  # noqa: ANN401
         super().__init__(host, **options)
-        self._watch = watch
+        self._connector = connector
 
     def connect(self) -> None:
-        self.sock = self._watch.connect(self.host, self.port)
+        self.sock = self._connector.connect(self.host, self.port)
 
 
 class _SecureConnection(_PlainConnection):
@@ -159,12 +158,12 @@ class _SecureConnection(_PlainConnection):
 
 
 class _PublicOnlyHandler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
-    def __init__(self, watch: DeadlineConnector) -> None:
+    def __init__(self, connector: DeadlineConnector) -> None:
         super().__init__()
-        self._watch = watch
+        self._connector = connector
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_PlainConnection, self._watch), req)
+        return self.do_open(partial(_PlainConnection, self._connector), req)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_SecureConnection, self._watch), req)
+        return self.do_open(partial(_SecureConnection, self._connector), req)

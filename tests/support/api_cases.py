@@ -1,4 +1,4 @@
-"""What the tests of the API share."""
+"""Fixtures and helpers of the API tests: a dataset, its library, a client."""
 
 import shutil
 
@@ -14,14 +14,12 @@ from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
 
 BACKBONE = "efficientnet_lite0"
-
-
 FOLDERS = ("seg_train/coffee", "seg_train/cat", "seg_test/coffee", "seg_test/cat", "seg_pred")
 
 
 @pytest.fixture(scope="module")
 def dataset(sample, tmp_path_factory):
-    """Some folders of the sample, a copy of one picture, and one that browsers do not show."""
+    """Some folders of the sample, a copy of one image, and a TIFF, which browsers do not show."""
     folder = tmp_path_factory.mktemp("web") / "dataset"
     for name in FOLDERS:
         (folder / name).mkdir(parents=True)
@@ -67,7 +65,8 @@ def client(outputs, table):
         yield client
 
 
-def asked(client, path="/api/search", files=(), **fields):
+def post_query(client, path="/api/search", files=(), **fields):
+    """Send a search or recommendation; return its answers, checked against the schema."""
     response = client.post(path, data=fields, files=[*files] or None)
     assert response.status_code == 200, response.text
     answers = response.json()
@@ -75,17 +74,17 @@ def asked(client, path="/api/search", files=(), **fields):
     return answers["answers"]
 
 
-def check_same(answer, matches, library):
-    """An answer is what the library finds, whatever else it says."""
+def assert_same_matches(answer, matches, library):
+    """Check that an answer holds the matches that the library finds."""
     assert [match["row"] for match in answer["matches"]] == [match.row for match in matches]
     scores = [match["score"] for match in answer["matches"]]
     np.testing.assert_allclose(scores, matches.scores, atol=1e-6)
-    for told, match in zip(answer["matches"], matches, strict=True):
-        assert told["path"] == library.names[match.row]
-        assert told["caption"] == match.caption
-        assert told["rank"] == match.rank
-        assert told["percentile"] == pytest.approx(match.percentile, abs=0.2)  # a pair or two
-        assert [each["path"] for each in told["duplicates"]] == [
+    for sent, match in zip(answer["matches"], matches, strict=True):
+        assert sent["path"] == library.names[match.row]
+        assert sent["caption"] == match.caption
+        assert sent["rank"] == match.rank
+        assert sent["percentile"] == pytest.approx(match.percentile, abs=0.2)  # a pair or two
+        assert [each["path"] for each in sent["duplicates"]] == [
             library.names[library.find(path)] for path in match.duplicates
         ]
     assert answer["exact"] == matches.exact

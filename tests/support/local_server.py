@@ -1,4 +1,4 @@
-"""A real web server on this machine, for tests of what is fetched."""
+"""An HTTP server on this machine, for tests of downloads."""
 
 import threading
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from http.server import ThreadingHTTPServer
 
 @contextmanager
 def serve(handler):
-    """Serve requests with a handler class; give the server's address."""
+    """Serve requests with a handler class; yield the server's address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         server.block_on_close = False

@@ -1,25 +1,27 @@
-"""The API answers what the library answers."""
+"""The REST API: its answers equal the library's; schema, thumbnails, metrics."""
 
 import io
 import shutil
+from dataclasses import fields
 
 import numpy as np
 import pytest
-from api_cases import BACKBONE, asked, check_same
+from api_cases import BACKBONE, assert_same_matches, post_query
 from PIL import Image
 
 import simsearch as ss
+from simsearch.retrieval.options import RankingOptions, SearchOptions
 from simsearch.web import schemas
 from simsearch.web.thumbnails import Thumbnails
 
 
 @pytest.fixture(scope="module")
 def photo(sample):
-    """A picture that the library does not hold."""
+    """An image that is not in the library."""
     return (sorted((sample / "seg_pred").iterdir())[-1]).read_bytes()
 
 
-# Options, as a form has them and as `search` takes them.
+# Options as form fields, and as `search` takes them.
 OPTIONS = [
     ({}, {}),
     ({"k": 3}, {"k": 3}),
@@ -47,27 +49,27 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("fields", "options"), OPTIONS)
-def test_a_row_finds_what_the_library_finds(client, library, fields, options):
+def test_search_by_row_equals_the_librarys_search(client, library, fields, options):
     row = library.names.index("seg_pred/copy.jpg")
-    (answer,) = asked(client, row=row, **fields)
-    check_same(answer, ss.search(library, row, **options), library)
+    (answer,) = post_query(client, row=row, **fields)
+    assert_same_matches(answer, ss.search(library, row, **options), library)
     assert answer["query"] == "seg_pred/copy.jpg" + (
         "" if "box" not in fields else ", box " + " ".join(fields["box"].split(","))
     )
 
 
 @pytest.mark.parametrize(("fields", "options"), OPTIONS)
-def test_an_upload_finds_what_the_library_finds(client, library, photo, fields, options):
-    (answer,) = asked(client, files=[("image", ("photo.jpg", photo))], **fields)
-    check_same(answer, ss.search(library, photo, **options), library)
+def test_search_by_upload_equals_the_librarys_search(client, library, photo, fields, options):
+    (answer,) = post_query(client, files=[("image", ("photo.jpg", photo))], **fields)
+    assert_same_matches(answer, ss.search(library, photo, **options), library)
 
 
-def test_several_queries_are_answered_one_by_one(client, library, photo):
+def test_several_queries_get_one_answer_each(client, library, photo):
     files = [("image", ("photo.jpg", photo))]
-    answers = asked(client, files=files, row=[3, 7], k=4)
+    answers = post_query(client, files=files, row=[3, 7], k=4)
     expected = ss.search(library, [3, 7, photo], k=4)
     for answer, matches in zip(answers, expected, strict=True):
-        check_same(answer, matches, library)
+        assert_same_matches(answer, matches, library)
 
 
 @pytest.mark.parametrize(
@@ -78,32 +80,34 @@ def test_several_queries_are_answered_one_by_one(client, library, photo):
         ({"combine": "mean", "weights": "1,-0.5,2"}, {"combine": "mean", "weights": [1, -0.5, 2]}),
     ],
 )
-def test_several_queries_make_one_taste(client, library, photo, fields, options):
+def test_combined_queries_get_one_answer(client, library, photo, fields, options):
     files = [("image", ("photo.jpg", photo))]
-    (answer,) = asked(client, files=files, row=[3, 7], **fields)
-    check_same(answer, ss.search(library, [3, 7, photo], **options), library)
+    (answer,) = post_query(client, files=files, row=[3, 7], **fields)
+    assert_same_matches(answer, ss.search(library, [3, 7, photo], **options), library)
 
 
-def test_regions_answer_each_for_itself(client, library):
-    answers = asked(client, row=5, regions="true", k=2)
+def test_regions_get_one_answer_each(client, library):
+    answers = post_query(client, row=5, regions="true", k=2)
     for answer, matches in zip(answers, ss.search(library, 5, regions=True, k=2), strict=True):
-        check_same(answer, matches, library)
+        assert_same_matches(answer, matches, library)
         assert answer["box"] == list(matches.box)
 
 
-def test_a_recommendation_is_the_librarys(client, library, photo):
+def test_recommendation_equals_the_librarys(client, library, photo):
     files = [("liked_image", ("photo.jpg", photo)), ("disliked_image", ("photo.jpg", photo[::1]))]
     fields = {"liked": [3, 9], "disliked": [20], "exclude": [4, 5], "k": 7}
-    (answer,) = asked(client, "/api/recommend", **fields)
+    (answer,) = post_query(client, "/api/recommend", **fields)
     expected = ss.recommend(library, [3, 9], [20], k=7, exclude=[4, 5])
-    check_same(answer, expected, library)
-    (answer,) = asked(client, "/api/recommend", files[:1], dislike=0.4, unique="true", **fields)
+    assert_same_matches(answer, expected, library)
+    (answer,) = post_query(
+        client, "/api/recommend", files[:1], dislike=0.4, unique="true", **fields
+    )
     expected = ss.recommend(
         library, [3, 9, photo], [20], k=7, exclude=[4, 5], dislike=0.4, unique=True
     )
-    check_same(answer, expected, library)
-    (answer,) = asked(client, "/api/recommend", files[1:], **fields)
-    check_same(answer, ss.recommend(library, [3, 9], [20, photo], 7, [4, 5]), library)
+    assert_same_matches(answer, expected, library)
+    (answer,) = post_query(client, "/api/recommend", files[1:], **fields)
+    assert_same_matches(answer, ss.recommend(library, [3, 9], [20, photo], 7, [4, 5]), library)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_a_recommendation_is_the_librarys(client, library, photo):
         ("search", {"row": 1, "where": '{"size": 3}'}, "size"),
         ("search", {"row": 1, "where": '{"price": {"over": 3}}'}, "price"),
         ("search", {"row": 1, "where": '{"price": [null]}'}, "price"),
-        ("search", {"row": 1, "url": "http://example.org/a.jpg"}, "fetches no addresses"),
+        ("search", {"row": 1, "url": "http://example.org/a.jpg"}, "fetches no URLs"),
         ("search", {"row": list(range(33))}, "33 queries"),
         ("recommend", {}, "nothing is liked"),
         ("recommend", {"liked": 3, "disliked": 3, "dislike": 1}, "cancel"),
@@ -132,7 +136,7 @@ def test_a_recommendation_is_the_librarys(client, library, photo):
         ("explain", {"row": [1, 2], "match": 3, "combine": "max"}, "one"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_answered_says_why(client, path, fields, words):
+def test_invalid_request_is_a_problem_with_its_reason(client, path, fields, words):
     response = client.post(f"/api/{path}", data=fields)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
@@ -141,28 +145,28 @@ def test_what_cannot_be_answered_says_why(client, path, fields, words):
     assert words in problem["detail"]
 
 
-def test_the_library_is_described(client, library):
-    told = client.get("/api/library").json()
-    schemas.Library.model_validate(told)
-    assert told["images"] == len(library)
-    assert told["backbone"] == BACKBONE
-    assert {each["name"]: each["images"] for each in told["folders"]} == {
+def test_library_is_described(client, library):
+    described = client.get("/api/library").json()
+    schemas.Library.model_validate(described)
+    assert described["images"] == len(library)
+    assert described["backbone"] == BACKBONE
+    assert {each["name"]: each["images"] for each in described["folders"]} == {
         name: int((library.folders == name).sum()) for name in set(library.folders.tolist())
     }
-    columns = {each["name"]: each for each in told["columns"]}
+    columns = {each["name"]: each for each in described["columns"]}
     prices = library.metadata["price"].dropna()
     assert (columns["price"]["min"], columns["price"]["max"]) == (prices.min(), prices.max())
     assert columns["tags"]["kind"] == "text"
-    assert told["auto_threshold"] == library.threshold()
+    assert described["auto_threshold"] == library.threshold()
 
 
-def test_images_are_listed_page_by_page(client, library):
+def test_images_are_listed_by_page(client, library):
     pages = [client.get("/api/images", params={"offset": i, "limit": 9}).json() for i in (0, 9, 36)]
     for page in pages:
         schemas.Page.model_validate(page)
         assert page["total"] == len(library)
-    told = [image["path"] for page in pages for image in page["images"]]
-    assert told == [*library.names[:18], *library.names[36:45]]
+    paths = [image["path"] for page in pages for image in page["images"]]
+    assert paths == [*library.names[:18], *library.names[36:45]]
     some = client.get("/api/images", params={"where": '{"tags": "red"}', "limit": 500}).json()
     expected = np.flatnonzero(library.where({"tags": "red"}))
     assert [image["row"] for image in some["images"]] == expected.tolist()
@@ -170,14 +174,14 @@ def test_images_are_listed_page_by_page(client, library):
     assert client.get("/api/images", params={"offset": 10**6}).json()["images"] == []
 
 
-def test_an_original_is_sent_as_it_is(client, dataset, library):
+def test_original_is_sent_unchanged(client, dataset, library):
     row = library.names.index("seg_pred/copy.jpg")
     response = client.get(f"/api/images/{row}")
     assert response.content == (dataset / "seg_pred/copy.jpg").read_bytes()
     assert response.headers["content-type"] == "image/jpeg"
 
 
-def test_a_format_that_browsers_do_not_show_is_sent_as_jpeg(client, dataset, library):
+def test_image_that_browsers_cannot_show_is_sent_as_jpeg(client, dataset, library):
     row = library.names.index("seg_pred/scan.tiff")
     response = client.get(f"/api/images/{row}")
     assert response.headers["content-type"] == "image/jpeg"
@@ -187,14 +191,14 @@ def test_a_format_that_browsers_do_not_show_is_sent_as_jpeg(client, dataset, lib
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
-def test_a_thumbnail_keeps_its_shape(client, library, size):
+def test_thumbnail_keeps_the_aspect_ratio(client, library, size):
     image = ss.load_image(library.paths[3])
     thumbnail = Image.open(io.BytesIO(client.get(f"/api/images/3/thumbnail?size={size}").content))
     assert max(thumbnail.size) == min(size, max(image.size))
     assert thumbnail.width / thumbnail.height == pytest.approx(image.width / image.height, 0.02)
 
 
-def test_the_browser_keeps_what_it_has(client):
+def test_images_are_cached_by_the_browser(client):
     for path in ("/api/images/3", "/api/images/3/thumbnail"):
         first = client.get(path)
         again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
@@ -205,7 +209,7 @@ def test_the_browser_keeps_what_it_has(client):
     assert client.get("/api/images/3").headers["cache-control"] == "no-cache"
 
 
-def test_no_row_and_no_version_are_problems(client):
+def test_unknown_rows_and_versions_are_problems(client):
     for path in ("/api/images/9999", "/api/images/-1/thumbnail", "/api/images/9999/facts"):
         assert client.get(path).status_code == 404
     assert client.get("/api/images/3?v=0000").status_code == 409
@@ -230,7 +234,7 @@ def test_thumbnails_are_cached_until_the_image_changes(tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.*"))) == 1  # in the place of the first
 
 
-def test_a_thumbnail_that_cannot_be_kept_is_sent_all_the_same(tmp_path, dataset):
+def test_thumbnail_that_cannot_be_stored_is_still_sent(tmp_path, dataset):
     thumbnails = Thumbnails(tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("a file where the folder was")
@@ -238,7 +242,7 @@ def test_a_thumbnail_that_cannot_be_kept_is_sent_all_the_same(tmp_path, dataset)
     assert thumbnails.get(str(image), 128).data
 
 
-def test_a_heat_map_fits_the_thumbnail(client, library, photo):
+def test_heat_map_fits_the_thumbnail(client, library, photo):
     files = [("image", ("photo.jpg", photo))]
     response = client.post("/api/explain", data={"match": 3}, files=files)
     assert response.headers["content-type"] == "image/png"
@@ -254,7 +258,7 @@ def test_a_heat_map_fits_the_thumbnail(client, library, photo):
     assert liked.content != response.content
 
 
-def test_the_schema_names_every_address_and_its_problems(client):
+def test_openapi_schema_lists_paths_and_problems(client):
     schema = client.get("/api/openapi.json").json()
     assert {"/api/search", "/api/recommend", "/api/library", "/api/images/{row}"} <= set(
         schema["paths"]
@@ -267,7 +271,7 @@ def test_the_schema_names_every_address_and_its_problems(client):
     assert "application/problem+json" in answers["422"]["content"]
 
 
-def test_requests_are_counted_by_their_route(client):
+def test_metrics_count_requests_by_route(client):
     client.get("/api/images/3/facts")
     client.get("/nowhere/at/all")
     text = client.get("/metrics").text
@@ -276,3 +280,20 @@ def test_requests_are_counted_by_their_route(client):
     assert "nowhere" not in text
     assert "simsearch_request_seconds_bucket" in text
     assert "simsearch_batch_images_count" in text
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        (schemas.SearchForm, SearchOptions),
+        (schemas.RecommendForm, RankingOptions),
+        (schemas.ExplainForm, SearchOptions),
+    ],
+)
+def test_forms_have_every_search_option_without_a_default(form, options):
+    names = {field.name for field in fields(options)} - {"index"}
+    queries = {"version", "row", "image", "url", "match", "exclude", "dislike"}
+    queries |= {"liked", "liked_image", "disliked", "disliked_image"}
+    assert form.model_fields.keys() - queries == names
+    assert {form.model_fields[name].default for name in names} == {None}  # the library's
+    assert all(form.model_fields[name].description for name in names)

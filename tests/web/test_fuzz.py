@@ -1,14 +1,11 @@
-"""The API against requests that nobody would think of: made from its own description.
-
-Everything is drawn anew from the same seed, so that a run says the same everywhere.
-"""
+"""Fuzzing of the API: random requests, from its own schema and by hand; always the same ones."""
 
 import io
 import json
 
-import hostile
 import pytest
 import schemathesis
+import web_server
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
@@ -28,6 +25,7 @@ from simsearch.errors import QueryError
 from simsearch.web import schemas
 from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
+from simsearch.web.where import read_where
 
 CHECKS = [
     not_a_server_error,
@@ -45,8 +43,8 @@ def picture():
     return data.getvalue()
 
 
-def bounded(examples):
-    """As many examples, the same ones each time, however slow the machine is."""
+def fuzz_settings(examples):
+    """Settings of a test with this number of examples, the same ones in each run."""
     return settings(
         max_examples=examples,
         derandomize=True,
@@ -59,7 +57,7 @@ def bounded(examples):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    return hostile.make_library(tmp_path_factory.mktemp("fuzzed"))
+    return web_server.make_library(tmp_path_factory.mktemp("fuzzed"))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +79,7 @@ def client(app):
 
 @pytest.fixture(scope="module")
 def described(app, client):
-    """The description, by which requests go to the app in this process."""
+    """The API's schema; requests are made in this process."""
     return schemathesis.openapi.from_asgi("/api/openapi.json", app)
 
 
@@ -102,7 +100,7 @@ schemathesis.openapi.format(
 )
 
 
-def test_each_address_is_tried(described):
+def test_every_path_of_the_schema_is_tried(described):
     paths = described.raw_schema["paths"].items()
     assert {path: "".join(each).upper() for path, each in paths} == OPERATIONS
 
@@ -114,12 +112,12 @@ def test_each_address_is_tried(described):
         for path in OPERATIONS
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
         if mode is GenerationMode.POSITIVE or path not in {"/api/health", "/api/library"}
-    ],  # what takes nothing cannot be asked wrongly
+    ],  # these take no input
 )
-def test_every_answer_is_as_the_api_describes_it(described, path, mode):
+def test_responses_conform_to_the_schema(described, path, mode):
     operation = described[path][OPERATIONS[path]]
 
-    @bounded(20)
+    @fuzz_settings(20)
     @given(operation.as_strategy(generation_mode=mode))
     def check(case):
         case.call_and_validate(checks=CHECKS)
@@ -127,7 +125,7 @@ def test_every_answer_is_as_the_api_describes_it(described, path, mode):
     check()
 
 
-# Conditions and options, as a person might nearly have written them
+# Conditions and options that are almost valid.
 
 TEXT = st.one_of(
     st.sampled_from(
@@ -187,18 +185,18 @@ RECOMMEND = OPTIONS | {
 
 
 def some(fields, always):
-    """What there is to ask with, and up to two of the options."""
+    """The query field, and up to two options."""
     return st.lists(st.sampled_from(sorted(fields)), max_size=2, unique=True).flatmap(
         lambda names: st.fixed_dictionaries({name: fields[name] for name in {always, *names}})
     )
 
 
-@bounded(400)
+@fuzz_settings(400)
 @given(where=WHERE)
-def test_no_condition_breaks_the_library(attached, where):
-    """Each is either answered or refused in words, whatever the column holds."""
+def test_random_conditions_are_answered_or_rejected(attached, where):
+    """A mask comes out, or a QueryError, whatever the column holds."""
     try:
-        rows = attached.where(schemas.conditions(json.dumps(where)))
+        rows = attached.where(read_where(json.dumps(where)))
     except QueryError:
         event("refused")
     else:
@@ -207,7 +205,7 @@ def test_no_condition_breaks_the_library(attached, where):
         assert rows.dtype == bool
 
 
-def answered(client, path, fields, uploads=0):
+def send_form(client, path, fields, uploads=0):
     files = [("image" if "search" in path else "liked_image", ("x.png", PICTURE))] * uploads
     answer = client.post(path, data=fields, files=files or None)
     if answer.status_code == 200:
@@ -219,24 +217,24 @@ def answered(client, path, fields, uploads=0):
     return None
 
 
-@bounded(150)
+@fuzz_settings(150)
 @given(fields=some(SEARCH, "row"), uploads=st.sampled_from([0, 0, 0, 1]))
-def test_no_search_breaks_the_server(client, fields, uploads):
-    found = answered(client, "/api/search", fields, uploads)
+def test_random_searches_are_answered_or_rejected(client, fields, uploads):
+    found = send_form(client, "/api/search", fields, uploads)
     for answer in found.answers if found else ():
         scores = [match.score for match in answer.matches]
         assert all(-1.001 < score < 1.001 for score in scores)
 
 
-@bounded(100)
+@fuzz_settings(100)
 @given(fields=some(RECOMMEND, "liked"), uploads=st.sampled_from([0, 0, 0, 1]))
-def test_no_recommendation_breaks_the_server(client, fields, uploads):
-    answered(client, "/api/recommend", fields, uploads)
+def test_random_recommendations_are_answered_or_rejected(client, fields, uploads):
+    send_form(client, "/api/recommend", fields, uploads)
 
 
-@bounded(60)
+@fuzz_settings(60)
 @given(where=WHERE)
-def test_no_page_breaks_the_server(client, where):
+def test_random_pages_are_answered_or_rejected(client, where):
     answer = client.get("/api/images", params={"where": json.dumps(where)})
     if answer.status_code == 200:
         page = schemas.Page.model_validate_json(answer.content)
@@ -246,18 +244,18 @@ def test_no_page_breaks_the_server(client, where):
         assert answer.json()["detail"]
 
 
-@bounded(100)
+@fuzz_settings(100)
 @given(data=st.binary(max_size=300))
-def test_no_body_breaks_the_server(client, data):
+def test_random_bodies_are_rejected(client, data):
     for kind in ("multipart/form-data; boundary=B", "application/x-www-form-urlencoded"):
         body = b"--B\r\nContent-Disposition: form-data; name=" + data + b"\r\n--B--\r\n"
         answer = client.post("/api/search", content=body, headers={"content-type": kind})
         assert answer.status_code in {400, 422}
 
 
-@bounded(60)
+@fuzz_settings(60)
 @given(at=st.integers(0, len(PICTURE)), change=st.binary(min_size=1, max_size=8))
-def test_no_damaged_picture_breaks_the_server(client, at, change):
+def test_damaged_images_are_answered_or_rejected(client, at, change):
     damaged = PICTURE[:at] + change + PICTURE[at + len(change) :]
     answer = client.post("/api/search", files={"image": ("x.png", damaged)})
     assert answer.status_code in {200, 422}, answer.text

@@ -1,4 +1,4 @@
-"""Batches of requests, and a library that changes while it is served."""
+"""Batching of requests, and reloading of a library that changes while it is served."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from api_cases import BACKBONE, asked, check_same
+from api_cases import BACKBONE, assert_same_matches, post_query
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -22,16 +22,18 @@ from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
 
 
-def test_requests_that_come_together_share_a_batch_and_lose_nothing(client, library, sample):
+def test_concurrent_uploads_get_their_own_results(client, library, sample):
     photos = [file.read_bytes() for file in sorted((sample / "seg_pred").iterdir())[-12:]]
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda data: asked(client, files=[("image", data)], k=3), photos))
+        found = list(
+            pool.map(lambda data: post_query(client, files=[("image", data)], k=3), photos)
+        )
     for (answer,), data in zip(found, photos, strict=True):
-        check_same(answer, ss.search(library, data, k=3), library)
+        assert_same_matches(answer, ss.search(library, data, k=3), library)
 
 
-class Slow:
-    """A backbone that notes its batches, and waits for a sign before each."""
+class GatedBackbone:
+    """Records the sizes of its batches, and waits for an event before each."""
 
     def __init__(self, backbone):
         self.backbone, self.sizes, self.go = backbone, [], threading.Event()
@@ -42,10 +44,10 @@ class Slow:
         return self.backbone.embed(batch)
 
 
-def test_a_batch_is_what_has_come_in_meanwhile():
+def test_batch_holds_what_arrived_during_the_last_one():
     backbone = load_backbone(BACKBONE)
     batched = BatchedBackbone(backbone, 4)
-    slow = batched.original = Slow(backbone)
+    slow = batched.original = GatedBackbone(backbone)
     rng = np.random.default_rng(0)
     inputs = [np.stack([backbone.probe()[0]] * n) for n in (1, 2, 1, 1, 3, 1)]
     inputs = [rng.integers(0, 256, each.shape, np.uint8) for each in inputs]
@@ -60,7 +62,7 @@ def test_a_batch_is_what_has_come_in_meanwhile():
         found = [each.result() for each in waiting]
     assert sum(slow.sizes) == 9
     assert len(slow.sizes) < 6
-    assert max(slow.sizes) <= 4 + 2  # a job is never parted
+    assert max(slow.sizes) <= 4 + 2  # a job is never split
     for embeddings, images in zip(found, inputs, strict=True):
         np.testing.assert_allclose(embeddings, backbone.embed(images), atol=1e-5)
     batched.close()
@@ -69,8 +71,8 @@ def test_a_batch_is_what_has_come_in_meanwhile():
 
 
 @pytest.mark.parametrize("best", [1, 2, 4, 8])
-def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
-    class ModelSpec:
+def test_fastest_batch_size_is_measured(best):
+    class TimedBackbone:
         device = torch.device("cpu")
 
         def probe(self):
@@ -79,10 +81,10 @@ def test_the_size_of_a_batch_is_what_the_network_is_quickest_with(best):
         def embed(self, batch):
             time.sleep(len(batch) * (0.002 if len(batch) == best else 0.01))
 
-    assert fastest_batch_size(ModelSpec()) == best
+    assert fastest_batch_size(TimedBackbone()) == best
 
 
-def test_a_batch_that_fails_is_tried_one_by_one():
+def test_failed_batch_is_retried_one_by_one():
     backbone = load_backbone(BACKBONE)
 
     class Small:
@@ -94,7 +96,7 @@ def test_a_batch_that_fails_is_tried_one_by_one():
             return backbone.embed(batch)
 
     batched = BatchedBackbone(backbone, 8)
-    gate = batched.original = Slow(Small())
+    gate = batched.original = GatedBackbone(Small())
     good = backbone.probe()
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(batched.embed, each) for each in (good, good, good * 0, good)]
@@ -122,13 +124,13 @@ def test_images_of_different_shapes_are_embedded_apart():
 
 @pytest.fixture
 def own(dataset, tmp_path):
-    """A dataset and its library, to be changed."""
+    """Folder with a dataset and a library of this test's own."""
     shutil.copytree(dataset / "seg_pred", tmp_path / "dataset/seg_pred")
     ss.embed_dataset(tmp_path / "dataset", tmp_path / "outputs", BACKBONE, progress=False)
     return tmp_path
 
 
-def test_a_library_that_is_embedded_again_is_taken_up(own):
+def test_changed_library_is_reloaded(own):
     app = create_app(Settings(str(own / "outputs")))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         before = client.get("/api/health").json()
@@ -147,8 +149,8 @@ def test_a_library_that_is_embedded_again_is_taken_up(own):
         assert f"simsearch_library_images {float(now['images'])}" in client.get("/metrics").text
 
 
-def test_no_request_sees_half_of_two_libraries(own):
-    """Rows and paths of an answer always belong to the version that it names."""
+def test_each_answer_belongs_to_one_library_version(own):
+    """Rows and paths of an answer belong to the version that it states."""
     app = create_app(Settings(str(own / "outputs")))
     files = sorted((own / "dataset/seg_pred").iterdir())
     versions, stop = {}, threading.Event()
@@ -156,8 +158,8 @@ def test_no_request_sees_half_of_two_libraries(own):
     def ask(client):
         while not stop.is_set():
             page = client.get("/api/images", params={"limit": 500}).json()
-            told = tuple((image["row"], image["path"]) for image in page["images"])
-            assert versions.setdefault(page["version"], told) == told
+            rows = tuple((image["row"], image["path"]) for image in page["images"])
+            assert versions.setdefault(page["version"], rows) == rows
             response = client.post("/api/search", data={"row": 0, "k": 200})
             answer = response.json()
             found = {(m["row"], m["path"]) for m in answer["answers"][0]["matches"]}
@@ -178,23 +180,23 @@ def test_no_request_sees_half_of_two_libraries(own):
     assert len(versions) >= 2
 
 
-def test_a_damaged_library_leaves_the_last_one_served(own, caplog):
+def test_last_library_is_served_while_the_new_one_is_damaged(own, caplog):
     app = create_app(Settings(str(own / "outputs")))
-    gallery = app.state.service.manager
-    before = gallery.state
+    manager = app.state.service.manager
+    before = manager.state
     manifest = own / "outputs/manifest.json"
     text = manifest.read_text()
     manifest.write_text(text[: len(text) // 2])
-    assert not gallery.refresh()
-    assert gallery.state is before
+    assert not manager.refresh()
+    assert manager.state is before
     assert "still serving the last library" in caplog.text
     manifest.write_text(text)
-    assert gallery.refresh()
-    assert gallery.state.version == before.version
-    gallery.close()
+    assert manager.refresh()
+    assert manager.state.version == before.version
+    manager.close()
 
 
-def test_a_table_that_changes_is_read_again(own):
+def test_changed_table_is_reloaded(own):
     table = own / "table.csv"
     table.write_text("path,price\nseg_pred/copy.jpg,10\n")
     app = create_app(Settings(str(own / "outputs"), metadata=str(table)))
@@ -207,19 +209,19 @@ def test_a_table_that_changes_is_read_again(own):
     manager.close()
 
 
-def test_trouble_is_told_once_and_does_not_end_the_watch(own, caplog, monkeypatch):
+def test_reload_error_is_logged_once_and_watching_goes_on(own, caplog, monkeypatch):
     app = create_app(Settings(str(own / "outputs")))
     manager = app.state.service.manager
-    before, state_key = manager.state, manager._origin.state_key
+    before, state_key = manager.state, manager._source.state_key
 
     def broken():
         raise OSError("the disk has gone")
 
-    monkeypatch.setattr(manager._origin, "state_key", broken)
+    monkeypatch.setattr(manager._source, "state_key", broken)
     assert not any(manager.refresh() for _ in range(5))
     assert caplog.text.count("the disk has gone") == 1
     assert manager.state is before
-    monkeypatch.setattr(manager._origin, "state_key", state_key)
+    monkeypatch.setattr(manager._source, "state_key", state_key)
     next((own / "dataset/seg_pred").iterdir()).unlink()
     ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
     assert manager.refresh()
@@ -227,42 +229,42 @@ def test_trouble_is_told_once_and_does_not_end_the_watch(own, caplog, monkeypatc
     manager.close()
 
 
-def test_an_index_is_used_until_it_is_stale_and_again_when_rebuilt(own, caplog):
+def test_index_is_used_unless_it_is_stale(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)
     app = create_app(Settings(str(own / "outputs"), index=True))
-    gallery = app.state.service.manager
+    manager = app.state.service.manager
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.get("/api/library").json()["index"] == "sq"
-        assert not asked(client, row=0)[0]["exact"]
+        assert not post_query(client, row=0)[0]["exact"]
         next((own / "dataset/seg_pred").iterdir()).unlink()
         library = ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
-        gallery.refresh()
+        manager.refresh()
         assert client.get("/api/library").json()["index"] is None
-        assert asked(client, row=0)[0]["exact"]
+        assert post_query(client, row=0)[0]["exact"]
         assert "searching without an index" in caplog.text
         ss.build_index(library, "sq", progress=False)
-        gallery.refresh()
+        manager.refresh()
         assert client.get("/api/library").json()["index"] == "sq"
 
 
-def test_a_published_library_is_served_as_well(own, table):
-    """What Milvus holds is served like what a folder holds, and taken up when it changes."""
+def test_published_library_is_served(own, table):
+    """From Milvus, like from a folder, and reloaded when it changes."""
     pytest.importorskip("milvus_lite")
     library = ss.ImageLibrary.load(own / "outputs").attach(table)
     ss.publish(library, own / "images.db", "shop", progress=False)
     settings = Settings(f"{own}/images.db#shop", cache=str(own / "cache"))
     app = create_app(settings)
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        told = client.get("/api/library").json()
-        schemas.Library.model_validate(told)
-        assert (told["images"], told["index"]) == (len(library), "milvus")
-        assert {each["name"] for each in told["columns"]} == set(library.metadata.columns)
+        described = client.get("/api/library").json()
+        schemas.Library.model_validate(described)
+        assert (described["images"], described["index"]) == (len(library), "milvus")
+        assert {each["name"] for each in described["columns"]} == set(library.metadata.columns)
         listed = client.get("/api/images", params={"limit": 500}).json()["images"]
         assert [image["path"] for image in listed] == library.names
         rows = {image["path"]: image["row"] for image in listed}
         for fields in ({}, {"where": '{"tags": "red"}'}, {"box": "0,0,0.5,1"}):
-            (answer,) = asked(client, row=rows["seg_pred/copy.jpg"], k=4, **fields)
+            (answer,) = post_query(client, row=rows["seg_pred/copy.jpg"], k=4, **fields)
             options = {"where": {"tags": "red"}} if "where" in fields else {}
             options |= {"box": (0, 0, 0.5, 1)} if "box" in fields else {}
             found = ss.search(library, library.names.index("seg_pred/copy.jpg"), k=4, **options)
@@ -283,14 +285,14 @@ def test_a_published_library_is_served_as_well(own, table):
         create_app(Settings(f"{own}/none.db#shop"))
 
 
-def test_without_its_backbone_a_library_still_finds_its_own(own, caplog):
+def test_library_without_backbone_still_searches_by_row(own, caplog):
     manifest = own / "outputs/manifest.json"
-    told = json.loads(manifest.read_text())
-    told["source"]["weights"] = "own"
-    manifest.write_text(json.dumps(told))
+    content = json.loads(manifest.read_text())
+    content["source"]["weights"] = "own"
+    manifest.write_text(json.dumps(content))
     app = create_app(Settings(str(own / "outputs")))
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        assert len(asked(client, row=0, k=3)[0]["matches"]) == 3
+        assert len(post_query(client, row=0, k=3)[0]["matches"]) == 3
         image = (sorted((own / "dataset/seg_pred").iterdir())[0]).read_bytes()
         response = client.post("/api/search", files={"image": image})
         assert response.status_code == 501

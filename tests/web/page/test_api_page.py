@@ -1,7 +1,7 @@
 """The API page at /docs: Swagger UI, served from here."""
 
 import pytest
-from page_cases import expect
+from page_cases import TOKEN, expect, serve
 
 pytestmark = pytest.mark.slow
 
@@ -42,23 +42,76 @@ def test_api_page_lists_and_describes_every_call(page, site):
     expect(search).to_contain_text("The library has changed since.")
 
 
-def test_a_call_can_be_tried(page, site):
-    page.goto(f"{site.address}/docs")
-    call = open_call(page, "get", "/api/library")
+def execute(call):
+    """Send a call, and return its answer."""
     call.get_by_role("button", name="Execute").click()
-    expect(call.locator(".live-responses-table")).to_contain_text('"images"')
-    expect(call.locator(".live-responses-table .response .response-col_status")).to_contain_text(
-        "200"
-    )
+    answer = call.locator(".live-responses-table .response")
+    expect(answer).to_be_visible()
+    return answer
 
 
-def test_a_search_can_be_tried(page, site):
+def test_call_can_be_tried(page, site):
+    page.goto(f"{site.address}/docs")
+    expect(page.get_by_role("button", name="Authorize")).to_have_count(0)  # no token is needed
+    answer = execute(open_call(page, "get", "/api/library"))
+    expect(answer.locator(".response-col_status")).to_contain_text("200")
+    expect(answer).to_contain_text('"images"')
+
+
+def test_search_by_row_can_be_tried(page, site):
     page.goto(f"{site.address}/docs")
     call = open_call(page, "post", "/api/search")
     row = call.locator('tr[data-property-name="row"]')
     row.get_by_role("button", name="Add integer item").click()
     row.locator("input").first.fill("1")
-    for name in ("k", "where", "box", "weights"):  # they have examples, which are filled in
-        call.locator(f'tr[data-property-name="{name}"] input').first.fill("")
-    call.get_by_role("button", name="Execute").click()
-    expect(call.locator(".live-responses-table")).to_contain_text('"matches"')
+    expect(execute(call)).to_contain_text('"matches"')
+
+
+def test_search_by_upload_can_be_tried(page, site):
+    page.goto(f"{site.address}/docs")
+    call = open_call(page, "post", "/api/search")
+    image = call.locator('tr[data-property-name="image"]')
+    image.get_by_role("button", name="Add string item").click()
+    image.locator('input[type="file"]').set_input_files(site.library.paths[0])
+    call.locator('tr[data-property-name="k"] input').first.fill("2")
+    expect(execute(call)).to_contain_text('"matches"')
+
+
+def test_problem_is_shown_as_described(page, site, console):
+    page.goto(f"{site.address}/docs")
+    call = open_call(page, "post", "/api/search")
+    answer = execute(call)
+    expect(answer.locator(".response-col_status")).to_contain_text("422")
+    expect(answer).to_contain_text("no query")
+    console[:] = [text for text in console if "422" not in text]  # the browser logs it
+
+
+@pytest.mark.parametrize("way", ["cookie", "token"])
+def test_calls_can_be_tried_with_cookie_or_token(page, site, way):
+    address, stop = serve(site.outputs, token=TOKEN)
+    try:
+        page.goto(f"{address}/?token={TOKEN}")
+        page.goto(f"{address}/docs")
+        expect(page.locator(".opblock").first).to_be_visible()
+        if way == "token":
+            page.context.clear_cookies()
+            page.get_by_role("button", name="Authorize").click()
+            page.locator(".auth-container input").fill(TOKEN)
+            page.get_by_role("button", name="Apply credentials").click()
+            page.get_by_role("button", name="Close").click()
+        answer = execute(open_call(page, "get", "/api/library"))
+        expect(answer.locator(".response-col_status")).to_contain_text("200")
+    finally:
+        stop()
+
+
+def test_api_page_fits_a_phone(page, site):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site.address}/docs")
+    open_call(page, "post", "/api/search")
+    field = page.locator('tr[data-property-name="where"] input').first
+    expect(field).to_be_visible()
+    box = field.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,3 +1,10 @@
-"""Fixtures of these tests, from `tests/support/attack.py`."""
+"""Fixtures of these tests, from `tests/support/security_cases.py`."""
 
-from attack import internet, library, locked, open_server, site  # noqa: F401
+from security_cases import (  # noqa: F401
+    internet,
+    library,
+    no_request_is_left_counted,
+    open_server,
+    site,
+    token_server,
+)

@@ -1,4 +1,4 @@
-"""Limits on requests, and options that make no sense."""
+"""Limits on requests: number, bytes and time; invalid options."""
 
 import json
 import re
@@ -8,128 +8,130 @@ import time
 from contextlib import suppress
 
 import pytest
-from attack import BEARER, TOKEN, chunked, detail, picture
-from hostile import ask, form, limits, post, raw, read_all, running, wait_until
+from security_cases import BEARER, TOKEN, chunked_request, encode_image, problem_detail
+from web_server import (
+    multipart_form,
+    post,
+    read_all,
+    request_limits,
+    run_server,
+    send,
+    send_raw,
+    wait_until,
+)
 
 from simsearch.errors import QueryError
-from simsearch.web import schemas, service
+from simsearch.web import service
 from simsearch.web.settings import Settings
+from simsearch.web.where import read_where
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(request):
-    """After each test, whatever it did, no request is counted as being there."""
-    yield
-    for name in {"open_server", "locked"} & set(request.fixturenames):
-        counted = limits(request.getfixturevalue(name))
-        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
-
-
-def opened(place, path="/api/search", length=1000):
-    """Begin an upload and let it wait; a connection."""
-    connection = socket.create_connection(("127.0.0.1", place.port), 5)
+def begin_upload(server, path="/api/search", length=1000):
+    """Begin an upload without finishing it; return the connection."""
+    connection = socket.create_connection(("127.0.0.1", server.port), 5)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
     connection.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=B\r\n\r\n")
-    connection.sendall(form(("image", "x", b"x"))[0].partition(b"\r\n--B--")[0])
+    connection.sendall(multipart_form(("image", "x", b"x"))[0].partition(b"\r\n--B--")[0])
     return connection
 
 
-def test_a_slow_upload_is_cut_off_and_holds_up_nobody(open_server):
-    with opened(open_server, length=100_000) as slow:
-        wait_until(lambda: limits(open_server)._requests == 1)
+def test_slow_upload_times_out_and_blocks_nobody(open_server):
+    with begin_upload(open_server, length=100_000) as slow:
+        wait_until(lambda: request_limits(open_server).requests == 1)
         start = time.monotonic()
         stop = threading.Event()
 
-        def drip():
+        def send_slowly():
             while not stop.wait(0.1):
                 try:
                     slow.sendall(b"x")
                 except OSError:
                     return
 
-        dripping = threading.Thread(target=drip)
-        dripping.start()
+        sender = threading.Thread(target=send_slowly)
+        sender.start()
         assert post(open_server, "/api/search", ("row", "0")).status == 200
         head, _, body = read_all(slow).partition(b"\r\n\r\n")  # until it is closed
         stop.set()
-        dripping.join()
+        sender.join()
         assert head.startswith(b"HTTP/1.1 408 ")
         assert json.loads(body)["status"] == 408
         assert 0.5 < time.monotonic() - start < 4
 
 
-def test_a_full_room_is_said_and_is_empty_again_when_they_have_gone(open_server):
-    waiting = [opened(open_server) for _ in range(3)]
-    wait_until(lambda: limits(open_server)._requests == 3)
+def test_too_many_waiting_requests_get_503_until_clients_leave(open_server):
+    waiting = [begin_upload(open_server) for _ in range(3)]
+    wait_until(lambda: request_limits(open_server).requests == 3)
     answer = post(open_server, "/api/search", ("row", "0"))
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
-    assert "waiting" in detail(answer)
-    assert ask(open_server, "GET", "/api/library").status == 200
+    assert "waiting" in problem_detail(answer)
+    assert send(open_server, "GET", "/api/library").status == 200
     for each in waiting:
         each.close()
-    wait_until(lambda: limits(open_server)._requests == 0)
+    wait_until(lambda: request_limits(open_server).requests == 0)
     assert post(open_server, "/api/search", ("row", "0")).status == 200
 
 
-def test_bytes_have_a_room_of_their_own(open_server):
-    """Three that do not say how much they send may send all that one may: there is room for it."""
-    waiting = [opened(open_server, length=1_300_000) for _ in range(2)]
-    wait_until(lambda: limits(open_server)._bytes == 2_600_000)
-    with opened(open_server, length=1_300_000) as third:
-        wait_until(lambda: limits(open_server)._bytes == 3_900_000)
+def test_announced_bytes_of_waiting_requests_are_counted(open_server):
+    waiting = [begin_upload(open_server, length=1_300_000) for _ in range(2)]
+    wait_until(lambda: request_limits(open_server).bytes == 2_600_000)
+    with begin_upload(open_server, length=1_300_000) as third:
+        wait_until(lambda: request_limits(open_server).bytes == 3_900_000)
         third.shutdown(socket.SHUT_RDWR)
     for each in waiting:
         each.close()
 
 
-def test_bytes_that_do_not_fit_are_turned_away(library):
+def test_too_many_waiting_bytes_get_503(library):
     settings = Settings(str(library.outputs), max_bytes=100_000, max_waiting_bytes=1_500_000)
-    with running(settings) as found, opened(found, length=1_000_000):
-        assert ask(found, "GET", "/api/health").status == 200
-        wait_until(lambda: limits(found)._bytes == 1_000_000)
-        assert post(found, "/api/search", ("image", "x", bytes(600_000))).status == 503
-        assert post(found, "/api/search", ("row", "0")).status == 200
+    with run_server(settings) as server, begin_upload(server, length=1_000_000):
+        assert send(server, "GET", "/api/health").status == 200
+        wait_until(lambda: request_limits(server).bytes == 1_000_000)
+        assert post(server, "/api/search", ("image", "x", bytes(600_000))).status == 503
+        assert post(server, "/api/search", ("row", "0")).status == 200
 
 
-def test_strangers_who_log_in_slowly_hold_up_nobody(locked):
-    """They have no token, so they must not take the places of those who have."""
-    slow = [opened(locked, "/login") for _ in range(6)]
+def test_slow_log_ins_block_nobody(token_server):
+    """Clients without the token must not use up the requests of those with it."""
+    slow = [begin_upload(token_server, "/login") for _ in range(6)]
     time.sleep(0.2)
-    assert post(locked, "/api/search", ("row", "0"), authorization=BEARER).status == 200
-    assert post(locked, "/login", ("token", TOKEN)).status == 303
+    assert post(token_server, "/api/search", ("row", "0"), authorization=BEARER).status == 200
+    assert post(token_server, "/login", ("token", TOKEN)).status == 303
     assert all(read_all(each).startswith(b"HTTP/1.1 408 ") for each in slow)
     for each in slow:
         each.close()
 
 
 @pytest.mark.parametrize("path", ["/api/search", "/api/library", "/metrics", "/x"])
-def test_a_stranger_uploads_nothing(locked, path):
-    with opened(locked, path, 30_000_000) as connection:
+def test_upload_without_token_is_rejected_before_its_body(token_server, path):
+    with begin_upload(token_server, path, 30_000_000) as connection:
         assert connection.recv(12) == b"HTTP/1.1 401"
-        assert limits(locked)._requests == 0
+        assert request_limits(token_server).requests == 0
 
 
-def test_a_log_in_is_short(locked):
-    assert post(locked, "/login", ("token", "x" * 5000)).status == 413
-    many = chunked("/login", [b"x" * 1000] * 8, content_type="application/x-www-form-urlencoded")
-    assert raw(locked, many).startswith(b"HTTP/1.1 413 ")
+def test_log_in_body_is_limited(token_server):
+    assert post(token_server, "/login", ("token", "x" * 5000)).status == 413
+    many = chunked_request(
+        "/login", [b"x" * 1000] * 8, content_type="application/x-www-form-urlencoded"
+    )
+    assert send_raw(token_server, many).startswith(b"HTTP/1.1 413 ")
     for fields in ([], [("token", "")], [("tok", TOKEN)], [("token", "x", b"y")]):
-        assert post(locked, "/login", *fields).status in {401, 422}
+        assert post(token_server, "/login", *fields).status in {401, 422}
 
 
-def test_who_leaves_before_the_answer_leaves_nothing_behind(open_server):
-    body, headers = form(("image", "x.png", picture(size=(300, 300))))
+def test_disconnected_clients_are_not_counted(open_server):
+    body, headers = multipart_form(("image", "x.png", encode_image(size=(300, 300))))
     head = "POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
     head += f"Content-Type: {headers['content_type']}\r\nContent-Length: {len(body)}\r\n\r\n"
     for part in (1, len(body) // 2, len(body)):
         with socket.create_connection(("127.0.0.1", open_server.port), 5) as connection:
             connection.sendall(head.encode() + body[:part])
-    wait_until(lambda: limits(open_server)._requests == 0)
-    wait_until(lambda: b"requests_in_progress 1.0" in ask(open_server, "GET", "/metrics").body)
+    wait_until(lambda: request_limits(open_server).requests == 0)
+    wait_until(lambda: b"requests_in_progress 1.0" in send(open_server, "GET", "/metrics").body)
 
 
-def test_errors_leave_nothing_behind(open_server, monkeypatch):
+def test_failed_requests_are_not_counted(open_server, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("on purpose")
 
@@ -161,14 +163,14 @@ def test_errors_leave_nothing_behind(open_server, monkeypatch):
         b"GET /%zz%%% HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
-def test_bytes_that_are_no_request_are_survived(open_server, data):
+def test_server_survives_malformed_requests(open_server, data):
     try:
-        answer = raw(open_server, data, 0.3)
+        answer = send_raw(open_server, data, 0.3)
     except OSError:  # it was closed while there was more to send
         answer = b""
     assert answer == b"" or re.match(rb"HTTP/1.1 (4\d\d|404) ", answer) or b" 200 OK" not in answer
     assert b"Traceback" not in answer
-    assert ask(open_server, "GET", "/api/health").status == 200
+    assert send(open_server, "GET", "/api/health").status == 200
 
 
 HEADS = {
@@ -181,7 +183,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_that_does_not_end_is_given_up(open_server, name):
+def test_endless_request_head_is_rejected(open_server, name):
     start, more = HEADS[name]
     sent = 0
     with (
@@ -194,10 +196,10 @@ def test_a_head_that_does_not_end_is_given_up(open_server, name):
             sent += 1
             time.sleep(0.001)
     assert sent < 300
-    assert ask(open_server, "GET", "/api/health").status == 200
+    assert send(open_server, "GET", "/api/health").status == 200
 
 
-def test_a_head_that_comes_too_slowly_is_given_up(open_server, monkeypatch):
+def test_slow_request_head_times_out(open_server, monkeypatch):
     monkeypatch.setattr("simsearch.web.protocol.HEAD_SECONDS", 0.3)
     for start in (b"", b"GET / HT", b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\nGET"):
         with socket.create_connection(("127.0.0.1", open_server.port), 5) as connection:
@@ -209,12 +211,12 @@ def test_a_head_that_comes_too_slowly_is_given_up(open_server, monkeypatch):
             assert time.monotonic() - begun < 4
 
 
-def test_an_answer_that_takes_longer_than_a_head_may_is_given(open_server, monkeypatch):
+def test_head_timeout_does_not_apply_to_body_and_response(open_server, monkeypatch):
     monkeypatch.setattr("simsearch.web.protocol.HEAD_SECONDS", 0.2)
     search = service.search
     monkeypatch.setattr(service, "search", lambda *a, **b: time.sleep(0.5) or search(*a, **b))
     assert post(open_server, "/api/search", ("row", "0")).status == 200
-    body, headers = form(("image", "x", picture()))
+    body, headers = multipart_form(("image", "x", encode_image()))
     with socket.create_connection(("127.0.0.1", open_server.port), 5) as connection:
         head = f"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         head += f"Connection: close\r\nContent-Type: {headers['content_type']}\r\n\r\n"
@@ -258,11 +260,11 @@ WHERE = [
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_a_condition_that_makes_no_sense_is_refused_soon(open_server, where):
+def test_invalid_where_is_rejected_quickly(open_server, where):
     start = time.monotonic()
     answer = post(open_server, "/api/search", ("row", "0"), ("where", where))
     assert answer.status == 422
-    assert detail(answer)
+    assert problem_detail(answer)
     assert time.monotonic() - start < 2
 
 
@@ -282,19 +284,19 @@ def test_a_condition_that_makes_no_sense_is_refused_soon(open_server, where):
         json.dumps({"stock": []}),
     ],
 )
-def test_a_condition_that_is_hard_to_meet_is_answered_soon(open_server, where):
+def test_expensive_where_is_answered_quickly(open_server, where):
     start = time.monotonic()
     answer = post(open_server, "/api/search", ("row", "0"), ("where", where))
     assert answer.status in {200, 422}, answer.body
     assert time.monotonic() - start < 3
 
 
-def test_a_condition_as_deep_as_python_goes_is_refused():
-    """Where reading it just succeeds, and what is done with it then may not."""
+def test_where_at_the_recursion_limit_is_rejected():
+    """Where parsing just succeeds, and further steps may not."""
     for depth in range(900, 1100):
         for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
             with pytest.raises(QueryError):
-                schemas.conditions(f'{{"path": {text}}}')
+                read_where(f'{{"path": {text}}}')
 
 
 @pytest.mark.parametrize(
@@ -332,14 +334,14 @@ def test_a_condition_as_deep_as_python_goes_is_refused():
         ("exclude_query", "\x00"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused(open_server, field):
+def test_invalid_option_is_rejected(open_server, field):
     answer = post(open_server, "/api/search", ("row", "0"), field)
     assert answer.status == (409 if field[0] == "version" else 422), answer.body
-    assert detail(answer)
+    assert problem_detail(answer)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e400", "1e308", "x"])
-def test_a_dislike_that_makes_no_sense_is_refused(open_server, value):
+def test_invalid_dislike_is_rejected(open_server, value):
     fields = ("liked", "0"), ("disliked", "1"), ("disliked", "2"), ("dislike", value)
     assert post(open_server, "/api/recommend", *fields).status == 422
 
@@ -358,15 +360,15 @@ def test_a_dislike_that_makes_no_sense_is_refused(open_server, value):
         "where=" + "%5B" * 15_000,
     ],
 )
-def test_a_page_that_makes_no_sense_is_refused(open_server, query):
-    assert ask(open_server, "GET", f"/api/images?{query}").status == 422
+def test_invalid_page_is_rejected(open_server, query):
+    assert send(open_server, "GET", f"/api/images?{query}").status == 422
 
 
-def test_a_page_beyond_the_end_is_empty(open_server):
-    page = json.loads(ask(open_server, "GET", f"/api/images?offset={2**53}").body)
+def test_page_beyond_the_end_is_empty(open_server):
+    page = json.loads(send(open_server, "GET", f"/api/images?offset={2**53}").body)
     assert (page["total"], page["images"]) == (6, [])
 
 
-def test_a_table_with_infinite_cells_is_described(open_server):
-    columns = json.loads(ask(open_server, "GET", "/api/library").body)["columns"]
+def test_infinite_cells_are_left_out_of_a_columns_range(open_server):
+    columns = json.loads(send(open_server, "GET", "/api/library").body)["columns"]
     assert {"name": "price", "kind": "number", "min": -7.0, "max": 1.5} in columns

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from attack import BEARER, TOKEN, detail
-from hostile import LOCAL, ask, limits, post, raw, running, wait_until
+from security_cases import BEARER, TOKEN, problem_detail
+from web_server import LOCAL, post, run_server, send, send_raw
 
 from simsearch.errors import QueryError
-from simsearch.web import app, server, service
+from simsearch.web import app, middleware, server, service
 from simsearch.web.settings import Settings
 
-HARD = {
+SECURITY_HEADERS = {
     "content-security-policy",
     "cross-origin-opener-policy",
     "cross-origin-resource-policy",
@@ -26,16 +26,9 @@ HARD = {
 }
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(request):
-    """After each test, whatever it did, no request is counted as being there."""
-    yield
-    for name in {"open_server", "locked"} & set(request.fixturenames):
-        counted = limits(request.getfixturevalue(name))
-        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
+def break_pages(monkeypatch):
+    """Let a request for a page of images raise an unexpected error."""
 
-
-def breaking(monkeypatch):
     def broken(*_):
         raise RuntimeError(f"secret {Path(__file__)}")
 
@@ -70,15 +63,15 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_every_answer_is_hardened_and_every_error_a_problem(
+def test_every_response_has_security_headers_and_every_error_is_a_problem(
     open_server, library, name, monkeypatch
 ):
-    breaking(monkeypatch)
+    break_pages(monkeypatch)
     status, method, path = REQUESTS[name]
     origin = {"origin": "https://evil.example", "access_control_request_method": "POST"}
-    answer = ask(open_server, method, path, **origin)
+    answer = send(open_server, method, path, **origin)
     assert answer.status == status
-    assert answer.headers.keys() >= HARD
+    assert answer.headers.keys() >= SECURITY_HEADERS
     assert not any(header.startswith("access-control") for header in answer.headers)
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
@@ -86,17 +79,17 @@ def test_every_answer_is_hardened_and_every_error_a_problem(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "server" not in answer.headers
     if status >= 400 and method != "HEAD":
-        assert detail(answer)
+        assert problem_detail(answer)
     for inside in (library.dataset.parent, Path(app.__file__).parent, Path(__file__).parent):
         assert str(inside).encode() not in answer.body
     assert b"Traceback" not in answer.body
 
 
-def test_a_picture_that_the_browser_has_is_not_sent_again(open_server):
-    tag = ask(open_server, "GET", "/api/images/0").headers["etag"]
-    answer = ask(open_server, "GET", "/api/images/0", if_none_match=tag)
+def test_not_modified_response_has_security_headers(open_server):
+    tag = send(open_server, "GET", "/api/images/0").headers["etag"]
+    answer = send(open_server, "GET", "/api/images/0", if_none_match=tag)
     assert (answer.status, answer.body) == (304, b"")
-    assert answer.headers.keys() >= HARD
+    assert answer.headers.keys() >= SECURITY_HEADERS
 
 
 @pytest.mark.parametrize(
@@ -112,8 +105,8 @@ def test_a_picture_that_the_browser_has_is_not_sent_again(open_server):
         ("none", "navigate", "/api/images/0", 200),  # typed in
     ],
 )
-def test_another_site_may_link_to_the_page_and_no_more(open_server, site, mode, path, status):
-    answer = ask(open_server, "GET", path, sec_fetch_site=site, sec_fetch_mode=mode)
+def test_cross_site_requests_are_rejected_except_links(open_server, site, mode, path, status):
+    answer = send(open_server, "GET", path, sec_fetch_site=site, sec_fetch_mode=mode)
     assert answer.status == status
 
 
@@ -135,31 +128,31 @@ def test_another_site_may_link_to_the_page_and_no_more(open_server, site, mode, 
         ("", 421),
     ],
 )
-def test_the_server_is_called_by_its_own_names_alone(open_server, host, status):
+def test_unknown_host_names_are_rejected(open_server, host, status):
     request = f"GET /api/library HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    assert raw(open_server, request.encode()).startswith(f"HTTP/1.1 {status} ".encode())
+    assert send_raw(open_server, request.encode()).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-def test_a_request_to_no_host_is_refused(open_server):
-    answer = raw(open_server, b"GET /api/library HTTP/1.0\r\n\r\n")
+def test_missing_or_repeated_host_header_is_rejected(open_server):
+    answer = send_raw(open_server, b"GET /api/library HTTP/1.0\r\n\r\n")
     assert re.match(rb"HTTP/1.1 4\d\d ", answer)
     two = b"GET / HTTP/1.1\r\nHost: evil.example\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    assert re.match(rb"HTTP/1.1 4\d\d ", raw(open_server, two))
+    assert re.match(rb"HTTP/1.1 4\d\d ", send_raw(open_server, two))
 
 
-def test_nothing_but_the_way_in_is_open_without_the_token(locked):
-    schema = json.loads(ask(locked, "GET", "/api/openapi.json", authorization=BEARER).body)
+def test_every_route_needs_the_token_except_health_and_login(token_server):
+    schema = json.loads(send(token_server, "GET", "/api/openapi.json", authorization=BEARER).body)
     places = [(method, path) for path, each in schema["paths"].items() for method in each]
     assert len(places) > 8
     places += [("get", path) for path in ("/", "/docs", "/metrics", "/api/openapi.json", "/x")]
     for method, path in places:
-        answer = ask(locked, method.upper(), path.replace("{row}", "0"))
+        answer = send(token_server, method.upper(), path.replace("{row}", "0"))
         assert answer.status == (200 if path == "/api/health" else 401), path
         assert TOKEN.encode() not in answer.body
         if path in {"/", "/docs"}:
             assert answer.body == (app.STATIC / "login.html").read_bytes()
         elif answer.status == 401:
-            assert "Bearer" in detail(answer)
+            assert "Bearer" in problem_detail(answer)
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -176,12 +169,12 @@ def test_nothing_but_the_way_in_is_open_without_the_token(locked):
         "/static//../metrics",
     ],
 )
-def test_no_way_around_leads_past_the_token(locked, path):
-    assert ask(locked, "GET", path).status in {401, 404}
+def test_path_traversal_does_not_bypass_the_token(token_server, path):
+    assert send(token_server, "GET", path).status in {401, 404}
 
 
 @pytest.mark.parametrize(
-    "shown",
+    "authorization",
     [
         "",
         "Bearer",
@@ -197,26 +190,26 @@ def test_no_way_around_leads_past_the_token(locked, path):
         "Bearer " + "x" * 50_000,
     ],
 )
-def test_a_wrong_token_does_not_open(locked, shown):
-    assert ask(locked, "GET", "/api/library", authorization=shown).status == 401
-    assert ask(locked, "GET", "/api/library", authorization=BEARER).status == 200
+def test_wrong_token_is_rejected(token_server, authorization):
+    assert send(token_server, "GET", "/api/library", authorization=authorization).status == 401
+    assert send(token_server, "GET", "/api/library", authorization=BEARER).status == 200
 
 
 @pytest.mark.parametrize(
     "value", ["", "x", "zz", TOKEN, "ff" * 24, '"' + TOKEN + '"', "%00", "\xe9"]
 )
-def test_a_wrong_cookie_does_not_open(locked, value):
-    name = post(locked, "/login", ("token", TOKEN)).headers["set-cookie"].partition("=")[0]
-    assert ask(locked, "GET", "/", cookie=f"{name}={value}").status == 401
+def test_wrong_cookie_is_rejected(token_server, value):
+    name = post(token_server, "/login", ("token", TOKEN)).headers["set-cookie"].partition("=")[0]
+    assert send(token_server, "GET", "/", cookie=f"{name}={value}").status == 401
 
 
-def test_the_token_is_compared_in_constant_time(monkeypatch):
+def test_token_is_compared_in_constant_time(monkeypatch):
     compared = []
     compare = lambda *both: compared.append(both) or both[0] == both[1]  # noqa: E731
     monkeypatch.setattr("simsearch.web.middleware.hmac.compare_digest", compare)
-    lock = app.TokenAuth(TOKEN, "")
-    assert lock.is_valid(TOKEN)
-    assert not lock.is_valid("é" + TOKEN)
+    auth = middleware.TokenAuth(TOKEN)
+    assert auth.is_valid(TOKEN)
+    assert not auth.is_valid("é" + TOKEN)
     assert compared == [(TOKEN.encode(),) * 2, (("é" + TOKEN).encode(), TOKEN.encode())]
 
 
@@ -225,48 +218,48 @@ def cookie_of(answer):
     return value, {each.lower() for each in attributes}
 
 
-def test_a_browser_shows_the_token_once_and_it_leaves_the_address(locked):
-    shown = "/?row=3&token=a-token%2Bof/24%3Dletters%26%25%23&b=%E9%0d%0aX:1"
-    answer = ask(locked, "GET", shown)
+def test_token_in_the_address_is_replaced_by_a_cookie(token_server):
+    address = "/?row=3&token=a-token%2Bof/24%3Dletters%26%25%23&b=%E9%0d%0aX:1"
+    answer = send(token_server, "GET", address)
     assert answer.status == 303
     assert answer.headers["location"] == "/?row=3&b=%EF%BF%BD%0D%0AX%3A1"
     cookie, attributes = cookie_of(answer)
     assert attributes >= {"httponly", "samesite=lax", "path=/"}
     assert TOKEN not in cookie
-    assert ask(locked, "GET", "/", cookie=cookie).status == 200
-    assert ask(locked, "GET", "/api/library", cookie=cookie).status == 200
-    again = ask(locked, "GET", shown, cookie=cookie)  # a bookmark: the cookie is there already
+    assert send(token_server, "GET", "/", cookie=cookie).status == 200
+    assert send(token_server, "GET", "/api/library", cookie=cookie).status == 200
+    again = send(token_server, "GET", address, cookie=cookie)  # from a bookmark
     assert (again.status, again.headers["location"]) == (303, answer.headers["location"])
-    assert ask(locked, "GET", "/?token=wrong").status == 401
-    assert ask(locked, "GET", "/?token=").status == 401
+    assert send(token_server, "GET", "/?token=wrong").status == 401
+    assert send(token_server, "GET", "/?token=").status == 401
 
 
-def test_the_token_opens_at_no_other_address(locked):
+def test_token_in_the_address_is_accepted_at_the_root_only(token_server):
     query = "?token=a-token%2Bof/24%3Dletters%26%25%23"
     for path in ("/api/library", "/docs", "/metrics", "/api/images/0"):
-        assert ask(locked, "GET", path + query).status == 401
+        assert send(token_server, "GET", path + query).status == 401
 
 
-def test_cookies_of_other_servers_on_this_host_do_not_lock_out(locked, library):
-    cookie, _ = cookie_of(post(locked, "/login", ("token", f" {TOKEN} ")))
+def test_cookies_of_other_servers_on_this_host_are_ignored(token_server, library):
+    cookie, _ = cookie_of(post(token_server, "/login", ("token", f" {TOKEN} ")))
     foreign = '_xsrf=2|a|b|c; settings={"a": [1, "b"]}; @@=; =; x'
     for both in (f"{foreign}; {cookie}", f"{cookie}; {foreign}"):
-        assert ask(locked, "GET", "/", cookie=both).status == 200
-    with running(Settings(str(library.outputs), token=TOKEN[::-1])) as second:
+        assert send(token_server, "GET", "/", cookie=both).status == 200
+    with run_server(Settings(str(library.outputs), token=TOKEN[::-1])) as second:
         other, _ = cookie_of(post(second, "/login", ("token", TOKEN[::-1])))
         assert other.partition("=")[0] != cookie.partition("=")[0]
-        for one in (locked, second):
-            assert ask(one, "GET", "/", cookie=f"{cookie}; {other}").status == 200
-        assert ask(second, "GET", "/", cookie=cookie).status == 401
+        for one in (token_server, second):
+            assert send(one, "GET", "/", cookie=f"{cookie}; {other}").status == 200
+        assert send(second, "GET", "/", cookie=cookie).status == 401
 
 
-def test_a_cookie_that_was_given_over_https_stays_there(locked):
-    answer = post(locked, "/login", ("token", TOKEN), x_forwarded_proto="https")
+def test_cookie_set_over_https_is_secure(token_server):
+    answer = post(token_server, "/login", ("token", TOKEN), x_forwarded_proto="https")
     assert "secure" in cookie_of(answer)[1]
 
 
 @pytest.mark.parametrize("token", ["", "short", "a b" * 8, "schlüssel-schlüssel", "x" * 20 + "\n"])
-def test_a_token_that_cannot_be_sent_or_can_be_guessed_is_refused(library, token):
+def test_short_and_unsendable_tokens_are_rejected(library, token):
     with pytest.raises(QueryError, match="token") as caught:
         Settings(str(library.outputs), token=token)
     assert not token or token not in str(caught.value)
@@ -285,7 +278,7 @@ def greeted(monkeypatch, capsys, library, **options):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "::1"])
-def test_this_machine_alone_needs_no_token_but_a_name(monkeypatch, capsys, library, host):
+def test_loopback_needs_no_token_and_checks_host_names(monkeypatch, capsys, library, host):
     settings, said = greeted(monkeypatch, capsys, library, host=host)
     assert settings.token is None
     assert LOCAL < settings.hosts | {"one more"} <= LOCAL | {host, "one more"}
@@ -293,7 +286,7 @@ def test_this_machine_alone_needs_no_token_but_a_name(monkeypatch, capsys, libra
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", ""])
-def test_anywhere_else_a_token_is_made_and_printed(monkeypatch, capsys, library, host):
+def test_other_addresses_get_a_generated_token_which_is_printed(monkeypatch, capsys, library, host):
     settings, said = greeted(monkeypatch, capsys, library, host=host)
     assert len(settings.token) >= 32
     assert said.count(settings.token) == 2
@@ -301,10 +294,10 @@ def test_anywhere_else_a_token_is_made_and_printed(monkeypatch, capsys, library,
     assert other.token != settings.token
 
 
-def test_the_printed_address_lets_in_whatever_is_in_the_token(monkeypatch, capsys, library, locked):
+def test_printed_address_logs_in_with_any_token(monkeypatch, capsys, library, token_server):
     _, said = greeted(monkeypatch, capsys, library, token=TOKEN)
     path = re.search(r"http://127.0.0.1:\d+(/\S*)", said)[1]
-    assert ask(locked, "GET", path).status == 303
+    assert send(token_server, "GET", path).status == 303
 
 
 SERVE = """
@@ -318,7 +311,7 @@ sys.exit(main(["serve", sys.argv[1], "--port", "0"]))
 """
 
 
-def test_the_token_is_never_logged(library, tmp_path):
+def test_token_is_never_logged(library, tmp_path):
     token = "an-uncommon-token-1234567890"
     wrong = "some-other-words-0987654321"
     env = os.environ | {"SIMSEARCH_TOKEN": token, "PYTHONUNBUFFERED": "1"}
@@ -334,15 +327,15 @@ def test_the_token_is_never_logged(library, tmp_path):
             place = type("", (), {"port": int(re.search(r":(\d+)/", greeting[0])[1])})
             for each, status in ((token, 500), (wrong, 401)):
                 bearer = {"authorization": f"Bearer {each}"}
-                assert ask(place, "GET", "/api/images", **bearer).status == status
-                ask(place, "GET", f"/?token={each}")
-                ask(place, "GET", f"/api/images?token={each}", **bearer)
-                ask(place, "GET", "/", cookie=f"simsearch_0={each}; token={each}")
+                assert send(place, "GET", "/api/images", **bearer).status == status
+                send(place, "GET", f"/?token={each}")
+                send(place, "GET", f"/api/images?token={each}", **bearer)
+                send(place, "GET", "/", cookie=f"simsearch_0={each}; token={each}")
                 post(place, "/login", ("token", each))
                 post(place, "/login", ("tokens", each))
                 post(place, "/api/search", ("row", each), **bearer)
-                raw(place, f"GET /?token={each} HTTP/9.9\r\n\x00{each}\r\n\r\n".encode(), 0.2)
-                raw(
+                send_raw(place, f"GET /?token={each} HTTP/9.9\r\n\x00{each}\r\n\r\n".encode(), 0.2)
+                send_raw(
                     place,
                     f"GET /?token={each} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
                     f"Connection: Upgrade, close\r\nAuthorization: {each}\r\n\r\n".encode(),

@@ -1,4 +1,4 @@
-"""Uploads: too large, too slow, too many, or no picture at all."""
+"""Uploads that are too large, too many, or no image at all."""
 
 import io
 import math
@@ -13,26 +13,17 @@ from contextlib import suppress
 
 import pillow_heif
 import pytest
-from attack import chunked, detail, picture
-from hostile import ask, form, limits, post, raw, read_all, running, wait_until
 from PIL import Image, ImageFile
+from security_cases import chunked_request, encode_image, problem_detail
 from starlette.datastructures import Headers
+from web_server import multipart_form, post, read_all, run_server, send, send_raw, wait_until
 
-from simsearch.web import middleware, service, thumbnails
+from simsearch.web import middleware, service, uploads
 from simsearch.web.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left(request):
-    """After each test, whatever it did, no request is counted as being there."""
-    yield
-    for name in {"open_server", "locked"} & set(request.fixturenames):
-        counted = limits(request.getfixturevalue(name))
-        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
-
-
 def png(width, height, data=b""):
-    """A PNG whose header says such a size."""
+    """Make a PNG whose header states this size."""
 
     def chunk(kind, content):
         check = struct.pack(">I", zlib.crc32(kind + content))
@@ -45,15 +36,14 @@ def png(width, height, data=b""):
 
 
 def resized(kind, old, new, layout):
-    """An image file whose header says another size than it has."""
-    data = picture(kind, old)
-    found = struct.pack(layout, *old)
-    assert found in data
-    return data.replace(found, struct.pack(layout, *new))
+    """Make an image file whose header states another size than it has."""
+    data = encode_image(kind, old)
+    size = struct.pack(layout, *old)
+    assert size in data
+    return data.replace(size, struct.pack(layout, *new))
 
 
 pillow_heif.register_heif_opener()
-
 
 BOMBS = {
     "png": png(60_000, 60_000),
@@ -61,15 +51,15 @@ BOMBS = {
     "gif": resized("GIF", (321, 123), (60_000, 60_000), "<HH"),
     "bmp": resized("BMP", (321, 123), (30_000, 30_000), "<ii"),
     "jpeg": resized("JPEG", (123, 123), (60_000, 60_000), ">HH"),
-    "webp": picture("WEBP", (2_000, 2_000)),
+    "webp": encode_image("WEBP", (2_000, 2_000)),
     "avif": resized("AVIF", (321, 123), (20_000, 20_000), ">II"),
     "heif": resized("HEIF", (322, 124), (20_000, 20_000), ">II"),
-    "tiff": picture("TIFF", (2_000, 2_000), compression="tiff_deflate"),
+    "tiff": encode_image("TIFF", (2_000, 2_000), compression="tiff_deflate"),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_an_image_of_too_many_pixels_is_never_decoded(open_server, name, monkeypatch):
+def test_image_with_too_many_pixels_is_not_decoded(open_server, name, monkeypatch):
     decoded = []
 
     def load(image):
@@ -79,44 +69,44 @@ def test_an_image_of_too_many_pixels_is_never_decoded(open_server, name, monkeyp
     for field, path in (("image", "search"), ("liked_image", "recommend")):
         answer = post(open_server, f"/api/{path}", (field, f"x.{name}", BOMBS[name]))
         assert answer.status == 422
-        assert "cannot be read" in detail(answer)
+        assert "cannot be read" in problem_detail(answer)
     answer = post(
-        open_server, "/api/search", ("image", "a", picture()), ("image", "b", BOMBS[name])
+        open_server, "/api/search", ("image", "a", encode_image()), ("image", "b", BOMBS[name])
     )
     assert answer.status == 422
     assert decoded == []
 
 
-def endless(count):
-    """A progressive JPEG with its last scan so many times."""
-    data = picture("JPEG", (64, 64), progressive=True)
+def repeat_scans(count):
+    """Make a progressive JPEG with its last scan repeated."""
+    data = encode_image("JPEG", (64, 64), progressive=True)
     last = data.rfind(b"\xff\xda")
     return data[:-2] + data[last:-2] * count + data[-2:]
 
 
-def test_a_jpeg_of_endless_scans_is_refused(open_server):
-    assert thumbnails.count_scans(endless(0)) == endless(0).count(b"\xff\xda") > 5
-    assert thumbnails.count_scans(endless(500)) == thumbnails.count_scans(endless(0)) + 500
-    assert "scans" in detail(post(open_server, "/api/search", ("image", "x", endless(500))))
-    assert post(open_server, "/api/search", ("image", "x", endless(20))).status == 200
+def test_jpeg_with_too_many_scans_is_rejected(open_server):
+    assert uploads.count_scans(repeat_scans(0)) == repeat_scans(0).count(b"\xff\xda") > 5
+    assert uploads.count_scans(repeat_scans(500)) == uploads.count_scans(repeat_scans(0)) + 500
+    assert "scans" in problem_detail(
+        post(open_server, "/api/search", ("image", "x", repeat_scans(500)))
+    )
+    assert post(open_server, "/api/search", ("image", "x", repeat_scans(20))).status == 200
 
 
-def test_scans_are_those_of_the_picture_alone():
-    """A preview in the header, or a film behind the picture, is none of it."""
+def test_scans_in_metadata_and_trailing_data_are_not_counted():
+    """Such as a preview in the header, or a video after the image."""
     scan = b"\xff\xda" * 500
     exif = Image.Exif()
     exif[0x010E] = "x"
-    data = picture("JPEG", (64, 64), exif=exif.tobytes() + scan)
+    data = encode_image("JPEG", (64, 64), exif=exif.tobytes() + scan)
     assert (
-        thumbnails.count_scans(data + scan)
-        == thumbnails.count_scans(picture("JPEG", (64, 64)))
-        == 1
+        uploads.count_scans(data + scan) == uploads.count_scans(encode_image("JPEG", (64, 64))) == 1
     )
     for broken in (b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xda", data[:30], b"\xff" * 1000):
-        thumbnails.count_scans(broken)
+        uploads.count_scans(broken)
 
 
-def test_a_small_picture_of_many_frames_is_its_first(open_server):
+def test_animation_is_read_as_its_first_frame(open_server):
     data = io.BytesIO()
     frames = [Image.new("RGB", (30, 30), (i % 256, i // 2, 0)) for i in range(400)]
     frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=20)
@@ -134,80 +124,85 @@ def test_a_small_picture_of_many_frames_is_its_first(open_server):
         b"%PDF-1.7\n",
         b"GIF89a",
         b"\xff\xd8\xff\xe0",
-        picture()[:50],
-        picture("JPEG")[:200],
-        picture("PPM"),
-        picture("TIFF")[:20],
-        picture("WEBP")[:40],
-        picture("ICO"),
-        picture("TGA"),
-        picture("PCX"),
+        encode_image()[:50],
+        encode_image("JPEG")[:200],
+        encode_image("PPM"),
+        encode_image("TIFF")[:20],
+        encode_image("WEBP")[:40],
+        encode_image("ICO"),
+        encode_image("TGA"),
+        encode_image("PCX"),
     ],
 )
-def test_what_is_no_picture_is_refused_whatever_its_name(open_server, content):
+def test_file_that_is_no_image_is_rejected_whatever_its_name(open_server, content):
     for name in ("a.jpg", "a.svg", "a.eps"):
         answer = post(open_server, "/api/search", ("image", name, content))
         assert answer.status == 422
-        assert "cannot be read" in detail(answer)
+        assert "cannot be read" in problem_detail(answer)
 
 
-def test_pixels_are_decoded_within_a_room(library, monkeypatch):
-    """Many large uploads at once wait for each other; searches for rows pass them by."""
-    inside, max_images, going = [], [], threading.Event()
+def test_uploads_wait_for_the_pixel_budget(library, monkeypatch):
+    """Large uploads wait for each other; searches by row do not wait."""
+    decoding, totals, go = [], [], threading.Event()
 
     def slow(_, query, **__):
         pixels = 0 if isinstance(query, int) else 10_000
-        inside.append(pixels)
-        max_images.append(sum(inside))
-        assert pixels == 0 or going.wait(10)
-        inside.remove(pixels)
+        decoding.append(pixels)
+        totals.append(sum(decoding))
+        assert pixels == 0 or go.wait(10)
+        decoding.remove(pixels)
         return []
 
-    with running(Settings(str(library.outputs), max_decoding=25_000)) as found:
+    with run_server(Settings(str(library.outputs), max_decoding=25_000)) as server:
         monkeypatch.setattr(service, "search", slow)
         with ThreadPoolExecutor(6) as pool:
-            upload = ("image", "x", picture(size=(100, 100)))
-            answers = [pool.submit(post, found, "/api/search", upload) for _ in range(6)]
-            wait_until(lambda: sum(inside) == 20_000)
-            assert post(found, "/api/search", ("row", "0")).status == 200
-            going.set()
+            upload = ("image", "x", encode_image(size=(100, 100)))
+            answers = [pool.submit(post, server, "/api/search", upload) for _ in range(6)]
+            wait_until(lambda: sum(decoding) == 20_000)
+            assert post(server, "/api/search", ("row", "0")).status == 200
+            go.set()
             assert [each.result().status for each in answers] == [200] * 6
-        assert max(max_images) == 20_000
-        whole = ("image", "x", picture(size=(400, 400)))  # more than the room: alone, not never
-        assert post(found, "/api/search", whole).status == 200
+        assert max(totals) == 20_000
+        whole = (
+            "image",
+            "x",
+            encode_image(size=(400, 400)),
+        )  # over the budget: decoded alone
+        assert post(server, "/api/search", whole).status == 200
 
 
 @pytest.mark.parametrize(
     ("length", "status"),
     [("400000000", 413), ("9" * 19, 413), ("9" * 5000, 4), ("-1", 4), ("x", 4)],
 )
-def test_an_upload_that_says_it_is_too_large_is_not_read(open_server, length, status):
+def test_upload_with_too_large_content_length_is_not_read(open_server, length, status):
     request = f"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
     start = time.monotonic()
-    answer = raw(open_server, request.encode(), 0.7)
+    answer = send_raw(open_server, request.encode(), 0.7)
     assert re.match(rf"HTTP/1.1 {status}".encode(), answer)
     assert time.monotonic() - start < 5
 
 
-def test_a_length_that_python_would_not_read_is_too_large():
-    """Whatever parser stands in front."""
+def test_content_length_of_any_number_of_digits():
+    """Python's int() reads no number of over 4300 digits."""
     headers = Headers({"content-length": "9" * 5000})
     assert middleware._content_length(headers, 7) == math.inf
     assert middleware._content_length(Headers({"content-length": "-1"}), 7) == 7
     assert middleware._content_length(Headers({"content-length": "12"}), 7) == 12
 
 
-def test_an_upload_that_does_not_say_its_length_is_cut_where_it_is_too_large(open_server):
-    body, headers = form(("image", "x", bytes(10)))
+def test_chunked_upload_is_cut_at_the_limit(open_server):
+    body, headers = multipart_form(("image", "x", bytes(10)))
     start = body[: body.index(bytes(10))]
     blocks = [start] + [bytes(2**16)] * 40  # over the upload's own limit and the form's
     with socket.create_connection(("127.0.0.1", open_server.port), 5) as connection:
-        with suppress(OSError):  # it is cut
-            connection.sendall(chunked("/api/search", blocks, **headers))
+        with suppress(OSError):  # the server closes the connection
+            connection.sendall(chunked_request("/api/search", blocks, **headers))
         assert read_all(connection).startswith(b"HTTP/1.1 413 ")
-    good, headers = form(("row", "0"))
-    answer = raw(
-        open_server, chunked("/api/search", [good[:9], good[9:]], connection="close", **headers)
+    good, headers = multipart_form(("row", "0"))
+    answer = send_raw(
+        open_server,
+        chunked_request("/api/search", [good[:9], good[9:]], connection="close", **headers),
     )
     assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -219,7 +214,7 @@ def test_an_upload_that_does_not_say_its_length_is_cut_where_it_is_too_large(ope
         ([("row", "0")] * 1001, 400),
         ([("image", "x", b"")] * 33, 422),
         ([("image", "x", b"")] * 1001, 400),
-        ([("image", "x", picture())] * 33, 422),
+        ([("image", "x", encode_image())] * 33, 422),
         ([("row", "1" * 2**20)], 422),
         ([("x" * 3000, "1")], 422),
         ([("row", "0"), ("where", "x" * (2**20 + 1))], 400),
@@ -227,10 +222,10 @@ def test_an_upload_that_does_not_say_its_length_is_cut_where_it_is_too_large(ope
         ([(f"x{i}", "1") for i in range(900)], 422),
     ],
 )
-def test_a_form_of_too_much_is_refused(open_server, fields, status):
+def test_form_with_too_many_or_too_long_fields_is_rejected(open_server, fields, status):
     answer = post(open_server, "/api/search", *fields)
     assert answer.status == status
-    assert detail(answer)
+    assert problem_detail(answer)
 
 
 @pytest.mark.parametrize(
@@ -262,17 +257,17 @@ def test_a_form_of_too_much_is_refused(open_server, fields, status):
         ("", b"row=0"),
     ],
 )
-def test_a_form_that_is_none_is_a_problem(open_server, kind, body):
-    answer = ask(open_server, "POST", "/api/search", body, content_type=kind)
+def test_malformed_form_is_rejected(open_server, kind, body):
+    answer = send(open_server, "POST", "/api/search", body, content_type=kind)
     assert answer.status in {400, 422}
-    assert detail(answer)
+    assert problem_detail(answer)
 
 
 @pytest.mark.parametrize(
     "charset", ["punycode", "utf-7", "unicode_escape", "undefined", "zip", "idna"]
 )
-def test_an_odd_alphabet_of_a_form_breaks_nothing(open_server, charset):
+def test_form_with_unusual_charset_is_survived(open_server, charset):
     for name, value in (("row", "0"), ("\\ud800", "\\ud800"), ("a" * 3000, "a" * 100_000)):
-        body, headers = form((name, value), charset=f"; charset={charset}")
-        answer = ask(open_server, "POST", "/api/search", body, **headers)
+        body, headers = multipart_form((name, value), charset=f"; charset={charset}")
+        answer = send(open_server, "POST", "/api/search", body, **headers)
         assert answer.status in {200, 400, 422}

@@ -7,21 +7,10 @@ from http.server import BaseHTTPRequestHandler
 
 import local_server
 import pytest
-from attack import PUBLIC, Site, picture
-from hostile import limits, wait_until
+from security_cases import PUBLIC, Redirects, encode_image
 
 from simsearch.errors import ImageError
-from simsearch.web import service, url_fetch
-from simsearch.web.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(request):
-    """After each test, whatever it did, no request is counted as being there."""
-    yield
-    for name in {"open_server", "locked"} & set(request.fixturenames):
-        counted = limits(request.getfixturevalue(name))
-        wait_until(lambda counted=counted: (counted._requests, counted._bytes) == (0, 0))
+from simsearch.web import uploads, url_fetch
 
 
 @pytest.mark.parametrize(
@@ -83,24 +72,24 @@ def nothing_is_left(request):
         "2130706433",
     ],
 )
-def test_no_private_address_counts_as_public(address):
+def test_private_addresses_are_not_public(address):
     assert not url_fetch.is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", [PUBLIC, "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"]
 )
-def test_a_public_address_counts_as_public(address):
+def test_public_addresses_are_public(address):
     assert url_fetch.is_public(address)
 
 
-def test_a_public_address_is_fetched(site):
-    assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
-    assert url_fetch.fetch_public_url("http://public.example/?to=/b.png") == picture()
-    assert Site.asked == ["/a.png", "/?to=/b.png", "/b.png"]
+def test_public_url_is_fetched(site):
+    assert url_fetch.fetch_public_url("http://public.example/a.png") == encode_image()
+    assert url_fetch.fetch_public_url("http://public.example/?to=/b.png") == encode_image()
+    assert Redirects.requested == ["/a.png", "/?to=/b.png", "/b.png"]
 
 
-INSIDE = [
+PRIVATE_URLS = [
     "http://127.0.0.1/",
     "http://localhost/",
     "http://2130706433/",
@@ -148,8 +137,8 @@ INSIDE = [
 ]
 
 
-@pytest.mark.parametrize("url", INSIDE)
-def test_no_address_leads_inside(site, url):
+@pytest.mark.parametrize("url", PRIVATE_URLS)
+def test_url_to_a_private_address_is_rejected(site, url):
     names, connected = site
     names["localhost"] = ["127.0.0.1", "::1"]
     names["inside.example"] = ["192.168.0.10"]
@@ -157,52 +146,53 @@ def test_no_address_leads_inside(site, url):
     with pytest.raises(ImageError):
         url_fetch.fetch_public_url(url)
     assert connected == []
-    if (
+    is_absolute = (
         re.fullmatch(r"\w+:[^#\r\0]*", url, re.ASCII) and ":///e" not in url and url.isascii()
-    ):  # an absolute one
+    )
+    if is_absolute:
         with pytest.raises(ImageError):
             url_fetch.fetch_public_url(f"http://public.example/?to={url}")
         assert set(connected) == {(PUBLIC, 80)}
 
 
-def test_a_name_that_changes_its_address_leads_where_it_was_checked(site):
+def test_dns_rebinding_is_rejected(site):
     names, connected = site
-    names["rebound.example"] = [[PUBLIC], ["127.0.0.1"]]
-    assert url_fetch.fetch_public_url("http://rebound.example/") == picture()
+    names["rebinding.example"] = [[PUBLIC], ["127.0.0.1"]]
+    assert url_fetch.fetch_public_url("http://rebinding.example/") == encode_image()
     assert connected == [(PUBLIC, 80)]
     with pytest.raises(ImageError, match="not a public address"):
-        url_fetch.fetch_public_url("http://rebound.example/")
+        url_fetch.fetch_public_url("http://rebinding.example/")
     assert connected == [(PUBLIC, 80)]
 
 
-def test_private_and_unknown_names_are_not_told_apart(site):
+def test_private_and_unknown_names_give_the_same_error(site):
     names, _ = site
     names["inside.example"] = ["192.168.0.10"]
-    said = []
+    reasons = []
     for host in ("inside.example", "unknown.example"):
         with pytest.raises(ImageError) as caught:
             url_fetch.fetch_public_url(f"http://{host}/")
-        said.append(caught.value.reason.replace(host, "it"))
-    assert said == ["it is not a public address"] * 2
+        reasons.append(caught.value.reason.replace(host, "it"))
+    assert reasons == ["it is not a public address"] * 2
 
 
-def test_an_endless_redirect_ends(site):
+def test_endless_redirects_end(site):
     with pytest.raises(ImageError, match="302"):
         url_fetch.fetch_public_url("http://public.example/?to=/?to=/?to=" + "/?to=" * 20)
-    assert len(Site.asked) < 15
+    assert len(Redirects.requested) < 15
 
 
-def test_a_proxy_of_the_environment_is_not_used(site, monkeypatch):
+def test_proxy_of_the_environment_is_not_used(site, monkeypatch):
     _, connected = site
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert url_fetch.fetch_public_url("http://public.example/a.png") == picture()
+    assert url_fetch.fetch_public_url("http://public.example/a.png") == encode_image()
     assert connected == [(PUBLIC, 80)]
-    assert Site.asked == ["/a.png"]  # and not the whole address, as a proxy is asked
+    assert Redirects.requested == ["/a.png"]  # a proxy would get the whole URL
 
 
-class Dripping(BaseHTTPRequestHandler):
-    """Says a little from time to time, and never ends."""
+class SlowHandler(BaseHTTPRequestHandler):
+    """Sends a byte from time to time, and never ends."""
 
     def do_GET(self):
         if self.path == "/body":
@@ -219,9 +209,9 @@ class Dripping(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("path", ["/body", "/header"])
-def test_a_server_that_drips_is_left(internet, path):
+def test_url_fetch_times_out_on_a_slow_server(internet, path):
     names, _ = internet
-    with local_server.serve(Dripping) as address:
+    with local_server.serve(SlowHandler) as address:
         names["port"] = int(address.rpartition(":")[2])
         start = time.monotonic()
         with pytest.raises(ImageError, match=r"over 0\.5 seconds"):
@@ -229,7 +219,7 @@ def test_a_server_that_drips_is_left(internet, path):
         assert 0.4 < time.monotonic() - start < 3
 
 
-def test_a_server_that_never_speaks_tls_is_left(internet):
+def test_url_fetch_times_out_during_tls_handshake(internet):
     names, _ = internet
     with socket.create_server(("127.0.0.1", 0)) as silent:
         names["port"] = silent.getsockname()[1]
@@ -239,30 +229,24 @@ def test_a_server_that_never_speaks_tls_is_left(internet):
         assert time.monotonic() - start < 3
 
 
-def test_addresses_share_the_limits_of_an_upload(site, library):
-    settings = Settings(str(library.outputs), urls=True, max_bytes=len(picture()) * 3)
-    made = service.Service.__new__(service.Service)
-    made.settings = settings
-    url = "http://public.example/a.png"
-    assert made._fetch_all([url] * 3) == [picture()] * 3
+def test_urls_of_a_request_share_the_byte_limit(site):
+    url, max_bytes = "http://public.example/a.png", 3 * len(encode_image())
+    assert uploads.fetch_images([url] * 3, max_bytes) == [encode_image()] * 3
     with pytest.raises(ImageError, match="bytes"):
-        made._fetch_all([url] * 9)
-    assert len(Site.asked) == 3 + 4
+        uploads.fetch_images([url] * 9, max_bytes)
+    assert len(Redirects.requested) == 3 + 4
 
 
-def test_addresses_share_the_time_of_one(library, monkeypatch):
-    given = []
-    monkeypatch.setattr(
-        service, "fetch_public_url", lambda _, seconds: given.append(seconds) or b"x"
-    )
-    monkeypatch.setattr(service.time, "monotonic", iter([0.0, 5.0, 12.0, 30.0]).__next__)
-    made = service.Service.__new__(service.Service)
-    made.settings = Settings(str(library.outputs))
-    assert made._fetch_all(["a", "b", "c"]) == [b"x"] * 3
-    assert given == [15.0, 8.0, -10.0]
+def test_urls_of_a_request_share_the_timeout(monkeypatch):
+    seconds = []
+    fetch = lambda _, left: seconds.append(left) or b"x"  # noqa: E731
+    monkeypatch.setattr(uploads, "fetch_public_url", fetch)
+    monkeypatch.setattr(uploads.time, "monotonic", iter([0.0, 5.0, 12.0, 30.0]).__next__)
+    assert uploads.fetch_images(["a", "b", "c"], 100) == [b"x"] * 3
+    assert seconds == [15.0, 8.0, -10.0]
 
 
-def test_time_that_is_up_fetches_nothing(site):
+def test_url_fetch_without_time_left_connects_nowhere(site):
     _, connected = site
     with pytest.raises(ImageError, match="seconds"):
         url_fetch.fetch_public_url("http://public.example/", -1.0)

@@ -1,4 +1,4 @@
-"""What the tests against the web server share: a small library, a real server, raw requests."""
+"""A real web server on a thread, with a small library, and raw requests to it."""
 
 import http.client
 import socket
@@ -17,8 +17,8 @@ from simsearch.web.middleware import RequestLimitsMiddleware
 from simsearch.web.protocol import uvicorn_config
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
-LOOK_UP = socket.getaddrinfo  # the real one: a fixture takes its place
-TABLE = (  # of numbers, text, tags, dates, truth values, and what is missing
+LOOK_UP = socket.getaddrinfo  # before a fixture replaces it
+TABLE = (  # numbers, text, tags, dates, booleans, missing cells
     "path,price,stock,title,tags,day,sold,empty\n"
     "red/0.png,1.5,3,Été,red;round,2024-02-29,True,\n"
     "red/1.png,inf,,(a|b)*,red,,False,\n"
@@ -28,7 +28,7 @@ TABLE = (  # of numbers, text, tags, dates, truth values, and what is missing
 
 
 def make_library(folder):
-    """Six pictures in two folders, embedded."""
+    """Embed six images in two folders; return paths of dataset, outputs and table."""
     for i in range(6):
         pixels = np.random.default_rng(i).integers(0, 256, (6, 8, 3), dtype=np.uint8)
         file = folder / "dataset" / ("red", "blue")[i // 2 % 2] / f"{i}.{'tif' if i > 4 else 'png'}"
@@ -42,8 +42,8 @@ def make_library(folder):
 
 
 @contextmanager
-def running(settings):
-    """Serve with the settings, on a thread, as `simsearch serve` does; give app and port."""
+def run_server(settings):
+    """Serve on a thread, as `simsearch serve` does; yield app, port and settings."""
     app = create_app(settings)
     server = uvicorn.Server(uvicorn_config(app))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -57,15 +57,15 @@ def running(settings):
 
 
 def wait_until(condition, seconds=10.0):
-    """Wait for something that happens on another thread."""
+    """Wait until a condition holds, which another thread changes."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 
-def ask(server, method, path, body=None, **headers):
-    """Ask a server; give status, headers by lower-case name, and body."""
+def send(server, method, path, body=None, **headers):
+    """Send a request; return status, headers by lower-case name, and body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     try:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -77,7 +77,7 @@ def ask(server, method, path, body=None, **headers):
         connection.close()
 
 
-def form(*fields, boundary="B", charset=""):
+def multipart_form(*fields, boundary="B", charset=""):
     """Make a multipart form of (name, value) or (name, file name, bytes): body and headers."""
     parts = []
     for name, value, *data in fields:
@@ -91,19 +91,19 @@ def form(*fields, boundary="B", charset=""):
 
 def post(server, path, *fields, **headers):
     """Send a multipart form."""
-    body, own = form(*fields)
-    return ask(server, "POST", path, body, **own | headers)
+    body, own = multipart_form(*fields)
+    return send(server, "POST", path, body, **own | headers)
 
 
-def raw(server, data, seconds=5.0):
-    """Send bytes as they are; give all that comes back until the server closes."""
+def send_raw(server, data, seconds=5.0):
+    """Send bytes as they are; return all bytes until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), seconds) as connection:
         connection.sendall(data)
         return read_all(connection)
 
 
 def read_all(connection):
-    """Read until the other side closes, or says nothing for long."""
+    """Read until the other side closes, or the timeout."""
     received = b""
     try:
         while chunk := connection.recv(2**16):
@@ -113,8 +113,8 @@ def read_all(connection):
     return received
 
 
-def limits(server):
-    """Return the middleware that counts."""
+def request_limits(server):
+    """Return the middleware of an app that counts requests."""
     layer = server.app.middleware_stack
     while not isinstance(layer, RequestLimitsMiddleware):
         layer = layer.app

@@ -1,4 +1,4 @@
-"""What the tests of a server under attack share."""
+"""Fixtures and helpers of the security tests: servers, requests, a pretended Internet."""
 
 import io
 import json
@@ -6,28 +6,26 @@ import socket
 from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 
-import hostile
 import local_server
 import pytest
-from hostile import LOCAL, running
+import web_server
 from PIL import Image
+from web_server import LOCAL, request_limits, run_server, wait_until
 
 from simsearch.web.settings import Settings
 
 TOKEN = "a-token+of/24=letters&%#"
-
-
 BEARER = f"Bearer {TOKEN}"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    return hostile.make_library(tmp_path_factory.mktemp("hostile"))
+    return web_server.make_library(tmp_path_factory.mktemp("security"))
 
 
 @pytest.fixture(scope="module")
 def open_server(library):
-    """As on this machine alone, with small limits."""
+    """A server without a token, with small limits."""
     settings = Settings(
         str(library.outputs),
         metadata=str(library.table),
@@ -38,35 +36,44 @@ def open_server(library):
         max_waiting_bytes=5_000_000,
         seconds=1.0,
     )
-    with running(settings) as found:
+    with run_server(settings) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def locked(library):
-    """As for others, who need the token."""
+def token_server(library):
+    """A server that needs the token, with small limits."""
     settings = Settings(str(library.outputs), token=TOKEN, max_waiting=3, seconds=1.0)
-    with running(settings) as found:
+    with run_server(settings) as found:
         yield found
 
 
-def picture(kind="PNG", size=(40, 30), color="red", **options):
+@pytest.fixture(autouse=True)
+def no_request_is_left_counted(request):
+    """After each test, check that no request is counted as being answered or waiting."""
+    yield
+    for name in {"open_server", "token_server"} & set(request.fixturenames):
+        counted = request_limits(request.getfixturevalue(name))
+        wait_until(lambda counted=counted: (counted.requests, counted.bytes) == (0, 0))
+
+
+def encode_image(kind="PNG", size=(40, 30), color="red", **options):
     data = io.BytesIO()
     Image.new("RGB", size, color).save(data, kind, **options)
     return data.getvalue()
 
 
-def detail(answer):
-    """Check that an answer is a problem, and return what it says."""
+def problem_detail(answer):
+    """Check that an answer is a problem; return its detail."""
     assert answer.headers["content-type"] == "application/problem+json"
-    said = json.loads(answer.body)
-    assert said.keys() == {"type", "title", "status", "detail"}
-    assert said["status"] == answer.status
-    assert len(said["detail"]) <= 1000
-    return said["detail"]
+    problem = json.loads(answer.body)
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["status"] == answer.status
+    assert len(problem["detail"]) <= 1000
+    return problem["detail"]
 
 
-def chunked(path, chunks, **headers):
+def chunked_request(path, chunks, **headers):
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
     head += "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     body = b"".join(f"{len(each):x}\r\n".encode() + each + b"\r\n" for each in chunks)
@@ -78,9 +85,9 @@ PUBLIC = "93.184.215.14"
 
 @pytest.fixture
 def internet(monkeypatch):
-    """A pretended Internet: names with addresses, of which one leads to a server of this test.
+    """A pretended Internet: host names with addresses; connections go to a server of this test.
 
-    What is checked stays as it is; only the look-up and the last step, to connect, are replaced.
+    Only the look-up of names and the connection itself are replaced.
     """
     names, connected = {"public.example": [PUBLIC]}, []
     connect = socket.create_connection
@@ -88,34 +95,34 @@ def internet(monkeypatch):
     def look_up(host, port, *args, **kwargs):
         if host in names:
             found = names[host].pop(0) if isinstance(names[host][0], list) else names[host]
-            return [each for ip in found for each in LOOK_UP_NUMBER(ip, port)]
-        return LOOK_UP_NUMBER(host, port)  # as the system reads numbers; it asks nobody
+            return [each for ip in found for each in look_up_number(ip, port)]
+        return look_up_number(host, port)  # numbers are read without a query
 
-    def LOOK_UP_NUMBER(host, port):  # noqa: N802
-        return hostile.LOOK_UP(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    def look_up_number(host, port):
+        return web_server.LOOK_UP(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
 
-    def lead(address, timeout=None):
+    def connect_to_test(address, timeout=None):
         connected.append(address)
-        assert address[0] == PUBLIC, "it connects inside"
+        assert address[0] == PUBLIC, "connects to a private address"
         return connect(("127.0.0.1", names["port"]), timeout)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(socket, "create_connection", lead)
+    monkeypatch.setattr(socket, "create_connection", connect_to_test)
     return names, connected
 
 
-class Site(BaseHTTPRequestHandler):
-    """Answers a picture, or leads on to where its path says."""
+class Redirects(BaseHTTPRequestHandler):
+    """Sends an image, or redirects to the URL in the path."""
 
-    asked: ClassVar = []
+    requested: ClassVar = []
 
     def do_GET(self):
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         where = self.path.partition("?to=")[2]
         self.send_response(302 if where else 200)
         if where:
             self.send_header("Location", where)
-        data = b"" if where else picture()
+        data = b"" if where else encode_image()
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -127,7 +134,7 @@ class Site(BaseHTTPRequestHandler):
 @pytest.fixture
 def site(internet):
     names, connected = internet
-    Site.asked = []
-    with local_server.serve(Site) as address:
+    Redirects.requested = []
+    with local_server.serve(Redirects) as address:
         names["port"] = int(address.rpartition(":")[2])
         yield names, connected

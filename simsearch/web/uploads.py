@@ -1,0 +1,99 @@
+"""Images of requests, before they are decoded: fetched, checked, and within a budget of pixels."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from simsearch.errors import ImageError
+from simsearch.images.download import DOWNLOAD_SECONDS
+from simsearch.images.header import read_header
+from simsearch.web.url_fetch import fetch_public_url
+
+MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
+# Markers of a JPEG that start a segment; the segment's length follows.
+SEGMENT_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
+SCAN_MARKER, END_MARKER = b"\xda", b"\xd9"
+
+
+def fetch_images(urls: Sequence[str], max_bytes: int) -> list[bytes]:
+    """Fetch images from public URLs, all together within the time of one download.
+
+    Raises
+    ------
+    ImageError
+        If one cannot be fetched, or all together have more than `max_bytes`.
+    """
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    images: list[bytes] = []
+    for url in urls:
+        images.append(fetch_public_url(url, deadline - time.monotonic()))
+        if sum(map(len, images)) > max_bytes:
+            raise ImageError(f"over {max_bytes:,} bytes", url)
+    return images
+
+
+class PixelBudget:
+    """A number of pixels that all requests share: a request waits until enough are free.
+
+    Parameters
+    ----------
+    size
+        Pixels that may be decoded at the same time.
+    max_pixels
+        Of one image.
+    """
+
+    def __init__(self, size: int, max_pixels: int) -> None:
+        self._size = self._free = size
+        self._max_pixels = max_pixels
+        self._released = threading.Condition()
+
+    @contextmanager
+    def reserve(self, images: Sequence[bytes]) -> Iterator[None]:
+        """Reserve the pixels of images, or the whole budget if they have more.
+
+        Raises
+        ------
+        ImageError
+            If one is no image, has too many pixels, or takes too long to decode.
+        """
+        pixels = min(sum(map(self._count_pixels, images)), self._size)
+        with self._released:
+            self._released.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._released:
+                self._free += pixels
+                self._released.notify_all()
+
+    def _count_pixels(self, data: bytes) -> int:
+        """Check the header of an image; return how many pixels it has."""
+        header = read_header(data)
+        pixels = header.width * header.height
+        if pixels > self._max_pixels:
+            raise ImageError(
+                f"{header.width}×{header.height} pixels, over the limit of "
+                f"{self._max_pixels:,}: send a smaller copy"
+            )
+        if header.format in {"JPEG", "MPO"} and count_scans(data) > MAX_JPEG_SCANS:
+            raise ImageError(f"over {MAX_JPEG_SCANS} scans: send another copy")
+        return pixels
+
+
+def count_scans(data: bytes) -> int:
+    """Count the scans of a progressive JPEG.
+
+    Each costs as much to decode as the whole image, and may have only a hundred bytes, so that a
+    small file could occupy a decoder for hours.
+    """
+    count, position = 0, 2
+    while (marker := SEGMENT_MARKER.search(data, position)) and marker[1] != END_MARKER:
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        count += marker[1] == SCAN_MARKER
+    return count

@@ -1,0 +1,57 @@
+"""The field `where` of the API: conditions on rows in JSON, as `ImageLibrary.where` takes them."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from typing import Any
+
+from simsearch.errors import QueryError
+
+MAX_WHERE_CHARACTERS = 2**16  # of the JSON text
+MAX_ITEMS = 100  # columns, or items of one column's list
+MAX_TEXT_CHARACTERS = 500  # `fnmatch` caches the patterns that it compiles
+MAX_NUMBER = 2**53  # floats are no longer exact from here on
+
+
+def read_where(text: str) -> Any:  # noqa: ANN401
+    """Read what `ImageLibrary.where` takes from JSON, where a range is {"min": 1, "max": 2}.
+
+    Raises
+    ------
+    QueryError
+        If it is something else, or longer than a person would write.
+    """
+    if len(text) > MAX_WHERE_CHARACTERS:
+        raise QueryError(f"where has {len(text):,} characters; give up to {MAX_WHERE_CHARACTERS:,}")
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
+    if isinstance(parsed, str):
+        return _read_value("path", parsed)
+    if not isinstance(parsed, dict) or len(parsed) > MAX_ITEMS:
+        raise QueryError(f"where={text!r:.80}: give a glob, or up to {MAX_ITEMS} columns")
+    return {name: _read_condition(name, value) for name, value in parsed.items()}
+
+
+def _read_condition(name: str, value: object) -> object:
+    if isinstance(value, dict) and value.keys() <= {"min", "max"}:
+        limits = value.get("min"), value.get("max")
+        return tuple(None if limit is None else _read_value(name, limit) for limit in limits)
+    if isinstance(value, list) and len(value) <= MAX_ITEMS:
+        return [_read_value(name, member) for member in value]
+    return _read_value(name, value)
+
+
+def _read_value(name: str, value: object) -> str | int | float:
+    """Return a text or number that a column may hold; raise for anything else."""
+    if isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS:
+        return value
+    if isinstance(value, (int, float)) and abs(value) < MAX_NUMBER:
+        return value  # which neither None nor NaN is
+    raise QueryError(
+        f"where: {name!r:.80} cannot be compared with {reprlib.repr(value)}; give text of up to "
+        f"{MAX_TEXT_CHARACTERS} characters, a number, a list of up to {MAX_ITEMS}, or "
+        '{"min": 1, "max": 2}'
+    )
