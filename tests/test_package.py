@@ -170,8 +170,9 @@ def test_the_recipes_run_on_the_same_library(executed):
     assert (folder / "outputs/duplicates.csv").exists()
 
 
-def test_the_training_runs_on_the_same_library(executed):
-    folder, _ = executed
+def test_the_training_runs_on_the_same_library(executed, tmp_path):
+    folder = tmp_path / "notebook"  # of its own, as it gets another class
+    shutil.copytree(executed[0], folder)
     for name in ("seg_train", "seg_test"):  # two classes with queries and a gallery each
         shutil.copytree(folder / "dataset/seg_train/cat", folder / "dataset" / name / "tabby")
     training = read_notebook("training.ipynb")

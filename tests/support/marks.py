@@ -9,11 +9,15 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 SERVER = ("cluster", "web/page")  # they start Ray, Milvus Lite or a browser
+SLOW = (  # they train, start processes, run notebooks or attack a server
+    *("training", "embedding", "web", "analysis", "backbones/test_parity.py"),
+    *("test_package.py", "test_samples.py", "test_compat.py", "test_cli.py", "test_house.py"),
+)
 
 
 def pytest_configure():
     """Refuse a name that has moved: its tests would silently be run."""
-    missing = [name for name in SERVER if not (TESTS / name).exists()]
+    missing = [name for name in SERVER + SLOW if not (TESTS / name).exists()]
     if missing:
         raise pytest.UsageError(f"tests/support/marks.py names {missing}, which are not there")
 
@@ -22,3 +26,5 @@ def pytest_itemcollected(item):
     """Mark tests by where they stand, before `-m` chooses among them."""
     if any(item.path.is_relative_to(TESTS / name) for name in SERVER):
         item.add_marker("server")
+    if any(item.path.is_relative_to(TESTS / name) for name in SLOW):
+        item.add_marker("slow")
