@@ -17,7 +17,7 @@ def statements(text):
     return [" ".join(re.split(r"\n(?=\n|#)", item)[0].split()) for item in items]
 
 
-def tests_of(file):
+def names_in(file):
     tree = ast.parse((ROOT / file).read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
@@ -27,7 +27,7 @@ def problems(text):
     found = []
     for statement in statements(text):
         sources = SOURCE.findall(statement)
-        missing = [s for s in sources if not (ROOT / s[0]).is_file() or s[1] not in tests_of(s[0])]
+        missing = [s for s in sources if not (ROOT / s[0]).is_file() or s[1] not in names_in(s[0])]
         if not sources or missing:
             found.append(statement)
     return found
