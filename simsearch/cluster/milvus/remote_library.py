@@ -17,7 +17,6 @@ from simsearch.cluster.milvus.remote_index import MilvusIndex
 from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES
 from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError
-from simsearch.library.metadata import join_caption
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.types import Overview
@@ -215,6 +214,8 @@ class RemoteLibrary(EmbeddingSpace):
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
+        from simsearch.library.metadata import join_caption
+
         return join_caption(self.facts(row), self._record.captions)
 
     def overview(self) -> Overview:
