@@ -58,13 +58,15 @@ class TableReport:
     def __str__(self) -> str:
         met = self.pictures - len(self.pictures_without_line)
         text = f"{self.table}: {met:,} of {self.pictures:,} pictures have a {self.noun}"
-        for what, names in (
-            ("lines without a picture", self.lines_without_picture),
-            (f"pictures without a {self.noun}", self.pictures_without_line),
+        for one, missing, names in (
+            ("line", "picture", self.lines_without_picture),
+            ("picture", self.noun, self.pictures_without_line),
         ):
             if names:
                 more = ", ..." if len(names) > NAMED else ""
-                text += f"; {len(names):,} {what}: {', '.join(names[:NAMED])}{more}"
+                ending = "s" * (len(names) > 1)
+                text += f"; {len(names):,} {one}{ending} without a {missing}: "
+                text += ", ".join(names[:NAMED]) + more
         return text
 
     def log(self) -> None:
@@ -203,8 +205,8 @@ def plain_spelling(path: str) -> str:
 
     Examples
     --------
-    >>> plain_spelling(".\\\\shoes\\\\re\\u0301d.jpg") == "shoes/r\\u00e9d.jpg"
-    True
+    >>> plain_spelling("./shoes//red.jpg ")
+    'shoes/red.jpg'
     """
     text = unicodedata.normalize("NFC", path.strip())
     if "://" in text:

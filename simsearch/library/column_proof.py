@@ -1,4 +1,4 @@
-"""What the cells of a column prove of how they are read, and the reason where they prove nothing."""
+"""What the cells of a column prove of how they are read; the reason where they prove nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_column(name: str, cells: Mapping[str, int], options: TableOptions) -> C
         _given_dates(name, cells, options)
         or _dates(cells, (ISO,))
         or _numbers(name, cells, options)
-        or _slashed_dates(name, cells)
+        or _slashed_dates(cells)
         or ColumnReading(reason=_why_text(name, cells, options), doubt=_doubt(cells))
     )
     return replace(reading, example=example)
@@ -75,7 +75,7 @@ def _dates(cells: Mapping[str, int], formats: tuple[str, ...]) -> ColumnReading 
     return ColumnReading(DATE, formats, offset=offset, zoned=bool(offsets) or offset is not None)
 
 
-def _slashed_dates(name: str, cells: Mapping[str, int]) -> ColumnReading | None:
+def _slashed_dates(cells: Mapping[str, int]) -> ColumnReading | None:
     """Read days and months in the order that the cells prove."""
     slash = next((c for c in SLASHES if c in next(iter(cells))), None)
     if slash is None:
@@ -89,7 +89,7 @@ def _slashed_dates(name: str, cells: Mapping[str, int]) -> ColumnReading | None:
         if (cell := next(unlike, None)) is not None:
             return ColumnReading(
                 reason=f"{_at(cell, cells)} has the day first or the month first: "
-                f"{_option('dates', forms[0])} or {_option('dates', forms[1])} decides"
+                f"{_decides('dates', *forms)}"
             )
     return _dates(cells, (forms[odd.index(None)],))
 
@@ -118,10 +118,10 @@ def _numbers(name: str, cells: Mapping[str, int], options: TableOptions) -> Colu
     if unlike:
         other = fitting[unlike[0]]
         place = next(i for i, each in enumerate(first) if each != other[i])
+        signs = next(iter(fitting))[0], unlike[0][0]
         reason = (
             f"{_at(list(cells)[place], cells)} may be {first[place]} or {other[place]}: "
-            f"{_option('decimal', next(iter(fitting))[0])} or "
-            f"{_option('decimal', unlike[0][0])} decides"
+            f"{_decides('decimal', *signs)}"
         )
         return ColumnReading(reason=reason, doubt=reason)
     ((currency, side),) = marks
@@ -155,10 +155,7 @@ def _tags_doubt(cells: Mapping[str, int], formats: tuple[str, ...]) -> str:
     cell = next((each for each in cells if "," in each), None)
     if cell is None:
         return ""
-    return (
-        f"{_at(cell, cells)} may be one number or two tags: {_option('decimal', ',')} or "
-        f"{_option('decimal', '.')} decides"
-    )
+    return f"{_at(cell, cells)} may be one number or two tags: {_decides('decimal', *',.')}"
 
 
 def _two_currencies(cells: Mapping[str, int]) -> str:
@@ -216,17 +213,17 @@ def _why_no_number(name: str, cell: str, cells: Mapping[str, int]) -> str:
             f"{_at(cell, cells)} has the look of a code, not of a number: decimal="
             f"{{{name!r}: '.'}} or --decimal '{name}=.' says that it is one"
         )
-    return f"{_at(cell, cells)} is no number: {_missing_option(cell)} counts it as an empty cell"
+    return f"{_at(cell, cells)} is no number: {_as_missing(cell)}"
 
 
 def _why_no_dates(cells: Mapping[str, int], dates: list[str]) -> str:
     odd = next((cell for cell in cells if cell not in set(dates)), None)
     if odd is not None:
-        return f"{_at(odd, cells)} is no date: {_missing_option(odd)} counts it as an empty cell"
+        return f"{_at(odd, cells)} is no date: {_as_missing(odd)}"
     cell = next((c for c in cells if parse_iso(c) is None), dates[0])
     return (
         f"{_at(cell, cells)} is no ISO date such as 2024-12-31, nor are all cells dates in one "
-        f"way: {_option('dates', '%d/%m/%Y')}, or as they are written, decides"
+        f"way: {_decides('dates', '%d/%m/%Y')}, or another format"
     )
 
 
@@ -263,9 +260,10 @@ def _at(cell: str, cells: Mapping[str, int]) -> str:
     return f"{cell!r:.60} (line {cells[cell]})"
 
 
-def _option(name: str, value: str) -> str:
-    return f"{name}={value!r} or --{name} {value!r}"
+def _decides(name: str, *values: str) -> str:
+    options = " or ".join(f"{name}={value!r}" for value in values)
+    return f"{options} decides (--{name} on the command line)"
 
 
-def _missing_option(cell: str) -> str:
-    return f"missing=[{cell!r:.60}] or --missing {cell!r:.60}"
+def _as_missing(cell: str) -> str:
+    return f"missing=[{cell!r:.60}] counts it as empty (--missing on the command line)"

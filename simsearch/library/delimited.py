@@ -77,8 +77,8 @@ def read_pairs(file: str | os.PathLike[str], key: str, value: str) -> dict[str, 
     if len(parsed) > 1:  # a path or a label may hold the sign of another separator
         parsed = [each for each in parsed if {len(row) for row in each.rows} <= {len(each.header)}]
     if len(parsed) != 1:
-        found = "several separators" if parsed else "no separator"
-        raise QueryError(f"{file} does not hold lines of {key},{value}: it has {found}")
+        problem = "several separators" if parsed else "no separator"
+        raise QueryError(f"{file} does not hold lines of {key},{value}: it has {problem}")
     (table,) = parsed
     rows, lines = [table.header, *table.rows], [table.first, *table.lines]
     if table.header[0].casefold() == key:

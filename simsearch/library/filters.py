@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from simsearch.library.types import Rows
 
 _SEPARATORS = re.compile(r"\s*[;,|]\s*")  # between the tags of one cell
+MIXED = "its cells are of several types, or of one without an order"
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -85,6 +86,15 @@ class FilterColumn:
         """What is compared: "number", "date" or "text"."""
         return self.values.reading.kind if self.values else TEXT
 
+    def stored_reading(self) -> dict[str, Any] | None:
+        """Return how the column is read, as JSON holds it; None where its dtype tells all."""
+        mixed = not self.is_text and self.cells.dtype == object and self.values is None
+        return (
+            ColumnReading(reason=MIXED).to_record()
+            if mixed
+            else (self.reading.to_record() if self.is_text else None)
+        )
+
     def meets(self, condition: object) -> NDArray[np.bool_]:
         """Tell which cells meet a condition: (N,) bool; a missing cell meets none.
 
@@ -139,8 +149,8 @@ class FilterColumn:
                 if limit is not None:
                     met = met & _known(compare(limit))
         except (TypeError, ValueError) as error:
-            example = self.reading.example or self.cells.dropna().iloc[0]
-            reason = self.reading.reason or "its cells are of several types, or have no order"
+            example = self.cells.dropna().iloc[0]
+            reason = self.reading.reason or MIXED
             raise QueryError(
                 f"{limits!r} is no range for {self.name!r}, which holds such as {example!r}: "
                 f"{reason}"

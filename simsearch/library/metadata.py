@@ -70,15 +70,16 @@ class AttachedTable:
     ) -> None:
         self.metadata, self._source, self.report = metadata, source, report
         self._options = options or TableOptions()
-        self._readings, self._columns = dict(readings or {}), {}  # type: ignore[var-annotated]
+        self._readings: dict[str, ColumnReading | None] = dict(readings or {})
+        self._columns: dict[str, FilterColumn] = {}
 
     def reading(self, name: str) -> ColumnReading | None:
         """Tell how a column of text is read; None for one of another type."""
-        if name not in self._readings and is_text(self.metadata[name]):
+        if name not in self._readings:
             cells = self._source.frame[name] if self._source else self.metadata[name]
             numbers = self._source.numbers if self._source else None
             self._readings[name] = reading_of(cells, numbers, self._options)
-        return self._readings.get(name)
+        return self._readings[name]
 
     def column(self, name: str) -> FilterColumn:
         """Return a column that conditions are put to."""
@@ -155,27 +156,23 @@ def read_table(
     QueryError
         If it cannot be read, has no paths, or a column twice.
     """
-    if isinstance(table, pd.DataFrame):
-        source = _read_frame(table)
-    else:
-        name = os.fspath(table)
-        text = read_delimited(name, KEY)
-        by_column = list(zip(*text.rows, strict=True)) or [()] * len(text.header)
-        cells = {
-            column: pd.array(list(values), dtype="string")
-            for column, values in zip(text.header, by_column, strict=True)
-        }
-        paths = [str(path) for path in cells.pop(KEY)]
-        frame = pd.DataFrame(cells, index=range(len(paths)))
-        source = SourceTable(
-            name, [path if path.strip() else "" for path in paths], text.lines, frame
-        )
+    source = _read_frame(table) if isinstance(table, pd.DataFrame) else _read_file(table)
     frame = source.frame.copy()
     for column in frame.columns:
         if is_text(frame[column]):
-            cells_of = frame[column]
-            frame[column] = cells_of.mask(cells_of.str.strip().isin({"", *missing}))
+            cells = frame[column]
+            frame[column] = cells.mask(cells.str.strip().isin({"", *missing}))
     return source._replace(frame=frame)
+
+
+def _read_file(file: str | os.PathLike[str]) -> SourceTable:
+    name = os.fspath(file)
+    text = read_delimited(name, KEY)
+    by_column = list(zip(*text.rows, strict=True)) or [()] * len(text.header)
+    cells = dict(zip(text.header, by_column, strict=True))
+    paths = [path if path.strip() else "" for path in cells.pop(KEY)]
+    columns = {column: pd.array(list(values), dtype="string") for column, values in cells.items()}
+    return SourceTable(name, paths, text.lines, pd.DataFrame(columns, index=range(len(paths))))
 
 
 def _read_frame(table: pd.DataFrame) -> SourceTable:

@@ -88,8 +88,11 @@ class Values(NamedTuple):
                 return self.reading.date_limit(value)
             low, high = pd.Timestamp.min.value + 2 * DAY, pd.Timestamp.max.value - 2 * DAY
             ends = [pd.Timestamp(min(max(each, low), high)) for each in span[:2]]
-            shifts = {"ambiguous": True, "nonexistent": "shift_forward"}
-            return Span(*(end.tz_localize(self.zone, **shifts).value for end in ends))
+            first, last = (
+                end.tz_localize(self.zone, ambiguous=True, nonexistent="shift_forward").value
+                for end in ends
+            )
+            return Span(first, last)
         return span
 
     def at_least(self, limit: Any) -> NDArray[np.bool_]:  # noqa: ANN401

@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from simsearch.cluster.milvus.schema import FILTER_TOKENS, NUMBER_FIELDS
-from simsearch.errors import LibraryError
+from simsearch.errors import LibraryError, QueryError
+from simsearch.library.columns import DATE, NUMBER, TEXT, ColumnReading
 from simsearch.library.filters import folded_parts
 from simsearch.library.library import ImageLibrary
+from simsearch.library.values import AS_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,35 +30,52 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from simsearch.library.metadata import AttachedTable
     from simsearch.library.types import Rows
 
 
 Column: TypeAlias = "Mapping[str, Any]"
-"""Of the metadata: its name, dtype, number (which of `NUMBER_FIELDS` holds it) and an example."""
+"""Of the metadata: its name, dtype, number (which of `NUMBER_FIELDS` holds it), an example, kind
+("number", "date" or "text") and, unless its dtype tells all, how it is read."""
+
+UNKNOWN = ColumnReading(reason="an earlier simsearch has published it: publish it again")
 
 MAX_TOKENS = 3_000  # per row, in one text field of the engine
 OVERFLOW_MARK = "more"  # in place of the tokens of a row that has more of them
 GLOB = re.compile(r"[*?\[]")
 MATCH_NONE = "id < 0"
+NUMERIC_DTYPES = ("int", "uint", "float")
 MAX_DOUBLE = float(np.finfo(np.float64).max)
 
 
-def describe_columns(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Describe the columns of a table.
+def describe_columns(
+    table: pd.DataFrame | None, attached: AttachedTable | None = None
+) -> list[dict[str, Any]]:
+    """Describe the columns of a table, as it was attached.
 
     The example is there so that a condition that does not fit the column is refused without data.
     """
+    if table is None:
+        return []
+    from simsearch.library.metadata import AttachedTable
+
+    attached = attached or AttachedTable(table)
     columns: list[dict[str, Any]] = []
     numeric = 0
-    for name in () if table is None else table.columns:
-        column = table[name]  # type: ignore[index]
-        compared = column.dtype.kind in "iuf" and numeric < len(NUMBER_FIELDS)
-        number = numeric if compared else None
-        numeric += compared
-        example = next(iter(plain_cells(column.dropna().iloc[:1])), None)
+    for name in table.columns:
+        cells, column = table[name], attached.column(name)
+        compared = column.kind == NUMBER and cells.dtype != object and numeric < len(NUMBER_FIELDS)
         columns.append(
-            {"name": name, "dtype": str(column.dtype), "number": number, "example": example}
+            {
+                "name": name,
+                "dtype": str(cells.dtype),
+                "number": numeric if compared else None,
+                "example": next(iter(plain_cells(cells.dropna().iloc[:1])), None),
+                "kind": column.kind,
+                "reading": column.stored_reading(),
+            }
         )
+        numeric += compared
     return columns
 
 
@@ -103,7 +123,7 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
     """
     found = {_token("in", name[: slash.start()]) for slash in re.finditer("/", name)}
     for column in columns:
-        if not _is_number(column):
+        if not str(column["dtype"]).lower().startswith(NUMERIC_DTYPES):
             tag = f"tag {column['name']}"
             found.update(_token(tag, part) for part in folded_parts(facts.get(column["name"])))
     if len(found) > MAX_TOKENS:
@@ -117,7 +137,9 @@ def number_fields(facts: Mapping[str, Any], columns: Iterable[Column]) -> dict[s
     for column in columns:
         value = facts.get(column["name"])
         if column["number"] is not None and value is not None:
-            clipped = np.clip(float(value), -MAX_DOUBLE, MAX_DOUBLE)
+            reading = _reading(column)
+            number = reading.number(value) if reading and isinstance(value, str) else value
+            clipped = np.clip(float(number), -MAX_DOUBLE, MAX_DOUBLE)  # type: ignore[arg-type]
             found[NUMBER_FIELDS[column["number"]]] = float(clipped)
     return found
 
@@ -127,8 +149,19 @@ def _token(kind: str, text: str) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def _is_number(column: Column) -> bool:
-    return str(column["dtype"]).lower().startswith(("int", "uint", "float"))
+def _kind(column: Column) -> str:
+    """Tell what is compared in a column; of earlier versions, its dtype tells."""
+    if "kind" in column:
+        return str(column["kind"])
+    dtype = str(column["dtype"]).lower()
+    return NUMBER if dtype.startswith(NUMERIC_DTYPES) else DATE if "date" in dtype else TEXT
+
+
+def _reading(column: Column) -> ColumnReading | None:
+    """Return how a column is read; None where its dtype tells all."""
+    if "reading" not in column:
+        return UNKNOWN if column["dtype"] in {"string", "object", "str"} else None
+    return ColumnReading.from_record(column["reading"]) if column["reading"] else None
 
 
 # Expressions of the engine
@@ -154,8 +187,8 @@ def _condition_expression(known: Mapping[str, Column], name: str, condition: obj
         return _folder_expression(condition) if own else ""  # type: ignore[arg-type]
     if name not in known:
         return ""
-    evaluate = _number_expression if _is_number(known[name]) else _text_expression
-    return evaluate(known[name], condition)
+    evaluate = {NUMBER: _number_expression, TEXT: _text_expression}.get(_kind(known[name]))
+    return evaluate(known[name], condition) if evaluate else ""
 
 
 def _folder_expression(glob: str) -> str:
@@ -175,22 +208,23 @@ def _number_expression(column: Column, condition: object) -> str:
         return ""
     field = NUMBER_FIELDS[column["number"]]
     if isinstance(condition, tuple):
-        limits = zip((">=", "<="), map(_number_literal, condition), strict=True)
+        limits = zip((">=", "<="), (_literal(column, each) for each in condition), strict=True)
         parts = [f"{field} {sign} {literal}" for sign, literal in limits if literal]
         return " and ".join(parts) or f"{field} >= {-MAX_DOUBLE!r}"
     if _is_alternatives(condition):
         return _any_expression(_number_expression(column, member) for member in condition)
-    literal = _number_literal(condition)
+    literal = _literal(column, condition)
     return f"{field} == {literal}" if literal else ""
 
 
-def _number_literal(value: object) -> str:
+def _literal(column: Column, value: object) -> str:
     """Write a finite number; "" for any other value."""
-    if not isinstance(value, (str, int, float, np.integer, np.floating, np.bool_)):
+    if not isinstance(value, (str, int, float, Decimal, np.integer, np.floating, np.bool_)):
         return ""
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
+        exact = (_reading(column) or AS_NUMBERS).number_limit(value)
+        number = math.inf if exact is None else float(exact)
+    except (QueryError, OverflowError):
         return ""
     return repr(number) if math.isfinite(number) else ""
 
@@ -259,11 +293,15 @@ def _small_library(
     if columns:
         import pandas as pd
 
+        from simsearch.library.metadata import AttachedTable
+
         table = {
             column["name"]: pd.Series(
                 [line.get(column["name"]) for line in facts], dtype=column["dtype"]
             )
             for column in columns
         }
-        library.metadata = pd.DataFrame(table)
+        readings = {column["name"]: reading for column in columns if (reading := _reading(column))}
+        library.attached = AttachedTable(pd.DataFrame(table), readings=readings)
+        library.metadata = library.attached.metadata
     return library
