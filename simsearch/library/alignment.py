@@ -147,7 +147,7 @@ class _Match:
 
     def _check_one(self, lines: Sequence[int]) -> None:
         if len(lines) > 1:
-            first, second = lines[:2]
+            first, second = sorted(lines)[:2]
             raise QueryError(
                 f"{self.table} has two lines for {self.keys[second]!r}; keep one line per image "
                 f"(lines {self.numbers[first]} and {self.numbers[second]})"

@@ -180,7 +180,8 @@ def _checked(file: str | os.PathLike[str], table: _Parsed) -> TextTable:
     for row, line in zip(rows, table.lines, strict=True):
         if len(row) != len(header):
             raise QueryError(
-                f"{file}: line {line} has {len(row)} cells, and the header {len(header)}; a cell "
+                f"{file}: line {line} has {len(row)} cell{'s' * (len(row) > 1)}, and the header "
+                f"{len(header)}; a cell "
                 "that holds the separator or an end of line is put in quotes"
             )
     if "" in header:
