@@ -44,6 +44,14 @@ def where(library: RowTable, rows: Rows) -> NDArray[np.bool_]:
     return mask_of(np.asarray(rows), len(library.paths))
 
 
+def select(library: RowTable, rows: Rows) -> NDArray[np.bool_]:
+    """Choose at least one image; see `RowTable.select`."""
+    chosen = library.where(rows)
+    if not chosen.any():
+        raise QueryError(f"{rows!r} chooses no image; there are such as {library.names[0]!r}")
+    return chosen
+
+
 def _meets(library: RowTable, name: str, condition: object) -> NDArray[np.bool_]:
     from simsearch.library.metadata import find_column
 

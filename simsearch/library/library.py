@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from simsearch.backbones.heads import Head
@@ -65,6 +64,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         What the backbone's embeddings have passed through since; see `with_head`.
     metadata : pandas.DataFrame or None
         One line per row; see `attach`.
+    table_report, label_report : TableReport or None
+        Lines of the last table, or of labels, without a picture, and pictures without a line.
     index : None
         What ranks the rows: the exact search, unless `search` is given an index.
 
@@ -84,7 +85,6 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     stats: NDArray[np.int64] | None = None
     root: str | None = None
     head: Head | None = None
-    metadata: pd.DataFrame | None = None
     index: Any = None
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
 
@@ -137,11 +137,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     @classmethod
     def _of_files(cls, files: LibraryFiles, backbone: Backbone | str | None) -> ImageLibrary:
         library = cls.__new__(cls)
-        library.embeddings, library.paths, library.stats = (
-            files.embeddings,
-            files.paths,
-            files.stats,
-        )
+        library.embeddings, library.paths = files.embeddings, files.paths
+        library.stats = files.stats
         library.root, library.source, library.head = files.root, files.source, files.head
         library._backbone = backbone
         library._origin = files.embeddings, files.folder, files.digest

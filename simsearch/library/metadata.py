@@ -21,7 +21,7 @@ from simsearch.library.filters import FilterColumn, split_tags
 from simsearch.library.types import Overview
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -56,8 +56,6 @@ class AttachedTable:
         What the caller says of it.
     readings
         How columns are read, where it is known already.
-    report
-        What met nothing.
     """
 
     def __init__(
@@ -66,9 +64,8 @@ class AttachedTable:
         source: SourceTable | None = None,
         options: TableOptions | None = None,
         readings: Mapping[str, ColumnReading] | None = None,
-        report: TableReport | None = None,
     ) -> None:
-        self.metadata, self._source, self.report = metadata, source, report
+        self.metadata, self._source = metadata, source
         self._options = options or TableOptions()
         self._readings: dict[str, ColumnReading | None] = dict(readings or {})
         self._columns: dict[str, FilterColumn] = {}
@@ -92,9 +89,14 @@ def attach_table(
     library: RowTable,
     table: pd.DataFrame | str | os.PathLike[str],
     caption: str | Sequence[str] | None,
-    options: TableOptions,
-) -> tuple[AttachedTable, list[str]]:
-    """Read a table for a library, and choose the captions; see `RowTable.attach`."""
+    *,
+    decimal: str | Mapping[str, str] | None,
+    dates: str | Mapping[str, str] | None,
+    missing: Collection[str],
+) -> None:
+    """Attach a table to a library; see `RowTable.attach`."""
+    gaps = frozenset([missing] if isinstance(missing, str) else missing)
+    options = TableOptions(decimal, dates, gaps)
     _check_options(options)
     source = read_table(table, options.missing)
     places = match_lines(source.paths, library, source.name, source.numbers)
@@ -110,10 +112,10 @@ def attach_table(
     for option in (options.decimal, options.dates):
         _check_columns(option if not isinstance(option, str) else (), metadata, "decimal or dates")
     _check_columns(columns, metadata, "the caption")
-    captions = list(metadata.columns[:2] if columns is None else columns)
-    report = _report(source, library, places)
-    report.log()
-    return AttachedTable(metadata, source, options, report=report), captions
+    library.captions = list(metadata.columns[:2] if columns is None else columns)
+    library.metadata, library.attached = metadata, AttachedTable(metadata, source, options)
+    library.table_report = _report(source, library, places)
+    library.table_report.log()
 
 
 def _check_options(options: TableOptions) -> None:
@@ -283,6 +285,12 @@ def summarise_column(column: FilterColumn) -> dict[str, Any]:
     least = 1 if len(counts) <= MENU_VALUES else 2
     values = [tag for tag, count in counts.most_common(MENU_VALUES) if count >= least]
     return found | {"kind": "text", "values": values}
+
+
+def facts_of(metadata: pd.DataFrame, row: int) -> dict[str, Any]:
+    """Return a line as plain values by column, without what is missing."""
+    line = metadata.iloc[row].dropna().to_dict()
+    return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
 
 
 def join_caption(line: Mapping[str, object], columns: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.errors import QueryError
 from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
@@ -30,11 +29,11 @@ class RowTable:
 
     paths: NDArray[np.str_]
     root: str | None
-    metadata: pd.DataFrame | None
+    metadata: pd.DataFrame | None = None
     attached: AttachedTable | None = None  # how `metadata` is read
     table_report: TableReport | None = None
     label_report: TableReport | None = None
-    _captions: list[str]
+    captions: Sequence[str] = ()  # columns that stand under a match
 
     @cached_property
     def names(self) -> list[str]:
@@ -131,26 +130,18 @@ class RowTable:
         >>> library.attach(table).where({"price": (None, 25)})
         array([False,  True])
         """
-        from simsearch.library.columns import TableOptions
         from simsearch.library.metadata import attach_table
 
-        gaps = frozenset([missing] if isinstance(missing, str) else missing)
-        options = TableOptions(decimal, dates, gaps)
-        self.attached, self._captions = attach_table(self, table, caption, options)
-        self.metadata, self.table_report = self.attached.metadata, self.attached.report
+        attach_table(self, table, caption, decimal=decimal, dates=dates, missing=missing)
         return self
 
     def facts(self, row: int) -> dict[str, Any]:
         """Return the metadata of an image by column, without what is empty."""
         if self.metadata is None:
             return {}
-        line = self.metadata.iloc[row].dropna().to_dict()
-        return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
+        from simsearch.library.metadata import facts_of
 
-    @property
-    def captions(self) -> list[str]:
-        """Columns of the metadata that stand under a match."""
-        return [] if self.metadata is None else self._captions
+        return facts_of(self.metadata, row)
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
@@ -194,10 +185,9 @@ class RowTable:
         QueryError
             If nothing is chosen, there is no such column, or the mask does not fit.
         """
-        chosen = self.where(rows)
-        if not chosen.any():
-            raise QueryError(f"{rows!r} chooses no image; there are such as {self.names[0]!r}")
-        return chosen
+        from simsearch.library.filters import select
+
+        return select(self, rows)
 
     def row_filter(
         self, where: Rows = None, exclude: Collection[int] = ()
