@@ -58,6 +58,8 @@ def test_cells_are_the_text_of_the_file(
     tmp_path_factory, cells, separator, encoding, end, quoting, header
 ):
     file = tmp_path_factory.mktemp("table") / "table.txt"
+    if quoting == csv.QUOTE_MINIMAL:  # whose writer leaves a carriage return without quotes
+        cells = [[cell.replace("\r", "") for cell in line] for line in cells]
     lines = [
         dict(zip(["path", "a", "b;,"], (n, *c), strict=True))
         for n, c in zip(NAMES, cells, strict=True)
