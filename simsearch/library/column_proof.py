@@ -187,8 +187,8 @@ def _doubt(cells: Mapping[str, int]) -> str:
 
 def _why_text(name: str, cells: Mapping[str, int], options: TableOptions) -> str:
     """Say which cells keep a column from being compared, and what would mend it."""
-    number_like = [cell for cell in cells if _is_number_like(cell)]
-    others = [cell for cell in cells if not _is_number_like(cell)]
+    number_like = {cell for cell in cells if _is_number_like(cell)}
+    others = [cell for cell in cells if cell not in number_like]
     dates = [cell for cell in cells if _is_date_like(cell)]
     if len(dates) > len(number_like):
         return _why_no_dates(cells, dates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, localcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,8 +149,8 @@ def text_values(column: pd.Series[Any], reading: ColumnReading) -> Values | None
         read = {cell: reading.span(cell) for cell in set(cells)}
         return Values(known, _integers([_start(read[cell]) for cell in cells]), reading)
     if reading.kind == NUMBER:
-        read = {cell: reading.number(cell) for cell in set(cells)}
-        return _decimal_values(known, [read[cell] for cell in cells], reading)
+        steps, read = _in_steps({cell: reading.number(cell) for cell in set(cells)})
+        return Values(known, _integers([read[cell] for cell in cells]), reading, steps)
     return None
 
 
@@ -160,16 +160,15 @@ def _start(span: Span | None) -> int:
     return span.start
 
 
-def _decimal_values(
-    known: NDArray[np.bool_], numbers: list[Decimal], reading: ColumnReading
-) -> Values:
-    """Count decimals in steps of the finest one."""
-    if None in numbers:
+def _in_steps(numbers: dict[str, Decimal | None]) -> tuple[int, dict[str, int]]:
+    """Count decimals, by their cells, in steps of the finest one."""
+    found = {cell: number for cell, number in numbers.items() if number is not None}
+    if len(found) < len(numbers):
         raise QueryError("a cell is no number, unlike those that the table was attached with")
-    places = max((-int(number.as_tuple().exponent) for number in numbers), default=0)
+    places = max((-int(number.as_tuple().exponent) for number in found.values()), default=0)
     steps = 10 ** max(places, 0)
-    scaled = [int(Fraction(number) * steps) for number in numbers]
-    return Values(known, _integers(scaled), reading, steps)
+    with localcontext(Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)):  # exact
+        return steps, {cell: int(number * steps) for cell, number in found.items()}
 
 
 def _integers(cells: list[int]) -> NDArray[Any]:
