@@ -26,6 +26,7 @@ _MONEY = re.compile(
     rf"(?P<sign>[-+]?)(?:(?P<before>{_CURRENCY}) ?)?(?P<inner>[-+]?)"
     rf"(?P<digits>[0-9.,](?:.*[0-9])?)(?: ?(?P<after>{_CURRENCY}))?"
 )
+_PLAIN = re.compile(r"[-+]?[0-9]+(?:[.,][0-9]+)?")  # the usual case, which is quickly told
 _ALIKE = str.maketrans({"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2019": "'", "\u2212": "-"})
 
 
@@ -45,6 +46,8 @@ def split_money(text: str) -> Money | None:
     >>> split_money("-€ 1.299,00"), split_money("on request")
     (Money(number='-1.299,00', currency='€', side='before'), None)
     """
+    if _PLAIN.fullmatch(text):
+        return Money(text)
     found = _MONEY.fullmatch(text.strip().translate(_ALIKE))
     if not found or (found["sign"] and found["inner"]) or (found["before"] and found["after"]):
         return None
