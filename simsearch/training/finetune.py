@@ -30,8 +30,8 @@ from simsearch.library.library import ImageLibrary
 from simsearch.training.checkpoint import Checkpoint
 from simsearch.training.head import fit_and_refit
 from simsearch.training.image_loader import ImageBatch, ImageLoader
+from simsearch.training.losses import BalancedSampler
 from simsearch.training.report import TrainedHead, evaluate_splits
-from simsearch.training.sampler import BalancedSampler
 from simsearch.training.trainable import TrainableBackbone
 from simsearch.training.trainer import (
     EarlyStopping,
@@ -129,7 +129,11 @@ class FineTuner(Learner):
                 codes = torch.from_numpy(batch.codes).to(self.backbone.backbone.device)
                 yield self.head.loss(self.backbone(images), codes)
         if batch is None:
-            raise self.loader.none_readable()
+            row, reason = next(iter(self.loader.unreadable.items()))
+            raise TrainingError(
+                f"none of the images can be read: {self.loader.paths[row]}: {reason}; "
+                'ImageLibrary.load(outputs, root="new/place") opens a library that has moved'
+            )
 
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
@@ -183,9 +187,9 @@ def fine_tune(
         if len(data.split.val):
             validator = Validator(data, config.seed, VALIDATION_GALLERY)
         head_config = replace(config, epochs=None, patience=None)
-        fitted = fit_and_refit(data, head_config, validator, progress=progress)
-        head = fitted.final.network.to_head(library.fingerprint)
-        tuner = FineTuner(data, backbone, fitted.validated, config, stopping.epochs)
+        validated, final = fit_and_refit(data, head_config, validator, progress=progress)
+        head = final.network.to_head(library.fingerprint)
+        tuner = FineTuner(data, backbone, validated, config, stopping.epochs)
         with seeded_torch(config.seed, [backbone.backbone.device]):
             history = _run_epochs(tuner, stopping, validator, file, state, progress=progress)
     seconds = time.perf_counter() - start
@@ -195,7 +199,7 @@ def fine_tune(
     logger.warning(
         "Fine-tuning gained nothing on the validation images: the head alone is returned."
     )
-    return TrainedHead.evaluated(data, head, library, rows=fitted.rows, **training)
+    return TrainedHead.evaluated(data, head, library, rows=final.rows, **training)
 
 
 def _open_backbone(library: ImageLibrary, config: TrainConfig) -> TrainableBackbone:

@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.embedding.batching import MAX_WORKERS, cpu_count
-from simsearch.errors import ImageError, TrainingError
+from simsearch.errors import ImageError
 from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
@@ -142,11 +142,3 @@ class ImageLoader:
             if self._side:
                 return np.array(image)
         return self.backbone.prepare(image)
-
-    def none_readable(self) -> TrainingError:
-        """Return the error that not a single image can be read."""
-        row, reason = next(iter(self.unreadable.items()))
-        return TrainingError(
-            f"none of the images can be read: {self.paths[row]}: {reason}; "
-            'ImageLibrary.load(outputs, root="new/place") opens a library that has moved'
-        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.save import save_weights
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.reembed import reembed
@@ -16,11 +16,11 @@ from simsearch.library.files import writing
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
     from typing import Any
 
     from numpy.typing import NDArray
 
+    from simsearch.backbones.backbone import Backbone
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.backbones.spec import ModelSpec
     from simsearch.evaluation.evaluation import Evaluation
@@ -147,10 +147,13 @@ class TrainedHead:
             derived = library.with_head(self.head)
             derived.save(outputs)
             return derived
+        backbone = self.backbone
         with writing(outputs) as folder:
             file = folder / f"backbone-{self.tuned.fingerprint}.safetensors"
             save_weights(self.tuned, file)
-        backbone = _load_tuned(self.tuned, file, self.backbone)
+        if self.tuned.weights != OWN_WEIGHTS:  # as a user of the library loads it
+            device, precision = backbone.device, backbone.precision
+            backbone = load_backbone(self.tuned.name, file, device=device, precision=precision)
         made = reembed(library, folder, backbone, self.head, progress=progress)
         for older in set(folder.glob("backbone-*.safetensors")) - {file}:
             older.unlink()
@@ -170,13 +173,6 @@ def _compare(
             line += f"  ({alone.overall[name].value:.3f} by a head alone)" if alone else ""
             lines.append(line)
     return lines
-
-
-def _load_tuned(tuned: ModelSpec, file: Path, like: Backbone) -> Backbone:
-    """Load a tuned network from its file, as a user of the library does."""
-    if tuned.weights == OWN_WEIGHTS:
-        return like
-    return load_backbone(tuned.name, file, device=like.device, precision=like.precision)
 
 
 def evaluate_splits(
@@ -199,19 +195,13 @@ def evaluate_splits(
         None where there is no query.
     """
     split = data.split
-    gallery = np.union1d(split.seen, split.held_out_gallery)
-    pairs = (split.test, split.seen), (split.held_out_queries, gallery)
-    known, held_out = (
-        _evaluate(data, library, *(x if readable is None else x[readable[x]] for x in pair))
-        for pair in pairs
-    )
-    return known, held_out
 
+    def measure(*parts: NDArray[np.intp]) -> Evaluation | None:
+        queries, gallery = (x if readable is None else x[readable[x]] for x in parts)
+        depth = min(10, len(gallery) - 1)
+        if not len(queries):
+            return None
+        return evaluate(library, data.names, queries, gallery, depth, progress=False)
 
-def _evaluate(
-    data: TrainingData, library: ImageLibrary, queries: NDArray[np.intp], gallery: NDArray[np.intp]
-) -> Evaluation | None:
-    if not len(queries):
-        return None
-    depth = min(10, len(gallery) - 1)
-    return evaluate(library, data.names, queries, gallery, depth, progress=False)
+    everything = np.union1d(split.seen, split.held_out_gallery)
+    return measure(split.test, split.seen), measure(split.held_out_queries, everything)

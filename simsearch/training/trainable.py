@@ -14,7 +14,6 @@ from simsearch.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from numpy.typing import NDArray
@@ -71,16 +70,12 @@ class TrainableBackbone:
 
     def __call__(self, batch: NDArray[Any]) -> torch.Tensor:
         """Embed prepared images: (B, S, S, 3) uint8 or (B, 3, H, W) float32 to (B, D) float32."""
-        inputs = torch.from_numpy(batch).to(self.backbone.device)
-        with self._autocast():
+        inputs, device = torch.from_numpy(batch).to(self.backbone.device), self.backbone.device.type
+        dtype = getattr(torch, self.precision)
+        with torch.autocast(device, dtype, enabled=self.precision != "float32"):
             output = self.network.module(normalise(inputs, self.network.transform))
         pooled = pool(output.float(), self.network.pooling)
         return torch.nn.functional.normalize(pooled)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        mixed = self.precision != "float32"
-        dtype = getattr(torch, self.precision) if mixed else None
-        return torch.autocast(self.backbone.device.type, dtype, enabled=mixed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the weights of the stage."""

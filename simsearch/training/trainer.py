@@ -55,22 +55,12 @@ class EarlyStopping(NamedTuple):
 
     def is_due(self, history: Sequence[Epoch]) -> bool:
         """Tell whether a training of these epochs is finished."""
-        if not history:
-            return False
-        last, best = history[-1].number, best_epoch(history).number
+        last, best = (history[-1].number, best_epoch(history).number) if history else (0, 0)
         return last >= self.epochs or last - best >= self.patience
 
 
 def _diverged(what: str, number: int) -> TrainingError:
     return TrainingError(f"{what} in epoch {number}: lower learning_rate=, or choose another loss=")
-
-
-def check_loss(loss: torch.Tensor, number: int) -> float:
-    """Return the loss of a batch as a finite number, or raise `TrainingError`."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise _diverged(f"the loss is {value}", number)
-    return value
 
 
 @contextmanager
@@ -182,7 +172,9 @@ class Learner(ABC):
         values: list[float] = []
         with closing(self.losses(number)) as losses:  # what loads images ends with an error, too
             for loss in losses:
-                values.append(check_loss(loss, number))
+                values.append(float(loss.detach()))
+                if not math.isfinite(values[-1]):
+                    raise _diverged(f"the loss is {values[-1]}", number)
                 self._step(loss)
                 update(values[-1])
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
