@@ -9,6 +9,11 @@ from importlib import import_module
 from typing import Any
 
 PATHS = {
+    "backbone": {  # by name, or by prefix with its colon; "" for all others
+        "efficientnet_lite0": "simsearch.backbones.adapters.efficientnet_lite0:efficientnet_lite0",
+        "timm:": "simsearch.backbones.adapters.timm:timm_model",
+        "": "simsearch.backbones.adapters.torchvision:torchvision_classifier",
+    },
     "head": {  # by the kind that a saved head records
         "projection": "simsearch.backbones.heads:ProjectionHead",
         "chain": "simsearch.backbones.heads:HeadChain",

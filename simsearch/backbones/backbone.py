@@ -18,8 +18,7 @@ from PIL import Image
 
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.backbones.preprocessing import Preprocessing, normalise
-from simsearch.backbones.registry import build_spec
-from simsearch.backbones.spec import OWN_WEIGHTS, pool
+from simsearch.backbones.spec import OWN_WEIGHTS, build_spec, pool
 from simsearch.backbones.weights import auto_backbone_name
 from simsearch.errors import BackboneError, ImageError, WeightsError
 from simsearch.files import iter_blocks

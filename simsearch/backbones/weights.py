@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from simsearch.backbones.spec import ModelSpec
+
 
 logger = logging.getLogger("simsearch")
 STALL_SECONDS = 20.0  # until a server must have answered, or sent more
@@ -58,6 +60,23 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
             f"{file} does not hold weights for {type(module).__name__}: {reason}; give a state "
             "dict of this architecture, or delete a damaged file to have it fetched again"
         ) from error
+
+
+def save_weights(network: ModelSpec, file: Path) -> None:
+    """Write a network's state dict as safetensors, atomically.
+
+    `load_backbone(network.name, weights=file)` loads it again, unless the module is a user's own.
+    """
+    import torch
+    from safetensors.torch import save
+
+    # Copies: tensors that share memory, or lie channels-last, cannot be written.
+    state = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in network.module.state_dict().items()
+    }
+    with atomic_write(file) as stream:
+        stream.write(save(state))
 
 
 @lru_cache(maxsize=1)

@@ -27,13 +27,13 @@ from simsearch.embedding.batching import embed_batches
 from simsearch.errors import TrainingError
 from simsearch.files import iter_blocks
 from simsearch.library.library import ImageLibrary
-from simsearch.training.checkpoint import Checkpoint
 from simsearch.training.head import fit_and_refit
 from simsearch.training.image_loader import ImageBatch, ImageLoader
 from simsearch.training.losses import BalancedSampler
 from simsearch.training.report import TrainedHead, evaluate_splits
 from simsearch.training.trainable import TrainableBackbone
 from simsearch.training.trainer import (
+    Checkpoint,
     EarlyStopping,
     Epoch,
     Learner,

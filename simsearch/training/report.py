@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import load_backbone
-from simsearch.backbones.save import save_weights
 from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.backbones.weights import save_weights
 from simsearch.embedding.reembed import reembed
 from simsearch.evaluation.evaluation import evaluate
 from simsearch.library.files import writing
