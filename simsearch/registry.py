@@ -27,7 +27,7 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "explainer": {  # of `show_matches(explain=True)`
-        "heat_maps": "simsearch.analysis.plots:overlay_heat_maps",
+        "heat_maps": "simsearch.analysis.explain:overlay_heat_maps",
     },
 }
 
