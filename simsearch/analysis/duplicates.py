@@ -33,8 +33,6 @@ from simsearch.retrieval.exact import exact_cosines, rounding_error
 from simsearch.retrieval.options import NEAR_DUPLICATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -121,10 +119,12 @@ class Duplicates(Sequence[DuplicateGroup]):
 
         return pd.DataFrame(self._table(), columns=["group", "path", "cosine", "row"])
 
-    def _table(self) -> Iterator[tuple[int, str, float, int]]:
-        for number, group in enumerate(self.groups, 1):
-            for path, score, row in zip(group.paths, group.scores, group.rows, strict=True):
-                yield number, path, score, row
+    def _table(self) -> list[tuple[int, str, float, int]]:
+        return [
+            (number, *image)
+            for number, group in enumerate(self.groups, 1)
+            for image in zip(group.paths, group.scores, group.rows, strict=True)
+        ]
 
     def save(self, file: str | os.PathLike[str] = "duplicates.csv") -> None:
         """Write a CSV file: group (from 1), path, and cosine to the first of its group.
@@ -134,7 +134,7 @@ class Duplicates(Sequence[DuplicateGroup]):
         QueryError
             If the file cannot be written.
         """
-        text = io.StringIO()
+        text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
         lines = csv.writer(text)
         lines.writerow(("group", "path", "cosine"))
         lines.writerows((number, path, f"{score:.6f}") for number, path, score, _ in self._table())
@@ -277,8 +277,7 @@ def _exact_scores(
     """Cosines of pairs of rows in float64: (P,)."""
     rows_a, i = np.unique(i, return_inverse=True)
     rows_b, j = np.unique(j, return_inverse=True)
-    scores: NDArray[np.float64] = a[rows_a].astype(np.float64) @ b[rows_b].astype(np.float64).T
-    return scores[i, j]
+    return np.asarray((a[rows_a].astype(np.float64) @ b[rows_b].astype(np.float64).T)[i, j])
 
 
 def _make_group(library: ImageLibrary, rows: NDArray[np.intp]) -> DuplicateGroup:

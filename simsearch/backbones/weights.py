@@ -87,8 +87,7 @@ def auto_backbone_name() -> str:
     try:
         fetch_weights(ResNet50_Weights.IMAGENET1K_V1.url, AUTO_STALL_SECONDS, AUTO_DOWNLOAD_SECONDS)
     except WeightsError as error:
-        reason = str(error).partition(";")[0]
-        logger.warning("Using %s, which needs no download: %s.", BUNDLED, reason)
+        logger.warning("Using %s, which needs no download: %s.", BUNDLED, str(error).split(";")[0])
         return BUNDLED
     return "resnet50"
 

@@ -271,8 +271,9 @@ class FaissIndex:
                     import_faiss().write_index(self._candidates.raw, stream.name)
                     seal = file_record(Path(stream.name))
             except RuntimeError as error:  # FAISS hides the reason in its message
-                reason = f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
-                raise LibraryError(reason) from error
+                raise LibraryError(
+                    f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
+                ) from error
             record = {
                 "format": FORMAT,
                 "digest": self._digest,

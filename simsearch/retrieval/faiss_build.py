@@ -15,7 +15,7 @@ import statistics
 import time
 from bisect import bisect_left
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -136,9 +136,8 @@ def choose_kind(kind: str, rows: int) -> tuple[Kind, str]:
     QueryError
         If there is no such kind.
     """
-    for known in get_args(Kind):
-        if kind == known:
-            return known, "as asked for"
+    if kind in get_args(Kind):
+        return cast("Kind", kind), "as asked for"
     if kind != "auto":
         raise QueryError(f"kind={kind!r}: choose one of {('auto', *get_args(Kind))}")
     if rows < SCAN_MAX_ROWS:
@@ -264,8 +263,7 @@ def _tuning_queries(library: ImageLibrary) -> tuple[NDArray[np.intp], NDArray[np
     """Return rows, then mixtures: their row numbers, -1 for mixtures, and their embeddings."""
     own = draw_rows(library, SAMPLE_QUERIES, seed=1)
     vectors = np.asarray(library.embeddings[own])
-    others = np.roll(vectors, len(vectors) // 2, axis=0)
-    mixtures = unit(np.asarray(vectors + MIX_WEIGHT * others, np.float32))
+    mixtures = unit(vectors + np.float32(MIX_WEIGHT) * np.roll(vectors, len(own) // 2, axis=0))
     return np.concatenate([own, np.full(len(own), -1)]), np.concatenate([vectors, mixtures])
 
 
@@ -316,11 +314,8 @@ def _exact_neighbours(
 
 def _without_own(found: Iterable[TopK], own: NDArray[np.intp]) -> list[TopK]:
     """Leave out of each answer the query's own row."""
-    kept = [
-        (one, np.flatnonzero(one.rows != row)[:TUNED_K])
-        for one, row in zip(found, own, strict=True)
-    ]
-    return [TopK(one.rows[places], one.scores[places]) for one, places in kept]
+    pairs = zip(found, own, strict=True)
+    return [TopK(*(part[one.rows != row][:TUNED_K] for part in one)) for one, row in pairs]
 
 
 def recall_of(found: Sequence[TopK], truth: Sequence[TopK]) -> float:

@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -137,8 +138,7 @@ def _measure_survivors(
     asked, seen = rows[chosen[:queries]], rows[np.sort(chosen)]
     best = np.full((len(asked), wanted), -np.inf, np.float32)
     for _, block in _blocks(rows):
-        scores = np.concatenate([best, asked @ block.T], axis=1)
-        best = np.partition(scores, -wanted, axis=1)[:, -wanted:]
+        best = np.partition(np.hstack([best, asked @ block.T]), -wanted, axis=1)[:, -wanted:]
     kth_best = best.min(axis=1, keepdims=True)
     projections = [project_rows(some, basis) for some in (asked, seen)]
     survivor_shares = []
@@ -278,13 +278,9 @@ def make_copy(library: ImageLibrary) -> PrunedCopy:
     rows = np.asarray(library.embeddings)
     plan = make_plan(rows)
     if library.stored:
-        try:
+        with suppress(OSError):  # read-only, full, or another process is just storing its own
             _store(*library.stored, rows, plan)
-        except OSError:  # read-only, full, or another process is just storing its own
-            pass
-        else:
-            return open_copy(library) or in_memory(rows, plan)
-    return in_memory(rows, plan)
+    return open_copy(library) or in_memory(rows, plan)
 
 
 def _store(folder: Path, digest: str, rows: NDArray[np.float32], plan: Plan) -> None:

@@ -138,9 +138,8 @@ class FineTuner(Learner):
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
         embeddings = np.full((len(rows), self.backbone.backbone.dim), np.nan, np.float32)
-        positions = np.arange(len(rows))
         batches = (
-            ImageBatch(rows[block], positions[block], None)
+            ImageBatch(rows[block], np.arange(block.start, block.stop), None)
             for block in iter_blocks(len(rows), EMBED_BATCH)
         )
         with torch.no_grad():
@@ -183,9 +182,8 @@ def fine_tune(
     settings = _checkpoint_settings(data, config, stopping, backbone)
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
     with file.hold() if file else nullcontext() as state:
-        validator = None
-        if len(data.split.val):
-            validator = Validator(data, config.seed, VALIDATION_GALLERY)
+        validating = len(data.split.val) > 0
+        validator = Validator(data, config.seed, VALIDATION_GALLERY) if validating else None
         head_config = replace(config, epochs=None, patience=None)
         validated, final = fit_and_refit(data, head_config, validator, progress=progress)
         head = final.network.to_head(library.fingerprint)

@@ -74,8 +74,7 @@ class TrainableBackbone:
         dtype = getattr(torch, self.precision)
         with torch.autocast(device, dtype, enabled=self.precision != "float32"):
             output = self.network.module(normalise(inputs, self.network.transform))
-        pooled = pool(output.float(), self.network.pooling)
-        return torch.nn.functional.normalize(pooled)
+        return torch.nn.functional.normalize(pool(output.float(), self.network.pooling))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the weights of the stage."""
@@ -96,8 +95,7 @@ class TrainableBackbone:
 
 def _gradients(network: ModelSpec, backbone: Backbone) -> dict[str, torch.nn.Parameter]:
     """Return the parameters that an embedding depends on, so not those of a removed classifier."""
-    probe = torch.from_numpy(backbone.probe())
-    output = network.module(normalise(probe, network.transform))
+    output = network.module(normalise(torch.from_numpy(backbone.probe()), network.transform))
     if not output.requires_grad:
         raise TrainingError(
             f"{network.name} gives no gradients, so that it cannot be fine-tuned: its forward must "
