@@ -44,8 +44,7 @@ from .retrieval.search import search
 from .samples import make_sample
 from .training.config import TrainConfig
 from .training.head import train_head
-from .training.plots import show_history
-from .training.report import TrainedHead
+from .training.report import TrainedHead, show_history
 
 __all__ = [
     "NEAR_DUPLICATE",

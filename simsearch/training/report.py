@@ -1,4 +1,4 @@
-"""Results of a training: the head, its history, and its evaluation on unseen images."""
+"""Results of a training: the head, its history as a figure, its evaluation on unseen images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.backbones.weights import save_weights
 from simsearch.embedding.reembed import reembed
 from simsearch.evaluation.evaluation import evaluate
+from simsearch.evaluation.plots import CURVE_INCHES
 from simsearch.library.files import writing
+from simsearch.plotting.charts import lay_out, make_axes
+from simsearch.plotting.grid import ACCENT, GREY, INK
+from simsearch.training.trainer import best_epoch
 
 if TYPE_CHECKING:
     import os
     from typing import Any
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
@@ -205,3 +211,47 @@ def evaluate_splits(
 
     everything = np.union1d(split.seen, split.held_out_gallery)
     return measure(split.test, split.seen), measure(split.held_out_queries, everything)
+
+
+def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
+    """Show the learning curves: the loss, and the mAP on the validation images.
+
+    A training is complete when the mAP has levelled off. Where it falls again, the head overfits;
+    the best epoch is marked.
+
+    Parameters
+    ----------
+    trained
+        From `train_head`.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+        Of the mAP; the loss has axes of its own, on the right.
+
+    Examples
+    --------
+    >>> fig, ax = show_history(train_head(library))  # doctest: +SKIP
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    numbers, losses, scores = zip(*trained.history, strict=True)
+    fig, ax = make_axes(*CURVE_INCHES, f"Training with the {trained.loss} loss")
+    best = best_epoch(trained.history)
+    right = ax.twinx()
+    for axes, values, name, color in (
+        (ax, scores, "mAP", ACCENT),
+        (right, losses, "loss", GREY),
+    ):
+        axes.plot(numbers, values, color=color, linewidth=1.5, clip_on=False)
+        axes.set_ylabel(name, color=color, fontsize=10)
+        axes.tick_params("y", colors=color, labelsize=9, length=0)
+        axes.spines[:].set_visible(axes is ax)
+    ax.plot(best.number, best.mAP, "o", color=ACCENT, clip_on=False)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0), min(high, 1))  # no ticks outside the range of an mAP
+    ax.set_xlabel("epoch", color=INK, fontsize=10)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lay_out(fig)
+    return fig, ax
