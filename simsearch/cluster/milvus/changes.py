@@ -56,19 +56,19 @@ class RowEncoder:
 
     def _encode(self, rows: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
         library, table = self.library, self.library.metadata
-        names = [] if table is None else list(table.columns)
-        cells = [plain_cells(table[name].iloc[rows]) for name in names]  # type: ignore[index]
+        given = () if table is None else table.iloc[rows].items()
+        columns = {str(name): plain_cells(column) for name, column in given}
         vectors = np.asarray(library.embeddings[rows])
         for i, row in enumerate(rows.tolist()):
-            facts = {name: line[i] for name, line in zip(names, cells, strict=True)}
-            facts = {name: cell for name, cell in facts.items() if cell is not None}
+            line = {name: cells[i] for name, cells in columns.items()}
+            facts = {name: cell for name, cell in line.items() if cell is not None}
             payload = self._payload(row, facts)
             tokens = filter_tokens(library.names[row], facts, self.columns)
             numbers = number_fields(facts, self.columns)
             texts = f"{payload}\n{tokens}\n{numbers}\n".encode()
             yield {
                 "key": path_key(str(library.paths[row])),
-                "digest": _digest(texts, vectors[i].data),
+                "digest": _digest(texts + vectors[i].tobytes()),
                 PAYLOAD: payload,
                 FILTER_TOKENS: tokens,
                 "vector": vectors[i],
@@ -100,9 +100,6 @@ class Changes(NamedTuple):
     deleted_ids: NDArray[np.int64]  # of states that are superseded or gone
     changed: int  # rows among those sent whose image is known
     next_id: int
-
-    def __bool__(self) -> bool:
-        return bool(len(self.sent) or len(self.deleted_ids))
 
 
 def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) -> Changes:
@@ -176,9 +173,6 @@ def path_key(path: str) -> int:
     return _digest(path.encode("utf-8", "surrogatepass"))
 
 
-def _digest(*parts: bytes | memoryview) -> int:
+def _digest(data: bytes) -> int:
     """Return 63 bits of a digest, which fit in a signed field."""
-    digest = blake2b(digest_size=8)
-    for part in parts:
-        digest.update(part)
-    return int.from_bytes(digest.digest(), "big") >> 1
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") >> 1

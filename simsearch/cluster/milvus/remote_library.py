@@ -6,14 +6,14 @@ import os
 import tempfile
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simsearch.backbones.heads import load_head
-from simsearch.cluster.milvus.reader import VersionReader
-from simsearch.cluster.milvus.remote_index import MilvusIndex
+from simsearch.cluster.milvus.reader import MilvusIndex, VersionReader
 from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES
 from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
-    from simsearch.backbones.heads import Head
     from simsearch.cluster.milvus.reader import PublishedRow, RowFilter
     from simsearch.cluster.milvus.schema import VersionRecord
     from simsearch.library.types import Browsable, Rows, Searchable
@@ -125,7 +124,12 @@ class RemoteLibrary(EmbeddingSpace):
         self._store, self._record, self._backbone = store, version, backbone
         self.version, self.root = version.version, version.root
         self.source = Source(**version.source) if version.source else None
-        self.head = _read_head(store, version) if version.head else None
+        self.head = None
+        if version.head:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "head.safetensors"
+                file.write_bytes(store.read_part(version, HEAD))
+                self.head = load_head(file)
         if self.fingerprint != version.fingerprint:
             raise store.error("its head is not the one that its rows have passed through")
         self._reader = VersionReader(store, version)
@@ -202,16 +206,13 @@ class RemoteLibrary(EmbeddingSpace):
     def facts(self, row: int) -> dict[str, Any]:
         """Return the metadata of an image by column, without what is empty."""
         (entry,) = self._reader.rows_at([row])
-        columns = self._reader.columns
-        dates = {each["name"] for each in columns if each["dtype"].startswith("datetime")}
-        if not dates.intersection(entry.facts):
+        types = {column["name"]: column["dtype"] for column in self._reader.columns}
+        dates = {name for name in entry.facts if types[name].startswith("datetime")}
+        if not dates:
             return dict(entry.facts)
         import pandas as pd
 
-        return {
-            name: pd.Timestamp(cell) if name in dates else cell
-            for name, cell in entry.facts.items()
-        }
+        return entry.facts | {name: pd.Timestamp(entry.facts[name]) for name in dates}
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
@@ -251,21 +252,13 @@ class RemoteLibrary(EmbeddingSpace):
         if where is None:
             return [entry.row for entry in self._reader.scan_by_path(offset, offset + limit)]
         found = self._reader.scan_by_path(0, len(self), self._reader.make_filter(where))
-        return [entry.row for _, entry in zip(range(offset + limit), found, strict=False)][offset:]
+        return [entry.row for entry in islice(found, offset, offset + limit)]
 
     def count(self, where: Rows = None) -> int:
         """Count the images that meet a condition, by reading all that the engine lets through."""
         if where is None:
             return len(self)
         return sum(len(block) for block in self._reader.scan(self._reader.make_filter(where)))
-
-
-def _read_head(store: Store, version: VersionRecord) -> Head:
-    data = store.read_part(version, HEAD)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "head.safetensors"
-        file.write_bytes(data)
-        return load_head(file)
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from milvus_cases import assert_same, small, subset
 
 import simsearch as ss
-from simsearch.cluster.milvus.connection import lite_servers
+from simsearch.cluster.milvus.store import lite_servers
 from simsearch.cluster.milvus.publish import Publication
 from simsearch.cluster.milvus.store import Store
 
