@@ -13,17 +13,23 @@ import os
 import socket
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+)
 
-from simsearch.embedding.batching import MAX_WORKERS, choose_batch_size
+from simsearch.embedding.batching import (
+    MAX_WORKERS,
+    Batch,
+    choose_batch_size,
+)
 from simsearch.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-    from typing import Any
 
     from simsearch.backbones.backbone import Backbone
-    from simsearch.embedding.batching import Batch
     from simsearch.images.decode import ImageSource
 
 

@@ -13,6 +13,7 @@ import os
 import sys
 from collections import deque
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,16 +21,18 @@ import numpy as np
 from simsearch.embedding.batching import Batch, embed_batch
 from simsearch.errors import EngineError, ImageError
 from simsearch.files import iter_blocks
-from simsearch.images.decode import describe
+from simsearch.images.decode import (
+    ImageSource,
+    describe,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.cluster.ray import Share
-    from simsearch.images.decode import ImageSource
 
 
 ray: Any = importlib.import_module("ray")  # half of its functions have no types
@@ -81,8 +84,7 @@ class RayRun:
     ) -> None:
         self._sources, self._share, self._dim = sources, share, backbone.dim
         blocks = iter_blocks(len(sources), batch_size)
-        self._jobs = (Job(range(block.start, block.stop)) for block in blocks)
-        self._retries: deque[Job] = deque()
+        self._jobs: Iterator[Job] = (Job(range(block.start, block.stop)) for block in blocks)
         self._suspects: deque[Job] = deque()  # single images of batches that killed workers
         # Worker and job of each call under way, by Ray's reference
         self._waiting: dict[Any, tuple[Any, Job | None]] = {}
@@ -115,7 +117,8 @@ class RayRun:
             batch = self._answer(done, worker, job)
             if worker in self._alive:
                 self._idle.append(worker)
-            self._send_jobs()
+            while self._idle and (following := self._next_job()):
+                self._send(self._idle.pop(0), following)
             if job and batch:
                 named = [
                     (i, ImageError(error.reason, describe(self._sources[i])))
@@ -178,19 +181,15 @@ class RayRun:
         elif job.deaths == BATCH_DEATHS:
             self._suspects += [Job(range(i, i + 1), alone=True) for i in job.positions]
         else:
-            self._retries.append(job)
+            self._jobs = chain([job], self._jobs)
         return None
 
-    def _send_jobs(self) -> None:
-        while self._idle and (job := self._next_job()):
-            worker = self._idle.pop(0)
-            sources = self._sources[job.positions.start : job.positions.stop]
-            self._waiting[worker.embed.remote(sources, job.positions.start)] = worker, job
+    def _send(self, worker: Any, job: Job) -> None:  # noqa: ANN401
+        sources = self._sources[job.positions.start : job.positions.stop]
+        self._waiting[worker.embed.remote(sources, job.positions.start)] = worker, job
 
     def _next_job(self) -> Job | None:
         """Return the next job; suspects come last and one by one, so that none shares blame."""
-        if self._retries:
-            return self._retries.popleft()
         if job := next(self._jobs, None):
             return job
         if self._suspects and not any(job for _, job in self._waiting.values()):

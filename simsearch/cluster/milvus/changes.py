@@ -15,7 +15,13 @@ from simsearch.cluster.milvus.filters import (
     number_fields,
     plain_cells,
 )
-from simsearch.cluster.milvus.schema import DELETED_IDS, FILTER_TOKENS, PAYLOAD, TEXT_BYTES
+from simsearch.cluster.milvus.schema import (
+    DELETED_IDS,
+    FILTER_TOKENS,
+    PAYLOAD,
+    TEXT_BYTES,
+    VersionRecord,
+)
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
 
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from simsearch.cluster.milvus.schema import VersionRecord
     from simsearch.cluster.milvus.store import Store
     from simsearch.library.library import ImageLibrary
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import (
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,8 +27,6 @@ from simsearch.library.filters import folded_parts
 from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -193,6 +196,8 @@ def _number_literal(value: object) -> str:
 
 
 def _text_expression(column: Column, condition: object) -> str:
+    if column["dtype"].startswith("datetime"):  # whose tokens are not the text that is compared
+        return ""
     truth = isinstance(condition, bool) and column["dtype"].startswith("bool")
     literal = isinstance(condition, str) and not GLOB.search(condition)
     if not truth and not literal:

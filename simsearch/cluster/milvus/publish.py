@@ -11,12 +11,20 @@ import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import (
+    TYPE_CHECKING,
+    Any,
+)
 
 import numpy as np
 
 from simsearch.backbones.heads import save_head
-from simsearch.cluster.milvus.changes import RowEncoder, deleted_ids, find_changes
+from simsearch.cluster.milvus.changes import (
+    Changes,
+    RowEncoder,
+    deleted_ids,
+    find_changes,
+)
 from simsearch.cluster.milvus.schema import (
     COLUMNS,
     DELETED_IDS,
@@ -26,6 +34,7 @@ from simsearch.cluster.milvus.schema import (
     ORDER_CHUNK_ROWS,
     OVERVIEW,
     RANDOM_PAIR_SCORES,
+    Kind,
     VersionRecord,
     records_schema,
     rows_schema,
@@ -37,10 +46,7 @@ from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
     import os
-    from typing import Any
 
-    from simsearch.cluster.milvus.changes import Changes
-    from simsearch.cluster.milvus.schema import Kind
     from simsearch.library.library import ImageLibrary
 
 
@@ -165,7 +171,11 @@ class Publication:
             deleted=len(changes.deleted_ids) - changes.changed,
             kept=len(self.library) - len(changes.sent),
         )
-        if base and not (len(changes.sent) or len(changes.deleted_ids)) and _same_content(base, new):
+        if (
+            base
+            and not (len(changes.sent) or len(changes.deleted_ids))
+            and _same_content(base, new)
+        ):
             self.store.call("delete", self.store.meta, filter=f"version > {base.version}")
             return replace(published, version=base.version)
         self.commit(last, new)

@@ -9,29 +9,44 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    TypeVar,
+)
 
 import numpy as np
 
 from simsearch.cluster.milvus.changes import deleted_ids, path_key
 from simsearch.cluster.milvus.filters import filter_expression, filter_mask
-from simsearch.cluster.milvus.schema import COLUMNS, ORDER, ORDER_CHUNK_ROWS, PAYLOAD
-from simsearch.cluster.milvus.store import unpack
+from simsearch.cluster.milvus.schema import (
+    COLUMNS,
+    ORDER,
+    ORDER_CHUNK_ROWS,
+    PAYLOAD,
+    VersionRecord,
+)
+from simsearch.cluster.milvus.store import (
+    Store,
+    unpack,
+)
 from simsearch.errors import QueryError, RemoteError, StaleVersionError
 from simsearch.files import iter_blocks
 from simsearch.retrieval.exact import TopK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import Any
-
     from numpy.typing import NDArray
 
-    from simsearch.cluster.milvus.schema import VersionRecord
-    from simsearch.cluster.milvus.store import Store
     from simsearch.library.types import Rows
     from simsearch.retrieval.index import Index
 
@@ -108,9 +123,6 @@ class VersionReader:
         self._lock = threading.Lock()
         self._collection = store.rows_name(version.generation)
         store.call("load_collection", self._collection)
-
-    def __len__(self) -> int:
-        return self.version.rows
 
     # Whether the version is complete
 
@@ -243,7 +255,7 @@ class VersionReader:
         self, start: int, stop: int, row_filter: RowFilter = ALL_ROWS
     ) -> Iterator[PublishedRow]:
         """Read images, without vectors, in the order of their paths, from one place to another."""
-        stop = min(stop, len(self))
+        stop = min(stop, self.version.rows)
         while start < stop:
             chunk, inside = divmod(start, ORDER_CHUNK_ROWS)
             data = self._or_stale(partial(self.store.read_chunk, self.version, ORDER, chunk))
@@ -312,7 +324,7 @@ class MilvusIndex:
 
     def _few_rows(self, row_filter: RowFilter) -> list[PublishedRow] | None:
         """Read all allowed rows if these are few: recall of a graph is low there."""
-        if len(self.reader) <= MAX_FETCHED_ROWS:
+        if self.reader.version.rows <= MAX_FETCHED_ROWS:
             return [entry for block in self.reader.scan(row_filter) for entry in block]
         if not row_filter.expression:
             return None
@@ -337,7 +349,7 @@ class MilvusIndex:
         self, vector: NDArray[np.float32], ids: list[int], k: int, row_filter: RowFilter
     ) -> TopK:
         """Check and score the proposed rows; where too few are allowed, search deeper."""
-        wanted, depth = min(k, len(self.reader)), len(ids)
+        wanted, depth = min(k, self.reader.version.rows), len(ids)
         while True:
             allowed = self.reader.apply(self.reader.rows_by_id(ids), row_filter)
             found = rank_rows(vector, allowed, k)
@@ -373,11 +385,10 @@ class MilvusIndex:
 
     def _effort(self, depth: int, expression: str) -> dict[str, int]:
         """Return search parameters for high recall; larger ones where a condition filters."""
-        index = self.reader.version.index
-        if index.startswith("HNSW"):
-            least = MIN_FILTERED_EF if "(" in expression else MIN_EF  # only conditions bring one
-            return {"ef": min(MAX_EF, max(4 * depth, least))}
-        return {"nprobe": NPROBE} if index == "IVF_FLAT" else {}
+        least = MIN_FILTERED_EF if "(" in expression else MIN_EF  # only conditions bring one
+        of_graph = {"ef": min(MAX_EF, max(4 * depth, least))}
+        others = {"IVF_FLAT": {"nprobe": NPROBE}, "FLAT": {}}
+        return others.get(self.reader.version.index, of_graph)
 
 
 if TYPE_CHECKING:

@@ -8,31 +8,45 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import (
+    TYPE_CHECKING,
+    Any,
+)
 
 import numpy as np
 
 from simsearch.backbones.heads import load_head
-from simsearch.cluster.milvus.reader import MilvusIndex, VersionReader
-from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES
+from simsearch.cluster.milvus.reader import (
+    MilvusIndex,
+    PublishedRow,
+    RowFilter,
+    VersionReader,
+)
+from simsearch.cluster.milvus.schema import (
+    HEAD,
+    OVERVIEW,
+    RANDOM_PAIR_SCORES,
+    VersionRecord,
+)
 from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError
 from simsearch.library.metadata import join_caption
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
-from simsearch.library.types import Overview
+from simsearch.library.types import (
+    Browsable,
+    Overview,
+    Rows,
+    Searchable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Any
 
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
-    from simsearch.cluster.milvus.reader import PublishedRow, RowFilter
-    from simsearch.cluster.milvus.schema import VersionRecord
-    from simsearch.library.types import Browsable, Rows, Searchable
 
 
 def split_address(text: str) -> tuple[str, str] | None:
@@ -99,7 +113,10 @@ class RemoteLibrary(EmbeddingSpace):
                 f"there is no file {os.fspath(uri)!r}; make it with simsearch.publish(library, "
                 f"{os.fspath(uri)!r}, {collection!r})"
             )
-        store = Store(uri, collection, token, timeout)
+        self._use(Store(uri, collection, token, timeout), backbone)
+
+    def _use(self, store: Store, backbone: Backbone | str | None) -> None:
+        """Open the newest version, or close the store."""
         try:
             self._open_newest(store, backbone)
         except BaseException:
@@ -165,7 +182,7 @@ class RemoteLibrary(EmbeddingSpace):
         if version.version == self.version:
             return self
         newest = RemoteLibrary.__new__(RemoteLibrary)
-        newest._open(self._store.share(), version, self._backbone)
+        newest._use(self._store.share(), self._backbone)
         return newest
 
     def __len__(self) -> int:
@@ -240,9 +257,8 @@ class RemoteLibrary(EmbeddingSpace):
         QueryError
             If there is no such column, or the condition is a mask.
         """
-        if where is None and not exclude:
-            return None
-        return self._reader.make_filter(where, exclude)
+        every = where is None and not exclude
+        return None if every else self._reader.make_filter(where, exclude)
 
     def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
         """Return the rows of images that meet a condition, in the order of their paths.
@@ -258,7 +274,7 @@ class RemoteLibrary(EmbeddingSpace):
         """Count the images that meet a condition, by reading all that the engine lets through."""
         if where is None:
             return len(self)
-        return sum(len(block) for block in self._reader.scan(self._reader.make_filter(where)))
+        return sum(map(len, self._reader.scan(self._reader.make_filter(where))))
 
 
 if TYPE_CHECKING:

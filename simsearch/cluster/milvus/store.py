@@ -20,7 +20,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import (
+    TYPE_CHECKING,
+    Any,
+)
 
 from simsearch.cluster.milvus.schema import FORMAT, VersionRecord
 from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
@@ -29,7 +32,6 @@ from simsearch.retrieval.faiss_compat import keep_search_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from typing_extensions import Self
 
