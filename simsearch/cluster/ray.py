@@ -13,17 +13,9 @@ import os
 import socket
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    NamedTuple,
-)
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simsearch.embedding.batching import (
-    MAX_WORKERS,
-    Batch,
-    choose_batch_size,
-)
+from simsearch.embedding.batching import MAX_WORKERS, Batch, choose_batch_size
 from simsearch.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -21,10 +21,7 @@ import numpy as np
 from simsearch.embedding.batching import Batch, embed_batch
 from simsearch.errors import EngineError, ImageError
 from simsearch.files import iter_blocks
-from simsearch.images.decode import (
-    ImageSource,
-    describe,
-)
+from simsearch.images.decode import ImageSource, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

@@ -115,21 +115,23 @@ def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) 
     LibraryError
         If two rows have the same path, or the metadata of an image cannot be stored.
     """
-    count = len(encoder.library)
+    count, paths = len(encoder.library), encoder.library.paths
     keys, digests = np.empty(count, np.int64), np.empty(count, np.int64)
     for block, rows in encoder.batches(np.arange(count), "Comparing"):
         keys[block] = [row["key"] for row in rows]
         digests[block] = [row["digest"] for row in rows]
-    _check_unique(encoder.library, keys)
+    if len(firsts := np.unique(keys, return_index=True)[1]) < count:
+        twice = str(np.delete(paths, firsts)[0])
+        raise LibraryError(f"two rows have the path {twice!r}; publish each image once")
     next_id = last.next_id if last else 0
     known = _read_known(store, last)  # (M, 4) id, row, key, digest
-    places = _places_of(known[:, 2], keys)  # (N,)
-    # One line more, for what is unknown: place -1 finds it
-    ids, numbers, _, known_digests = np.vstack([known, np.full((1, 4), -1)])[places].T
-    unchanged = (places >= 0) & (known_digests == digests)
+    by_key = known[np.unique(known[:, 2], return_index=True)[1]]
+    by_key = np.vstack([by_key, np.full((1, 4), -1)])  # the last line for what is unknown
+    ids, numbers, known_keys, known_digests = by_key[np.searchsorted(by_key[:-1, 2], keys)].T
+    new = known_keys != keys
+    unchanged = ~new & (known_digests == digests)
     sent = np.flatnonzero(~unchanged)
     ids[sent] = next_id + np.arange(len(sent))
-    new = places < 0
     numbers[new] = ids[new]
     deleted = np.setdiff1d(known[:, 0], ids[unchanged])
     changed = int(np.count_nonzero(~new[sent]))
@@ -155,22 +157,6 @@ def _read_known(store: Store, last: VersionRecord | None) -> NDArray[np.int64]:
 def deleted_ids(store: Store, version: VersionRecord) -> NDArray[np.int64]:
     """Read the ids below `next_id` that are not part of a version."""
     return np.frombuffer(store.read_part(version, DELETED_IDS), np.int64)
-
-
-def _check_unique(library: ImageLibrary, keys: NDArray[np.int64]) -> None:
-    found, counts = np.unique(keys, return_counts=True)
-    if (counts > 1).any():
-        twice = library.paths[keys == found[counts.argmax()]][0]
-        raise LibraryError(f"two rows have the path {str(twice)!r}; publish each image once")
-
-
-def _places_of(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return the place of each wanted key among the known ones, -1 for none: (N,)."""
-    if not len(known):
-        return np.full(len(wanted), -1)
-    order = np.argsort(known, kind="stable")
-    places = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
-    return np.where(known[places] == wanted, places, -1)
 
 
 def path_key(path: str) -> int:

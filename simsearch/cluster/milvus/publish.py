@@ -11,20 +11,12 @@ import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-)
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsearch.backbones.heads import save_head
-from simsearch.cluster.milvus.changes import (
-    Changes,
-    RowEncoder,
-    deleted_ids,
-    find_changes,
-)
+from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, find_changes
 from simsearch.cluster.milvus.schema import (
     COLUMNS,
     DELETED_IDS,

@@ -9,37 +9,17 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import (
-    Callable,
-    Collection,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    NamedTuple,
-    TypeVar,
-)
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from simsearch.cluster.milvus.changes import deleted_ids, path_key
 from simsearch.cluster.milvus.filters import filter_expression, filter_mask
-from simsearch.cluster.milvus.schema import (
-    COLUMNS,
-    ORDER,
-    ORDER_CHUNK_ROWS,
-    PAYLOAD,
-    VersionRecord,
-)
-from simsearch.cluster.milvus.store import (
-    Store,
-    unpack,
-)
+from simsearch.cluster.milvus.schema import COLUMNS, ORDER, ORDER_CHUNK_ROWS, PAYLOAD, VersionRecord
+from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError, StaleVersionError
 from simsearch.files import iter_blocks
 from simsearch.retrieval.exact import TopK

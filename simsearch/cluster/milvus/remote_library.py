@@ -8,37 +8,19 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-)
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsearch.backbones.heads import load_head
-from simsearch.cluster.milvus.reader import (
-    MilvusIndex,
-    PublishedRow,
-    RowFilter,
-    VersionReader,
-)
-from simsearch.cluster.milvus.schema import (
-    HEAD,
-    OVERVIEW,
-    RANDOM_PAIR_SCORES,
-    VersionRecord,
-)
+from simsearch.cluster.milvus.reader import MilvusIndex, PublishedRow, RowFilter, VersionReader
+from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES, VersionRecord
 from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError
 from simsearch.library.metadata import join_caption
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
-from simsearch.library.types import (
-    Browsable,
-    Overview,
-    Rows,
-    Searchable,
-)
+from simsearch.library.types import Browsable, Overview, Rows, Searchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -20,10 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-)
+from typing import TYPE_CHECKING, Any
 
 from simsearch.cluster.milvus.schema import FORMAT, VersionRecord
 from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
