@@ -65,8 +65,7 @@ class RowEncoder:
         columns = {str(name): plain_cells(column) for name, column in given}
         vectors = np.asarray(library.embeddings[rows])
         for i, row in enumerate(rows.tolist()):
-            line = {name: cells[i] for name, cells in columns.items()}
-            facts = {name: cell for name, cell in line.items() if cell is not None}
+            facts = {name: cells[i] for name, cells in columns.items() if cells[i] is not None}
             payload = self._payload(row, facts)
             tokens = filter_tokens(library.names[row], facts, self.columns)
             numbers = number_fields(facts, self.columns)
@@ -82,15 +81,14 @@ class RowEncoder:
 
     def _payload(self, row: int, facts: dict[str, Any]) -> str:
         """Return path, metadata and file state as JSON in ASCII, whatever bytes a path has."""
-        payload: dict[str, Any] = {"path": str(self.library.paths[row])}
-        if facts:
-            payload["facts"] = facts
-        if self.library.stats is not None:
-            payload["stat"] = self.library.stats[row].tolist()
-        text = json.dumps(payload, separators=(",", ":"))
+        path, stats = str(self.library.paths[row]), self.library.stats
+        stat = None if stats is None else stats[row].tolist()
+        payload = {"path": path, "facts": facts or None, "stat": stat}
+        known = {key: value for key, value in payload.items() if value is not None}
+        text = json.dumps(known, separators=(",", ":"))
         if len(text) > TEXT_BYTES:
             raise LibraryError(
-                f"the metadata of {payload['path']!r} takes {len(text):,} bytes, and an engine's "
+                f"the metadata of {path!r} takes {len(text):,} bytes, and an engine's "
                 f"field {TEXT_BYTES:,}: attach a table with less of it"
             )
         return text

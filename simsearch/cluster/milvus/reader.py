@@ -59,9 +59,14 @@ class PublishedRow(NamedTuple):
     def parse(cls, line: dict[str, Any]) -> PublishedRow:
         """Read a line of the engine's answer."""
         payload = json.loads(line[PAYLOAD])
-        vector = np.array(line.get("vector", ()), np.float32)
-        facts, stat = payload.get("facts", {}), payload.get("stat")
-        return cls(int(line["id"]), int(line["row"]), payload["path"], facts, stat, vector)
+        return cls(
+            id=int(line["id"]),
+            row=int(line["row"]),
+            path=payload["path"],
+            facts=payload.get("facts", {}),
+            stat=payload.get("stat"),
+            vector=np.array(line.get("vector", ()), np.float32),
+        )
 
 
 class RowFilter(NamedTuple):
@@ -295,10 +300,11 @@ class MilvusIndex:
         row_filter = mask or ALL_ROWS
         few = self._few_rows(row_filter)
         for block in iter_blocks(len(vectors), BATCH_QUERIES):
-            if few is not None:
-                found = [rank_rows(vector, few, k) for vector in vectors[block]]
-            else:
-                found = self._rank(vectors[block], k, row_filter)
+            found = (
+                self._rank(vectors[block], k, row_filter)
+                if few is None
+                else [rank_rows(vector, few, k) for vector in vectors[block]]
+            )
             self.reader.check_current()
             yield from found
 
