@@ -240,7 +240,7 @@ def find_column(library: RowTable, name: str) -> FilterColumn:
     own: dict[str, Any] = {"path": library.names, "folder": library.folders}
     if name in own:
         cells = pd.Series(own[name], name=name, dtype=object)
-        return FilterColumn(cells, ColumnReading(reason="it holds paths", example=cells.iloc[0]))
+        return FilterColumn(cells, ColumnReading(reason="it holds paths"))
     known = [*own, *(attached.metadata.columns if attached else ())]
     raise QueryError(
         f"no column {name!r}; there are {', '.join(known)}"

@@ -8,7 +8,7 @@ import pytest
 from milvus_cases import clustered
 
 import simsearch as ss
-from simsearch.cluster.milvus.filters import check_filter, describe_columns, filter_expression
+from simsearch.cluster.milvus.filters import describe_columns, filter_expression, filter_mask
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -119,6 +119,8 @@ def test_columns_of_an_earlier_version_are_read_by_their_types(library):
         {"name": "t", "dtype": "string", "number": None, "example": "5"},
     ]
     assert filter_expression({"n": (1, 7), "t": "a"}, earlier).startswith("(number_0 >= 1.0 and")
-    check_filter({"n": (1, 7), "t": "a"}, earlier)
+    facts = [{"n": 5, "t": "a"}, {"n": 9, "t": "a"}]
+    where = {"n": (1, 7), "t": "a"}
+    assert filter_mask(where, ["1", "2"], facts, None, earlier).tolist() == [True, False]
     with pytest.raises(ss.QueryError, match=r"no range for 't', .*publish it again"):
-        check_filter({"t": (1, 7)}, earlier)
+        filter_mask({"t": (1, 7)}, ["1", "2"], facts, None, earlier)
