@@ -119,9 +119,14 @@ class FilterColumn:
         QueryError
             If the two cannot be compared.
         """
+        if condition is None or isinstance(condition, (bytes, Mapping)):
+            raise QueryError(
+                f"{condition!r} is no condition for {self.name!r}: give a value, a list of them, "
+                "or a range (low, high)"
+            )
         if isinstance(condition, tuple):
             return self._in_range(condition)
-        if isinstance(condition, Collection) and not isinstance(condition, (str, bytes, Mapping)):
+        if isinstance(condition, Collection) and not isinstance(condition, str):
             each = [self.meets(member) for member in condition]
             return np.any(each, axis=0) if each else np.zeros(len(self.cells), bool)
         if isinstance(condition, str) and (self.kind == TEXT or _GLOB.search(condition)):
@@ -172,8 +177,6 @@ class FilterColumn:
             raise QueryError(f"{self.name!r} {error}") from None
 
     def _equals(self, values: Values, value: object) -> NDArray[np.bool_]:
-        if value is None or isinstance(value, (bytes, Mapping)):
-            return np.zeros(len(self.cells), bool)
         self._check_doubt(value)
         low, high = self._limits(values, value)
         return values.spread(values.at_least(low) & values.at_most(high))

@@ -159,6 +159,8 @@ def test_ranges_are_what_python_says(cells, low, high):
         ({"price": (1, 2, 3)}, r"\(1, 2, 3\) is no range for 'price': give \(low, high\)"),
         ({"title": (1, 2)}, r"\(1, 2\) is no range for 'title', which holds such as 'blue Shoe'"),
         ({"price": "cheap"}, "'price' holds numbers, and 'cheap' is none"),
+        ({"price": None}, "None is no condition for 'price': give a value, a list of them, or a"),
+        ({"title": {"min": 1}}, "is no condition for 'title'"),
     ],
     ids=str,
 )
