@@ -13,6 +13,7 @@ from .cluster.ray import RayEngine
 from .embedding.dataset import embed_dataset
 from .embedding.images import embed_images
 from .errors import (
+    ArrayError,
     BackboneError,
     DatasetError,
     EngineError,
@@ -50,6 +51,7 @@ from .training.report import TrainedHead
 
 __all__ = [
     "NEAR_DUPLICATE",
+    "ArrayError",
     "Backbone",
     "BackboneError",
     "DatasetError",

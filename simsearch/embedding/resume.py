@@ -34,6 +34,7 @@ class ResumeLog:
         self._places = (folder / "unfinished.jsonl", folder / "unfinished.f32")
         self._source, self._dim = Source.of(network), network.dim
         self.rows: dict[ImageFile, int] = {}
+        self._count = 0  # of rows in the log: a file may be there twice
 
     def __enter__(self) -> Self:
         for place in self._places:
@@ -62,9 +63,9 @@ class ResumeLog:
                 break
             if checksum != zlib.crc32(row):
                 break
-            self.rows[ImageFile(*file)] = len(self.rows)
+            self._add(ImageFile(*file))
             end += len(line)
-        for stream, size in ((self._index, end), (self._data, 4 * self._dim * len(self.rows))):
+        for stream, size in ((self._index, end), (self._data, 4 * self._dim * self._count)):
             stream.seek(size)
             stream.truncate()
 
@@ -74,8 +75,12 @@ class ResumeLog:
         self._data.flush()
         for file, row in zip(files, embeddings, strict=True):
             self._index.write(json.dumps([*file, zlib.crc32(row.data)]).encode() + b"\n")
-            self.rows[file] = len(self.rows)
+            self._add(file)
         self._index.flush()
+
+    def _add(self, file: ImageFile) -> None:
+        self.rows[file] = self._count
+        self._count += 1
 
     def read(self, file: ImageFile) -> NDArray[np.float32]:
         """Return the embedding of a file: (D,) float32."""

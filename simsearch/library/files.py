@@ -113,7 +113,9 @@ def replace_library(
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},
     }
-    write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
+    write_text(
+        part / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False)
+    )  # from here on it counts
     _finish(folder)
     for name, kept in ((STATS, stats), (HEAD, head)):
         if kept is None:
@@ -216,6 +218,20 @@ class LibraryFiles(NamedTuple):
     root: str | None
     source: Source | None
     head: Head | None
+    version: str  # of all its files
+
+
+def committed_version(folder: Path) -> str | None:
+    """Return the version of the library that is committed in a folder; None for none to lose."""
+    try:
+        return _version(_read_manifest(folder))
+    except (LibraryError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _version(manifest: dict[str, Any]) -> str:
+    """Name the contents of a library's files."""
+    return " ".join(sorted(f"{file['sha256']}" for file in manifest["files"].values()))
 
 
 def open_latest(folder: Path) -> LibraryFiles:
@@ -253,7 +269,9 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
     digest = manifest["files"][EMBEDDINGS]["sha256"]
     root = manifest["root"]
-    return LibraryFiles(folder.absolute(), digest, embeddings, paths, stats, root, source, head)
+    version = _version(manifest)
+    folder = folder.absolute()
+    return LibraryFiles(folder, digest, embeddings, paths, stats, root, source, head, version)
 
 
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:

@@ -152,6 +152,11 @@ class EmbeddingSpace:
             )
         return self._backbone
 
+    @property
+    def given_backbone(self) -> Backbone | str | None:
+        """The backbone as it was given, perhaps by name; None to load the one that is recorded."""
+        return self._backbone
+
     def with_backbone(self, backbone: Backbone | str) -> Self:
         """Return the same library, whose new queries are embedded by this backbone.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from simsearch.cluster.milvus.filters import (
 from simsearch.cluster.milvus.schema import DELETED_IDS, FILTER_TOKENS, PAYLOAD, TEXT_BYTES
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
+from simsearch.plain_json import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ class RowEncoder:
             payload["facts"] = facts
         if self.library.stats is not None:
             payload["stat"] = self.library.stats[row].tolist()
-        text = json.dumps(payload, separators=(",", ":"))
+        text = dumps(payload, separators=(",", ":"))
         if len(text) > TEXT_BYTES:
             raise LibraryError(
                 f"the metadata of {payload['path']!r} takes {len(text):,} bytes, and an engine's "

@@ -32,6 +32,7 @@ from simsearch.cluster.milvus.store import Store, pack
 from simsearch.errors import RemoteError
 from simsearch.files import iter_blocks
 from simsearch.library.paths import in_folder
+from simsearch.library.save import source_to_record
 
 if TYPE_CHECKING:
     import os
@@ -192,7 +193,7 @@ class Publication:
         return new if extends else replace(new, generation=max(self.store.generations()) + 1)
 
     def _record(self, version: int, generation: int) -> VersionRecord:
-        library = self.library
+        library, source = self.library, source_to_record(self.library)
         return VersionRecord(
             version,
             oldest_readable=max(version - 1, 0),
@@ -203,7 +204,7 @@ class Publication:
             index=self.index,
             root=library.root,
             name_start=0 if library.root is None else len(in_folder(library.root, "")),
-            source=asdict(library.source) if library.source else None,
+            source=asdict(source) if source else None,
             head=library.head.fingerprint if library.head else None,
             fingerprint=library.fingerprint,
             captions=library.captions,
