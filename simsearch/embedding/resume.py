@@ -34,7 +34,6 @@ class ResumeLog:
         self._places = (folder / "unfinished.jsonl", folder / "unfinished.f32")
         self._source, self._dim = Source.of(network), network.dim
         self.rows: dict[ImageFile, int] = {}
-        self._count = 0  # of rows in the log: a file may be there twice
 
     def __enter__(self) -> Self:
         for place in self._places:
@@ -54,7 +53,7 @@ class ResumeLog:
 
     def _recover(self) -> None:
         """Read what is good, and cut off the rest."""
-        end = self._index.tell()
+        end, count = self._index.tell(), 0
         for line in self._index:
             row = self._data.read(4 * self._dim)
             try:
@@ -63,24 +62,21 @@ class ResumeLog:
                 break
             if checksum != zlib.crc32(row):
                 break
-            self._add(ImageFile(*file))
-            end += len(line)
-        for stream, size in ((self._index, end), (self._data, 4 * self._dim * self._count)):
+            self.rows[ImageFile(*file)] = count  # a file may be there twice
+            end, count = end + len(line), count + 1
+        for stream, size in ((self._index, end), (self._data, 4 * self._dim * count)):
             stream.seek(size)
             stream.truncate()
 
     def append(self, files: Sequence[ImageFile], embeddings: NDArray[np.float32]) -> None:
         """Add a batch; once this returns, killing the process does not lose it."""
+        start = self._data.tell() // (4 * self._dim)
         self._data.write(embeddings.data)
         self._data.flush()
-        for file, row in zip(files, embeddings, strict=True):
+        for position, (file, row) in enumerate(zip(files, embeddings, strict=True), start):
             self._index.write(json.dumps([*file, zlib.crc32(row.data)]).encode() + b"\n")
-            self._add(file)
+            self.rows[file] = position
         self._index.flush()
-
-    def _add(self, file: ImageFile) -> None:
-        self.rows[file] = self._count
-        self._count += 1
 
     def read(self, file: ImageFile) -> NDArray[np.float32]:
         """Return the embedding of a file: (D,) float32."""

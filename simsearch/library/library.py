@@ -16,7 +16,6 @@ import numpy as np
 
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
-from simsearch.files import iter_blocks
 from simsearch.library.files import open_latest
 from simsearch.library.paths import as_posix, as_root, in_folder, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from simsearch.library.files import LibraryFiles
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
-BLOCK_ROWS = 4096  # read or written together
-UNIT_NORM_ERROR = 1e-5  # by which the norm of a float32 unit row may be off
 
 
 class ImageLibrary(EmbeddingSpace, RowTable):
@@ -88,7 +85,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     metadata: pd.DataFrame | None = None
     index: Any = None
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
-    versions: Mapping[str, str | None] = {}  # as last read or written, by folder
+    versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
     def __init__(
         self,
@@ -96,6 +93,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
         backbone: Backbone | str | None = None,
     ) -> None:
+        from simsearch.library.unit_rows import unit_rows
+
         self.embeddings = unit_rows(embeddings)
         self.paths = np.array([as_posix(path) for path in paths], "U")
         if len(self.paths) != len(self.embeddings):
@@ -276,23 +275,3 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.head.query(embeddings, self.embeddings) if self.head else embeddings
-
-
-def unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
-    """Check foreign embeddings, and normalise them if they are not."""
-    rows = np.asanyarray(embeddings)
-    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
-        raise LibraryError(
-            f"embeddings of shape {rows.shape} and dtype {rows.dtype} are not (N, D) numbers"
-        )
-    norms = np.empty(len(rows))
-    for block in iter_blocks(len(rows), BLOCK_ROWS):
-        norms[block] = np.linalg.norm(rows[block].astype(np.float64), axis=1)
-    if (bad := np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))).size:
-        raise LibraryError(f"row {bad[0]} of the embeddings is zero or not finite; leave it out")
-    if np.abs(norms - 1).max() <= UNIT_NORM_ERROR:
-        return np.require(rows, np.float32, "C")
-    units = np.empty(rows.shape, np.float32)
-    for block in iter_blocks(len(rows), BLOCK_ROWS):
-        units[block] = rows[block] / norms[block, None]
-    return units

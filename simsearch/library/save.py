@@ -6,37 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simsearch.backbones.backbone import Backbone
-from simsearch.errors import BackboneError, LibraryError
+from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
-from simsearch.library.files import committed_version, replace_library, writing
-from simsearch.library.source import Source
+from simsearch.library.files import read_manifest, replace_library, version_of, writing
+from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
 
 BLOCK_ROWS = 4096  # written together
-
-
-def source_to_record(library: ImageLibrary) -> Source | None:
-    """Return what made the embeddings; a backbone that is known by name is loaded for that.
-
-    Raises
-    ------
-    BackboneError
-        If it cannot be loaded, or is not what made the library.
-    """
-    if library.source is None and library.given_backbone is not None:
-        try:
-            return Source.of(library.backbone)
-        except BackboneError as error:
-            given = library.given_backbone
-            name = repr(given.name if isinstance(given, Backbone) else given)
-            raise BackboneError(
-                f"the library's backbone {name} cannot be recorded with it: {error}; give the "
-                "backbone that made the embeddings, or leave backbone= out to save without one"
-            ) from error
-    return library.source
 
 
 def save_library(
@@ -56,7 +34,8 @@ def save_library(
             source=source,
             head=library.head,
         )
-        library.versions = {**library.versions, _key(folder): committed_version(folder)}
+        if (key := _key(folder)) in library.versions:  # it stays the one that is opened there
+            library.versions = {**library.versions, key: _version(folder)}
 
 
 def check_not_stale(library: ImageLibrary, folder: Path, *, overwrite: bool = False) -> None:
@@ -67,17 +46,24 @@ def check_not_stale(library: ImageLibrary, folder: Path, *, overwrite: bool = Fa
     Raises
     ------
     LibraryError
-        If the folder holds another library than the one that `library` was read from, or was last
-        saved as.
+        If `library` was opened in this folder, which holds another one now.
     """
-    known, now = library.versions.get(_key(folder)), committed_version(folder)
-    if known is None or now in (None, known) or overwrite:
+    known = library.versions.get(_key(folder))
+    if known is None or overwrite or _version(folder) in (None, known):
         return
     raise LibraryError(
         f"the library in {os.fspath(folder)!r} has changed since this one was opened, and its "
         "newer rows would be lost: load it again with ImageLibrary.load, save into another "
         "folder, or replace it with overwrite=True"
     )
+
+
+def _version(folder: Path) -> str | None:
+    """Return the version of the library that is committed in a folder; None for none to lose."""
+    try:
+        return version_of(read_manifest(folder))
+    except (LibraryError, KeyError, TypeError, AttributeError):  # none, or damaged
+        return None
 
 
 def _key(folder: Path) -> str:

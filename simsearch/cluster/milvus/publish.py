@@ -32,7 +32,7 @@ from simsearch.cluster.milvus.store import Store, pack
 from simsearch.errors import RemoteError
 from simsearch.files import iter_blocks
 from simsearch.library.paths import in_folder
-from simsearch.library.save import source_to_record
+from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
     import os
