@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from search_cases import circle
 
 from simsearch.cluster.milvus.changes import RowEncoder
+from simsearch.cluster.milvus.schema import PAYLOAD
 from simsearch.cluster.milvus.store import pack, unpack
 from simsearch.plain_json import dumps, plain
 from simsearch.retrieval.search import search
@@ -108,4 +109,4 @@ def test_what_is_published_carries_no_infinity(library):
     lines = [line for _, batch in encoder.batches(np.arange(3), "") for line in batch]
     assert len(lines) == 3
     for line in lines:
-        strictly(line["payload"])
+        strictly(line[PAYLOAD])

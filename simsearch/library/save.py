@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
-from simsearch.library.files import read_manifest, replace_library, version_of, writing
+from simsearch.library.files import SKIPPED, read_manifest, replace_library, version_of, writing
 from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def save_library(
         )
         if (key := _key(folder)) in library.versions:  # it stays the one that is opened there
             library.versions = {**library.versions, key: _version(folder)}
+        else:
+            (folder / SKIPPED).unlink(missing_ok=True)  # of the library that was there before
 
 
 def check_not_stale(library: ImageLibrary, folder: Path, *, overwrite: bool = False) -> None:

@@ -1,7 +1,5 @@
 """What is saved is what is meant: the backbone, the newest rows, each path with its own row."""
 
-import os
-
 import numpy as np
 import pytest
 from library_cases import make_library, same, unit_rows
@@ -12,7 +10,8 @@ import simsearch as ss
 from simsearch.embedding.reembed import reembed
 from simsearch.embedding.resume import ResumeLog
 from simsearch.errors import BackboneError, LibraryError
-from simsearch.images.find import ImageFile
+from simsearch.images.find import ImageFile, Skipped
+from simsearch.library.files import read_skipped, write_skipped
 from simsearch.library.library import ImageLibrary
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
@@ -56,7 +55,7 @@ def newer(folder):
 
 def test_a_stale_library_is_not_saved_over_a_newer_one(tmp_path):
     stale, fresh = newer(tmp_path / "outputs")
-    os.symlink(tmp_path / "outputs", tmp_path / "link")
+    (tmp_path / "link").symlink_to(tmp_path / "outputs")
     with_head = stale.with_backbone("resnet50")
     for library in (stale, with_head):
         for folder in (tmp_path / "outputs", tmp_path / "link"):
@@ -94,6 +93,15 @@ def test_an_open_library_is_saved_again_and_again(tmp_path):
     (tmp_path / "manifest.json").write_text("damaged")
     library.save(tmp_path)
     assert same(ImageLibrary.load(tmp_path), library)
+
+
+def test_the_list_of_skipped_files_goes_with_the_library_that_it_belongs_to(tmp_path):
+    make_library().save(tmp_path)
+    write_skipped(tmp_path, [Skipped("bad.jpg", "the file is empty")])
+    ImageLibrary.load(tmp_path).save(tmp_path)
+    assert [file.name for file in read_skipped(tmp_path)] == ["bad.jpg"]
+    make_library(seed=1).save(tmp_path)
+    assert read_skipped(tmp_path) == []
 
 
 @pytest.fixture

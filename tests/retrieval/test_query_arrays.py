@@ -88,6 +88,9 @@ def oracle(array, dim):
 DTYPES = ["f2", "f4", "f8", "u1", "u2", "i1", "i4", "i8", "?", "c8", ">f4", ">u2"]
 
 
+HOW = ["normal", "unit", "levels", "bytes", "zero", "unit columns", "nan"]
+
+
 @st.composite
 def numbers(draw):
     """An array of any shape, dtype and range, and the width of a library's embeddings."""
