@@ -113,9 +113,7 @@ def replace_library(
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},
     }
-    write_text(
-        part / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False)
-    )  # from here on it counts
+    write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
     _finish(folder)
     for name, kept in ((STATS, stats), (HEAD, head)):
         if kept is None:
