@@ -20,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
-from simsearch.files import iter_blocks, write_text
+from simsearch.files import iter_blocks, valid_unicode, write_text
 from simsearch.retrieval.exact import exact_cosines, rounding_error
 from simsearch.retrieval.options import NEAR_DUPLICATE
 
@@ -108,9 +108,9 @@ class Duplicates(Sequence[DuplicateGroup]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per image: group (from 1), path, cosine, row."""
-        import pandas as pd
+        from simsearch.library.frames import make_frame
 
-        return pd.DataFrame(self._table(), columns=["group", "path", "cosine", "row"])
+        return make_frame(self._table(), ["group", "path", "cosine", "row"])
 
     def _table(self) -> Iterator[tuple[int, str, float, int]]:
         for number, group in enumerate(self.groups, 1):
@@ -148,7 +148,8 @@ class Duplicates(Sequence[DuplicateGroup]):
             for group in self.groups[:PRINTED_GROUPS]
         ]
         hidden = len(self) - PRINTED_GROUPS
-        return "\n".join([*lines, f"... and {hidden:,} more: to_frame()"] if hidden > 0 else lines)
+        lines += [f"... and {hidden:,} more: to_frame()"] if hidden > 0 else []
+        return valid_unicode("\n".join(lines))
 
 
 def duplicates(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,18 +21,23 @@ from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError, LibraryError
+from simsearch.files import valid_unicode
 from simsearch.images.find import Skipped, find_images
 from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
+from simsearch.library.report import EmbedReport, count_kinds
 
 if TYPE_CHECKING:
     import torch
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
+    from simsearch.images.find import ImageFile
 
 logger = logging.getLogger("simsearch")
+
+MAX_PATH_LENGTH = 1024  # characters
 
 
 def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people know)
@@ -46,12 +52,16 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
     engine: str | Executor = "local",
+    allow_shrink: bool = False,
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
     May be stopped at any time and run again: what was embedded is kept. A file that cannot be
-    read is left out and listed in `skipped.csv`; it is tried again at every run. One summary line
-    ends the run. Where the library in `outputs` has a head, new images pass through it as well.
+    read is left out and listed in `skipped.csv`; it is tried again at every run. A file that was
+    renamed, moved or touched is known by its content. Rows whose files are not seen because a
+    folder cannot be read, or a disk is not there, are kept. One summary line ends the run; the
+    same is in `report` of the library. Where the library in `outputs` has a head, new images pass
+    through it as well.
 
     Parameters
     ----------
@@ -80,6 +90,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     engine
         "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
         own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.
+    allow_shrink
+        Drop the rows of files that are gone, even where a folder of the dataset has become empty
+        or more than half of the rows go, as when a disk is not mounted.
 
     Returns
     -------
@@ -106,9 +119,10 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
-    files, unfit = find_images(dataset, exclude=folder)
+    files, unfit = _fit(*find_images(dataset, exclude=folder), dataset)
     if not files:
-        raise DatasetError(f"no images below {dataset!r}; put some there")
+        why = f" ({'; '.join(sorted(count_kinds(unfit)))})" if unfit else ""
+        raise DatasetError(f"no images below {dataset!r}{why}; put some there")
     with writing(folder):
         old = _last_library(folder)
         name, file = (
@@ -120,6 +134,11 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             rows.reuse(old)
         with rows.log:
             skipped = [Skipped(in_folder(dataset, name), reason) for name, reason in unfit]
+            report = EmbedReport()
+            if old:
+                from simsearch.embedding.changes import follow_changes
+
+                files, report = follow_changes(rows, old, files, unfit, allow_shrink=allow_shrink)
             missing = [file for file in files if file not in rows]
             start = time.perf_counter()
             skipped += rows.embed(
@@ -135,18 +154,37 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
                 )
             if old is None or old.root != dataset or kept != list(rows.reused):
                 rows.replace_library(folder, kept)
+            else:
+                from simsearch.embedding.changes import amend
+
+                amend(rows, old, folder)
             rows.log.discard()
-        library = ImageLibrary.load(folder, backbone=network)
+        library = ImageLibrary.as_stored(folder, backbone=network)
+    embedded = len(set(missing).intersection(kept))
+    unread = {file.name for file in missing if file.size >= 0 and file not in rows}
+    library.report = replace(
+        report,
+        embedded=embedded,
+        reused=len(kept) - embedded,
+        removed=report.removed + len(unread.intersection(old.names if old else ())),
+        skipped=len(skipped),
+        left_out=count_kinds(skipped),
+        seconds=seconds,
+    )
     if progress:
-        embedded = len(set(missing).intersection(kept))
-        pace = f" ({embedded / seconds:.1f} images/s)" if embedded else ""
-        removed = len(set(old.names if old else ()).difference(file.name for file in kept))
-        tqdm.write(
-            f"{library!r} in {folder.as_posix()!r}: {embedded:,} embedded{pace}, "
-            f"{len(kept) - embedded:,} reused, {removed:,} removed, {len(skipped):,} skipped"
-            + (f", see {(folder / SKIPPED).as_posix()}" if skipped else "")
-        )
+        see = f", see {(folder / SKIPPED).as_posix()}" if skipped else ""
+        tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
     return library
+
+
+def _fit(
+    files: list[ImageFile], unfit: list[Skipped], dataset: str
+) -> tuple[list[ImageFile], list[Skipped]]:
+    """Leave out files whose paths are too long, since each row takes as much room as the longest."""
+    long = {file for file in files if len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH}
+    reason = f"its path is longer than {MAX_PATH_LENGTH:,} characters"
+    unfit = [*unfit, *(Skipped(file.name, reason) for file in sorted(long))]
+    return [file for file in files if file not in long], unfit
 
 
 def _executor(engine: str | Executor) -> Executor:
@@ -165,7 +203,7 @@ def _last_library(folder: Path) -> ImageLibrary | None:
     if not (folder / MANIFEST).exists():
         return None
     try:
-        return ImageLibrary.load(folder)
+        return ImageLibrary.as_stored(folder)
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None

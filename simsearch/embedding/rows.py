@@ -10,7 +10,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import BackboneError, LibraryError
-from simsearch.files import iter_blocks
+from simsearch.files import DIGEST_BYTES, digest_unchanged, iter_blocks
+from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
 from simsearch.library.files import replace_library
 from simsearch.library.paths import in_folder
@@ -53,6 +54,8 @@ class EmbeddedRows:
     ) -> None:
         self.root, self.backbone, self.log, self.head = root, backbone, log, head
         self.reused: dict[ImageFile, int] = {}  # row of the last library of each file
+        self.moved: dict[ImageFile, int] = {}  # the same, of files known by their content
+        self.digests: dict[ImageFile, bytes] = {}  # of the bytes of each file that was read
         self._embeddings: NDArray[np.float32] | None = None
 
     def reuse(self, library: ImageLibrary) -> None:
@@ -77,9 +80,14 @@ class EmbeddedRows:
             files = zip(library.names, *library.stats.T.tolist(), strict=True)
             self.reused = {ImageFile(*file): row for row, file in enumerate(files)}
             self._embeddings = library.embeddings
+            if library.digests is not None:
+                digests = map(bytes, library.digests)
+                self.digests = {
+                    file: each for file, each in zip(self.reused, digests, strict=True) if any(each)
+                }
 
     def __contains__(self, file: ImageFile) -> bool:
-        return file in self.reused or file in self.log.rows
+        return file in self.reused or file in self.moved or file in self.log.rows
 
     def embed(
         self,
@@ -101,11 +109,28 @@ class EmbeddedRows:
         ):
             for batch in batches:
                 self.log.append([files[i] for i in batch.positions], batch.embeddings)
+                for i in batch.positions:  # just read, so that this is quick
+                    self.read_digest(files[i])
                 if strict and batch.failures:
                     raise batch.failures[0][1]
                 skipped += [Skipped(sources[i], error.reason) for i, error in batch.failures]
                 bar.update(len(batch.positions) + len(batch.failures))
         return skipped
+
+    def read_digest(self, file: ImageFile) -> bytes:
+        """Return the digest of a file's content; b"" at an address, or if it has just changed."""
+        if file not in self.digests:
+            path = local_path(in_folder(self.root, file.name))
+            digest = b"" if is_uri(path) else digest_unchanged(path, *file[1:])
+            if not digest:
+                return b""
+            self.digests[file] = digest
+        return self.digests[file]
+
+    def stored_digests(self, files: Sequence[ImageFile]) -> NDArray[np.uint8]:
+        """Return what is known of the content of files: (N, 16) uint8, zeros where nothing is."""
+        data = b"".join(self.digests.get(file, bytes(DIGEST_BYTES)) for file in files)
+        return np.frombuffer(data, np.uint8).reshape(len(files), DIGEST_BYTES)
 
     def replace_library(self, folder: Path, files: Sequence[ImageFile]) -> None:
         """Write these files' embeddings as the library, a block at a time."""
@@ -114,6 +139,7 @@ class EmbeddedRows:
             (self._read(files[block]) for block in iter_blocks(len(files), BLOCK_ROWS)),
             np.array([in_folder(self.root, file.name) for file in files], "U"),
             stats=np.array([file[1:] for file in files], np.int64),
+            digests=self.stored_digests(files),
             root=self.root,
             source=Source.of(self.backbone),
             head=self.head,
@@ -123,10 +149,11 @@ class EmbeddedRows:
         """Return the rows of files: those of the library as they are, new ones by the head."""
         dim = self.head.dim if self.head else self.backbone.dim
         block = np.empty((len(files), dim), np.float32)
-        new = [i for i, file in enumerate(files) if file not in self.reused]
-        for i, file in enumerate(files):
-            if self._embeddings is not None and file in self.reused:
-                block[i] = self._embeddings[self.reused[file]]
+        rows = [self.reused.get(file, self.moved.get(file)) for file in files]
+        new = [i for i, row in enumerate(rows) if row is None]
+        for i, row in enumerate(rows):
+            if self._embeddings is not None and row is not None:
+                block[i] = self._embeddings[row]
         if new:
             embedded = np.stack([self.log.read(files[i]) for i in new])
             block[new] = self.head(embedded) if self.head else embedded

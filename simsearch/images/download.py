@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import time
 import urllib.request
+from typing import Any
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_url
+from simsearch.images.odd_address import quote_url
 
 MAX_DOWNLOAD_BYTES = 32 * 2**20
 DOWNLOAD_SECONDS = 20.0
@@ -31,8 +33,8 @@ def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
     deadline = time.monotonic() + DOWNLOAD_SECONDS
     data = bytearray()
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "simsearch"})  # noqa: S310
-        opener = urllib.request.build_opener(_HttpOnly, *handlers)
+        request = urllib.request.Request(quote_url(url), headers={"User-Agent": "simsearch"})  # noqa: S310
+        opener = urllib.request.build_opener(_HttpOnly, _QuotedRedirects, *handlers)
         with opener.open(request, timeout=DOWNLOAD_SECONDS) as response:
             while chunk := response.read1(2**16):
                 data += chunk
@@ -46,6 +48,15 @@ def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ImageError(str(getattr(error, "reason", None) or error), url) from error
     return bytes(data)
+
+
+class _QuotedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to URLs that are not quoted, whose bytes urllib has read as Latin-1."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:  # noqa: ANN401
+        return super().redirect_request(
+            req, fp, code, msg, headers, quote_url(newurl, encoding="latin-1")
+        )
 
 
 class _HttpOnly(urllib.request.BaseHandler):

@@ -11,7 +11,8 @@ import csv
 import io
 import json
 import os
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.images.find import Skipped
+from simsearch.library.paths import absolute_root
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _T = TypeVar("_T")
 
 FORMAT = 1
 EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
+DIGESTS = "file_digests.npy"
 HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
 
 
@@ -78,6 +81,7 @@ def replace_library(
     paths: NDArray[np.str_],
     *,
     stats: NDArray[np.int64] | None,
+    digests: NDArray[np.uint8] | None = None,
     root: str | None,
     source: Source | None,
     head: Head | None = None,
@@ -91,15 +95,16 @@ def replace_library(
     blocks
         The embeddings in order, as (n, D) float32 arrays, so that they never have to lie in
         memory together.
-    paths, stats, root, source, head
+    paths, stats, digests, root, source, head
         As in `ImageLibrary`.
     """
     part = folder / NEXT
     part.mkdir(exist_ok=True)
     dim = _write_array(part / EMBEDDINGS, blocks, len(paths))
     _write_array(part / PATHS, [paths], len(paths))
-    if stats is not None:
-        _write_array(part / STATS, [stats], len(paths))
+    for name, facts in ((STATS, stats), (DIGESTS, digests)):
+        if facts is not None:
+            _write_array(part / name, [facts], len(paths))
     if head is not None:
         from simsearch.backbones.heads import save_head
 
@@ -108,16 +113,35 @@ def replace_library(
         "format": FORMAT,
         "rows": len(paths),
         "dim": dim,
-        "root": root,
+        **_places(folder, root),
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
     _finish(folder)
-    for name, kept in ((STATS, stats), (HEAD, head)):
+    for name, kept in ((STATS, stats), (DIGESTS, digests), (HEAD, head)):
         if kept is None:
             (folder / name).unlink(missing_ok=True)
+
+
+def _places(folder: Path, root: str | None) -> dict[str, str | None]:
+    """Return a dataset's root as given, from anywhere, and from the outputs."""
+    absolute, relative = absolute_root(root), None
+    with suppress(ValueError):  # on another drive
+        relative = Path(os.path.relpath(absolute, folder)).as_posix() if absolute else None
+    return {"root": root, "absolute_root": absolute, "root_from_outputs": relative}
+
+
+def amend_library(folder: Path, root: str, digests: NDArray[np.uint8] | None) -> None:
+    """Record where the dataset lies, and digests of its files; call it inside `writing`."""
+    manifest, part = _read_manifest(folder) | _places(folder, root), folder / NEXT
+    part.mkdir(exist_ok=True)
+    if digests is not None:
+        _write_array(part / DIGESTS, [digests], len(digests))
+        manifest["files"][DIGESTS] = file_record(part / DIGESTS)
+    write_text(part / MANIFEST, json.dumps(manifest, indent=2))
+    _finish(folder)
 
 
 def _write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
@@ -213,7 +237,9 @@ class LibraryFiles(NamedTuple):
     embeddings: NDArray[np.float32]
     paths: NDArray[np.str_]
     stats: NDArray[np.int64] | None
+    digests: NDArray[np.uint8] | None
     root: str | None
+    places: tuple[str, ...]  # where the root was: absolute, and as seen from the outputs
     source: Source | None
     head: Head | None
 
@@ -244,7 +270,10 @@ def open_latest(folder: Path) -> LibraryFiles:
 def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     embeddings = _open_array(folder, EMBEDDINGS, manifest, mapped=True)
     paths = _open_array(folder, PATHS, manifest)
-    stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
+    stats, digests = (
+        _open_array(folder, name, manifest) if name in manifest["files"] else None
+        for name in (STATS, DIGESTS)
+    )
     head = _open_head(folder, manifest) if manifest["head"] else None
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
@@ -252,8 +281,12 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
         raise _unusable(folder, f"{HEAD} is not the head that its rows have passed through")
     source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
     digest = manifest["files"][EMBEDDINGS]["sha256"]
-    root = manifest["root"]
-    return LibraryFiles(folder.absolute(), digest, embeddings, paths, stats, root, source, head)
+    recorded = (manifest.get("absolute_root"), manifest.get("root_from_outputs"))
+    return LibraryFiles(
+        *(folder.absolute(), digest, embeddings, paths, stats, digests, manifest["root"]),
+        tuple(os.path.join(folder.absolute(), place) for place in recorded if place),  # noqa: PTH118
+        *(source, head),
+    )
 
 
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
@@ -304,5 +337,5 @@ def read_skipped(outputs: str | os.PathLike[str]) -> list[Skipped]:
     file = Path(outputs) / SKIPPED
     if not file.exists():
         return []
-    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with file.open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as stream:
         return [Skipped(*row) for row in csv.reader(stream)][1:]

@@ -50,7 +50,7 @@ def read_table(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
         columns = ", ".join(map(str, table.columns))
         raise QueryError(f"{name} has no {KEY!r} column, only {columns}; rename the one with paths")
     table = table.set_axis([str(column) for column in table.columns], axis=1)
-    table.index = pd.Index([str(path).replace("\\", "/") for path in table.index], name=KEY)
+    table.index = pd.Index([str(path).replace("\\", "/") for path in table.index], name=KEY, dtype=object)
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise QueryError(f"{name} has two lines for {twice!r}; keep one line per image")
@@ -74,7 +74,7 @@ def align(table: pd.DataFrame, *paths: Sequence[str]) -> pd.DataFrame:
 
     places = np.full(len(paths[0]), -1)
     for names in paths:
-        found = table.index.get_indexer(pd.Index(names))
+        found = table.index.get_indexer(pd.Index(names, dtype=object))
         places = np.where(places < 0, found, places)
     if (places < 0).all():
         raise QueryError(

@@ -8,6 +8,7 @@ import io
 from typing import TYPE_CHECKING
 
 from simsearch.errors import ImageError
+from simsearch.files import valid_unicode
 from simsearch.images.decode import load_preview
 from simsearch.retrieval.matches import also, percentile
 
@@ -41,7 +42,7 @@ def _card(source: ImageSources, title: str, caption: str) -> str:
         picture = f'<img style="height:112px" src="data:image/jpeg;base64,{code}">'
     except ImageError:
         pass  # the file has gone since; its path and score still stand
-    name = html.escape(caption)
+    name = html.escape(valid_unicode(caption))
     return (
         f'<figure style="margin:0;width:min-content" title="{name}">{picture}<figcaption>'
         f"<b>{html.escape(title)}</b><br><small>{name}</small></figcaption></figure>"

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
+from simsearch.files import valid_unicode
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -136,12 +138,12 @@ class Matches(Sequence[Match]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per match and its metadata, indexed by rank."""
-        import pandas as pd
+        from simsearch.library.frames import make_frame
 
         columns = ["rank", "path", "score", "percentile", "row"]
         rows = [{**match.metadata, **asdict(match)} for match in self.rows]
         facts = [name for name in dict.fromkeys(chain(*rows)) if name not in _FIELDS]
-        return pd.DataFrame(rows, columns=[*columns, *facts]).set_index("rank")
+        return make_frame(rows, [*columns, *facts]).set_index("rank")
 
     def __str__(self) -> str:
         how = "" if self.exact else " (approximate)"
@@ -151,7 +153,7 @@ class Matches(Sequence[Match]):
             + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
             for m in self.rows
         ]
-        return "\n".join(lines)
+        return valid_unicode("\n".join(lines))
 
     def _repr_html_(self) -> str:
         from simsearch.retrieval.html import to_html
