@@ -20,7 +20,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
-from simsearch.files import iter_blocks, valid_unicode, write_text
+from simsearch.files import iter_blocks, write_text
+from simsearch.library.odd_names import valid_unicode
 from simsearch.retrieval.exact import exact_cosines, rounding_error
 from simsearch.retrieval.options import NEAR_DUPLICATE
 
@@ -108,7 +109,7 @@ class Duplicates(Sequence[DuplicateGroup]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per image: group (from 1), path, cosine, row."""
-        from simsearch.library.frames import make_frame
+        from simsearch.library.odd_names import make_frame
 
         return make_frame(self._table(), ["group", "path", "cosine", "row"])
 

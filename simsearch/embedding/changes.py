@@ -8,6 +8,7 @@ cannot be read, on a disk that is not mounted.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import stat
@@ -17,18 +18,29 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError
-from simsearch.files import modified_ns
+from simsearch.files import modified_ns, write_text
 from simsearch.images.address import is_uri, local_path
-from simsearch.images.find import ImageFile
-from simsearch.library.files import amend_library
+from simsearch.images.find import ImageFile, Skipped
+from simsearch.library.files import (
+    DIGESTS,
+    MANIFEST,
+    NEXT,
+    file_record,
+    finish_commit,
+    read_manifest,
+    write_array,
+)
 from simsearch.library.paths import absolute_root, in_folder
-from simsearch.library.report import EmbedReport, describe_kinds
+from simsearch.library.report import describe_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from simsearch.embedding.rows import EmbeddedRows
-    from simsearch.images.find import Skipped
     from simsearch.library.library import ImageLibrary
 
 logger = logging.getLogger("simsearch")
@@ -50,7 +62,7 @@ def follow_changes(
     unfit: Iterable[Skipped],
     *,
     allow_shrink: bool,
-) -> tuple[list[ImageFile], EmbedReport]:
+) -> tuple[list[ImageFile], dict[str, Any]]:
     """Recognise files by their content, and keep rows whose files are out of sight.
 
     Parameters
@@ -68,8 +80,8 @@ def follow_changes(
     -------
     files
         All that belong into the library, kept ones included, sorted.
-    report
-        With `moved`, `kept` and `removed`.
+    counts
+        `moved`, `kept` and `kept_reasons` of an `EmbedReport`; `renamed`, the rows of other names.
 
     Raises
     ------
@@ -77,12 +89,15 @@ def follow_changes(
         If rows should be kept that another backbone has made.
     """
     last = _files_of(library)
+    if rows.reused and library.digests is not None:
+        digests = map(bytes, library.digests)
+        rows.digests = {file: each for file, each in zip(last, digests, strict=True) if any(each)}
     listed = {file.name: _looked_at_again(rows.root, file) for file in files}
     _recognise(rows, set(listed.values()), _former_root(rows.root, library))
     gone = [file for file in last if _is_gone(listed.get(file.name))]
     followed = {rows.digests.get(file) for file in rows.moved} - {None}
-    gone = [file for file in gone if rows.digests.get(file) not in followed]
-    kept = _out_of_sight(rows.root, library, gone, listed, unfit, allow_shrink=allow_shrink)
+    lost = [file for file in gone if rows.digests.get(file) not in followed]
+    kept = _out_of_sight(rows.root, library, lost, listed, unfit, allow_shrink=allow_shrink)
     reasons = dict(Counter(kept.values()).most_common())
     if kept and not rows.reused:
         raise DatasetError(
@@ -97,13 +112,11 @@ def follow_changes(
         )
     for file in kept:
         listed[file.name] = file
-    report = EmbedReport(
-        moved=len(rows.moved),
-        kept=len(kept),
-        removed=len(gone) - len(kept),
-        kept_reasons=reasons,
+    renamed = sum(file.name not in listed for file in gone) - sum(
+        file.name not in listed for file in lost
     )
-    return sorted(listed.values()), report
+    counts = {"moved": len(rows.moved), "renamed": renamed, "kept": len(kept)}
+    return sorted(listed.values()), counts | {"kept_reasons": reasons}
 
 
 def _files_of(library: ImageLibrary) -> list[ImageFile]:
@@ -131,9 +144,8 @@ def _looked_at_again(root: str, file: ImageFile) -> ImageFile:
 
 def _former_root(root: str, library: ImageLibrary) -> str | None:
     """Return the folder of which the library was made, if that is another and is still there."""
-    if _same_root(root, library) or not library.places:
-        return None
-    return library.places[0] if Path(library.places[0]).is_dir() else None
+    former = library.absolute_root
+    return former if former and not _same_root(root, library) and Path(former).is_dir() else None
 
 
 def _recognise(rows: EmbeddedRows, files: set[ImageFile], former: str | None) -> None:
@@ -146,9 +158,9 @@ def _recognise(rows: EmbeddedRows, files: set[ImageFile], former: str | None) ->
             known.setdefault(file.size, {})[digest] = row
     for file in files:
         if file.size in known and file not in rows:
-            row = known[file.size].get(rows.read_digest(file))
-            if row is not None:
-                rows.moved[file] = row
+            found = known[file.size].get(rows.read_digest(file))
+            if found is not None:
+                rows.moved[file] = found
 
 
 def _is_gone(file: ImageFile | None) -> bool:
@@ -189,7 +201,7 @@ def _top(name: str) -> str:
 
 def _same_root(root: str, library: ImageLibrary) -> bool:
     """Tell whether this is the folder of which the library was made."""
-    before = library.places[0] if library.places else absolute_root(library.root)
+    before = library.absolute_root or absolute_root(library.root)
     here = absolute_root(os.fspath(local_path(root)))
     if before is None or here is None:
         return root == library.root
@@ -227,12 +239,41 @@ def amend(rows: EmbeddedRows, library: ImageLibrary, folder: Path) -> None:
     Digests are read for some seconds; what is not done then is left to the next run.
     """
     end = time.monotonic() + DIGEST_SECONDS
-    known = len(rows.digests)
+    known = sum(map(bool, rows.digests.values()))
     for file in rows.reused:
         if time.monotonic() > end:
             break
         rows.read_digest(file)
-    digests = rows.stored_digests(list(rows.reused)) if len(rows.digests) > known else None
-    recorded = library.places[0] if library.places else None
-    if digests is not None or recorded != absolute_root(rows.root):
-        amend_library(folder, rows.root, digests)
+    more = sum(map(bool, rows.digests.values())) > known
+    digests = rows.stored_digests(list(rows.reused)) if more else None
+    if digests is not None or library.absolute_root != absolute_root(rows.root):
+        _amend_library(folder, rows.root, digests)
+
+
+def _amend_library(folder: Path, root: str, digests: NDArray[np.uint8] | None) -> None:
+    """Record where the dataset lies, and digests of its files."""
+    manifest, part = read_manifest(folder), folder / NEXT
+    manifest["absolute_root"] = absolute_root(root)
+    part.mkdir(exist_ok=True)
+    if digests is not None:
+        write_array(part / DIGESTS, [digests], len(digests))
+        manifest["files"][DIGESTS] = file_record(part / DIGESTS)
+    write_text(part / MANIFEST, json.dumps(manifest, indent=2))
+    finish_commit(folder)
+
+
+def leave_out_long(
+    files: Sequence[ImageFile], unfit: Sequence[Skipped], before: int, longest: int
+) -> tuple[list[ImageFile], list[Skipped]]:
+    """Leave out files of very long paths: each row takes as much room as the longest.
+
+    Parameters
+    ----------
+    files, unfit
+        What was found.
+    before, longest
+        Characters before each name, and of the whole path at most.
+    """
+    reason = f"its path is longer than {longest:,} characters"
+    long = [Skipped(file.name, reason) for file in files if before + len(file.name) > longest]
+    return [file for file in files if before + len(file.name) <= longest], [*unfit, *long]

@@ -6,10 +6,8 @@ of rows that no library holds yet, the list of skipped files, and the library in
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,22 +18,17 @@ from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
-from simsearch.errors import DatasetError, EngineError, LibraryError
-from simsearch.files import valid_unicode
+from simsearch.errors import DatasetError, EngineError
 from simsearch.images.find import Skipped, find_images
 from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
-from simsearch.library.report import EmbedReport, count_kinds
 
 if TYPE_CHECKING:
     import torch
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
-    from simsearch.images.find import ImageFile
-
-logger = logging.getLogger("simsearch")
 
 MAX_PATH_LENGTH = 1024  # characters
 
@@ -58,10 +51,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
 
     May be stopped at any time and run again: what was embedded is kept. A file that cannot be
     read is left out and listed in `skipped.csv`; it is tried again at every run. A file that was
-    renamed, moved or touched is known by its content. Rows whose files are not seen because a
-    folder cannot be read, or a disk is not there, are kept. One summary line ends the run; the
-    same is in `report` of the library. Where the library in `outputs` has a head, new images pass
-    through it as well.
+    renamed, moved or touched is known by its content. Rows are kept while their folder cannot be
+    read, or its disk is not there. One summary line ends the run; `report` of the library has the
+    same. Where the library in `outputs` has a head, new images pass through it as well.
 
     Parameters
     ----------
@@ -91,8 +83,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
         own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.
     allow_shrink
-        Drop the rows of files that are gone, even where a folder of the dataset has become empty
-        or more than half of the rows go, as when a disk is not mounted.
+        Drop the rows of files that are gone, even where a folder has become empty or more than
+        half of the rows go, as when a disk is not mounted.
 
     Returns
     -------
@@ -119,26 +111,34 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
-    files, unfit = _fit(*find_images(dataset, exclude=folder), dataset)
+    files, unfit = find_images(dataset, exclude=folder)
+    if any(len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH for file in files):
+        from simsearch.embedding.changes import leave_out_long
+
+        files, unfit = leave_out_long(files, unfit, len(in_folder(dataset, "")), MAX_PATH_LENGTH)
     if not files:
-        why = f" ({'; '.join(sorted(count_kinds(unfit)))})" if unfit else ""
+        why = "".join(f" ({reason})" for _, reason in unfit[:1])
         raise DatasetError(f"no images below {dataset!r}{why}; put some there")
     with writing(folder):
-        old = _last_library(folder)
+        old = None
+        if (folder / MANIFEST).exists():
+            from simsearch.embedding.reuse import open_last, reuse_rows
+
+            old = open_last(folder)
         name, file = (
             _backbone_of(old) if backbone == "auto" and not weights else (backbone, weights)
         )
         network = load_backbone(name, file, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
-            rows.reuse(old)
+            reuse_rows(rows, old)
         with rows.log:
             skipped = [Skipped(in_folder(dataset, name), reason) for name, reason in unfit]
-            report = EmbedReport()
+            changes: dict[str, Any] = {}
             if old:
                 from simsearch.embedding.changes import follow_changes
 
-                files, report = follow_changes(rows, old, files, unfit, allow_shrink=allow_shrink)
+                files, changes = follow_changes(rows, old, files, unfit, allow_shrink=allow_shrink)
             missing = [file for file in files if file not in rows]
             start = time.perf_counter()
             skipped += rows.embed(
@@ -161,30 +161,16 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             rows.log.discard()
         library = ImageLibrary.as_stored(folder, backbone=network)
     embedded = len(set(missing).intersection(kept))
-    unread = {file.name for file in missing if file.size >= 0 and file not in rows}
-    library.report = replace(
-        report,
-        embedded=embedded,
-        reused=len(kept) - embedded,
-        removed=report.removed + len(unread.intersection(old.names if old else ())),
-        skipped=len(skipped),
-        left_out=count_kinds(skipped),
-        seconds=seconds,
-    )
+    removed = len(set(old.names if old else ()).difference(file.name for file in kept))
+    removed -= changes.pop("renamed", 0)
+    counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
+    library.run = {**changes, **counts, "seconds": seconds}
     if progress:
+        from simsearch.library.odd_names import valid_unicode
+
         see = f", see {(folder / SKIPPED).as_posix()}" if skipped else ""
         tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
     return library
-
-
-def _fit(
-    files: list[ImageFile], unfit: list[Skipped], dataset: str
-) -> tuple[list[ImageFile], list[Skipped]]:
-    """Leave out files whose paths are too long, since each row takes as much room as the longest."""
-    long = {file for file in files if len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH}
-    reason = f"its path is longer than {MAX_PATH_LENGTH:,} characters"
-    unfit = [*unfit, *(Skipped(file.name, reason) for file in sorted(long))]
-    return [file for file in files if file not in long], unfit
 
 
 def _executor(engine: str | Executor) -> Executor:
@@ -196,17 +182,6 @@ def _executor(engine: str | Executor) -> Executor:
         raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
     executor: Any = registry.resolve("executor", engine)
     return cast("Executor", executor() if isinstance(executor, type) else executor)
-
-
-def _last_library(folder: Path) -> ImageLibrary | None:
-    """Open the library that is to be brought up to date; a damaged one is made anew."""
-    if not (folder / MANIFEST).exists():
-        return None
-    try:
-        return ImageLibrary.as_stored(folder)
-    except LibraryError as error:
-        logger.warning("Embedding every image again: %s", error)
-        return None
 
 
 def _backbone_of(old: ImageLibrary | None) -> tuple[str, str | None]:

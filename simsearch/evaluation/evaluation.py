@@ -126,6 +126,11 @@ class Evaluation:
 
         Columns are the classes of queries, and the other classes that were found.
         """
+        from simsearch.library.odd_names import frame_of_names
+
+        return frame_of_names(self._confusion)
+
+    def _confusion(self) -> pd.DataFrame:
         import pandas as pd
 
         counts = pd.crosstab(self.labels[self.rows], self.labels[self.nearest])
@@ -141,7 +146,7 @@ class Evaluation:
         pandas.DataFrame
             Indexed by class ("" for all queries) and metric; columns value, low, high, queries.
         """
-        import pandas as pd
+        from simsearch.library.odd_names import make_frame
 
         tables = {"": self.overall, **self.by_class}
         counts = {"": len(self.rows), **self.counts}
@@ -151,7 +156,7 @@ class Evaluation:
             for metric, estimate in table.items()
         ]
         columns = ["class", "metric", *Estimate._fields, "queries"]
-        return pd.DataFrame(records, columns=columns).set_index(["class", "metric"])
+        return make_frame(records, columns, ["class", "metric"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain Python values, ready for JSON (a NaN becomes None)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import time
 import urllib.request
-from typing import Any
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_url
@@ -34,7 +33,7 @@ def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
     data = bytearray()
     try:
         request = urllib.request.Request(quote_url(url), headers={"User-Agent": "simsearch"})  # noqa: S310
-        opener = urllib.request.build_opener(_HttpOnly, _QuotedRedirects, *handlers)
+        opener = urllib.request.build_opener(_HttpOnly, *handlers)
         with opener.open(request, timeout=DOWNLOAD_SECONDS) as response:
             while chunk := response.read1(2**16):
                 data += chunk
@@ -50,17 +49,17 @@ def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
     return bytes(data)
 
 
-class _QuotedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to URLs that are not quoted, whose bytes urllib has read as Latin-1."""
-
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:  # noqa: ANN401
-        return super().redirect_request(
-            req, fp, code, msg, headers, quote_url(newurl, encoding="latin-1")
-        )
-
-
 class _HttpOnly(urllib.request.BaseHandler):
     """Checks every request, since urllib would follow a redirect to ftp."""
+
+    handler_order = 100  # before what opens connections
+
+    def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        """Quote the URL of a redirect, whose bytes urllib has read as Latin-1."""
+        request.full_url = quote_url(request.full_url, encoding="latin-1")
+        return request
+
+    https_request = http_request
 
     def default_open(self, request: urllib.request.Request) -> None:
         if not is_url(request.full_url):

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -58,11 +58,11 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
-            _finish(folder)
+            finish_commit(folder)
             try:
                 yield folder
             finally:
-                _finish(folder)  # half a library would keep a full disk full
+                finish_commit(folder)  # half a library would keep a full disk full
     except Timeout:
         raise LibraryBusyError(
             f"another process is writing {os.fspath(outputs)!r}; wait for it, or choose "
@@ -100,11 +100,11 @@ def replace_library(
     """
     part = folder / NEXT
     part.mkdir(exist_ok=True)
-    dim = _write_array(part / EMBEDDINGS, blocks, len(paths))
-    _write_array(part / PATHS, [paths], len(paths))
+    dim = write_array(part / EMBEDDINGS, blocks, len(paths))
+    write_array(part / PATHS, [paths], len(paths))
     for name, facts in ((STATS, stats), (DIGESTS, digests)):
         if facts is not None:
-            _write_array(part / name, [facts], len(paths))
+            write_array(part / name, [facts], len(paths))
     if head is not None:
         from simsearch.backbones.heads import save_head
 
@@ -113,38 +113,20 @@ def replace_library(
         "format": FORMAT,
         "rows": len(paths),
         "dim": dim,
-        **_places(folder, root),
+        "root": root,
+        "absolute_root": absolute_root(root),
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
-    _finish(folder)
+    finish_commit(folder)
     for name, kept in ((STATS, stats), (DIGESTS, digests), (HEAD, head)):
         if kept is None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _places(folder: Path, root: str | None) -> dict[str, str | None]:
-    """Return a dataset's root as given, from anywhere, and from the outputs."""
-    absolute, relative = absolute_root(root), None
-    with suppress(ValueError):  # on another drive
-        relative = Path(os.path.relpath(absolute, folder)).as_posix() if absolute else None
-    return {"root": root, "absolute_root": absolute, "root_from_outputs": relative}
-
-
-def amend_library(folder: Path, root: str, digests: NDArray[np.uint8] | None) -> None:
-    """Record where the dataset lies, and digests of its files; call it inside `writing`."""
-    manifest, part = _read_manifest(folder) | _places(folder, root), folder / NEXT
-    part.mkdir(exist_ok=True)
-    if digests is not None:
-        _write_array(part / DIGESTS, [digests], len(digests))
-        manifest["files"][DIGESTS] = file_record(part / DIGESTS)
-    write_text(part / MANIFEST, json.dumps(manifest, indent=2))
-    _finish(folder)
-
-
-def _write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
+def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
     """Write an .npy file of `count` rows block by block; return the length of a row.
 
     Unlike `np.save`, which only counts items, this says so when the disk is full.
@@ -169,7 +151,7 @@ def _contents(part: Path) -> list[Path]:
     return [file for file in sorted(part.iterdir()) if file.suffix in {".npy", ".safetensors"}]
 
 
-def _finish(folder: Path) -> None:
+def finish_commit(folder: Path) -> None:
     """Move a committed library into place; the remains of an uncommitted one are dropped."""
     part = folder / NEXT
     if (part / MANIFEST).exists():
@@ -196,7 +178,7 @@ def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
     return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
     for place in (folder / NEXT, folder):
         try:
@@ -239,7 +221,7 @@ class LibraryFiles(NamedTuple):
     stats: NDArray[np.int64] | None
     digests: NDArray[np.uint8] | None
     root: str | None
-    places: tuple[str, ...]  # where the root was: absolute, and as seen from the outputs
+    absolute_root: str | None
     source: Source | None
     head: Head | None
 
@@ -253,16 +235,16 @@ def open_latest(folder: Path) -> LibraryFiles:
         If files are missing, damaged, or do not belong together.
     """
     while True:
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         try:
             files = _open_files(folder, manifest)
         except (KeyError, TypeError) as error:
             raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
         except LibraryError:
-            if _read_manifest(folder) == manifest:
+            if read_manifest(folder) == manifest:
                 raise
         else:
-            if _read_manifest(folder) == manifest:
+            if read_manifest(folder) == manifest:
                 return files
         # Otherwise a writer has just put the next library in place: open that one.
 
@@ -281,12 +263,9 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
         raise _unusable(folder, f"{HEAD} is not the head that its rows have passed through")
     source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
     digest = manifest["files"][EMBEDDINGS]["sha256"]
-    recorded = (manifest.get("absolute_root"), manifest.get("root_from_outputs"))
-    return LibraryFiles(
-        *(folder.absolute(), digest, embeddings, paths, stats, digests, manifest["root"]),
-        tuple(os.path.join(folder.absolute(), place) for place in recorded if place),  # noqa: PTH118
-        *(source, head),
-    )
+    roots = (manifest["root"], manifest.get("absolute_root"))
+    arrays = (embeddings, paths, stats, digests)
+    return LibraryFiles(folder.absolute(), digest, *arrays, *roots, source, head)
 
 
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:

@@ -23,7 +23,7 @@ from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     import pandas as pd
@@ -60,8 +60,6 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         embedded.
     root : str or None
         The dataset's folder, as it was given, or absolute where that leads elsewhere by now.
-    report : EmbedReport
-        What the run that made the library, or brought it up to date, read and left out.
     source : Source or None
         What made the embeddings, for a library that was loaded from its files.
     head : Head or None
@@ -90,7 +88,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     head: Head | None = None
     metadata: pd.DataFrame | None = None
     index: Any = None
-    places: tuple[str, ...] = ()  # of the dataset when it was embedded, absolute
+    absolute_root: str | None = None  # where the dataset was when it was embedded
+    run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
 
     def __init__(
@@ -150,7 +149,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         files = open_latest(Path(outputs).expanduser())
         library = cls.__new__(cls)
         library.embeddings, library.paths, library.root = files.embeddings, files.paths, files.root
-        library.stats, library.digests, library.places = files.stats, files.digests, files.places
+        library.stats, library.digests = files.stats, files.digests
+        library.absolute_root = files.absolute_root
         library.source, library.head, library._backbone = files.source, files.head, backbone
         library._origin = files.embeddings, files.folder, files.digest
         return library
@@ -158,9 +158,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     @cached_property
     def report(self) -> EmbedReport:
         """What a run read and left out; of a library that was loaded, what its files tell."""
-        from simsearch.library.report import read_report
+        from simsearch.library.report import make_report
 
-        return read_report(self)
+        return make_report(self)
 
     def save(self, outputs: str | os.PathLike[str]) -> None:
         """Write this library's files into a folder, in place of the library that is there.

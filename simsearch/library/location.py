@@ -7,30 +7,34 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.files import valid_unicode
 from simsearch.images.address import is_uri, local_path
+from simsearch.library.odd_names import valid_unicode
 from simsearch.library.paths import absolute_root, as_root, in_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from simsearch.library.library import ImageLibrary
 
 logger = logging.getLogger("simsearch")
 
 SAMPLE_FILES = 16  # that are looked at
+MAX_DEPTH = 8  # folders above the outputs, and of the end of a path, that are tried
 
 
 def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) -> None:
     """Point every path at its file, and log a warning where files are not there.
 
     Without `root`, the first place counts at which most of a sample of files lie, with the sizes
-    that were recorded: the recorded absolute folder, the same way from the outputs, the folder as
-    it was given, from the current folder and from the outputs. If there is none, the recorded
-    folder stays.
+    that were recorded: the recorded absolute folder; the folder as it was given, seen from here;
+    and the ends of its path below each folder above the outputs, since a project may have moved as
+    a whole. If there is none, the first stays.
 
     Parameters
     ----------
@@ -44,19 +48,24 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
     if root is not None:
         _move(library, as_root(root))
     elif given is not None and not is_uri(local_path(given)):
-        places = [*library.places, *_likely_places(library, given)]
-        found = next((each for each in places if _lie_at(library, each, sample)), places[0])
-        if Path(found).resolve() != Path(local_path(given)).resolve():
-            _move(library, Path(os.path.normpath(found)).as_posix())
+        here = absolute_root(os.fspath(local_path(given))) or ""
+        first = library.absolute_root or here
+        places = chain((first, here), _places_beside(library, first))
+        found = next((each for each in places if _lie_at(library, each, sample)), first)
+        if Path(found).resolve() != Path(here).resolve():
+            _move(library, found)
     _warn_if_missing(library, sample)
 
 
-def _likely_places(library: ImageLibrary, given: str) -> list[str]:
-    """Return the folder as it was given, from the current folder and from the outputs' own."""
-    here = absolute_root(os.fspath(local_path(given))) or ""
-    if Path(given).is_absolute() or library.stored is None:
-        return [here]
-    return [here, (library.stored[0].parent / given).as_posix()]
+def _places_beside(library: ImageLibrary, root: str) -> Iterator[str]:
+    """Yield folders near the outputs whose paths end as that of the root, the likeliest first."""
+    parts = PurePath(root).parts[1:]
+    folders = library.stored[0].parents if library.stored else ()
+    for folder in folders[:MAX_DEPTH]:
+        for start in range(max(0, len(parts) - MAX_DEPTH), len(parts)):
+            place = folder.joinpath(*parts[start:])
+            if place.is_dir():
+                yield place.as_posix()
 
 
 def _move(library: ImageLibrary, root: str) -> None:
@@ -68,13 +77,10 @@ def _move(library: ImageLibrary, root: str) -> None:
 def _lie_at(library: ImageLibrary, root: str, sample: list[int]) -> bool:
     """Tell whether more than half of these rows have files below a folder, of the same size."""
     sizes = [_size(os.path.join(root, library.names[row])) for row in sample]  # noqa: PTH118
-    recorded = None if library.stats is None else library.stats[sample, 0].tolist()
-    same = [size is not None for size in sizes] if recorded is None else map(_eq, sizes, recorded)
-    return 2 * sum(same) > len(sample)
-
-
-def _eq(size: int | None, recorded: int) -> bool:
-    return size == recorded
+    stats = library.stats
+    recorded: list[int | None] = sizes if stats is None else stats[sample, 0].tolist()
+    same = sum(a is not None and a == b for a, b in zip(sizes, recorded, strict=True))
+    return 2 * same > len(sample)
 
 
 def _size(path: str) -> int | None:

@@ -50,7 +50,9 @@ def read_table(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
         columns = ", ".join(map(str, table.columns))
         raise QueryError(f"{name} has no {KEY!r} column, only {columns}; rename the one with paths")
     table = table.set_axis([str(column) for column in table.columns], axis=1)
-    table.index = pd.Index([str(path).replace("\\", "/") for path in table.index], name=KEY, dtype=object)
+    table.index = pd.Index(
+        [str(path).replace("\\", "/") for path in table.index], name=KEY, dtype=object
+    )
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise QueryError(f"{name} has two lines for {twice!r}; keep one line per image")

@@ -83,11 +83,8 @@ def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
     return dict(Counter(kinds).most_common())
 
 
-def read_report(library: ImageLibrary) -> EmbedReport:
-    """Report on a library that was loaded: all of its rows are reused, and some files left out."""
+def make_report(library: ImageLibrary) -> EmbedReport:
+    """Report on the run that made a library; of one that was loaded, all rows are reused."""
     skipped = read_skipped(library.stored[0]) if library.stored else []
-    return EmbedReport(
-        reused=len(library), skipped=len(skipped), left_out=count_kinds(skipped)
-    )
-
-
+    counts = {"reused": len(library)} if library.run is None else library.run
+    return EmbedReport(skipped=len(skipped), left_out=count_kinds(skipped), **counts)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from simsearch.files import valid_unicode
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -138,14 +136,16 @@ class Matches(Sequence[Match]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per match and its metadata, indexed by rank."""
-        from simsearch.library.frames import make_frame
+        from simsearch.library.odd_names import make_frame
 
         columns = ["rank", "path", "score", "percentile", "row"]
         rows = [{**match.metadata, **asdict(match)} for match in self.rows]
         facts = [name for name in dict.fromkeys(chain(*rows)) if name not in _FIELDS]
-        return make_frame(rows, [*columns, *facts]).set_index("rank")
+        return make_frame(rows, [*columns, *facts], "rank")
 
     def __str__(self) -> str:
+        from simsearch.library.odd_names import valid_unicode
+
         how = "" if self.exact else " (approximate)"
         lines = [f"{len(self)} match{'es' * (len(self) != 1)} for {self.query}{how}"]
         lines += [
