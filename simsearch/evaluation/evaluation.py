@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -126,16 +127,15 @@ class Evaluation:
 
         Columns are the classes of queries, and the other classes that were found.
         """
-        from simsearch.library.odd_names import frame_of_names
-
-        return frame_of_names(self._confusion)
-
-    def _confusion(self) -> pd.DataFrame:
         import pandas as pd
 
-        counts = pd.crosstab(self.labels[self.rows], self.labels[self.nearest])
-        columns = sorted({*self.classes, *counts.columns})
-        frame: pd.DataFrame = counts.reindex(columns=columns, fill_value=0)
+        from simsearch.library.odd_names import make_index
+
+        pairs = Counter(zip(self.labels[self.rows], self.labels[self.nearest], strict=True))
+        found = sorted({query for query, _ in pairs})
+        columns = sorted({*self.classes, *(label for _, label in pairs)})
+        counts = [[pairs[query, nearest] for nearest in columns] for query in found]
+        frame = pd.DataFrame(counts, index=make_index(found), columns=make_index(columns))
         return frame.rename_axis(index="query", columns="nearest")
 
     def to_frame(self) -> pd.DataFrame:

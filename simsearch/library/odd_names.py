@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     import pandas as pd
@@ -19,24 +20,25 @@ def valid_unicode(text: str) -> str:
 def make_frame(
     records: Iterable[Any], columns: Sequence[str], index: str | list[str] | None = None
 ) -> pd.DataFrame:
-    """Make a frame of records, indexed by columns."""
+    """Make a frame of records, indexed by columns; texts that are not valid Unicode are objects."""
     import pandas as pd
 
-    rows = list(records)
+    rows, names = list(records), list(columns)
+    try:
+        frame = pd.DataFrame(rows, columns=names)
+    except UnicodeEncodeError:  # pandas' own type of text holds UTF-8 alone
+        frame = pd.DataFrame(rows, columns=names, dtype=object)
+        for name in names:
+            with suppress(UnicodeEncodeError):
+                frame[name] = frame[name].infer_objects()
+    return frame if index is None else frame.set_index(index)
 
-    def make() -> pd.DataFrame:
-        frame = pd.DataFrame(rows, columns=list(columns))
-        return frame if index is None else frame.set_index(index)
 
-    return frame_of_names(make)
-
-
-def frame_of_names(make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Make a frame; its texts are Python objects where one is not valid Unicode."""
+def make_index(names: Sequence[str]) -> pd.Index[str]:
+    """Make an index of names, of objects where one is not valid Unicode."""
     import pandas as pd
 
     try:
-        return make()
-    except UnicodeEncodeError:  # pandas' own type of text holds UTF-8 alone
-        with pd.option_context("future.infer_string", False):
-            return make()
+        return pd.Index([str(name) for name in names])
+    except UnicodeEncodeError:
+        return pd.Index([str(name) for name in names], dtype=object)
