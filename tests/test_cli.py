@@ -15,6 +15,8 @@ from PIL import Image
 import simsearch as ss
 from simsearch.cli.main import main
 
+ROOT = Path(ss.__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def project(sample, tmp_path_factory):
@@ -414,3 +416,34 @@ def test_a_reader_that_leaves_early_is_no_error(project):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=60) == 0
+
+
+def test_terminal_without_the_character_gets_it_escaped(project, tmp_path):
+    (tmp_path / "photos").mkdir()
+    images = sorted((project / "dataset" / "seg_pred").iterdir())
+    for name, image in zip(("😀.jpg", "b.jpg"), images, strict=False):
+        shutil.copy(image, tmp_path / "photos" / name)
+    program = [sys.executable, "-m", "simsearch.cli"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    for command in (
+        ["embed", "photos", "out", "--backbone", "efficientnet_lite0"],
+        ["search", "out", "photos/b.jpg"],
+    ):
+        done = subprocess.run(
+            [*program, *command], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert b"photos/\\U0001f600.jpg" in done.stdout
+
+
+def test_rows_are_dropped_with_allow_shrink_alone(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(project / "dataset" / "seg_pred", "photos")
+    embed = ("embed", "photos", "out", "--backbone", "efficientnet_lite0")
+    run(capsys, *embed)
+    for image in sorted(Path("photos").iterdir())[:6]:
+        image.unlink()
+    code, out, _ = run(capsys, *embed)
+    assert (code, "kept: 6 gone, which are more than half" in out) == (0, True)
+    code, out, _ = run(capsys, *embed, "--allow-shrink")
+    assert (code, "6 removed" in out) == (0, True)

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.files import iter_blocks, write_text
+from simsearch.library.odd_names import valid_unicode
 from simsearch.plotting.grid import (
     Cell,
     check_positive,
@@ -115,9 +116,9 @@ class Duplicates(Sequence[DuplicateGroup]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per image: group (from 1), path, cosine, row."""
-        import pandas as pd
+        from simsearch.library.odd_names import make_frame
 
-        return pd.DataFrame(self._table(), columns=["group", "path", "cosine", "row"])
+        return make_frame(self._table(), ["group", "path", "cosine", "row"])
 
     def _table(self) -> list[tuple[int, str, float, int]]:
         return [
@@ -157,7 +158,8 @@ class Duplicates(Sequence[DuplicateGroup]):
             for group in self.groups[:PRINTED_GROUPS]
         ]
         hidden = len(self) - PRINTED_GROUPS
-        return "\n".join([*lines, f"... and {hidden:,} more: to_frame()"] if hidden > 0 else lines)
+        lines += [f"... and {hidden:,} more: to_frame()"] if hidden > 0 else []
+        return valid_unicode("\n".join(lines))
 
 
 def duplicates(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import simsearch as ss
 from simsearch.cli.flags import read_options, take_table_options
 from simsearch.library.delimited import read_pairs
-from simsearch.library.files import read_skipped
+from simsearch.library.report import describe_kinds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,9 +175,12 @@ def publish(
 
 def info(outputs: str) -> None:
     """Print what a library holds."""
-    print(ss.ImageLibrary.load(outputs).describe())
-    if skipped := read_skipped(outputs):
-        print(f"{len(skipped):>9,}  skipped, see {Path(outputs, 'skipped.csv').as_posix()}")
+    library = ss.ImageLibrary.load(outputs)
+    print(library.describe())
+    if library.report.skipped:
+        kinds = describe_kinds(library.report.left_out)
+        place = Path(outputs, "skipped.csv").as_posix()
+        print(f"{library.report.skipped:>9,}  skipped, see {place} ({kinds})")
 
 
 def sample(folder: str) -> None:

@@ -75,6 +75,9 @@ def _add_embed(commands: Commands) -> None:
     parser.add_argument("--engine", help="local, or ray for a cluster")
     parser.add_argument("--device", help="cpu, cuda or mps")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--allow-shrink", action="store_true", help="drop rows even if most of the files are gone"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
 
 

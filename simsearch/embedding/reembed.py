@@ -9,6 +9,7 @@ from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError
+from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile
 from simsearch.library.files import write_skipped, writing
@@ -77,7 +78,7 @@ def reembed(
                 )
             rows.replace_library(folder, kept)
             rows.log.discard()
-        return ImageLibrary.load(folder, backbone=backbone)
+        return ImageLibrary.as_stored(folder, backbone=backbone)
 
 
 def _stat_row(library: ImageLibrary, row: int) -> ImageFile:
@@ -88,4 +89,4 @@ def _stat_row(library: ImageLibrary, row: int) -> ImageFile:
     except OSError:  # an address, or gone: reading it will tell
         known = None if library.stats is None or not is_uri(path) else library.stats[row].tolist()
         return ImageFile(name, *(known or (-1, -1)))
-    return ImageFile(name, status.st_size, status.st_mtime_ns)
+    return ImageFile(name, status.st_size, modified_ns(status))

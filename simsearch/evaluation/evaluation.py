@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -128,9 +129,14 @@ class Evaluation:
         """
         import pandas as pd
 
-        counts = pd.crosstab(self.labels[self.rows], self.labels[self.nearest])
-        counts = counts.reindex(columns=sorted({*self.classes, *counts.columns}), fill_value=0)
-        return counts.rename_axis(index="query", columns="nearest")
+        from simsearch.library.odd_names import make_index
+
+        pairs = Counter(zip(self.labels[self.rows], self.labels[self.nearest], strict=True))
+        found = sorted({query for query, _ in pairs})
+        columns = sorted({*self.classes, *(label for _, label in pairs)})
+        counts = [[pairs[query, nearest] for nearest in columns] for query in found]
+        frame = pd.DataFrame(counts, index=make_index(found), columns=make_index(columns))
+        return frame.rename_axis(index="query", columns="nearest")
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy pandas frame.
@@ -140,7 +146,7 @@ class Evaluation:
         pandas.DataFrame
             Indexed by class ("" for all queries) and metric; columns value, low, high, queries.
         """
-        import pandas as pd
+        from simsearch.library.odd_names import make_frame
 
         tables = {"": self.overall, **self.by_class}
         counts = {"": len(self.rows), **self.counts}
@@ -150,7 +156,7 @@ class Evaluation:
             for metric, estimate in table.items()
         ]
         columns = ["class", "metric", *Estimate._fields, "queries"]
-        return pd.DataFrame(records, columns=columns).set_index(["class", "metric"])
+        return make_frame(records, columns, ["class", "metric"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain Python values, ready for JSON (a NaN becomes None)."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from simsearch.errors import QueryError
 from simsearch.images.address import is_uri
+from simsearch.library.odd_names import valid_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -67,7 +68,7 @@ class TableReport:
                 ending = "s" * (len(names) > 1)
                 text += f"; {len(names):,} {one}{ending} without a {missing}: "
                 text += ", ".join(names[:NAMED]) + more
-        return text
+        return valid_unicode(text)
 
     def log(self) -> None:
         """Log a warning, if anything is left over."""

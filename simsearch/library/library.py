@@ -17,7 +17,7 @@ import numpy as np
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
 from simsearch.library.files import open_latest
-from simsearch.library.paths import as_posix, as_root, in_folder, is_unchanged, spellings
+from simsearch.library.paths import as_posix, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from simsearch.backbones.heads import Head
-    from simsearch.library.files import LibraryFiles
+    from simsearch.library.report import EmbedReport
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 
@@ -55,7 +55,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         (N, 2) int64, the size in bytes and the modification time in ns of each file when it was
         embedded.
     root : str or None
-        The dataset's folder, as it was given.
+        The dataset's folder, as it was given, or absolute where that leads elsewhere by now.
     source : Source or None
         What made the embeddings, for a library that was loaded from its files.
     head : Head or None
@@ -81,9 +81,12 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
     embeddings: NDArray[np.float32]
     stats: NDArray[np.int64] | None = None
+    digests: NDArray[np.uint8] | None = None  # (N, 16), of the files' bytes; zeros if unknown
     root: str | None = None
     head: Head | None = None
     index: Any = None
+    absolute_root: str | None = None  # where the dataset was when it was embedded
+    run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
     versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
@@ -112,7 +115,10 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         root: str | os.PathLike[str] | None = None,
         backbone: Backbone | str | None = None,
     ) -> ImageLibrary:
-        """Open a library that `embed_dataset` has made.
+        """Open a library that `embed_dataset` has made, and look where its images are.
+
+        A warning in the log says which are not there; a dataset that has moved together with the
+        outputs is found.
 
         Parameters
         ----------
@@ -128,27 +134,34 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         LibraryError
             If files are missing, damaged, or do not belong together.
         """
-        library = cls._of_files(open_latest(Path(outputs).expanduser()), backbone)
-        if root is not None:
-            library._move_to(root)
+        library = cls.as_stored(outputs, backbone)
+        if root is not None or library.root is not None:
+            from simsearch.library.location import locate
+
+            locate(library, root)
         return library
 
     @classmethod
-    def _of_files(cls, files: LibraryFiles, backbone: Backbone | str | None) -> ImageLibrary:
+    def as_stored(
+        cls, outputs: str | os.PathLike[str], backbone: Backbone | str | None = None
+    ) -> ImageLibrary:
+        """Open a library with the paths that its files list, wherever those lead from here."""
+        files = open_latest(Path(outputs).expanduser())
         library = cls.__new__(cls)
-        library.embeddings, library.paths = files.embeddings, files.paths
-        library.stats = files.stats
-        library.root, library.source, library.head = files.root, files.source, files.head
-        library._backbone = backbone
+        library.embeddings, library.paths, library.root = files.embeddings, files.paths, files.root
+        library.stats, library.digests = files.stats, files.digests
+        library.absolute_root = files.absolute_root
+        library.source, library.head, library._backbone = files.source, files.head, backbone
         library._origin = files.embeddings, files.folder, files.digest
         library.versions = {os.path.realpath(files.folder): files.version}
         return library
 
-    def _move_to(self, root: str | os.PathLike[str]) -> None:
-        """Point every path at the dataset's new place."""
-        prefix = as_root(root)
-        self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
-        self.root = prefix
+    @cached_property
+    def report(self) -> EmbedReport:
+        """What a run read and left out; of a library that was loaded, what its files tell."""
+        from simsearch.library.report import make_report
+
+        return make_report(self)
 
     def save(self, outputs: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write this library's files into a folder, in place of the library that is there.

@@ -30,6 +30,7 @@ def save_library(
             blocks,
             library.paths,
             stats=library.stats,
+            digests=library.digests,
             root=library.root,
             source=source,
             head=library.head,

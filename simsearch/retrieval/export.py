@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from simsearch.library.odd_names import make_frame
 from simsearch.plain_json import plain
 from simsearch.retrieval.matches import Match
 
@@ -33,10 +34,8 @@ def to_dict(matches: Matches) -> dict[str, Any]:
 
 def to_frame(matches: Matches) -> pd.DataFrame:
     """Return matches as a frame; see `Matches.to_frame`."""
-    import pandas as pd
-
     known = {each.name for each in fields(Match)}
     columns = ["rank", "path", "score", "percentile", "row"]
     rows = [{**match.metadata, **asdict(match)} for match in matches.rows]
     facts = [name for name in dict.fromkeys(chain(*rows)) if name not in known]
-    return pd.DataFrame(rows, columns=[*columns, *facts]).set_index("rank")
+    return make_frame(rows, [*columns, *facts], "rank")

@@ -146,6 +146,8 @@ class Matches(Sequence[Match]):
         return to_frame(self)
 
     def __str__(self) -> str:
+        from simsearch.library.odd_names import valid_unicode
+
         how = "" if self.exact else " (approximate)"
         lines = [f"{len(self)} match{'es' * (len(self) != 1)} for {self.query}{how}"]
         lines += [
@@ -154,7 +156,7 @@ class Matches(Sequence[Match]):
             for m in self.rows
         ]
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return valid_unicode("\n".join(lines))
 
     def _repr_html_(self) -> str:
         from simsearch.retrieval.html import to_html

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images.address import is_url
 from simsearch.images.decode import describe
 
 if TYPE_CHECKING:
@@ -74,10 +73,13 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
         return ResolvedQuery(path, path, library.embeddings[row][None], exclude)
     if isinstance(query, np.ndarray) and query.ndim == 1:
         return ResolvedQuery("embedding", vectors=query[None])
-    if is_url(query):
-        from simsearch.images.download import download
+    name = describe(query)
+    if isinstance(query, str) and ":" in query and library.find(query) is None:
+        from simsearch.images.odd_address import open_address
 
-        return ResolvedQuery(query, download(query))
+        query = open_address(query)
+        if isinstance(query, bytes):
+            return ResolvedQuery(name, query)
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)
     file = getattr(query, "filename", None) if opened else query
@@ -86,7 +88,7 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
         _check_exists(query)
     known = not opened and found is not None and library.is_current(found)
     return ResolvedQuery(
-        describe(query),
+        name,
         query,
         library.embeddings[found][None] if known else None,
         frozenset([found] if exclude_query and found is not None else []),
