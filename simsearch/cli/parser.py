@@ -76,6 +76,11 @@ def _add_embed(commands: Commands) -> None:
     parser.add_argument("--device", help="cpu, cuda or mps")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    for flag, text in (
+        ("--exclude", "leave out files and folders, such as drafts or '*.gif'; may be repeated"),
+        ("--include", "these files alone; or bring back what is left out by default, as @eaDir"),
+    ):
+        parser.add_argument(flag, action="append", metavar="GLOB", help=text)
 
 
 def _add_search(commands: Commands) -> None:

@@ -20,16 +20,20 @@ from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError, LibraryError
-from simsearch.images.find import Skipped, find_images
+from simsearch.images.find import Skipped, list_dataset
 from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import torch
+    from typing_extensions import Unpack
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
+    from simsearch.images.find import ListingOptions
 
 logger = logging.getLogger("simsearch")
 
@@ -46,6 +50,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
     engine: str | Executor = "local",
+    **listing: Unpack[ListingOptions],
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
@@ -80,6 +85,12 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     engine
         "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
         own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.
+    **listing
+        `exclude`: globs of files and folders to leave out, such as `"drafts"` or `["*.gif",
+        "2019/*"]`; `include`: of the files to embed, where not all. Paths are relative to the
+        root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
+        such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
+        `include` names them. They hold for this run; give them again with the next.
 
     Returns
     -------
@@ -106,9 +117,10 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
-    files, unfit = find_images(dataset, exclude=folder)
+    files, folders, pictures, left_out = list_dataset(dataset, folder, **listing)
+    unfit = folders + pictures
     if not files:
-        raise DatasetError(f"no images below {dataset!r}; put some there")
+        raise DatasetError(f"no images below {dataset!r}; put some there{_hint(unfit, left_out)}")
     with writing(folder):
         old = _last_library(folder)
         name, file = (
@@ -119,7 +131,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         if old:
             rows.reuse(old)
         with rows.log:
-            skipped = [Skipped(in_folder(dataset, name), reason) for name, reason in unfit]
+            skipped = [
+                Skipped(in_folder(dataset, name), reason) for name, reason in folders + pictures
+            ]
             missing = [file for file in files if file not in rows]
             start = time.perf_counter()
             skipped += rows.embed(
@@ -145,8 +159,16 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             f"{library!r} in {folder.as_posix()!r}: {embedded:,} embedded{pace}, "
             f"{len(kept) - embedded:,} reused, {removed:,} removed, {len(skipped):,} skipped"
             + (f", see {(folder / SKIPPED).as_posix()}" if skipped else "")
+            + _hint((), left_out)
         )
     return library
+
+
+def _hint(skipped: Sequence[Skipped], left_out: Mapping[str, int]) -> str:
+    """Say what lies there that is no image to embed."""
+    counts = [f"{count:,} {kind}" for kind, count in left_out.items()]
+    counts += [f"{name} ({reason})" for name, reason in skipped[:3]]
+    return f"; left out: {', '.join(counts)}" if counts else ""
 
 
 def _executor(engine: str | Executor) -> Executor:

@@ -1,18 +1,35 @@
-"""List of the image files below a folder or an address, sorted by name; nothing is decoded."""
+"""List of the image files below a folder or an address, sorted by name; nothing is decoded.
+
+Files without an image suffix are told by their first bytes, and what is left out is counted.
+"""
 
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from simsearch.errors import DatasetError
 from simsearch.images.address import is_uri, local_path
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from typing_extensions import Unpack
+
 SUFFIXES = frozenset(
     f".{kind}"
     for kind in "jpg jpeg jpe jfif png webp avif heic heif bmp tif tiff gif".split()  # noqa: SIM905
+)
+
+# Thumbnails, waste and snapshots of NAS boxes and systems, in lower case.
+FOLDERS_LEFT_OUT = frozenset(
+    {"@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "recycler", ".thumbnails"}
+    | {"system volume information", "__macosx"}
 )
 
 
@@ -31,13 +48,34 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Listing(NamedTuple):
+    """What lies below a dataset's folder."""
+
+    files: list[ImageFile]  # sorted by name, without repeats
+    folders: list[Skipped]  # that could not be read; their names end with a slash
+    pictures: list[Skipped]  # of kinds that are not read, such as ".psd"
+    left_out: dict[str, int]  # how many of what else, by kind: ".txt", "no suffix", "@eaDir/"
+
+
+class ListingOptions(TypedDict, total=False):
+    """Globs that choose files, as `embed_dataset` takes them."""
+
+    include: str | Sequence[str]
+    exclude: str | Sequence[str]
+
+
+Rule: TypeAlias = "Callable[[str, bool], str | None]"
+"""Takes a name and whether it is a folder's; returns the kind under which it is left out."""
+
+
 def find_images(
     root: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None
 ) -> tuple[list[ImageFile], list[Skipped]]:
     """List the image files below a folder.
 
-    Links are followed, but no folder is entered twice, so that a loop ends; hidden files and
-    folders, and files without an image suffix (in any case), are left out.
+    Links are followed, but no folder is entered twice, so that a loop ends. A file without an
+    image suffix (in any case) is listed if its first bytes are those of an image. Hidden files
+    and folders, and folders such as `@eaDir` and `$RECYCLE.BIN`, are left out.
 
     Parameters
     ----------
@@ -60,26 +98,83 @@ def find_images(
     MissingExtraError
         If the package for such an address is not installed.
     """
+    return list_dataset(root, exclude)[:2]
+
+
+def list_dataset(
+    root: str | os.PathLike[str],
+    outputs: str | os.PathLike[str] | None = None,
+    **globs: Unpack[ListingOptions],
+) -> Listing:
+    """List a dataset as `find_images` does, with what is left out; globs as in `embed_dataset`."""
+    rule: Rule = left_out_by_default
+    if globs:
+        from simsearch.images.selection import make_rule
+
+        rule = make_rule(**globs)
     root = local_path(root)
     if is_uri(root):
-        from simsearch.images.remote import list_files
+        from simsearch.images.remote import fill
 
-        return sorted(ImageFile(*file) for file in list_files(str(root), _has_image_suffix)), []
+        return fill(_Scan(rule), str(root)).result()
     if not Path(root).is_dir():
         raise DatasetError(
             f"no such folder: {os.fspath(root)!r}; give the folder that holds the images, "
             'or make the sample one with simsearch.make_sample("dataset")'
         )
-    return _scan(root, {_identity(exclude)} if exclude and Path(exclude).is_dir() else set())
+    return _scan(root, {_identity(outputs)} if outputs and Path(outputs).is_dir() else set(), rule)
 
 
-def _scan(
-    root: str | os.PathLike[str], entered: set[tuple[int, int]]
-) -> tuple[list[ImageFile], list[Skipped]]:
+def left_out_by_default(name: str, folder: bool) -> str | None:
+    """Return the kind of what is left out without being told; None for the rest."""
+    last = name[name.rfind("/") + 1 :]
+    if folder and last.lower() in FOLDERS_LEFT_OUT:
+        return f"{last}/"
+    if last.startswith("."):
+        return "hidden folder" if folder else "hidden file"
+    return None
+
+
+class _Scan:
+    """What has been found so far."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.files: list[ImageFile] = []
+        self.folders: list[Skipped] = []
+        self.pictures: list[Skipped] = []
+        self.left_out: Counter[str] = Counter()
+
+    def allows(self, name: str, folder: bool) -> bool:
+        """Tell whether the rule keeps a name; if not, count it."""
+        if kind := self.rule(name, folder):
+            self.left_out[kind] += 1
+        return not kind
+
+    def add(self, file: ImageFile, read_head: Callable[[int], bytes]) -> None:
+        """Add a file where it belongs; `read_head` reads its first bytes, if they decide."""
+        if _has_image_suffix(file.name):
+            self.files.append(file)
+            return
+        from simsearch.images.sniff import sniff
+
+        content = sniff(file.name, file.size, read_head)
+        if content.is_read:
+            self.files.append(file)
+        elif content.reason:
+            self.pictures.append(Skipped(file.name, content.reason))
+        else:
+            self.left_out[content.kind] += 1
+
+    def result(self) -> Listing:
+        lists = sorted(self.files), sorted(self.folders), sorted(self.pictures)
+        return Listing(*lists, dict(sorted(self.left_out.items())))
+
+
+def _scan(root: str | os.PathLike[str], entered: set[tuple[int, int]], rule: Rule) -> Listing:
     """List the image files below a folder of this machine, except in folders `entered` already."""
     folders, links = deque([""]), deque[str]()
-    files: list[ImageFile] = []
-    skipped: list[Skipped] = []
+    found = _Scan(rule)
     # Links wait until every real folder has been entered, so that an image keeps its real name.
     while folders or links:
         prefix = (folders or links).popleft()
@@ -91,17 +186,25 @@ def _scan(
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = prefix + entry.name
-                    if entry.name.startswith("."):
+                    real = entry.is_dir(follow_symlinks=False)
+                    is_folder = real or (entry.is_symlink() and _is_folder(entry))
+                    if not found.allows(name, is_folder):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{name}/")
-                    elif entry.is_symlink() and _is_folder(entry):
-                        links.append(f"{name}/")
-                    elif _has_image_suffix(entry.name) and (file := _image_file(name, entry)):
-                        files.append(file)
+                    if is_folder:
+                        (folders if real else links).append(f"{name}/")
+                    elif file := _image_file(name, entry):
+                        found.add(file, partial(read_head, entry.path))
+                    else:
+                        found.left_out["pipe or socket"] += 1
         except OSError as error:
-            skipped.append(Skipped(prefix, f"unreadable folder: {error.strerror}"))
-    return sorted(files), sorted(skipped)
+            found.folders.append(Skipped(prefix, f"unreadable folder: {error.strerror}"))
+    return found.result()
+
+
+def read_head(path: str, size: int) -> bytes:
+    """Read the first bytes of a file."""
+    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
+        return stream.read(size)
 
 
 def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
