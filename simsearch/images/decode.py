@@ -1,6 +1,7 @@
 """Decoder of image sources: a path, URL, bytes, PIL image or array becomes upright 8-bit RGB.
 
-Pillow decodes; this module opens, checks and converts. No network and no tensor is known here.
+Pillow decodes; this module opens and checks. What is rare has modules of its own, loaded on use:
+`large`, `repair`, `fallback`, and those that `modes` calls.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_uri, local_path, read_file
+from simsearch.images.modes import to_rgb
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -31,6 +33,7 @@ ImageSources: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
 """One image, or several that make one query."""
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb (0.5 GB of RGB)
+LARGE_PIXELS = 4_000_000  # from here on, decoding waits for its share of memory
 PREVIEW_SIDE = 448  # pixels, of a sheet of several images
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
@@ -54,7 +57,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     """Turn a source into an upright 8-bit RGB image.
 
     The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, alpha is laid
-    over white, 16-bit and float values are scaled to 8 bits, and the first frame is taken.
+    over white (or over black, where white would hide the shape), 16-bit and float values are
+    scaled to 8 bits by the range that they use or declare, and the first frame is taken.
 
     Parameters
     ----------
@@ -64,7 +68,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
         or float in [0, 1].
     min_side
         A JPEG may be decoded at a half, a quarter or an eighth of its size as long as no side
-        falls under this many pixels. Much faster for camera photos.
+        falls under this many pixels. Much faster for camera photos. Other images of more than
+        32 megapixels are averaged down to no less than twice this.
 
     Returns
     -------
@@ -74,7 +79,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     Raises
     ------
     ImageError
-        If the source cannot be read as an image, or has more than `MAX_PIXELS` pixels.
+        If the source cannot be read as an image, or has more than `MAX_PIXELS` pixels; a JPEG
+        that has more is decoded at the scale that fits.
 
     Examples
     --------
@@ -84,17 +90,40 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     """
     _register_formats()
     try:
-        with open_image(source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{image.width}×{image.height} pixels, over the limit of {MAX_PIXELS:,}"
-                )
-            if min_side:
-                image.draft(None, (min_side, min_side))
-            image.load()
-            return _over_white(_to_srgb(_to_8_bit(_upright(image))))
+        return decode(source, min_side)
     except Exception as error:  # on damaged files, decoders raise nearly anything
+        from simsearch.images.repair import decode_repaired
+
+        if image := decode_repaired(source, min_side, error):
+            return image
         raise ImageError(decoding_error(error), describe(source)) from error
+
+
+def decode(source: ImageSource, min_side: int | None = None) -> Image.Image:
+    """Decode as `load_image` does; raises what the decoder raises."""
+    with open_image(source) as image:
+        return decode_open(image, source, min_side)
+
+
+def decode_open(image: Image.Image, source: ImageSource, min_side: int | None) -> Image.Image:
+    """Decode an open image, of which `source` is the file."""
+    if image.width * image.height > min(LARGE_PIXELS, MAX_PIXELS):
+        from simsearch.images.large import load_large
+
+        return to_rgb(_upright(load_large(image, source, min_side)))
+    if min_side:
+        image.draft(None, (min_side, min_side))
+    if has_16_bit_colour(image):
+        from simsearch.images.depth import load_deep_colour
+
+        return to_rgb(_upright(load_deep_colour(image, source)))
+    image.load()
+    return to_rgb(_upright(image))
+
+
+def has_16_bit_colour(image: Image.Image) -> bool:
+    """Tell whether an image that is not decoded yet has colours of 16 bits a channel."""
+    return ";16" in str(getattr(image, "tile", [])[:1]) and image.mode[0] not in "IF"
 
 
 def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Image:
@@ -157,10 +186,19 @@ def open_image(source: ImageSource) -> Image.Image:
 
 
 def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
+    if not size:
+        raise ImageError("the file is empty")
     try:
-        return Image.open(file, formats=_register_formats())
-    except UnidentifiedImageError:
-        raise ImageError("not a supported image format" if size else "the file is empty") from None
+        image = Image.open(file, formats=_register_formats())
+    except (Image.DecompressionBombError, ValueError, OSError) as error:
+        from simsearch.images.fallback import open_otherwise
+
+        return open_otherwise(file, error)
+    if image.format == "TIFF":  # raw files of cameras are, with a tiny preview first
+        from simsearch.images.fallback import open_raw
+
+        return open_raw(file) or image
+    return image
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -172,7 +210,9 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.dtype == np.bool_:
         array = array * np.uint8(255)
     elif array.dtype.newbyteorder("=") == np.uint16:
-        array = (array / 257).round()
+        from simsearch.images.depth import find_levels, scale
+
+        array = scale(array, find_levels(array))
     elif array.dtype.kind == "f":
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise ImageError("float values must lie in [0, 1]; give uint8 for [0, 255]")
@@ -190,53 +230,4 @@ def _upright(image: Image.Image) -> Image.Image:
         raise
     except Exception:  # broken EXIF: there is no orientation, or it has been applied already
         return image
-    return image
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Bring every mode to RGB, RGBA, or CMYK (which keeps its profile's meaning)."""
-    if image.mode.startswith(("I", "F")):
-        return _scaled(np.asarray(image), image.mode).convert("RGB")
-    if image.mode == "CMYK":
-        return image
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _scaled(values: NDArray[Any], mode: str) -> Image.Image:
-    """Scale deep grey levels to 8 bits; I and F carry no range, so the usual one that fits."""
-    top = np.nanmax(values, initial=0)
-    if "16" in mode or top > 255:
-        levels = values / 257
-    else:
-        levels = values * 255.0 if mode == "F" and top <= 1 else values
-    return Image.fromarray(np.nan_to_num(levels).round().clip(0, 255).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    transform = _srgb_transform(profile, image.mode) if profile else None
-    return image if transform is None else ImageCms.applyTransform(image, transform) or image
-
-
-@lru_cache(maxsize=32)  # a camera writes the same profile into every file
-def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform to sRGB; None for a profile that is sRGB already, or broken."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, mode, "RGBA" if mode == "RGBA" else "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    if image.mode == "RGBA":
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image)
-        return white
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    image.info = {}  # or profile and EXIF would be applied again when the image is loaded again
     return image

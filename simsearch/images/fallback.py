@@ -1,0 +1,81 @@
+"""Image files that Pillow alone does not open: repaired, very large, raw, or of rare TIFF kinds."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from simsearch.errors import ImageError
+from simsearch.images.sniff import RAW_REASON, RAW_SUFFIXES, can_read_raw, suffix_of
+
+HEAD_BYTES = 64
+
+
+def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
+    """Open a file for which Pillow raised an error.
+
+    Raises
+    ------
+    ImageError
+        If it is not of a format that is read.
+    Exception
+        The error of Pillow, if there is no other way.
+    """
+    if isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError):
+        raise error
+    head = _read(file, HEAD_BYTES)
+    if isinstance(error, Image.DecompressionBombError):
+        if head.startswith(b"\xff\xd8\xff"):  # is decoded at a reduced scale
+            return JpegImagePlugin.JpegImageFile(file)
+        raise error
+    for opens in (_open_png, open_raw, _open_tiff):
+        if image := opens(file, head):
+            return image
+    if isinstance(error, UnidentifiedImageError):
+        raise ImageError("not a supported image format") from None
+    raise error
+
+
+def open_raw(file: str | io.BytesIO, _head: bytes = b"") -> Image.Image | None:
+    """Open the preview in a raw file of a camera; None if the file's name is not that of one.
+
+    Raises
+    ------
+    ImageError
+        If rawpy is not installed, or the file has no preview.
+    """
+    if not isinstance(file, str) or suffix_of(os.path.basename(file)) not in RAW_SUFFIXES:  # noqa: PTH119
+        return None
+    if not can_read_raw():
+        raise ImageError(RAW_REASON)
+    from simsearch.images.raw import open_preview
+
+    return open_preview(file)
+
+
+def _open_png(file: str | io.BytesIO, head: bytes) -> Image.Image | None:
+    """Open a PNG without its text and its damaged extras."""
+    if not head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None
+    from simsearch.images.repair import open_clean_png
+
+    return open_clean_png(_read(file))
+
+
+def _open_tiff(file: str | io.BytesIO, head: bytes) -> Image.Image | None:
+    """Open a TIFF of a kind that Pillow does not know."""
+    if head[:4] not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        return None
+    from simsearch.images.tiff import open_tiff
+
+    return open_tiff(file)
+
+
+def _read(file: str | io.BytesIO, size: int = -1) -> bytes:
+    if isinstance(file, str):
+        with open(file, "rb") as stream:  # noqa: PTH123
+            return stream.read(size)
+    file.seek(0)
+    return file.read(size)
