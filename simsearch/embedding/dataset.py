@@ -26,14 +26,12 @@ from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import torch
     from typing_extensions import Unpack
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
-    from simsearch.images.find import ListingOptions
+    from simsearch.images.selection import ListingOptions
 
 logger = logging.getLogger("simsearch")
 
@@ -120,7 +118,10 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     files, folders, pictures, left_out = list_dataset(dataset, folder, **listing)
     unfit = folders + pictures
     if not files:
-        raise DatasetError(f"no images below {dataset!r}; put some there{_hint(unfit, left_out)}")
+        from simsearch.images.selection import describe_left_out
+
+        why = describe_left_out(left_out, unfit)
+        raise DatasetError(f"no images below {dataset!r}; put some there{why}")
     with writing(folder):
         old = _last_library(folder)
         name, file = (
@@ -152,6 +153,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             rows.log.discard()
         library = ImageLibrary.load(folder, backbone=network)
     if progress:
+        from simsearch.images.selection import describe_left_out
+
         embedded = len(set(missing).intersection(kept))
         pace = f" ({embedded / seconds:.1f} images/s)" if embedded else ""
         removed = len(set(old.names if old else ()).difference(file.name for file in kept))
@@ -159,16 +162,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             f"{library!r} in {folder.as_posix()!r}: {embedded:,} embedded{pace}, "
             f"{len(kept) - embedded:,} reused, {removed:,} removed, {len(skipped):,} skipped"
             + (f", see {(folder / SKIPPED).as_posix()}" if skipped else "")
-            + _hint((), left_out)
+            + describe_left_out(left_out)
         )
     return library
-
-
-def _hint(skipped: Sequence[Skipped], left_out: Mapping[str, int]) -> str:
-    """Say what lies there that is no image to embed."""
-    counts = [f"{count:,} {kind}" for kind, count in left_out.items()]
-    counts += [f"{name} ({reason})" for name, reason in skipped[:3]]
-    return f"; left out: {', '.join(counts)}" if counts else ""
 
 
 def _executor(engine: str | Executor) -> Executor:

@@ -1,7 +1,7 @@
 """Decoder of image sources: a path, URL, bytes, PIL image or array becomes upright 8-bit RGB.
 
 Pillow decodes; this module opens and checks. What is rare has modules of its own, loaded on use:
-`large`, `repair`, `fallback`, and those that `modes` calls.
+`large`, `repair`, `fallback`, `depth`, `alpha`, `profile`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from PIL import Image, ImageOps
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_uri, local_path, read_file
-from simsearch.images.modes import to_rgb
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
 
+    from simsearch.images.depth import Levels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """A path, an http(s) URL, another address that fsspec opens (`s3://bucket/1.jpg`), the bytes of an
@@ -92,7 +92,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     try:
         return decode(source, min_side)
     except Exception as error:  # on damaged files, decoders raise nearly anything
-        from simsearch.images.repair import decode_repaired
+        from simsearch.images.repair import decode_repaired, decoding_error
 
         if image := decode_repaired(source, min_side, error):
             return image
@@ -142,17 +142,6 @@ def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Ima
     return sheet
 
 
-def decoding_error(error: Exception) -> str:
-    """Say in a few words why an image cannot be decoded."""
-    if isinstance(error, ImageError):
-        return error.reason
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more pixels than the limit of {MAX_PIXELS:,}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @lru_cache(maxsize=1)
 def _register_formats() -> tuple[str, ...]:
     """Register every decoder, once and at first use; return the formats to try."""
@@ -195,9 +184,9 @@ def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
 
         return open_otherwise(file, error)
     if image.format == "TIFF":  # raw files of cameras are, with a tiny preview first
-        from simsearch.images.fallback import open_raw
+        from simsearch.images.fallback import prefer_preview
 
-        return open_raw(file) or image
+        return prefer_preview(image, file)
     return image
 
 
@@ -230,4 +219,36 @@ def _upright(image: Image.Image) -> Image.Image:
         raise
     except Exception:  # broken EXIF: there is no orientation, or it has been applied already
         return image
+    return image
+
+
+def to_rgb(
+    image: Image.Image, levels: Levels | None = None, ground: str | None = None
+) -> Image.Image:
+    """Convert a decoded image to 8-bit sRGB; see `load_image` for the rules.
+
+    `levels` of deep values and the `ground` under transparency are found in the image itself
+    unless they are given, as for a strip of a larger one.
+    """
+    if image.mode.startswith(("I", "F")):
+        from simsearch.images.depth import to_8_bit
+
+        image = to_8_bit(image, levels).convert("RGB")
+    elif image.mode == "LAB":
+        from simsearch.images.profile import lab_to_rgb
+
+        image = lab_to_rgb(image)
+    elif image.mode != "CMYK":  # which keeps its profile's meaning
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        image = image if image.mode == mode else image.convert(mode)
+    if image.info.get("icc_profile"):
+        from simsearch.images.profile import to_srgb
+
+        image = to_srgb(image)
+    if image.mode == "RGBA":
+        from simsearch.images.alpha import flatten
+
+        return flatten(image, ground)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    image.info = {}  # or profile and EXIF would be applied again when the image is loaded again
     return image

@@ -73,7 +73,7 @@ def find_levels(values: NDArray[Any], no_data: float | None = None) -> Levels:
     """
     if no_data is None and values.dtype.kind in "if" and values.size:
         limits = np.iinfo(values.dtype) if values.dtype.kind == "i" else np.finfo(values.dtype)
-        no_data = float(limits.min) if values.min() == limits.min else None
+        no_data = float(limits.min) if (values == limits.min).any() else None
     valid = _valid(values, no_data)
     if not valid.size:
         return Levels(0, 1, no_data)
@@ -86,7 +86,7 @@ def find_levels(values: NDArray[Any], no_data: float | None = None) -> Levels:
         low, high = bottom, top
     if valid.min() >= 0 and (high == low or high - low >= MIN_FILLED * usual):
         return Levels(0, usual, no_data)
-    return Levels(low, high, no_data) if high > low else Levels(low - 1, high + 1, no_data)
+    return Levels(low, high if high > low else 0, no_data)
 
 
 def scale(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
@@ -99,11 +99,19 @@ def scale(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
         if levels.no_data is not None:
             missing |= block == levels.no_data
         block[missing] = levels.low
-        with np.errstate(over="ignore"):
-            block = (block - levels.low) * (255 / (levels.high - levels.low))
-        grey = block.round().clip(0, 255)
+        grey = _stretch(block, levels).round().clip(0, 255)
         scaled[start : start + rows] = np.where(missing, 0, 255 - grey if levels.inverted else grey)
     return scaled
+
+
+def _stretch(block: NDArray[np.float64], levels: Levels) -> NDArray[np.float64]:
+    """Map the levels to 0 and 255, even where their distance is no finite number."""
+    low, high = np.float64(levels.low), np.float64(levels.high)
+    with np.errstate(all="ignore"):
+        if np.isinf(high - low):
+            block, low, high = block / 2, low / 2, high / 2
+        stretched: NDArray[np.float64] = np.nan_to_num((block - low) * (255 / (high - low)))
+    return stretched
 
 
 def load_deep_colour(image: Image.Image, source: ImageSource) -> Image.Image:
@@ -141,14 +149,15 @@ def _read_16_bits(
         other.load()
         low = np.asarray(other)
     if mode == "I":  # grey and alpha, as one number of 32 bits
-        return np.stack([low.view(np.uint32) >> 16, low & 0xFFFF], axis=-1).astype(np.uint16)
+        grey = (low.view(np.uint32) >> 16).astype(np.uint16)
+        return np.repeat(grey[..., None], 3, axis=2)
     values: NDArray[np.uint16] = (np.asarray(image).astype(np.uint16) << 8) + low
     return values
 
 
 def _low_rawmode(mode: str, rawmode: str) -> tuple[str, str] | None:
     """Return mode and rawmode that read the lower bytes; None if there is no such way."""
-    if (mode, rawmode) == ("LA", "LA;16B"):
+    if (mode, rawmode) == ("RGBA", "LA;16B"):
         return "I", "I;32B"
     kind, _, order = rawmode.partition(";16")
     if kind not in {mode, "RGBX"}:

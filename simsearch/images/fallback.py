@@ -8,6 +8,7 @@ import os
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from simsearch.errors import ImageError
+from simsearch.images.repair import JPEG_START, PNG_START, TIFF_STARTS, open_clean_png
 from simsearch.images.sniff import RAW_REASON, RAW_SUFFIXES, can_read_raw, suffix_of
 
 HEAD_BYTES = 64
@@ -27,7 +28,7 @@ def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
         raise error
     head = _read(file, HEAD_BYTES)
     if isinstance(error, Image.DecompressionBombError):
-        if head.startswith(b"\xff\xd8\xff"):  # is decoded at a reduced scale
+        if head.startswith(JPEG_START):  # is decoded at a reduced scale
             return JpegImagePlugin.JpegImageFile(file)
         raise error
     for opens in (_open_png, open_raw, _open_tiff):
@@ -36,6 +37,19 @@ def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
     if isinstance(error, UnidentifiedImageError):
         raise ImageError("not a supported image format") from None
     raise error
+
+
+def prefer_preview(image: Image.Image, file: str | io.BytesIO) -> Image.Image:
+    """Return a TIFF as Pillow opened it or, where it is a raw file, the preview in it."""
+    try:
+        preview = open_raw(file)
+    except ImageError:
+        image.close()
+        raise
+    if preview is None:
+        return image
+    image.close()
+    return preview
 
 
 def open_raw(file: str | io.BytesIO, _head: bytes = b"") -> Image.Image | None:
@@ -57,16 +71,14 @@ def open_raw(file: str | io.BytesIO, _head: bytes = b"") -> Image.Image | None:
 
 def _open_png(file: str | io.BytesIO, head: bytes) -> Image.Image | None:
     """Open a PNG without its text and its damaged extras."""
-    if not head.startswith(b"\x89PNG\r\n\x1a\n"):
+    if not head.startswith(PNG_START):
         return None
-    from simsearch.images.repair import open_clean_png
-
     return open_clean_png(_read(file))
 
 
 def _open_tiff(file: str | io.BytesIO, head: bytes) -> Image.Image | None:
     """Open a TIFF of a kind that Pillow does not know."""
-    if head[:4] not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+    if head[:4] not in TIFF_STARTS:
         return None
     from simsearch.images.tiff import open_tiff
 

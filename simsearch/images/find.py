@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from simsearch.errors import DatasetError
 from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TypeAlias
-
     from typing_extensions import Unpack
+
+    from simsearch.images.selection import ListingOptions, Place, Rule
 
 SUFFIXES = frozenset(
     f".{kind}"
@@ -49,23 +46,27 @@ class Skipped(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What lies below a dataset's folder."""
+    """What lies below a dataset's folder, each list sorted by name."""
 
-    files: list[ImageFile]  # sorted by name, without repeats
+    files: list[ImageFile]
     folders: list[Skipped]  # that could not be read; their names end with a slash
     pictures: list[Skipped]  # of kinds that are not read, such as ".psd"
-    left_out: dict[str, int]  # how many of what else, by kind: ".txt", "no suffix", "@eaDir/"
+    left_out: Counter[str]  # how many of what else, by kind: ".txt", "no suffix", "@eaDir/"
 
+    def add(self, file: ImageFile, place: Place) -> None:
+        """Add a file where it belongs: by its suffix or, without one of an image, its content."""
+        if _has_image_suffix(file.name):
+            self.files.append(file)
+            return
+        from simsearch.images.sniff import sniff
 
-class ListingOptions(TypedDict, total=False):
-    """Globs that choose files, as `embed_dataset` takes them."""
-
-    include: str | Sequence[str]
-    exclude: str | Sequence[str]
-
-
-Rule: TypeAlias = "Callable[[str, bool], str | None]"
-"""Takes a name and whether it is a folder's; returns the kind under which it is left out."""
+        content = sniff(file, place)
+        if content.is_read:
+            self.files.append(file)
+        elif content.reason:
+            self.pictures.append(Skipped(file.name, content.reason))
+        else:
+            self.left_out[content.kind] += 1
 
 
 def find_images(
@@ -109,20 +110,27 @@ def list_dataset(
     """List a dataset as `find_images` does, with what is left out; globs as in `embed_dataset`."""
     rule: Rule = left_out_by_default
     if globs:
-        from simsearch.images.selection import make_rule
+        from simsearch.images.selection import GlobRule
 
-        rule = make_rule(**globs)
-    root = local_path(root)
+        rule = selection = GlobRule(**globs)
+    root, listing = local_path(root), Listing([], [], [], Counter())
     if is_uri(root):
         from simsearch.images.remote import fill
 
-        return fill(_Scan(rule), str(root)).result()
-    if not Path(root).is_dir():
+        fill(listing, str(root), rule)
+    elif not Path(root).is_dir():
         raise DatasetError(
             f"no such folder: {os.fspath(root)!r}; give the folder that holds the images, "
             'or make the sample one with simsearch.make_sample("dataset")'
         )
-    return _scan(root, {_identity(outputs)} if outputs and Path(outputs).is_dir() else set(), rule)
+    else:
+        entered = {_identity(outputs)} if outputs and Path(outputs).is_dir() else set()
+        _scan(listing, root, rule, entered)
+    for found in listing[:3]:
+        found.sort()
+    if globs:
+        selection.warn_of_unused()
+    return listing
 
 
 def left_out_by_default(name: str, folder: bool) -> str | None:
@@ -135,46 +143,11 @@ def left_out_by_default(name: str, folder: bool) -> str | None:
     return None
 
 
-class _Scan:
-    """What has been found so far."""
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        self.files: list[ImageFile] = []
-        self.folders: list[Skipped] = []
-        self.pictures: list[Skipped] = []
-        self.left_out: Counter[str] = Counter()
-
-    def allows(self, name: str, folder: bool) -> bool:
-        """Tell whether the rule keeps a name; if not, count it."""
-        if kind := self.rule(name, folder):
-            self.left_out[kind] += 1
-        return not kind
-
-    def add(self, file: ImageFile, read_head: Callable[[int], bytes]) -> None:
-        """Add a file where it belongs; `read_head` reads its first bytes, if they decide."""
-        if _has_image_suffix(file.name):
-            self.files.append(file)
-            return
-        from simsearch.images.sniff import sniff
-
-        content = sniff(file.name, file.size, read_head)
-        if content.is_read:
-            self.files.append(file)
-        elif content.reason:
-            self.pictures.append(Skipped(file.name, content.reason))
-        else:
-            self.left_out[content.kind] += 1
-
-    def result(self) -> Listing:
-        lists = sorted(self.files), sorted(self.folders), sorted(self.pictures)
-        return Listing(*lists, dict(sorted(self.left_out.items())))
-
-
-def _scan(root: str | os.PathLike[str], entered: set[tuple[int, int]], rule: Rule) -> Listing:
-    """List the image files below a folder of this machine, except in folders `entered` already."""
+def _scan(
+    found: Listing, root: str | os.PathLike[str], rule: Rule, entered: set[tuple[int, int]]
+) -> None:
+    """List what is below a folder of this machine, except in folders `entered` already."""
     folders, links = deque([""]), deque[str]()
-    found = _Scan(rule)
     # Links wait until every real folder has been entered, so that an image keeps its real name.
     while folders or links:
         prefix = (folders or links).popleft()
@@ -188,23 +161,16 @@ def _scan(root: str | os.PathLike[str], entered: set[tuple[int, int]], rule: Rul
                     name = prefix + entry.name
                     real = entry.is_dir(follow_symlinks=False)
                     is_folder = real or (entry.is_symlink() and _is_folder(entry))
-                    if not found.allows(name, is_folder):
-                        continue
-                    if is_folder:
+                    if kind := rule(name, is_folder):
+                        found.left_out[kind] += 1
+                    elif is_folder:
                         (folders if real else links).append(f"{name}/")
                     elif file := _image_file(name, entry):
-                        found.add(file, partial(read_head, entry.path))
+                        found.add(file, entry.path)
                     else:
                         found.left_out["pipe or socket"] += 1
         except OSError as error:
             found.folders.append(Skipped(prefix, f"unreadable folder: {error.strerror}"))
-    return found.result()
-
-
-def read_head(path: str, size: int) -> bytes:
-    """Read the first bytes of a file."""
-    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
-        return stream.read(size)
 
 
 def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:

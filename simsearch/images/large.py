@@ -10,7 +10,6 @@ from PIL import Image
 from simsearch.errors import ImageError
 from simsearch.images import decode
 from simsearch.images.budget import decoding_budget
-from simsearch.images.modes import to_rgb
 
 if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource
@@ -102,7 +101,7 @@ def _reduce(image: Image.Image, factor: int) -> Image.Image:
     rows = max(1, STRIP_PIXELS // image.width // factor) * factor
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        rgb = to_rgb(strip, levels, ground)
+        rgb = decode.to_rgb(strip, levels, ground)
         reduced.paste(rgb.reduce(factor) if factor > 1 else rgb, (0, top // factor))
     # For the orientation; profile and transparency have had their effect.
     reduced.info = {key: image.info[key] for key in ORIENTED_BY & image.info.keys()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError, ImageError, MissingExtraError
 from simsearch.images.find import ImageFile
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from simsearch.images.find import Listing
+    from simsearch.images.selection import Rule
 
 # Keys under which file systems state the version of a file: digests first, since a copy keeps them.
 _VERSION_KEYS = (
@@ -87,21 +89,8 @@ def list_files(
         raise DatasetError(f"cannot list {root!r}: {error or type(error).__name__}") from error
 
 
-class Scan(Protocol):
-    """What collects the files of a dataset; `find` has the one."""
-
-    def allows(self, name: str, folder: bool) -> bool:
-        """Tell whether a file or a folder is kept; if not, count it."""
-
-    def add(self, file: ImageFile, read_head: Callable[[int], bytes]) -> None:
-        """Take a file, and what reads its first bytes."""
-
-
-_S = TypeVar("_S", bound=Scan)
-
-
-def fill(scan: _S, root: str) -> _S:
-    """Add the files below an address to a scan; each folder is asked for once.
+def fill(listing: Listing, root: str, rule: Rule) -> None:
+    """Add what is below an address to a listing; the rule is asked about each folder once.
 
     Raises
     ------
@@ -112,18 +101,21 @@ def fill(scan: _S, root: str) -> _S:
     """
     folders = {"": True}
 
+    def allows(name: str, folder: bool) -> bool:
+        if kind := rule(name, folder):
+            listing.left_out[kind] += 1
+        return not kind
+
     def is_open(folder: str) -> bool:
         if folder not in folders:
-            above = is_open(folder.rpartition("/")[0])
-            folders[folder] = above and scan.allows(folder, True)
+            folders[folder] = is_open(folder.rpartition("/")[0]) and allows(folder, True)
         return folders[folder]
 
     def wanted(name: str) -> bool:
-        return is_open(name.rpartition("/")[0]) and scan.allows(name, False)
+        return is_open(name.rpartition("/")[0]) and allows(name, False)
 
     for name, size, version in list_files(root, wanted, hidden=True):
-        scan.add(ImageFile(name, size, version), partial(_read_head, root, name))
-    return scan
+        listing.add(ImageFile(name, size, version), partial(_read_head, root, name))
 
 
 def _read_head(root: str, name: str, size: int) -> bytes:

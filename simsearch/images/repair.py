@@ -1,4 +1,7 @@
-"""Image files with damage that does not matter: extras of a PNG, the last bytes of a JPEG."""
+"""Image files with damage that does not matter: extras of a PNG, the last bytes of a JPEG.
+
+And the reasons why others cannot be decoded.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("simsearch")
 
 PNG_START, JPEG_START, JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
+TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 PNG_TEXT, PNG_PROFILE = {b"tEXt", b"zTXt", b"iTXt"}, b"iCCP"
 MAX_PROFILE_BYTES = 2**26
 MIN_ROWS = 0.9  # of a JPEG that is cut short; with fewer it is an error
@@ -45,11 +49,26 @@ def decode_repaired(
         data = _read(source)
         if data.startswith(PNG_START):
             return decode.decode_open(open_clean_png(data), data, min_side)
+        if data[:4] in TIFF_STARTS and isinstance(error, ValueError):
+            from simsearch.images.tiff import open_tiff
+
+            return decode.decode_open(open_tiff(io.BytesIO(data)), data, min_side)
         if data.startswith(JPEG_START) and "truncated" in str(error):
             return _decode_cut_jpeg(data, source, min_side)
     except Exception as second:  # the first error says what is wrong with the file
         logger.debug("%s cannot be repaired: %s", decode.describe(source), second)
     return None
+
+
+def decoding_error(error: Exception) -> str:
+    """Say in a few words why an image cannot be decoded."""
+    if isinstance(error, ImageError):
+        return error.reason
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more pixels than the limit of {decode.MAX_PIXELS:,}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def open_clean_png(data: bytes) -> Image.Image:

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from simsearch.images.find import ImageFile
+    from simsearch.images.selection import Place
 
 HEAD_BYTES = 256
 
@@ -81,24 +82,14 @@ class Content(NamedTuple):
     kind: str  # suffix in lower case, or "no suffix"
 
 
-def sniff(name: str, size: int, read_head: Callable[[int], bytes]) -> Content:
-    """Tell what a file without an image suffix is.
-
-    Parameters
-    ----------
-    name
-        Of the file.
-    size
-        In bytes; -1 if unknown.
-    read_head
-        Reads that many bytes from its start; called unless the name says enough.
-    """
-    suffix = suffix_of(name)
+def sniff(file: ImageFile, place: Place) -> Content:
+    """Tell what a file without an image suffix is; it is opened unless its name says enough."""
+    suffix = suffix_of(file.name)
     kind = f".{suffix}" if suffix else "no suffix"
-    if suffix in NOT_PICTURES or not size:
+    if suffix in NOT_PICTURES or not file.size:
         return Content(False, "", kind)
     try:
-        head = read_head(HEAD_BYTES)
+        head = _read_head(place)
     except OSError:
         return Content(False, "", f"{kind}, unreadable")
     content = _first_match(READ, head)
@@ -114,6 +105,13 @@ def sniff(name: str, size: int, read_head: Callable[[int], bytes]) -> Content:
         return Content(True, "", kind)
     unread = _first_match(UNREAD, head) or NOT_READ.get(suffix)
     return Content(False, f"{unread} ({kind}) is not read" if unread else "", kind)
+
+
+def _read_head(place: Place) -> bytes:
+    if not isinstance(place, str):
+        return place(HEAD_BYTES)
+    with open(place, "rb", buffering=0) as stream:  # noqa: PTH123
+        return stream.read(HEAD_BYTES)
 
 
 def suffix_of(name: str) -> str:
