@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from PIL import Image, ImageChops, ImageStat
+import numpy as np
+from PIL import Image
 
 SAMPLE_SIDE = 1024  # pixels; a larger image is judged by so many rows and columns of it
 MIN_CONTRAST = 16  # of 255: what is visible differs so much from white, on the average, or more
@@ -27,9 +28,9 @@ def find_ground(image: Image.Image) -> str:
     """
     sides = [min(side, SAMPLE_SIDE) for side in image.size]
     sample = image.resize((sides[0], sides[1]), Image.Resampling.NEAREST)
-    red, green, blue, alpha = sample.split()
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    difference = ImageChops.multiply(ImageChops.invert(darkest), alpha)
-    visible = ImageStat.Stat(alpha).sum[0]
-    contrast = 255 * ImageStat.Stat(difference).sum[0] / visible if visible else 255
+    pixels = np.asarray(sample)
+    alpha = pixels[..., 3].astype(np.float64)
+    difference = 255.0 - pixels[..., :3].min(axis=2)
+    visible = alpha.sum()
+    contrast = (difference * alpha).sum() / visible if visible else 255
     return "white" if contrast >= MIN_CONTRAST else "black"

@@ -29,6 +29,8 @@ def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
     head = _read(file, HEAD_BYTES)
     if isinstance(error, Image.DecompressionBombError):
         if head.startswith(JPEG_START):  # is decoded at a reduced scale
+            if isinstance(file, io.BytesIO):
+                file.seek(0)
             return JpegImagePlugin.JpegImageFile(file)
         raise error
     for opens in (_open_png, open_raw, _open_tiff):

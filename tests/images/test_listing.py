@@ -217,7 +217,7 @@ def test_waste_of_systems_is_left_out_and_counted(tmp_path):
         "@eaDir/": 2,
         "#recycle/": 1,
         "$RECYCLE.BIN/": 1,
-        "hidden folder": 1,
+        ".thumbnails/": 1,
         "System Volume Information/": 1,
         "__MACOSX/": 1,
     }
