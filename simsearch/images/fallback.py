@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
@@ -34,8 +35,9 @@ def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
             return JpegImagePlugin.JpegImageFile(file)
         raise error
     for opens in (_open_png, open_raw, _open_tiff):
-        if image := opens(file, head):
-            return image
+        with suppress(UnidentifiedImageError):
+            if image := opens(file, head):
+                return image
     if isinstance(error, UnidentifiedImageError):
         raise ImageError("not a supported image format") from None
     raise error

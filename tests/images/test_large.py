@@ -39,8 +39,8 @@ def test_a_jpeg_of_200_megapixels_is_read_at_a_reduced_scale(size):
     data = grey_jpeg(*size)
     assert read_header(data) == ("JPEG", *size)
     image = load_image(data, 256)
-    assert 256 <= min(image.size) <= 8 * 256
-    assert image.getpixel((5, 5)) == (90, 90, 90)
+    assert image.size == (size[0] // 8, size[1] // 8)
+    assert abs(image.getpixel((5, 5))[0] - 90) < 5
     image = load_image(data)
     assert image.size == (-(-size[0] // 2), -(-size[1] // 2))
 
