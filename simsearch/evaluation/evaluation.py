@@ -129,9 +129,8 @@ class Evaluation:
         import pandas as pd
 
         counts = pd.crosstab(self.labels[self.rows], self.labels[self.nearest])
-        columns = sorted({*self.classes, *counts.columns})
-        frame: pd.DataFrame = counts.reindex(columns=columns, fill_value=0)
-        return frame.rename_axis(index="query", columns="nearest")
+        counts = counts.reindex(columns=sorted({*self.classes, *counts.columns}), fill_value=0)
+        return counts.rename_axis(index="query", columns="nearest")
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy pandas frame.
@@ -180,13 +179,11 @@ class Evaluation:
     __repr__ = __str__
 
     def _headline(self) -> str:
-        left_out = []
-        if self.lonely:
-            left_out.append(f"{self.lonely:,} queries that are alone in their class")
-        if self.unlabelled:
-            left_out.append(f"{self.unlabelled:,} images without a label")
         head = f"{len(self.rows):,} queries, {len(self.gallery):,} images in the gallery"
-        return head + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        reasons = {"queries that are alone in their class": self.lonely}
+        reasons["images without a label"] = self.unlabelled
+        left_out = ", ".join(f"{count:,} {what}" for what, count in reasons.items() if count)
+        return head + (f"; left out: {left_out}" if left_out else "")
 
     def _table(self) -> list[str]:
         """List the classes, worst first, with the metrics that are one number per ranking."""
@@ -345,10 +342,9 @@ def _choose_rows(
         raise QueryError(f"no image of {which}= has a label; choose others, or give labels=")
     sizes = np.bincount(codes[in_gallery], minlength=codes.max() + 1)
     if np.count_nonzero(sizes) == 1:
-        only = str(names[in_gallery][0])
         raise QueryError(
-            f"every image of the gallery is labelled {only!r}, so that no match could be wrong; "
-            "choose a gallery of several classes, or give other labels="
+            f"every image of the gallery is labelled {str(names[in_gallery][0])!r}, so that no "
+            "match could be wrong; choose a gallery of several classes, or give other labels="
         )
     answered = is_query & (sizes[codes] > in_gallery)
     if not answered.any():

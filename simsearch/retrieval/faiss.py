@@ -198,8 +198,8 @@ class FaissIndex:
             unsettled = []
             for i, one in zip(pending, ranked, strict=True):
                 before, answers[i] = answers.get(i), one
-                confirmed = mask is None or self.exact or _equal_rows(before, one)
-                if one is None or not confirmed:
+                same = one and before and np.array_equal(one.rows, before.rows)
+                if one is None or not (mask is None or self.exact or same):
                     unsettled.append(i)
             pending = unsettled
             effort = SearchEffort(*(WIDENING_FACTOR * amount for amount in effort))
@@ -271,8 +271,9 @@ class FaissIndex:
                     import_faiss().write_index(self._candidates.raw, stream.name)
                     seal = file_record(Path(stream.name))
             except RuntimeError as error:  # FAISS hides the reason in its message
-                reason = f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
-                raise LibraryError(reason) from error
+                raise LibraryError(
+                    f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
+                ) from error
             record = {
                 "format": FORMAT,
                 "digest": self._digest,
@@ -310,10 +311,6 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     index = FaissIndex.load(source.stored[0])
     index.check(source)
     return index
-
-
-def _equal_rows(one: TopK | None, other: TopK | None) -> bool:
-    return bool(one and other and np.array_equal(one.rows, other.rows))
 
 
 def _damaged(folder: Path, reason: str) -> LibraryError:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,12 +19,9 @@ import numpy as np
 from simsearch.cluster.milvus.schema import FILTER_TOKENS, NUMBER_FIELDS
 from simsearch.errors import LibraryError
 from simsearch.library.filters import folded_parts
-from simsearch.library.library import ImageLibrary
+from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import TypeGuard
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -36,6 +34,7 @@ Column: TypeAlias = "Mapping[str, Any]"
 MAX_TOKENS = 3_000  # per row, in one text field of the engine
 OVERFLOW_MARK = "more"  # in place of the tokens of a row that has more of them
 GLOB = re.compile(r"[*?\[]")
+NOT_ALTERNATIVES = (tuple, str, bytes, Mapping)  # collections that stand for one condition
 MATCH_NONE = "id < 0"
 MAX_DOUBLE = float(np.finfo(np.float64).max)
 
@@ -45,18 +44,16 @@ def describe_columns(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 
     The example is there so that a condition that does not fit the column is refused without data.
     """
-    columns: list[dict[str, Any]] = []
-    numeric = 0
-    for name in () if table is None else table.columns:
-        column = table[name]  # type: ignore[index]
-        compared = column.dtype.kind in "iuf" and numeric < len(NUMBER_FIELDS)
-        number = numeric if compared else None
-        numeric += compared
-        example = next(iter(plain_cells(column.dropna().iloc[:1])), None)
-        columns.append(
-            {"name": name, "dtype": str(column.dtype), "number": number, "example": example}
-        )
-    return columns
+    numbers = iter(range(len(NUMBER_FIELDS)))
+    return [
+        {
+            "name": name,
+            "dtype": str(column.dtype),
+            "number": next(numbers, None) if column.dtype.kind in "iuf" else None,
+            "example": next(iter(plain_cells(column.dropna().iloc[:1])), None),
+        }
+        for name, column in ({} if table is None else table).items()
+    ]
 
 
 def plain_cells(column: pd.Series[Any]) -> list[Any]:
@@ -102,10 +99,12 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
         From `describe_columns`.
     """
     found = {_token("in", name[: slash.start()]) for slash in re.finditer("/", name)}
-    for column in columns:
-        if not _is_number(column):
-            tag = f"tag {column['name']}"
-            found.update(_token(tag, part) for part in folded_parts(facts.get(column["name"])))
+    found.update(
+        _token(f"tag {column['name']}", part)
+        for column in columns
+        if not _is_number(column)
+        for part in folded_parts(facts.get(column["name"]))
+    )
     if len(found) > MAX_TOKENS:
         found = {OVERFLOW_MARK}
     return "".join(f"|{token}" for token in sorted(found)) + "|"
@@ -113,13 +112,12 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
 
 def number_fields(facts: Mapping[str, Any], columns: Iterable[Column]) -> dict[str, float | None]:
     """Return the numbers of a row by field, as doubles: rounding keeps their order."""
-    found: dict[str, float | None] = dict.fromkeys(NUMBER_FIELDS)
-    for column in columns:
-        value = facts.get(column["name"])
-        if column["number"] is not None and value is not None:
-            clipped = np.clip(float(value), -MAX_DOUBLE, MAX_DOUBLE)
-            found[NUMBER_FIELDS[column["number"]]] = float(clipped)
-    return found
+    given = {
+        NUMBER_FIELDS[column["number"]]: float(np.clip(float(value), -MAX_DOUBLE, MAX_DOUBLE))
+        for column in columns
+        if column["number"] is not None and (value := facts.get(column["name"])) is not None
+    }
+    return dict.fromkeys(NUMBER_FIELDS) | given
 
 
 def _token(kind: str, text: str) -> str:
@@ -142,26 +140,28 @@ def filter_expression(where: Rows, columns: Sequence[Column]) -> str:
         return _folder_expression(where)
     if isinstance(where, Mapping):
         known = {column["name"]: column for column in columns}
-        parts = [_condition_expression(known, name, each) for name, each in where.items()]
+        parts = [_condition_expression(known.get(name), name, each) for name, each in where.items()]
         return " and ".join(f"({part})" for part in parts if part)
     numbers = np.unique(np.asarray(where)).tolist()
     return f"row in {numbers}" if numbers else MATCH_NONE
 
 
-def _condition_expression(known: Mapping[str, Column], name: str, condition: object) -> str:
+def _condition_expression(column: Column | None, name: str, condition: object) -> str:
     if name in {"path", "folder"}:  # a column of that name is compared as paths are
-        own = name not in known and isinstance(condition, str)
+        own = column is None and isinstance(condition, str)
         return _folder_expression(condition) if own else ""  # type: ignore[arg-type]
-    if name not in known:
+    if column is None:
         return ""
-    evaluate = _number_expression if _is_number(known[name]) else _text_expression
-    return evaluate(known[name], condition)
+    if isinstance(condition, Collection) and not isinstance(condition, NOT_ALTERNATIVES):
+        parts = [_condition_expression(column, name, member) for member in condition]
+        return (" or ".join(f"({part})" for part in parts) or MATCH_NONE) if all(parts) else ""
+    evaluate = _number_expression if _is_number(column) else _text_expression
+    return evaluate(column, condition)
 
 
 def _folder_expression(glob: str) -> str:
     """Match the folder that the literal beginning of a glob names."""
-    found = GLOB.search(glob)
-    folder, slash, _ = glob[: found.start() if found else None].rpartition("/")
+    folder, slash, _ = GLOB.split(glob, maxsplit=1)[0].rpartition("/")
     return _token_expression("in", folder) if slash else ""
 
 
@@ -174,32 +174,25 @@ def _number_expression(column: Column, condition: object) -> str:
     if column["number"] is None:
         return ""
     field = NUMBER_FIELDS[column["number"]]
-    if isinstance(condition, tuple):
-        limits = zip((">=", "<="), map(_number_literal, condition), strict=True)
-        parts = [f"{field} {sign} {literal}" for sign, literal in limits if literal]
-        return " and ".join(parts) or f"{field} >= {-MAX_DOUBLE!r}"
-    if _is_alternatives(condition):
-        return _any_expression(_number_expression(column, member) for member in condition)
-    literal = _number_literal(condition)
-    return f"{field} == {literal}" if literal else ""
+    if not isinstance(condition, tuple):
+        literal = _number_literal(condition)
+        return f"{field} == {literal}" if literal else ""
+    limits = zip((">=", "<="), map(_number_literal, condition), strict=True)
+    parts = [f"{field} {sign} {literal}" for sign, literal in limits if literal]
+    return " and ".join(parts) or f"{field} >= {-MAX_DOUBLE!r}"
 
 
 def _number_literal(value: object) -> str:
     """Write a finite number; "" for any other value."""
-    if not isinstance(value, (str, int, float, np.integer, np.floating, np.bool_)):
-        return ""
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return ""
-    return repr(number) if math.isfinite(number) else ""
+    with suppress(TypeError, ValueError, OverflowError):
+        number = float(value)  # type: ignore[arg-type]
+        return repr(number) if math.isfinite(number) else ""
+    return ""
 
 
 def _text_expression(column: Column, condition: object) -> str:
-    if isinstance(condition, tuple):
+    if column["dtype"].startswith("datetime"):  # whose tokens are not the text that is compared
         return ""
-    if _is_alternatives(condition):
-        return _any_expression(_text_expression(column, member) for member in condition)
     truth = isinstance(condition, bool) and column["dtype"].startswith("bool")
     literal = isinstance(condition, str) and not GLOB.search(condition)
     if not truth and not literal:
@@ -207,31 +200,7 @@ def _text_expression(column: Column, condition: object) -> str:
     return _token_expression(f"tag {column['name']}", str(condition).casefold())
 
 
-def _is_alternatives(condition: object) -> TypeGuard[Collection[object]]:
-    """Tell whether a condition is met by any of its members."""
-    return isinstance(condition, Collection) and not isinstance(condition, (str, bytes, Mapping))
-
-
-def _any_expression(parts: Iterable[str]) -> str:
-    found = list(parts)
-    if not all(found):
-        return ""
-    return " or ".join(f"({part})" for part in found) or MATCH_NONE
-
-
 # The conditions themselves, as `ImageLibrary.where` understands them
-
-
-def check_filter(where: Rows, columns: Sequence[Column]) -> None:
-    """Raise the error that a library of files would raise for a condition.
-
-    Raises
-    ------
-    QueryError
-        If there is no such column, or the condition does not fit it.
-    """
-    example = {column["name"]: column["example"] for column in columns}
-    _small_library(["example"], [example], None, columns).where(where)
 
 
 def filter_mask(
@@ -241,29 +210,23 @@ def filter_mask(
     root: str | None,
     columns: Sequence[Column],
 ) -> NDArray[np.bool_]:
-    """Tell which of some images meet a condition by path or metadata, as `where` does: (n,)."""
-    if not paths:
-        return np.zeros(0, bool)
-    return _small_library(paths, facts, root, columns).where(where)
+    """Tell which of some images meet a condition by path or metadata, as `where` does: (n,) bool.
 
-
-def _small_library(
-    paths: Sequence[str],
-    facts: Sequence[Mapping[str, Any]],
-    root: str | None,
-    columns: Sequence[Column],
-) -> ImageLibrary:
-    """Make a library of some rows, with the metadata columns of the published one."""
-    library = ImageLibrary(np.ones((len(paths), 1), np.float32), paths)
-    library.root = root
+    Raises
+    ------
+    QueryError
+        If there is no such column, or the condition does not fit it.
+    """
+    table = RowTable()
+    table.paths, table.root, table.metadata = np.array(paths, "U"), root, None
     if columns:
         import pandas as pd
 
-        table = {
+        cells = {
             column["name"]: pd.Series(
                 [line.get(column["name"]) for line in facts], dtype=column["dtype"]
             )
             for column in columns
         }
-        library.metadata = pd.DataFrame(table)
-    return library
+        table.metadata = pd.DataFrame(cells)
+    return table.where(where)
