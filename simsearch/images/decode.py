@@ -161,20 +161,21 @@ def open_image(source: ImageSource) -> Image.Image:
         return source.copy()  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    name = ""
     if isinstance(source, str) and is_uri(source := local_path(source)):
-        source = read_file(str(source))
+        name, source = str(source).partition("::")[0], read_file(str(source))  # of an archive
     if isinstance(source, bytes):
-        return _open_file(io.BytesIO(source), len(source))
+        return _open_file(io.BytesIO(source), len(source), name)
     if isinstance(source, (str, os.PathLike)):
         path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
-        return _open_file(path, os.path.getsize(path))  # noqa: PTH202
+        return _open_file(path, os.path.getsize(path), path)  # noqa: PTH202
     raise ImageError(
         f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
         "a PIL image or a numpy array"
     )
 
 
-def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
+def _open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
     if not size:
         raise ImageError("the file is empty")
     try:
@@ -182,11 +183,11 @@ def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
     except (Image.DecompressionBombError, ValueError, OSError) as error:
         from simsearch.images.fallback import open_otherwise
 
-        return open_otherwise(file, error)
+        return open_otherwise(file, name, error)
     if image.format == "TIFF":  # raw files of cameras are, with a tiny preview first
         from simsearch.images.fallback import prefer_preview
 
-        return prefer_preview(image, file)
+        return prefer_preview(image, file, name)
     return image
 
 

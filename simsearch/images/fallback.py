@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from contextlib import suppress
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -15,8 +14,8 @@ from simsearch.images.sniff import RAW_REASON, RAW_SUFFIXES, can_read_raw, suffi
 HEAD_BYTES = 64
 
 
-def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
-    """Open a file for which Pillow raised an error.
+def open_otherwise(file: str | io.BytesIO, name: str, error: Exception) -> Image.Image:
+    """Open a file of this name for which Pillow raised an error.
 
     Raises
     ------
@@ -34,19 +33,19 @@ def open_otherwise(file: str | io.BytesIO, error: Exception) -> Image.Image:
                 file.seek(0)
             return JpegImagePlugin.JpegImageFile(file)
         raise error
-    for opens in (_open_png, open_raw, _open_tiff):
-        with suppress(UnidentifiedImageError):
-            if image := opens(file, head):
-                return image
+    with suppress(UnidentifiedImageError):
+        image = _open_raw(file, name) or _open_png(file, head) or _open_tiff(file, head)
+        if image:
+            return image
     if isinstance(error, UnidentifiedImageError):
         raise ImageError("not a supported image format") from None
     raise error
 
 
-def prefer_preview(image: Image.Image, file: str | io.BytesIO) -> Image.Image:
+def prefer_preview(image: Image.Image, file: str | io.BytesIO, name: str) -> Image.Image:
     """Return a TIFF as Pillow opened it or, where it is a raw file, the preview in it."""
     try:
-        preview = open_raw(file)
+        preview = _open_raw(file, name)
     except ImageError:
         image.close()
         raise
@@ -56,7 +55,7 @@ def prefer_preview(image: Image.Image, file: str | io.BytesIO) -> Image.Image:
     return preview
 
 
-def open_raw(file: str | io.BytesIO, _head: bytes = b"") -> Image.Image | None:
+def _open_raw(file: str | io.BytesIO, name: str) -> Image.Image | None:
     """Open the preview in a raw file of a camera; None if the file's name is not that of one.
 
     Raises
@@ -64,7 +63,7 @@ def open_raw(file: str | io.BytesIO, _head: bytes = b"") -> Image.Image | None:
     ImageError
         If rawpy is not installed, or the file has no preview.
     """
-    if not isinstance(file, str) or suffix_of(os.path.basename(file)) not in RAW_SUFFIXES:  # noqa: PTH119
+    if suffix_of(name) not in RAW_SUFFIXES:
         return None
     if not can_read_raw():
         raise ImageError(RAW_REASON)

@@ -13,7 +13,7 @@ TURNS = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.ROTATE_90, 6: Image.T
 ORIENTATION = 0x0112  # EXIF tag
 
 
-def open_preview(file: str) -> Image.Image:
+def open_preview(file: str | io.BytesIO) -> Image.Image:
     """Open the largest preview in a raw file, upright.
 
     Raises
@@ -23,12 +23,15 @@ def open_preview(file: str) -> Image.Image:
     """
     import rawpy
 
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
     try:
         with rawpy.imread(file) as raw:
             thumbnail = raw.extract_thumb()
             turn = TURNS.get(raw.sizes.flip)
     except (rawpy.LibRawError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        said = error.args[0] if error.args else type(error).__name__
+        reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
         raise ImageError(f"no preview in this raw file: {reason}") from error
     if thumbnail.format == rawpy.ThumbFormat.JPEG:
         image: Image.Image = Image.open(io.BytesIO(thumbnail.data), formats=["JPEG"])

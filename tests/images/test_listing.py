@@ -152,7 +152,7 @@ class FakeRaw:
 
     def extract_thumb(self):
         if self.thumbnail is None:
-            raise self.LibRawError("no thumbnail")
+            raise self.LibRawError(b"no thumbnail")
         return self.thumbnail
 
 
@@ -195,8 +195,16 @@ def test_raw_files_are_read_by_their_preview(raw, kind, flip, turn):
     wanted = Image.fromarray(smooth()).rotate(turn, expand=True)
     image = load_image(path)
     assert image.size == wanted.size
-    assert ss.load_image(path).tobytes() == image.tobytes()
+    assert load_image(path.as_posix()).tobytes() == image.tobytes()
     assert abs(image.getpixel((5, 5))[0] - wanted.getpixel((5, 5))[0]) < 6
+
+
+def test_raw_files_at_an_address_are_read_by_their_preview(raw):
+    pytest.importorskip("fsspec")
+    path = raw(SimpleNamespace(format="jpeg", data=picture()))
+    with zipfile.ZipFile(path.with_name("z.zip"), "w") as archive:
+        archive.write(path, "1.nef")
+    assert load_image(f"zip://1.nef::{path.with_name('z.zip')}").size == (96, 64)
 
 
 def test_a_raw_file_without_a_preview_is_an_error(raw):
