@@ -119,8 +119,8 @@ def test_a_small_part_of_the_range_is_stretched(low):
 @pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.float32, np.float64, np.int64])
 @pytest.mark.parametrize("top", [1, 200, 60_000, 3_000_000])
 def test_wide_types_show_the_scene(dtype, top):
-    if top == 1 and np.dtype(dtype).kind in "iu":
-        pytest.skip("whole numbers of 0 and 1 alone show nothing")
+    if np.dtype(dtype).kind in "iu":
+        top = max(top, 200)  # fewer whole numbers show little
     values = (GREY * top).astype(dtype)
     image = grey_of(tiff(values))
     assert np.corrcoef(image.ravel(), GREY.ravel())[0, 1] > 0.99

@@ -219,7 +219,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="no list of what is mapped")
 def test_a_large_scan_takes_little_more_than_its_pixels(tmp_path):
     Image.new("RGBA", (8000, 8000), (200, 30, 30, 128)).save(tmp_path / "1.png", compress_level=1)
     done = subprocess.run(

@@ -6,7 +6,9 @@ import zipfile
 from fnmatch import fnmatchcase
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import encoded, smooth
@@ -205,6 +207,24 @@ def test_raw_files_at_an_address_are_read_by_their_preview(raw):
     with zipfile.ZipFile(path.with_name("z.zip"), "w") as archive:
         archive.write(path, "1.nef")
     assert load_image(f"zip://1.nef::{path.with_name('z.zip')}").size == (96, 64)
+
+
+def test_a_dng_is_read_by_rawpy_itself(tmp_path):
+    """A small DNG, made here: a preview of colours first, and a sensor's flat values."""
+    pytest.importorskip("rawpy")
+    tags = [(50706, "B", 4, bytes([1, 4, 0, 0])), (272, "s", 0, "Cam"), (50708, "s", 0, "Cam")]
+    tags += [(271, "s", 0, "Maker"), (274, "H", 1, 6), (50778, "H", 1, 21)]
+    tags.append((50721, "2i", 9, [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]))
+    cells = [(33421, "H", 2, [2, 2]), (33422, "B", 4, bytes([0, 1, 1, 2]))]
+    cells += [(50710, "B", 3, bytes([0, 1, 2])), (50711, "H", 1, 1), (50717, "H", 1, 1023)]
+    with tifffile.TiffWriter(tmp_path / "1.dng") as file:
+        file.write(smooth(192, 128), photometric="rgb", subifds=1, subfiletype=1, extratags=tags)
+        sensor = np.full((512, 768), 500, np.uint16)
+        file.write(sensor, photometric="cfa", subfiletype=0, extratags=cells)
+    assert np.array_equal(load_image(tmp_path / "1.dng"), np.rot90(smooth(192, 128), -1))
+    (tmp_path / "2.dng").write_bytes((tmp_path / "1.dng").read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"no preview in this raw file: [A-Z]"):
+        load_image(tmp_path / "2.dng")
 
 
 def test_a_raw_file_without_a_preview_is_an_error(raw):
