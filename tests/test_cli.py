@@ -110,6 +110,50 @@ def test_what_is_wished_for_reaches_the_library(capsys, metadata, arguments, opt
     assert json.loads(out) == ss.search(library, 3, k=4, **options).to_dict()
 
 
+def test_flags_say_how_a_table_is_read(capsys, tmp_path):
+    names = ss.ImageLibrary.load("outputs").names[:3]
+    file = tmp_path / "m.csv"
+    cells = zip(names, ["1,299", "15", "ask"], ["1/2/2024", "2/1/2024", "3/3/2024"], strict=True)
+    file.write_text("\n".join(["path;price;day", *map(";".join, cells)]))
+    command = ["search", "outputs", 5, "--json", "--metadata", file]
+    code, _, err = run(capsys, *command, "--where", "price=..50")
+    assert code == 1
+    assert "'ask' (line 4) is no number: missing=['ask'] counts it as empty (--missing" in err
+    for flags, found in (
+        (["--decimal", ".", "--missing", "ask", "--where", "price=..50"], names[1:2]),
+        (["--decimal", "price=,", "--missing", "ask", "--where", "price=..5"], names[:1]),
+        (["--dates", "%d/%m/%Y", "--where", "day=2024-02..2024-02-29"], names[:1]),
+        (["--dates", "day=%m/%d/%Y", "--where", "day=2024-02"], names[1:2]),
+    ):
+        code, out, err = run(capsys, *command, *flags)
+        assert (code, [m["path"] for m in json.loads(out)["matches"]]) == (
+            0,
+            [f"dataset/{name}" for name in found],
+        )
+
+
+def test_flags_of_a_table_need_one(capsys, tmp_path):
+    code, _, err = run(capsys, "search", "outputs", 3, "--decimal", ",")
+    assert (code, err) == (1, "simsearch: --decimal belongs to a table: give --metadata, too\n")
+    command = ["search", "outputs", 3, "--metadata", tmp_path / "m.csv"]
+    code, _, err = run(capsys, *command, "--dates", "a=%Y", "%d")
+    assert (code, "--dates %d: with several, each is COLUMN=%d" in err) == (1, True)
+
+
+def test_command_says_what_of_a_table_met_nothing(project, tmp_path):
+    name = ss.ImageLibrary.load("outputs").names[0]
+    (tmp_path / "m.csv").write_text(f"path,price\n{name},5\ngone.jpg,7\n")
+    command = Path(sys.executable).with_name("simsearch")
+    arguments = ["search", "outputs", "3", "--json", "--metadata", tmp_path / "m.csv"]
+    done = subprocess.run(
+        [command, *arguments], capture_output=True, text=True, check=True, cwd=project
+    )
+    json.loads(done.stdout)
+    assert "m.csv: 1 of 24 pictures have a line; 1 line without a picture: gone.jpg; 23 " in (
+        done.stderr
+    )
+
+
 def test_several_queries_are_one_or_one_is_several(capsys, tmp_path):
     library = ss.ImageLibrary.load("outputs")
     _, out, _ = run(

@@ -10,10 +10,11 @@ import numpy as np
 
 from simsearch.backbones.heads import chain
 from simsearch.errors import BackboneError
-from simsearch.library.library import ImageLibrary, unit_rows
+from simsearch.library.unit_rows import unit_rows
 
 if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
+    from simsearch.library.library import ImageLibrary
 
 
 def apply_head(library: ImageLibrary, head: Head) -> ImageLibrary:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from simsearch.backbones.heads import Head
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 BLOCK_ROWS = 4096  # read or written together
-UNIT_NORM_ERROR = 1e-5  # by which the norm of a float32 unit row may be off
 
 
 class ImageLibrary(EmbeddingSpace, RowTable):
@@ -66,6 +64,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         What the backbone's embeddings have passed through since; see `with_head`.
     metadata : pandas.DataFrame or None
         One line per row; see `attach`.
+    table_report, label_report : TableReport or None
+        Lines of the last table, or of labels, without a picture, and pictures without a line.
     index : None
         What ranks the rows: the exact search, unless `search` is given an index.
 
@@ -85,7 +85,6 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     stats: NDArray[np.int64] | None = None
     root: str | None = None
     head: Head | None = None
-    metadata: pd.DataFrame | None = None
     index: Any = None
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
 
@@ -95,6 +94,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
         backbone: Backbone | str | None = None,
     ) -> None:
+        from simsearch.library.unit_rows import unit_rows
+
         self.embeddings = unit_rows(embeddings)
         self.paths = np.array([as_posix(path) for path in paths], "U")
         if len(self.paths) != len(self.embeddings):
@@ -136,11 +137,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     @classmethod
     def _of_files(cls, files: LibraryFiles, backbone: Backbone | str | None) -> ImageLibrary:
         library = cls.__new__(cls)
-        library.embeddings, library.paths, library.stats = (
-            files.embeddings,
-            files.paths,
-            files.stats,
-        )
+        library.embeddings, library.paths = files.embeddings, files.paths
+        library.stats = files.stats
         library.root, library.source, library.head = files.root, files.source, files.head
         library._backbone = backbone
         library._origin = files.embeddings, files.folder, files.digest
@@ -276,23 +274,3 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.head.query(embeddings, self.embeddings) if self.head else embeddings
-
-
-def unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
-    """Check foreign embeddings, and normalise them if they are not."""
-    rows = np.asanyarray(embeddings)
-    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
-        raise LibraryError(
-            f"embeddings of shape {rows.shape} and dtype {rows.dtype} are not (N, D) numbers"
-        )
-    norms = np.empty(len(rows))
-    for block in iter_blocks(len(rows), BLOCK_ROWS):
-        norms[block] = np.linalg.norm(rows[block].astype(np.float64), axis=1)
-    if (bad := np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))).size:
-        raise LibraryError(f"row {bad[0]} of the embeddings is zero or not finite; leave it out")
-    if np.abs(norms - 1).max() <= UNIT_NORM_ERROR:
-        return np.require(rows, np.float32, "C")
-    units = np.empty(rows.shape, np.float32)
-    for block in iter_blocks(len(rows), BLOCK_ROWS):
-        units[block] = rows[block] / norms[block, None]
-    return units

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
-from simsearch.errors import BackboneError, QueryError
+from simsearch.errors import BackboneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -102,13 +101,9 @@ class EmbeddingSpace:
         QueryError
             If the rate is not between 0 and 1, or the library has no pairs.
         """
-        if not 0 < false_match_rate < 1:
-            raise QueryError(f"false_match_rate={false_match_rate}: give a share between 0 and 1")
-        scores = self.random_pair_scores
-        if not len(scores):
-            raise QueryError("a library of one image has no random pairs; give a cosine")
-        place = len(scores) - 1 - int(false_match_rate * len(scores))
-        return float(np.nextafter(scores[place], np.float32(2)))
+        from simsearch.library.thresholds import threshold_of
+
+        return threshold_of(self.random_pair_scores, false_match_rate)
 
     def encode(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """Embed images as the rows of this library were: by the backbone, then the head.

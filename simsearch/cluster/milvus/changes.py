@@ -24,6 +24,7 @@ from simsearch.cluster.milvus.schema import (
 )
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
+from simsearch.library.metadata import attached_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ class RowEncoder:
 
     def __init__(self, library: ImageLibrary, *, progress: bool) -> None:
         self.library, self.progress = library, progress
-        self.columns = describe_columns(library.metadata)
+        self.columns = describe_columns(library.metadata, attached_table(library))
 
     def batches(
         self, rows: NDArray[np.intp], title: str

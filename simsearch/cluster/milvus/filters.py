@@ -11,48 +11,66 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from simsearch.cluster.milvus.schema import FILTER_TOKENS, NUMBER_FIELDS
-from simsearch.errors import LibraryError
+from simsearch.errors import LibraryError, QueryError
+from simsearch.library.columns import DATE, NUMBER, TEXT, ColumnReading
 from simsearch.library.filters import folded_parts
 from simsearch.library.table import RowTable
+from simsearch.library.values import AS_NUMBERS
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from simsearch.library.metadata import AttachedTable
     from simsearch.library.types import Rows
 
 
 Column: TypeAlias = "Mapping[str, Any]"
-"""Of the metadata: its name, dtype, number (which of `NUMBER_FIELDS` holds it) and an example."""
+"""Of the metadata: its name, dtype, number (which of `NUMBER_FIELDS` holds it), an example, kind
+("number", "date" or "text") and, unless its dtype tells all, how it is read."""
+
+UNKNOWN = ColumnReading(reason="an earlier simsearch has published it: publish it again")
 
 MAX_TOKENS = 3_000  # per row, in one text field of the engine
 OVERFLOW_MARK = "more"  # in place of the tokens of a row that has more of them
 GLOB = re.compile(r"[*?\[]")
 NOT_ALTERNATIVES = (tuple, str, bytes, Mapping)  # collections that stand for one condition
 MATCH_NONE = "id < 0"
+NUMERIC_DTYPES = ("int", "uint", "float")
 MAX_DOUBLE = float(np.finfo(np.float64).max)
 
 
-def describe_columns(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Describe the columns of a table.
+def describe_columns(
+    table: pd.DataFrame | None, attached: AttachedTable | None = None
+) -> list[dict[str, Any]]:
+    """Describe the columns of a table, as it was attached.
 
     The example is there so that a condition that does not fit the column is refused without data.
     """
+    if table is None:
+        return []
+    from simsearch.library.metadata import AttachedTable
+
+    attached = attached or AttachedTable(table)
     numbers = iter(range(len(NUMBER_FIELDS)))
     return [
         {
             "name": name,
-            "dtype": str(column.dtype),
-            "number": next(numbers, None) if column.dtype.kind in "iuf" else None,
-            "example": next(iter(plain_cells(column.dropna().iloc[:1])), None),
+            "dtype": str(cells.dtype),
+            "number": next(numbers, None) if column.kind == NUMBER and cells.dtype != "O" else None,
+            "example": next(iter(plain_cells(cells.dropna().iloc[:1])), None),
+            "kind": column.kind,
+            "reading": column.stored_reading(),
         }
-        for name, column in ({} if table is None else table).items()
+        for name, cells in table.items()
+        if (column := attached.column(str(name)))
     ]
 
 
@@ -102,7 +120,7 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
     found.update(
         _token(f"tag {column['name']}", part)
         for column in columns
-        if not _is_number(column)
+        if not str(column["dtype"]).lower().startswith(NUMERIC_DTYPES)
         for part in folded_parts(facts.get(column["name"]))
     )
     if len(found) > MAX_TOKENS:
@@ -113,11 +131,17 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
 def number_fields(facts: Mapping[str, Any], columns: Iterable[Column]) -> dict[str, float | None]:
     """Return the numbers of a row by field, as doubles: rounding keeps their order."""
     given = {
-        NUMBER_FIELDS[column["number"]]: float(np.clip(float(value), -MAX_DOUBLE, MAX_DOUBLE))
+        NUMBER_FIELDS[column["number"]]: _double(column, value)
         for column in columns
         if column["number"] is not None and (value := facts.get(column["name"])) is not None
     }
     return dict.fromkeys(NUMBER_FIELDS) | given
+
+
+def _double(column: Column, value: Any) -> float:  # noqa: ANN401
+    reading = _reading(column)
+    number: Any = reading.number(value) if reading and isinstance(value, str) else value
+    return float(np.clip(float(number), -MAX_DOUBLE, MAX_DOUBLE))
 
 
 def _token(kind: str, text: str) -> str:
@@ -125,8 +149,19 @@ def _token(kind: str, text: str) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def _is_number(column: Column) -> bool:
-    return str(column["dtype"]).lower().startswith(("int", "uint", "float"))
+def _kind(column: Column) -> str:
+    """Tell what is compared in a column; of earlier versions, its dtype tells."""
+    if "kind" in column:
+        return str(column["kind"])
+    dtype = str(column["dtype"]).lower()
+    return NUMBER if dtype.startswith(NUMERIC_DTYPES) else DATE if "date" in dtype else TEXT
+
+
+def _reading(column: Column) -> ColumnReading | None:
+    """Return how a column is read; None where its dtype tells all."""
+    if "reading" not in column:
+        return UNKNOWN if column["dtype"] in {"string", "object", "str"} else None
+    return ColumnReading.from_record(column["reading"]) if column["reading"] else None
 
 
 # Expressions of the engine
@@ -155,7 +190,9 @@ def _condition_expression(column: Column | None, name: str, condition: object) -
     if isinstance(condition, Collection) and not isinstance(condition, NOT_ALTERNATIVES):
         parts = [_condition_expression(column, name, member) for member in condition]
         return (" or ".join(f"({part})" for part in parts) or MATCH_NONE) if all(parts) else ""
-    evaluate = _number_expression if _is_number(column) else _text_expression
+    if _kind(column) == DATE:  # whose tokens are not the text that is compared
+        return ""
+    evaluate = _number_expression if _kind(column) == NUMBER else _text_expression
     return evaluate(column, condition)
 
 
@@ -175,24 +212,25 @@ def _number_expression(column: Column, condition: object) -> str:
         return ""
     field = NUMBER_FIELDS[column["number"]]
     if not isinstance(condition, tuple):
-        literal = _number_literal(condition)
+        literal = _number_literal(column, condition)
         return f"{field} == {literal}" if literal else ""
-    limits = zip((">=", "<="), map(_number_literal, condition), strict=True)
+    limits = zip((">=", "<="), (_number_literal(column, each) for each in condition), strict=True)
     parts = [f"{field} {sign} {literal}" for sign, literal in limits if literal]
     return " and ".join(parts) or f"{field} >= {-MAX_DOUBLE!r}"
 
 
-def _number_literal(value: object) -> str:
+def _number_literal(column: Column, value: object) -> str:
     """Write a finite number; "" for any other value."""
-    with suppress(TypeError, ValueError, OverflowError):
-        number = float(value)  # type: ignore[arg-type]
+    if not isinstance(value, (str, int, float, Decimal, np.number, np.bool_)):
+        return ""
+    with suppress(QueryError, OverflowError):
+        exact = (_reading(column) or AS_NUMBERS).number_limit(value)
+        number = math.inf if exact is None else float(exact)
         return repr(number) if math.isfinite(number) else ""
     return ""
 
 
 def _text_expression(column: Column, condition: object) -> str:
-    if column["dtype"].startswith("datetime"):  # whose tokens are not the text that is compared
-        return ""
     truth = isinstance(condition, bool) and column["dtype"].startswith("bool")
     literal = isinstance(condition, str) and not GLOB.search(condition)
     if not truth and not literal:
@@ -222,11 +260,15 @@ def filter_mask(
     if columns:
         import pandas as pd
 
+        from simsearch.library.metadata import AttachedTable
+
         cells = {
             column["name"]: pd.Series(
                 [line.get(column["name"]) for line in facts], dtype=column["dtype"]
             )
             for column in columns
         }
-        table.metadata = pd.DataFrame(cells)
+        readings = {column["name"]: reading for column in columns if (reading := _reading(column))}
+        table.attached = AttachedTable(pd.DataFrame(cells), readings=readings)
+        table.metadata = table.attached.metadata
     return table.where(where)

@@ -191,7 +191,7 @@ class Publication:
             source=asdict(library.source) if library.source else None,
             head=library.head.fingerprint if library.head else None,
             fingerprint=library.fingerprint,
-            captions=library.captions,
+            captions=list(library.captions),
             parts={},
         )
         if last is None:

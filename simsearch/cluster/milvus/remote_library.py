@@ -17,7 +17,6 @@ from simsearch.cluster.milvus.reader import MilvusIndex, PublishedRow, RowFilter
 from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES, VersionRecord
 from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError
-from simsearch.library.metadata import join_caption
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.types import Browsable, Overview, Rows, Searchable
@@ -215,6 +214,8 @@ class RemoteLibrary(EmbeddingSpace):
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
+        from simsearch.library.metadata import join_caption
+
         return join_caption(self.facts(row), self._record.captions)
 
     def overview(self) -> Overview:
