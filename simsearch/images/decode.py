@@ -134,12 +134,9 @@ def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Ima
     images = source if isinstance(source, tuple) else (source,)
     if len(images) == 1:
         return load_image(images[0], min_side)
-    side = (min_side or PREVIEW_SIDE) // 2
-    sheet = Image.new("RGB", (2 * side, side if len(images) == 2 else 2 * side), "white")
-    for i, image in enumerate(images[:4]):
-        tile = ImageOps.fit(load_image(image, side), (side - 1, side - 1))
-        sheet.paste(tile, (i % 2 * (side + 1), i // 2 * (side + 1)))
-    return sheet
+    from simsearch.images.contact_sheet import lay_out
+
+    return lay_out(images, min_side or PREVIEW_SIDE)
 
 
 @lru_cache(maxsize=1)
@@ -160,7 +157,9 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return source.copy()  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        from simsearch.images.from_array import from_array
+
+        return from_array(source)
     name = ""
     if isinstance(source, str) and is_uri(source := local_path(source)):
         name, source = str(source).partition("::")[0], read_file(str(source))  # of an archive
@@ -189,27 +188,6 @@ def _open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
 
         return prefer_preview(image, file, name)
     return image
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not is_image or not array.size:
-        raise ImageError("the shape must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
-    if array.dtype == np.bool_:
-        array = array * np.uint8(255)
-    elif array.dtype.newbyteorder("=") == np.uint16:
-        from simsearch.images.depth import find_levels, scale
-
-        array = scale(array, find_levels(array))
-    elif array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise ImageError("float values must lie in [0, 1]; give uint8 for [0, 255]")
-        array = (array * 255).round()
-    elif array.dtype != np.uint8:
-        raise ImageError(f"dtype {array.dtype} is not bool, uint8, uint16 or float")
-    return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
 
 
 def _upright(image: Image.Image) -> Image.Image:

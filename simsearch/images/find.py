@@ -1,7 +1,4 @@
-"""List of the image files below a folder or an address, sorted by name; nothing is decoded.
-
-Files without an image suffix are told by their first bytes, and what is left out is counted.
-"""
+"""List of the image files below a folder or an address, sorted by name; nothing is decoded."""
 
 from __future__ import annotations
 
