@@ -1,7 +1,6 @@
 """Decoder of image sources: a path, URL, bytes, PIL image or array becomes upright 8-bit RGB.
 
-Pillow decodes; this module opens and checks. What is rare has modules of its own, loaded on use:
-`large`, `repair`, `fallback`, `depth`, `alpha`, `profile`.
+Pillow decodes; this module opens and checks. What is rare has modules of its own, loaded on use.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
         raise ImageError(decoding_error(error), describe(source)) from error
 
 
-def decode(source: ImageSource, min_side: int | None = None) -> Image.Image:
+def decode(source: ImageSource, min_side: int | None) -> Image.Image:
     """Decode as `load_image` does; raises what the decoder raises."""
     with open_image(source) as image:
         return decode_open(image, source, min_side)
@@ -204,11 +203,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def to_rgb(
     image: Image.Image, levels: Levels | None = None, ground: str | None = None
 ) -> Image.Image:
-    """Convert a decoded image to 8-bit sRGB; see `load_image` for the rules.
-
-    `levels` of deep values and the `ground` under transparency are found in the image itself
-    unless they are given, as for a strip of a larger one.
-    """
+    """Convert to 8-bit sRGB; levels and ground are found in the image, unless it is a strip."""
     if image.mode.startswith(("I", "F")):
         from simsearch.images.depth import to_8_bit
 
