@@ -12,6 +12,7 @@ from .cluster.ray import RayEngine
 from .embedding.dataset import embed_dataset
 from .embedding.images import embed_images
 from .errors import (
+    ArrayError,
     BackboneError,
     DatasetError,
     EngineError,
@@ -48,6 +49,7 @@ from .training.report import TrainedHead, show_history
 
 __all__ = [
     "NEAR_DUPLICATE",
+    "ArrayError",
     "Backbone",
     "BackboneError",
     "DatasetError",

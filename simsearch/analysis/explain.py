@@ -14,6 +14,7 @@ from PIL import Image
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.errors import ImageError, QueryError
 from simsearch.files import iter_blocks
+from simsearch.images.arrays import check_pictures
 from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def heat_map(
     Raises
     ------
     QueryError
-        If the embedding or the row number does not fit the library.
+        If the embedding or the row number does not fit the library, or an array may be an
+        embedding, not a picture.
     ImageError
         If the image cannot be read.
     BackboneError
@@ -77,6 +79,7 @@ def heat_map(
         if not library.has_row(int(image)):
             raise QueryError(f"row {image}: the library has rows 0 to {len(library) - 1}")
         image = str(library.paths[image])
+    check_pictures([image], library.dim)
     opened = load_image(image)
     (cells,) = contributions(library, [opened], embedding)
     return resize_heat(library, cells, opened.size)  # type: ignore[arg-type]  # it is readable

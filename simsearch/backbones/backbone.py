@@ -159,6 +159,8 @@ class Backbone:
         ------
         ImageError
             For the first image that cannot be read, or that has no finite embedding.
+        ArrayError
+            If an array may be embeddings, not a picture.
 
         Examples
         --------
@@ -166,6 +168,10 @@ class Backbone:
         >>> load_backbone("efficientnet_lite0", device="cpu").encode([red]).shape
         (1, 1280)
         """
+        if any(isinstance(array, np.ndarray) for array in (images, *images)):
+            from simsearch.images.arrays import check_pictures
+
+            check_pictures(images, self.dim)
         embeddings = np.empty((len(images), self.dim), np.float32)
         for block in iter_blocks(len(images), self.batch_size):
             loaded = (load_image(image, self.min_side) for image in images[block])

@@ -13,6 +13,7 @@ from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile
 from simsearch.library.files import write_skipped, writing
 from simsearch.library.library import ImageLibrary
+from simsearch.library.save import check_not_stale
 
 if TYPE_CHECKING:
     import os
@@ -55,13 +56,16 @@ def reembed(
     DatasetError
         If no image can be read.
     LibraryBusyError, LibraryError
-        As `embed_dataset`.
+        As `embed_dataset`; or if `library` was opened in `outputs`, and what lies there now is
+        newer.
     """
     files = [_stat_row(library, row) for row in range(len(library))]
     with writing(outputs) as folder:
+        check_not_stale(library, folder)
         rows = EmbeddedRows(library.root or "", backbone, ResumeLog(folder, backbone), head=head)
         with rows.log:
-            missing = [file for file in files if file not in rows]
+            # A path that is listed twice is embedded once, and keeps its two rows.
+            missing = [file for file in dict.fromkeys(files) if file not in rows]
             skipped = rows.embed(missing, embed_batches, progress=progress)
             write_skipped(folder, sorted(skipped))
             kept = [file for file in files if file in rows]

@@ -5,7 +5,6 @@ The metrics are defined in `simsearch.evaluation.metrics`; reported is their mea
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from simsearch.evaluation.metrics import (
     metric_names,
     rank_gallery,
 )
+from simsearch.plain_json import dumps, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,12 +164,12 @@ class Evaluation:
                 name: {"queries": self.counts[name], **_plain(table)}
                 for name, table in self.by_class.items()
             },
-            "curve": {"recall": (RECALL_PERCENTS / 100).tolist(), "precision": self.curve.tolist()},
+            "curve": {"recall": plain(RECALL_PERCENTS / 100), "precision": plain(self.curve)},
         }
 
     def to_json(self, indent: int | None = None) -> str:
         """Return what `to_dict` does as a JSON object."""
-        return json.dumps(self.to_dict(), indent=indent)
+        return dumps(self.to_dict(), indent)
 
     def __str__(self) -> str:
         width = max(map(len, self.metrics))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_uri, local_path, read_file
@@ -55,9 +55,11 @@ def describe(source: object) -> str:
 def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     """Turn a source into an upright 8-bit RGB image.
 
-    The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, alpha is laid
-    over white (or over black, where white would hide the shape), 16-bit and float values are
-    scaled to 8 bits by the range that they use or declare, and the first frame is taken.
+    The EXIF orientation of a file, of bytes, and of a file that Pillow has opened is applied; any
+    other PIL image is taken as it is, with a warning if it still carries one. An embedded ICC
+    profile is converted to sRGB, alpha is laid over white (or over black, where white would hide
+    the shape), 16-bit and float values are scaled to 8 bits by the range that they use or declare,
+    and the first frame is taken.
 
     Parameters
     ----------
@@ -88,6 +90,10 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     (6, 4)
     """
     _register_formats()
+    if _is_in_memory(source):
+        from simsearch.images.orientation import warn_of_orientation
+
+        warn_of_orientation(source)  # type: ignore[arg-type]
     try:
         return decode(source, min_side)
     except Exception as error:  # on damaged files, decoders raise nearly anything
@@ -109,15 +115,15 @@ def decode_open(image: Image.Image, source: ImageSource, min_side: int | None) -
     if image.width * image.height > min(LARGE_PIXELS, MAX_PIXELS):
         from simsearch.images.large import load_large
 
-        return to_rgb(_upright(load_large(image, source, min_side)))
+        return to_rgb(_upright(load_large(image, source, min_side), source))
     if min_side:
         image.draft(None, (min_side, min_side))
     if has_16_bit_colour(image):
         from simsearch.images.depth import load_deep_colour
 
-        return to_rgb(_upright(load_deep_colour(image, source)))
+        return to_rgb(_upright(load_deep_colour(image, source), source))
     image.load()
-    return to_rgb(_upright(image))
+    return to_rgb(_upright(image, source))
 
 
 def has_16_bit_colour(image: Image.Image) -> bool:
@@ -189,8 +195,14 @@ def _open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation in place: the image is this module's own."""
+def _is_in_memory(source: object) -> bool:
+    return isinstance(source, Image.Image) and not isinstance(source, ImageFile.ImageFile)
+
+
+def _upright(image: Image.Image, source: ImageSource) -> Image.Image:
+    """Apply the EXIF orientation of a file in place: the image is this module's own."""
+    if _is_in_memory(source):
+        return image
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:

@@ -172,7 +172,7 @@ def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
     return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
     for place in (folder / NEXT, folder):
         try:
@@ -216,6 +216,12 @@ class LibraryFiles(NamedTuple):
     root: str | None
     source: Source | None
     head: Head | None
+    version: str  # of all its files
+
+
+def version_of(manifest: dict[str, Any]) -> str:
+    """Name the contents of a library's files."""
+    return " ".join(sorted(f"{file['sha256']}" for file in manifest["files"].values()))
 
 
 def open_latest(folder: Path) -> LibraryFiles:
@@ -227,16 +233,16 @@ def open_latest(folder: Path) -> LibraryFiles:
         If files are missing, damaged, or do not belong together.
     """
     while True:
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         try:
             files = _open_files(folder, manifest)
         except (KeyError, TypeError) as error:
             raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
         except LibraryError:
-            if _read_manifest(folder) == manifest:
+            if read_manifest(folder) == manifest:
                 raise
         else:
-            if _read_manifest(folder) == manifest:
+            if read_manifest(folder) == manifest:
                 return files
         # Otherwise a writer has just put the next library in place: open that one.
 
@@ -253,7 +259,8 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
     digest = manifest["files"][EMBEDDINGS]["sha256"]
     root = manifest["root"]
-    return LibraryFiles(folder.absolute(), digest, embeddings, paths, stats, root, source, head)
+    parts = embeddings, paths, stats, root, source, head, version_of(manifest)
+    return LibraryFiles(folder.absolute(), digest, *parts)
 
 
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:

@@ -16,14 +16,13 @@ import numpy as np
 
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
-from simsearch.files import iter_blocks
-from simsearch.library.files import open_latest, replace_library, writing
+from simsearch.library.files import open_latest
 from simsearch.library.paths import as_posix, as_root, in_folder, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from simsearch.library.files import LibraryFiles
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
-BLOCK_ROWS = 4096  # read or written together
 
 
 class ImageLibrary(EmbeddingSpace, RowTable):
@@ -87,6 +85,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     head: Head | None = None
     index: Any = None
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
+    versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
     def __init__(
         self,
@@ -142,6 +141,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         library.root, library.source, library.head = files.root, files.source, files.head
         library._backbone = backbone
         library._origin = files.embeddings, files.folder, files.digest
+        library.versions = {os.path.realpath(files.folder): files.version}
         return library
 
     def _move_to(self, root: str | os.PathLike[str]) -> None:
@@ -150,27 +150,25 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
         self.root = prefix
 
-    def save(self, outputs: str | os.PathLike[str]) -> None:
+    def save(self, outputs: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write this library's files into a folder, in place of the library that is there.
+
+        A backbone that is known by name is loaded, to record what made the embeddings. With
+        `overwrite`, a newer library than the one that was opened is replaced, too.
 
         Raises
         ------
         LibraryError
-            If the disk is full or refuses; the library that was there is then untouched.
+            If the disk is full or refuses, or what was opened there has been replaced since; the
+            library that is there is then untouched.
+        BackboneError
+            If the backbone cannot be loaded, or did not make the embeddings.
         LibraryBusyError
             If another process is writing there.
         """
-        with writing(outputs) as folder:
-            blocks = (self.embeddings[rows] for rows in iter_blocks(len(self), BLOCK_ROWS))
-            replace_library(
-                folder,
-                blocks,
-                self.paths,
-                stats=self.stats,
-                root=self.root,
-                source=self.source,
-                head=self.head,
-            )
+        from simsearch.library.save import save_library
+
+        save_library(self, outputs, overwrite=overwrite)
 
     def with_head(self, head: Head) -> ImageLibrary:
         """Derive a library whose embeddings have passed through a head; no image is decoded.

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.spec import OWN_WEIGHTS
+import numpy as np
+
+from simsearch.backbones.backbone import Backbone
 from simsearch.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -145,7 +146,13 @@ class EmbeddingSpace:
                 f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
                 "pass the backbone that did, or embed the dataset again"
             )
+        self.source = self.source or Source.of(self._backbone)
         return self._backbone
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether it is known what embeds new images; it may still have to be loaded."""
+        return self._backbone is not None or self.source is not None
 
     def with_backbone(self, backbone: Backbone | str) -> Self:
         """Return the same library, whose new queries are embedded by this backbone.
@@ -160,18 +167,6 @@ class EmbeddingSpace:
         return same
 
     def _load_backbone(self) -> Backbone:
-        if self._backbone is not None:
-            return load_backbone(self._backbone)
-        name = type(self).__name__
-        if self.source is None:
-            raise BackboneError(
-                "this library does not know what made its embeddings: pass backbone= to "
-                f"{name}, or query with a row number or an embedding"
-            )
-        if self.source.weights == OWN_WEIGHTS:
-            opened = "ImageLibrary.load(outputs" if name == "ImageLibrary" else f"{name}(uri, name"
-            raise BackboneError(
-                f"this library was made by {self.source.backbone}, a module of your own: pass it, "
-                f"as {opened}, backbone=load_backbone(module, transform=...))"
-            )
-        return load_backbone(self.source.backbone, self.source.weights_file)
+        from simsearch.library.recorded import load_recorded
+
+        return load_recorded(self, self._backbone)

@@ -1,4 +1,4 @@
-"""Embeddings that come from elsewhere, checked and normalised."""
+"""Embeddings made elsewhere, checked and scaled to unit norm."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from simsearch.errors import LibraryError, StaleIndexError
 from simsearch.files import atomic_write, iter_blocks, write_text
 from simsearch.library.files import file_record, matches_record, writing
 from simsearch.library.library import ImageLibrary
+from simsearch.plain_json import dumps
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.faiss_candidates import CandidateIndex, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
@@ -281,7 +282,7 @@ class FaissIndex:
                 "effort": self._effort,
                 "report": asdict(self.report),
             }
-            write_text(folder / RECORD_FILE, json.dumps(record, indent=2))
+            write_text(folder / RECORD_FILE, dumps(record, indent=2))
 
 
 def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> FaissIndex:

@@ -27,7 +27,8 @@ def to_html(matches: Matches) -> str:
         )
         for m in matches.rows
     ]
-    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
+    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in matches.notes)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>{notes}'
 
 
 def _card(source: ImageSources, title: str, caption: str) -> str:

@@ -292,7 +292,7 @@ def _store(folder: Path, digest: str, rows: NDArray[np.float32], plan: Plan) -> 
             _write_copy(folder / ARRAY, rows, plan)
             record["file"] = file_record(folder / ARRAY)
         record["sha256"] = _record_digest(record)
-        write_text(folder / RECORD, json.dumps(record, indent=2))
+        write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False))
 
 
 def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan) -> None:
@@ -309,7 +309,7 @@ def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan) -> None:
 
 
 def _record_digest(record: dict[str, Any]) -> str:
-    text = json.dumps({**record, "sha256": None}, sort_keys=True)
+    text = json.dumps({**record, "sha256": None}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

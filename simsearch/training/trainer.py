@@ -19,6 +19,7 @@ from simsearch.errors import TrainingError
 from simsearch.evaluation.evaluation import evaluate
 from simsearch.files import atomic_write
 from simsearch.library.library import ImageLibrary
+from simsearch.plain_json import dumps, plain
 
 if TYPE_CHECKING:
     import os
@@ -290,7 +291,7 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.file = Path(folder).expanduser() / FILE_NAME
-        self._settings: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        self._settings: dict[str, Any] = json.loads(dumps(settings))
 
     @contextmanager
     def hold(self) -> Iterator[dict[str, Any] | None]:
@@ -322,7 +323,7 @@ class Checkpoint:
             return None
         try:
             stored = torch.load(self.file, map_location="cpu", weights_only=True)
-            settings, state = json.loads(stored["settings"]), stored["state"]
+            settings, state = plain(json.loads(stored["settings"])), stored["state"]
         except Exception as error:  # torch, pickle and zip each raise their own
             raise self._refuse(f"is damaged ({type(error).__name__})") from error
         names = sorted(settings.keys() | self._settings.keys())
@@ -344,7 +345,7 @@ class Checkpoint:
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the state: once this returns, a killed process does not lose it."""
         buffer = io.BytesIO()  # torch.save hides the message of a full disk
-        torch.save({"settings": json.dumps(self._settings), "state": dict(state)}, buffer)
+        torch.save({"settings": dumps(self._settings), "state": dict(state)}, buffer)
         try:
             with atomic_write(self.file) as stream:
                 stream.write(buffer.getbuffer())

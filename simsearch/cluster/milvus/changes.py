@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +24,7 @@ from simsearch.cluster.milvus.schema import (
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
 from simsearch.library.metadata import attached_table
+from simsearch.plain_json import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ class RowEncoder:
         stat = None if stats is None else stats[row].tolist()
         payload = {"path": path, "facts": facts or None, "stat": stat}
         known = {key: value for key, value in payload.items() if value is not None}
-        text = json.dumps(known, separators=(",", ":"))
+        text = dumps(known, separators=(",", ":"))
         if len(text) > TEXT_BYTES:
             raise LibraryError(
                 f"the metadata of {path!r} takes {len(text):,} bytes, and an engine's "

@@ -35,6 +35,7 @@ from simsearch.cluster.milvus.store import Store, pack
 from simsearch.errors import RemoteError
 from simsearch.files import iter_blocks
 from simsearch.library.paths import in_folder
+from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
     import os
@@ -177,7 +178,7 @@ class Publication:
 
     def _prepare(self, last: VersionRecord | None, *, may_replace: bool) -> VersionRecord:
         """Clean up after the last publication; return the record of the next version."""
-        library = self.library
+        library, source = self.library, source_to_record(self.library)
         new = VersionRecord(
             version=last.version + 1 if last else 1,
             oldest_readable=last.version if last else 0,
@@ -188,7 +189,7 @@ class Publication:
             index=self.index,
             root=library.root,
             name_start=0 if library.root is None else len(in_folder(library.root, "")),
-            source=asdict(library.source) if library.source else None,
+            source=asdict(source) if source else None,
             head=library.head.fingerprint if library.head else None,
             fingerprint=library.fingerprint,
             captions=list(library.captions),

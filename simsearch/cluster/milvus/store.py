@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from simsearch.cluster.milvus.schema import FORMAT, VersionRecord
 from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
 from simsearch.files import iter_blocks
+from simsearch.plain_json import dumps
 from simsearch.retrieval.faiss_compat import keep_search_parameters
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class Store:
 
     def write_version(self, version: VersionRecord) -> None:
         """Make a version the current one, by one write."""
-        self.write_records([(STATE_ID, 0, json.dumps(version.to_record()))])
+        self.write_records([(STATE_ID, 0, dumps(version.to_record()))])
 
     def write_records(self, records: list[tuple[str, int, str]]) -> None:
         """Write records: id, version and text of each."""
@@ -268,7 +269,7 @@ class Store:
 
 def pack(value: Any) -> bytes:  # noqa: ANN401
     """Compress plain values, as JSON."""
-    return zlib.compress(json.dumps(value).encode())
+    return zlib.compress(dumps(value).encode())
 
 
 def unpack(data: bytes) -> Any:  # noqa: ANN401
