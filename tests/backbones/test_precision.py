@@ -155,11 +155,11 @@ def test_unknown_precision(precision):
 
 
 @pytest.mark.parametrize(
-    ("bfloat16", "float32", "answer"),
+    ("half", "full", "answer"),
     [(1, 2, True), (1, 1.3, True), (1, 1.2, False), (5, 1, False)],
 )
-def test_bfloat16_speed_is_measured(bfloat16, float32, answer, monkeypatch):
-    turns = [[99, 99], *[[float32, bfloat16]] * 99]  # the first run of each is slow, as in life
+def test_bfloat16_speed_is_measured(half, full, answer, monkeypatch):
+    turns = [[99, 99], *[[full, half]] * 99]  # the first run of each is slow, as in life
     clock = iter(np.cumsum([[0, seconds] for turn in turns for seconds in turn]).tolist())
     monkeypatch.setattr(bfloat16, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     assert bfloat16.bfloat16_is_fast.__wrapped__() is answer
