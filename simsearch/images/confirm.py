@@ -1,4 +1,4 @@
-"""Confirmation on the pixels of two whole pictures that one is a copy of the other, and by what edit.
+"""Confirmation, on the pixels of two whole pictures, that one is an edit of the other.
 
 A picture of which any part was replaced, such as the next one of a burst, is no copy.
 """
@@ -11,32 +11,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from simsearch.images.alignment import alignments
 from simsearch.images.register import inner_box, outer_box, register
-from simsearch.images.signature import alignments, signature
+from simsearch.images.signature import signature
 from simsearch.images.tiles import DETAILED_SHARE, compare
 
 if TYPE_CHECKING:
+    from simsearch.images.alignment import Alignment
     from simsearch.images.register import Registration
-    from simsearch.images.signature import Alignment
     from simsearch.images.tiles import Comparison
 
 
 SIDE, PAGE_SIDE = 256, 1024  # pixels: photos; pages, drawings and others with much plain ground
 TRIES = 3  # alignments of a pair that are tried
-MOST_UNLIKE = 0.004  # of the tiles of a photo
+MOST_UNLIKE = 0.002  # of the tiles of a photo
 LEAST_CORRELATION = 0.8
 LEAST_DETAILED = 0.1  # of the tiles, of a part that is found in another picture
 SMALL_SIDE = 40  # pixels: smaller pictures are compared whole only
 WHOLE_SHARE = 0.97  # of a picture that lies wholly in the other
 ROTATED_SHARE = 0.85  # of a picture that lost its corners when it was rotated
 LEAST_ANGLE, MOST_ANGLE = 0.7, 12.0  # degrees
+SURE_CORRELATION = 0.9  # of an alignment that is right: no other one is tried
 MOST_STRETCH = 1.06
 TINT_GAIN, TINT_BIAS = 0.06, 8.0
 
 LEVELS = ("identical", "near", "similar")
+NEAR_EDITS = {"resized", "recompressed"}
+PARTS = {"crop", "border", "screenshot"}  # one picture lies in the other
 EDITS = (  # what is told first if there are several
-    "screenshot", "border", "crop", "rotated", "turn", "mirror", "watermark", "grey", "tint",
-    "resized", "recompressed", "identical",
+    "screenshot",
+    "border",
+    "crop",
+    "rotated",
+    "turn",
+    "mirror",
+    "watermark",
+    "grey",
+    "tint",
+    "resized",
+    "recompressed",
+    "identical",
 )
 
 
@@ -77,31 +91,45 @@ def confirm(
         The same for (b, a). None for pictures that show nothing (see `is_blank`), even equal ones.
     """
     first, second = signatures or (signature(a), signature(b))
+    if _order(first) > _order(second):  # so that the answer is the same the other way round
+        a, b, first, second = b, a, second, first
     positions = alignments(first, second)
     if not positions:
         return None
     if a.size == b.size and a.tobytes() == b.tobytes():
         return Edit("identical", ("identical",), "identical")
     for position in positions[:TRIES]:
-        edits = _edits_at(a, b, position)
-        if edits:
-            level = "near" if edits[0] in {"resized", "recompressed"} else "similar"
-            return Edit(edits[0], edits, level)
+        pair, edits = _compared_at(a, b, position)
+        if edits is not None:
+            return _edit(edits)
+        if pair is not None and pair.correlation >= SURE_CORRELATION:
+            return None  # this is how they lie, and they differ
     return None
 
 
-def _edits_at(a: Image.Image, b: Image.Image, position: Alignment) -> tuple[str, ...]:
-    """Compare at one position: the edits, or none if it is not the same picture."""
+def _order(row: np.void) -> tuple[int, bytes]:
+    return int(row["width"]) * int(row["height"]), row.tobytes()
+
+
+def _edit(edits: set[str]) -> Edit:
+    ordered = tuple(each for each in EDITS if each in edits) or ("recompressed",)
+    return Edit(ordered[0], ordered, "near" if ordered[0] in NEAR_EDITS else "similar")
+
+
+def _compared_at(
+    a: Image.Image, b: Image.Image, position: Alignment
+) -> tuple[Registration | None, set[str] | None]:
+    """Compare at one position: the alignment, and the edits if it is the same picture."""
     b = oriented(b, position.orientation)
     inner, outer = (b, a) if position.swapped else (a, b)
     pair, edits = _compared(inner, outer, position.box, SIDE)
-    if edits is None or pair is None:
-        return ()
+    if edits is None:
+        return pair, None
     if position.orientation:
         edits.add("mirror" if position.orientation >= 4 else "turn")
-    if a.size != b.size and not edits & {"crop", "border", "screenshot"}:
+    if a.size != b.size and not edits & PARTS:
         edits.add("resized")
-    return tuple(each for each in EDITS if each in edits) or ("recompressed",)
+    return pair, edits
 
 
 def oriented(image: Image.Image, orientation: int) -> Image.Image:
@@ -131,7 +159,7 @@ def _compared(
         return None, None
     edits = _geometry(pair, shares)
     if edits is None or not _is_same(result, pair, edits):
-        return None, None
+        return pair, None
     if result.is_page and side == SIDE and max(pair.inner.size) == SIDE:
         return _compared(inner, outer, outer_box(pair), PAGE_SIDE)
     if result.unlike > MOST_UNLIKE:
@@ -149,13 +177,13 @@ def _compared(
 def _is_same(result: Comparison, pair: Registration, edits: set[str]) -> bool:
     """Tell whether the tiles are those of one picture."""
     careful = result.is_page or result.detailed < DETAILED_SHARE
-    moved = bool(edits & {"crop", "border", "screenshot", "rotated"})
+    moved = bool(edits & (PARTS | {"rotated"}))
     small = min(min(size) for size in pair.sizes) < SMALL_SIDE
     if moved and (small or result.detailed < LEAST_DETAILED):
         return False
     if any(not 1 / 2.2 < gain < 2.2 for gain in result.gains):
         return False
-    if result.unlike <= (0.003 if careful else MOST_UNLIKE):
+    if result.unlike <= (0 if careful else MOST_UNLIKE):
         return result.correlation >= (0.9 if careful else LEAST_CORRELATION)
     overlays = {"clear"} if careful else {"clear", "thin"}
     return result.overlay in overlays and result.unlike <= 0.4 and result.correlation >= 0.35
@@ -193,4 +221,7 @@ def _around(pair: Registration) -> str:
     if np.mean(np.abs(values - np.median(values)) <= 6) >= 0.97:
         return "border"
     steps = np.hypot(*np.gradient(pixels))
-    return "screenshot" if np.mean(steps[outside] <= 1) >= 0.5 else "crop"
+    edge = pair.outer_mask(-1.5) & ~pair.outer_mask(1.5)
+    near = pair.outer_mask(3) & ~pair.outer_mask(8)
+    is_cut = steps[edge].mean() > 1.6 * steps[near].mean() + 2
+    return "screenshot" if is_cut and np.mean(steps[outside] <= 1) >= 0.3 else "crop"

@@ -47,7 +47,7 @@ class Registration:
     correlation: float = -1.0
 
     def warped(self) -> Image.Image:
-        """What the outer picture shows in the frame of the inner one, black outside."""
+        """Return what the outer picture shows in the frame of the inner one, black outside."""
         return _warp(self.outer, self.affine, self.inner.size)
 
     def mask(self, margin: float) -> NDArray[np.bool_]:
@@ -59,7 +59,7 @@ class Registration:
         return _inside(_inverse(self.affine), self.outer.size, self.inner.size, margin)
 
     def linear(self) -> NDArray[np.float64]:
-        """The (2, 2) part of the map between the pictures as they were before."""
+        """Return the (2, 2) part of the map between the pictures as they were before."""
         (width, height), (outer_width, outer_height) = self.sizes
         after = np.diag([outer_width / self.outer.width, outer_height / self.outer.height])
         before = np.diag([self.inner.width / width, self.inner.height / height])
@@ -68,7 +68,11 @@ class Registration:
 
 
 def register(
-    inner: Image.Image, outer: Image.Image, box: Box, side: int, levels: Sequence[tuple[int, int]] = LEVELS
+    inner: Image.Image,
+    outer: Image.Image,
+    box: Box,
+    side: int,
+    levels: Sequence[tuple[int, int]] = LEVELS,
 ) -> Registration:
     """Align a picture to the part of another that shows it.
 
@@ -179,7 +183,9 @@ def _lucas_kanade(
         step = _solve(rows, values, weights)
         if step is None:
             break
-        moved = np.vstack([affine, [0, 0, 1]]) @ np.linalg.inv(center) @ np.linalg.inv(step) @ center
+        moved = (
+            np.vstack([affine, [0, 0, 1]]) @ np.linalg.inv(center) @ np.linalg.inv(step) @ center
+        )
         if np.abs(moved[:2] - affine).max() < 1e-3:
             break
         affine = moved[:2]
@@ -187,14 +193,14 @@ def _lucas_kanade(
 
 
 def _jacobian(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Derivatives by gain, bias and the six of the map, (P, 8); the matrix that centres places."""
+    """Return derivatives by gain, bias and map, (P, 8), and the matrix that centres places."""
     height, width = pixels.shape
     center = np.array([[1 / width, 0, -0.5], [0, 1 / width, -height / width / 2], [0, 0, 1]])
     x = ((np.arange(width) + 0.5) / width - 0.5).astype(np.float32)
     y = ((np.arange(height) + 0.5 - height / 2) / width).astype(np.float32)[:, None]
     down, across = (each * np.float32(width) for each in np.gradient(pixels))
-    columns = [pixels, np.ones_like(pixels)]
-    columns += [each * place for each in (across, down) for place in (x, y, np.float32(1))]
+    columns: list[NDArray[np.float32]] = [pixels, np.ones_like(pixels)]
+    columns += [each * place for each in (across, down) for place in (x, y, np.ones_like(x))]
     return np.stack(columns, axis=-1).reshape(-1, 8), center
 
 

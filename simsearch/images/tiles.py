@@ -1,4 +1,4 @@
-"""Local comparison of two aligned pictures: tiles that differ, colours that were changed, overlays."""
+"""Local comparison of two aligned pictures: tiles that differ, changed colours, overlays."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ MEAN_STEP = 12.0  # levels by which the means of two equal tiles differ at most
 GREY_STEP = 20.0  # where one is grey, and light colours may have been clipped
 CHROMA_STEP = 18.0
 NOISE_VARIANCE = 12.0  # of a tile, in levels squared: less is no detail
+DETAIL_VARIANCE, PLAIN_VARIANCE = 30.0, 5.0  # of tiles, where there is much detail or little
 DETAILED_SHARE = 0.35  # of the tiles: a picture with less is compared with more care
 PLAIN_SHARE = 0.4  # of the pixels near the commonest level: a page or a drawing
 GREY_SATURATION = 3.0  # levels between the largest and smallest of R, G, B, on average
 CHANGED_STEP = 12.0  # levels of luminance, of one pixel
+LEAST_CHANGED, MOST_CHANGED = 20, 0.35  # pixels, share of all: of an overlay
+MOST_THICK = 0.1  # of an overlay's pixels, further than three pixels from its edge
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -60,85 +63,92 @@ class Comparison:
 
 def compare(a: Image.Image, b: Image.Image, mask: NDArray[np.bool_]) -> Comparison | None:
     """Compare two RGB pictures of one size where the (H, W) mask is true; None if nowhere."""
-    smooth_a, smooth_b = (
-        np.asarray(each.filter(ImageFilter.BoxBlur(1)), np.float32) for each in (a, b)
-    )
-    grey_a, grey_b = (_is_grey(each) for each in (smooth_a, smooth_b))
-    if grey_a or grey_b:
-        smooth_a, smooth_b = (np.repeat((each @ LUMA)[..., None], 3, 2) for each in (smooth_a, smooth_b))
-    gains, biases = zip(*(_fit(smooth_a[..., i], smooth_b[..., i], mask) for i in range(3)), strict=True)
-    fitted = (smooth_a * np.float32(gains) + np.float32(biases)).clip(0, 255)
-    p, q = fitted @ LUMA, smooth_b @ LUMA
-    chroma = np.abs(fitted - p[..., None] - smooth_b + q[..., None]).max(axis=-1)
     mask = mask & _frame(mask.shape)
     inside = _tile_means(mask.astype(np.float32)) > 0.999
     if not inside.any():
         return None
+    smooth = [np.asarray(each.filter(ImageFilter.BoxBlur(1)), np.float32) for each in (a, b)]
+    grey = [_is_grey(each) for each in smooth]
+    if any(grey):
+        smooth = [np.repeat((each @ LUMA)[..., None], 3, axis=2) for each in smooth]
+    fits = [_fit(smooth[0][..., i], smooth[1][..., i], mask) for i in range(3)]
+    gains, biases = zip(*fits, strict=True)
+    fitted = (smooth[0] * np.array(gains, np.float32) + np.array(biases, np.float32)).clip(0, 255)
+    most = MEAN_STEP if grey[0] == grey[1] else GREY_STEP
+    unlike, correlation, detailed = _compare_tiles(fitted, smooth[1], inside, most)
+    page = any(_is_page(each[mask] @ LUMA) for each in (fitted, smooth[1]))
+    overlay = _overlay(*_luminances(a, b, mask), mask) if unlike else ""
+    return Comparison(
+        unlike, correlation, detailed, page, gains, biases, grey[0] != grey[1], overlay
+    )
+
+
+def _compare_tiles(
+    a: NDArray[np.float32], b: NDArray[np.float32], inside: NDArray[np.bool_], most: float
+) -> tuple[float, float, float]:
+    """Share of the tiles that differ, correlation of the structure, share that holds detail."""
+    p, q = a @ LUMA, b @ LUMA
+    chroma = np.abs(a - p[..., None] - b + q[..., None]).max(axis=-1)
     means_p, means_q = _tile_means(p), _tile_means(q)
     variance_p = _tile_means(p * p) - means_p**2
     variance_q = _tile_means(q * q) - means_q**2
     covariance = _tile_means(p * q) - means_p * means_q
     larger = np.maximum(variance_p, variance_q)
-    detailed = float((larger > 30)[inside].mean())
-    noise = 30.0 if detailed >= DETAILED_SHARE else 5.0
+    detailed = float((larger > DETAIL_VARIANCE)[inside].mean())
+    noise = DETAIL_VARIANCE if detailed >= DETAILED_SHARE else PLAIN_VARIANCE
     alike = (2 * covariance + noise) / (variance_p + variance_q + noise)
     unlike = (alike < ALIKE) & (larger > NOISE_VARIANCE)
-    most = MEAN_STEP if grey_a == grey_b else GREY_STEP
     unlike |= (np.abs(means_p - means_q) > most) | (_tile_means(chroma) > CHROMA_STEP)
-    share = float(unlike[inside].mean())
     correlation = (covariance[inside].sum() + 1) / (larger[inside].sum() + 1)
-    return Comparison(
-        share,
-        float(correlation),
-        detailed,
-        _is_page(q[mask]) or _is_page(p[mask]),
-        gains,
-        biases,
-        grey_a != grey_b,
-        _overlay(*_luminances(a, b, mask), mask) if share > 0 else "",
-    )
+    return float(unlike[inside].mean()), float(correlation), detailed
 
 
-def _luminances(a, b, mask):
-    """Luminances without blur, the first fitted to the second."""
-    p = np.asarray(a.convert("L"), np.float32)
-    q = np.asarray(b.convert("L"), np.float32)
+def _luminances(
+    a: Image.Image, b: Image.Image, mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Luminances without blur, (H, W), the first fitted to the second."""
+    p, q = (np.asarray(each.convert("L"), np.float32) for each in (a, b))
     gain, bias = _fit(p, q, mask)
     return (p * np.float32(gain) + np.float32(bias)).clip(0, 255), q
 
 
 def _overlay(p: NDArray[np.float32], q: NDArray[np.float32], mask: NDArray[np.bool_]) -> str:
-    """Tell whether what differs is one layer: all lighter or all darker, thin or see-through.
+    """Name the layer that makes one picture of the other, if what differs is one.
 
-    A thing that moved is lighter than its ground in one place and darker in the other, and hides
+    All of a layer is lighter than the picture, or all darker, and it is thin or see-through. A
+    thing that moved is lighter than its ground in one place and darker in the other, and hides
     what is behind it.
     """
-    o = overlay_evidence(p, q, mask)
-    if o["sign"] < 0.97 or o["area"] > 0.35:
-        return ""
-    if o["r2"] >= 0.75 and o["varp"] >= 200 and 0.03 <= o["slope"] <= 0.97:
-        return "clear"
-    return "thin" if o["sign"] >= 0.98 and o["thick"] <= 0.1 else ""
-
-
-def overlay_evidence(p, q, mask):
     step = q - p
-    changed = (np.abs(step) > CHANGED_STEP) & mask
-    # leave out lone pixels along edges
-    opened = np.asarray(Image.fromarray(changed).convert("L").filter(ImageFilter.MedianFilter(3))) > 0
-    s = step[opened]
-    if s.size < 20:
-        return dict(sign=0, r2=0, varp=0, slope=0, thick=1, area=0)
-    sign = max(s[s > 0].sum(), -s[s < 0].sum()) / np.abs(s).sum()
-    im = Image.fromarray(opened).convert("L")
-    core = np.asarray(im.filter(ImageFilter.MinFilter(3))) > 0
-    if core.sum() < 30: core = opened
-    x, y = p[core], q[core]
-    v = x.var()
-    slope = ((x - x.mean()) * (y - y.mean())).mean() / (v + 1)
-    res = (y - y.mean() - slope * (x - x.mean())).var()
-    thick = (np.asarray(im.filter(ImageFilter.MinFilter(7))) > 0).sum() / opened.sum()
-    return dict(sign=float(sign), r2=float(1 - res / (y.var() + 1)), varp=float(v), slope=float(slope), thick=float(thick), area=float(opened.mean()))
+    changed = _filtered((np.abs(step) > CHANGED_STEP) & mask, ImageFilter.MedianFilter(3))
+    if changed.sum() < LEAST_CHANGED or changed.mean() > MOST_CHANGED:
+        return ""
+    steps = step[changed]
+    one_way = max(float(steps.clip(0).sum()), -float(steps.clip(None, 0).sum()))
+    one_way /= float(np.abs(steps).sum())
+    if one_way >= 0.97 and _shines_through(p, q, changed):
+        return "clear"
+    thick = _filtered(changed, ImageFilter.MinFilter(7)).sum() / changed.sum()
+    return "thin" if one_way >= 0.98 and thick <= MOST_THICK else ""
+
+
+def _shines_through(
+    p: NDArray[np.float32], q: NDArray[np.float32], changed: NDArray[np.bool_]
+) -> bool:
+    """Tell whether the one picture is a weaker copy of the other where they differ."""
+    core = _filtered(changed, ImageFilter.MinFilter(3))  # without the soft edges of letters
+    x, y = (each[core if core.sum() >= 30 else changed] for each in (p, q))
+    variance = float(x.var())
+    slope = float(((x - x.mean()) * (y - y.mean())).mean()) / (variance + 1)
+    left = float((y - slope * x).var())
+    explained = 1 - left / (float(y.var()) + 1)
+    return variance >= 200 and explained >= 0.75 and 0.03 <= slope <= 0.97
+
+
+def _filtered(mask: NDArray[np.bool_], way: ImageFilter.Filter) -> NDArray[np.bool_]:
+    pixels = Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).filter(way)
+    filtered: NDArray[np.bool_] = np.asarray(pixels) > 0
+    return filtered
 
 
 def _frame(shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -171,7 +181,11 @@ def _fit(
         if len(u) < 20:
             break
         variance = u.var()
-        gain = float(((u - u.mean()) * (v - v.mean())).mean() / (variance + 1)) if variance > 4 else 1.0
+        gain = (
+            float(((u - u.mean()) * (v - v.mean())).mean() / (variance + 1))
+            if variance > 4
+            else 1.0
+        )
         bias = float(v.mean() - gain * u.mean())
         left = np.abs(gain * x + bias - y)
         kept = left <= max(4.0, 3 * float(np.median(left)))
