@@ -8,8 +8,8 @@ digits, and bursts (one background, an object of 5% of the area elsewhere). Cand
 hash (in eight orientations) or in embedding (EfficientNet-Lite0); the pixels decide. The thresholds
 were chosen on the photos of even number; these figures are of those of odd number.
 
-Recall is of pairs of a photo and its edit. Precision is of all pairs of candidates that do not show
-one photo, beside the pairs found; its bound is Clopper and Pearson's, of 95%, one-sided.
+Recall is of pairs of a photo and its edit. Precision is of all pairs that are confirmed, those of
+two edits drawn; its bound is Clopper and Pearson's, of 95%, one-sided.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from simsearch.images.decode import load_image
 from simsearch.images.signature import SIGNATURE, candidates, signature
 
 COSINE, NEIGHBOURS = 0.6, 20
+EDITED_PAIRS = 500  # of two edits of one photo, drawn from the candidates of each seed
 TEXT = (
     "invoice total amount due date customer name address order number item price quantity "
     "tax service report summary section figure table result method data value month "
@@ -79,7 +80,7 @@ class Totals:
         self.found: Counter[str] = Counter()
         self.named: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.unlike_pairs = 0
+        self.unlike_pairs = self.edited_pairs = self.edited_found = 0
         self.signature_ms: list[float] = []
         self.yes_ms: list[float] = []
         self.no_ms: list[float] = []
@@ -92,8 +93,9 @@ class Totals:
                 f"      {edit:<14} candidates {self.candidates[edit] / tried:6.3f}   recall "
                 f"{self.found[edit] / tried:6.3f}   named right {self.named[edit] / tried:6.3f}"
             )
-        found, wrong = self.found.total(), len(self.wrong)
-        verdict("recall, all edits", found / self.tried.total(), 0.95)
+        print(f"      two edits of a photo: {self.edited_found} of {self.edited_pairs} pairs")
+        found, wrong = self.found.total() + self.edited_found, len(self.wrong)
+        verdict("recall, all edits", self.found.total() / self.tried.total(), 0.95)
         verdict("precision", found / max(1, found + wrong), 0.999)
         verdict("precision, lower bound of 95%", lower_bound(found, wrong), 0.999)
         print(f"      {found} right, {wrong} wrong of {self.unlike_pairs} unlike candidates")
@@ -121,6 +123,11 @@ def measure(pictures: list[Picture], backbone: ss.Backbone, totals: Totals) -> N
                 kind = decide(pictures, rows, pair, totals)
                 totals.found[picture.edit] += kind is not None
                 totals.named[picture.edit] += kind in RIGHT_KINDS[picture.edit]
+    of_one = [(i, j) for i, j in sorted(pairs) if pictures[i].group == pictures[j].group]
+    edited = [pair for pair in of_one if all(pictures[i].edit in RIGHT_KINDS for i in pair)]
+    for i in np.random.default_rng(0).permutation(len(edited))[:EDITED_PAIRS]:
+        totals.edited_pairs += 1
+        totals.edited_found += decide(pictures, rows, edited[i], totals) is not None
     for i, j in sorted(pairs):
         a, b = pictures[i], pictures[j]
         if a.group != b.group:

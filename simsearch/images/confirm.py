@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SIDE, PAGE_SIDE = 256, 1024  # pixels: photos; pages, drawings and others with much plain ground
 TRIES = 3  # alignments of a pair that are tried
-MOST_UNLIKE = 0.002  # of the tiles of a photo
+MOST_UNLIKE = 0.002  # of the tiles of a photo that was cropped, rotated or laid on a ground
 LEAST_CORRELATION = 0.8
 LEAST_DETAILED = 0.1  # of the tiles, of a part that is found in another picture
 SMALL_SIDE = 40  # pixels: smaller pictures are compared whole only
@@ -162,7 +162,7 @@ def _compared(
         return pair, None
     if result.is_page and side == SIDE and max(pair.inner.size) == SIDE:
         return _compared(inner, outer, outer_box(pair), PAGE_SIDE)
-    if result.unlike > MOST_UNLIKE:
+    if result.unlike > (MOST_UNLIKE if edits else 0):
         edits.add("watermark")
     if result.to_grey:
         edits.add("grey")
@@ -183,7 +183,7 @@ def _is_same(result: Comparison, pair: Registration, edits: set[str]) -> bool:
         return False
     if any(not 1 / 2.2 < gain < 2.2 for gain in result.gains):
         return False
-    if result.unlike <= (0 if careful else MOST_UNLIKE):
+    if result.unlike <= (MOST_UNLIKE if moved and not careful else 0):
         return result.correlation >= (0.9 if careful else LEAST_CORRELATION)
     overlays = {"clear"} if careful else {"clear", "thin"}
     return result.overlay in overlays and result.unlike <= 0.4 and result.correlation >= 0.35

@@ -121,7 +121,7 @@ def burst(photo, thing, share):
     return shots
 
 
-@pytest.mark.parametrize("share", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize("share", [0.003, 0.01, 0.05, 0.1])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_next_shot_of_a_burst_is_no_copy(share, seed):
     first, second = burst(scene(seed), scene(seed + 10), share)
