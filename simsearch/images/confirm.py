@@ -81,9 +81,10 @@ def confirm(
     Parameters
     ----------
     a, b
-        Whole pictures, upright and RGB, as `load_image` gives them (`min_side=1024` is enough).
+        Whole pictures, upright and RGB, as `load_image` gives them. `min_side=1024` is enough for
+        all but "identical", which then is of what was decoded.
     signatures
-        Of both, if they are there already.
+        Of both, if they are there already: then only they tell the sizes of the files.
 
     Returns
     -------
@@ -96,11 +97,13 @@ def confirm(
     positions = alignments(first, second)
     if not positions:
         return None
-    if a.size == b.size and a.tobytes() == b.tobytes():
+    if _size(first) == _size(second) and a.size == b.size and a.tobytes() == b.tobytes():
         return Edit("identical", ("identical",), "identical")
     for position in positions[:TRIES]:
         pair, edits = _compared_at(a, b, position)
         if edits is not None:
+            if _size(first) != _size(second, position.orientation) and not edits & PARTS:
+                edits.add("resized")
             return _edit(edits)
         if pair is not None and pair.correlation >= SURE_CORRELATION:
             return None  # this is how they lie, and they differ
@@ -109,6 +112,11 @@ def confirm(
 
 def _order(row: np.void) -> tuple[int, bytes]:
     return int(row["width"]) * int(row["height"]), row.tobytes()
+
+
+def _size(row: np.void, orientation: int = 0) -> tuple[int, int]:
+    width, height = int(row["width"]), int(row["height"])
+    return (height, width) if orientation % 2 else (width, height)
 
 
 def _edit(edits: set[str]) -> Edit:
@@ -127,8 +135,6 @@ def _compared_at(
         return pair, None
     if position.orientation:
         edits.add("mirror" if position.orientation >= 4 else "turn")
-    if a.size != b.size and not edits & PARTS:
-        edits.add("resized")
     return pair, edits
 
 
@@ -176,16 +182,16 @@ def _compared(
 
 def _is_same(result: Comparison, pair: Registration, edits: set[str]) -> bool:
     """Tell whether the tiles are those of one picture."""
-    careful = result.is_page or result.detailed < DETAILED_SHARE
+    strict = result.is_page or result.detailed < DETAILED_SHARE
     moved = bool(edits & (PARTS | {"rotated"}))
     small = min(min(size) for size in pair.sizes) < SMALL_SIDE
     if moved and (small or result.detailed < LEAST_DETAILED):
         return False
     if any(not 1 / 2.2 < gain < 2.2 for gain in result.gains):
         return False
-    if result.unlike <= (MOST_UNLIKE if moved and not careful else 0):
-        return result.correlation >= (0.9 if careful else LEAST_CORRELATION)
-    overlays = {"clear"} if careful else {"clear", "thin"}
+    if result.unlike <= (MOST_UNLIKE if moved and not strict else 0):
+        return result.correlation >= (0.9 if strict else LEAST_CORRELATION)
+    overlays = {"clear"} if strict else {"clear", "thin"}
     return result.overlay in overlays and result.unlike <= 0.4 and result.correlation >= 0.35
 
 

@@ -44,15 +44,16 @@ SIGNATURE = np.dtype(
 """One signature; an (N,) array of it can be saved with `np.save`, without pickle."""
 
 
-def signature(image: Image.Image) -> np.void:
+def signature(image: Image.Image, size: tuple[int, int] | None = None) -> np.void:
     """Make the signature of a picture.
 
     Parameters
     ----------
     image
-        The whole picture, upright and RGB, as `load_image` gives it. A JPEG that was decoded at a
-        half or a quarter of its size (`min_side` of 64 or more) gives nearly the same signature,
-        but for its width and height.
+        The whole picture, upright and RGB, as `load_image` gives it. A JPEG may have been decoded
+        at a part of its size (`min_side` of 128 or more).
+    size
+        Width and height of the upright picture in its file, if it was decoded at a part of these.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def signature(image: Image.Image) -> np.void:
     y, cb, cr = small.convert("YCbCr").split()
     luma = y.resize((THUMBNAIL_SIDE,) * 2, Image.Resampling.BOX)
     row = np.zeros((), SIGNATURE)
-    row["width"], row["height"] = image.size
+    row["width"], row["height"] = size or image.size
     pixels = np.asarray(y, np.float32)
     row["hash"] = _dct_hash(pixels)
     row["inner_hash"] = _inner_hash(

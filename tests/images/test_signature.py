@@ -233,6 +233,17 @@ def test_every_size_has_a_signature_and_can_be_compared(size):
     confirm(image, scene(2, size))  # no error, whatever it says
 
 
+def test_a_jpeg_decoded_at_a_part_of_its_size_has_nearly_the_same_signature(tmp_path):
+    scene(1, (1600, 1200)).save(tmp_path / "large.jpg")
+    whole, part = (load_image(tmp_path / "large.jpg", side) for side in (None, 200))
+    assert part.width < whole.width
+    rows = signature(whole), signature(part, whole.size)
+    assert [int(row["width"]) for row in rows] == [1600, 1600]
+    assert int(rows[0]["hash"] ^ rows[1]["hash"]).bit_count() <= 1
+    assert np.abs(rows[0]["luma"].astype(int) - rows[1]["luma"]).mean() < 1.5
+    assert confirm(whole, part, rows).kind == "recompressed"  # the files have one size
+
+
 def test_signatures_are_saved_without_pickle(tmp_path):
     rows = np.array([signature(scene(seed)) for seed in range(3)], SIGNATURE)
     np.save(tmp_path / "signatures.npy", rows)
