@@ -97,7 +97,7 @@ def report(images: int, times: dict[str, list[float]]) -> None:
     (_, local), *others = times.items()
     for name, values in others:
         ratio = median([there / here for there, here in zip(values, local, strict=True)])
-        verdict(f"{name}, over the local engine", ratio, 1.15, at_most=True)
+        verdict(f"{name}, over the local executor", ratio, 1.15, at_most=True)
 
 
 def first_batch(engine: ss.RayEngine, sources: list[str], backbone: ss.Backbone) -> None:

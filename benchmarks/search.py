@@ -135,16 +135,17 @@ def prepare(file: Path, count: int, dim: int) -> Bench:
 def make_rows(file: Path, count: int, dim: int) -> None:
     """Write clustered rows whose variance falls as that of real embeddings does."""
     rng = np.random.default_rng(0)
-    axes = np.linalg.qr(rng.standard_normal((dim, LATENT)))[0].T.astype(np.float32)
-    spread = np.arange(1, LATENT + 1, dtype=np.float32) ** -0.5
+    variables = min(LATENT, dim)
+    axes = np.linalg.qr(rng.standard_normal((dim, variables)))[0].T.astype(np.float32)
+    spread = np.arange(1, variables + 1, dtype=np.float32) ** -0.5
     spread /= np.linalg.norm(spread)
-    mean = unit(rng.standard_normal(LATENT, dtype=np.float32) * spread) * np.float32(MEAN**0.5)
-    shape = (max(2, count // PER_CLUSTER), LATENT)
+    mean = unit(rng.standard_normal(variables, dtype=np.float32) * spread) * np.float32(MEAN**0.5)
+    shape = (max(2, count // PER_CLUSTER), variables)
     centres = rng.standard_normal(shape, dtype=np.float32) * spread * np.float32(CENTRES**0.5)
     rows = np.lib.format.open_memmap(file, "w+", np.float32, (count, dim))
     for i in range(0, count, BLOCK):
         block = rows[i : i + BLOCK]
-        latent = rng.standard_normal((len(block), LATENT), dtype=np.float32)
+        latent = rng.standard_normal((len(block), variables), dtype=np.float32)
         latent *= spread * np.float32(WITHIN**0.5)
         latent += mean + centres[rng.integers(0, len(centres), len(block))]
         noise = rng.standard_normal(block.shape, dtype=np.float32) * np.float32(

@@ -1,9 +1,8 @@
 """Types of the public names, and where each is defined: `__init__.py` loads them on use."""
 
-from .analysis.duplicates import DuplicateGroup, Duplicates, duplicates
+from .analysis.duplicates import DuplicateGroup, Duplicates, duplicates, show_duplicates
 from .analysis.explain import heat_map
 from .analysis.map import show_map
-from .analysis.plots import show_duplicates
 from .analysis.query_expansion import refine
 from .backbones.backbone import Backbone, load_backbone
 from .backbones.heads import Head, ProjectionHead, load_head, save_head
@@ -13,6 +12,7 @@ from .cluster.ray import RayEngine
 from .embedding.dataset import embed_dataset
 from .embedding.images import embed_images
 from .errors import (
+    ArrayError,
     BackboneError,
     DatasetError,
     EngineError,
@@ -45,11 +45,11 @@ from .retrieval.search import search
 from .samples import make_sample
 from .training.config import TrainConfig
 from .training.head import train_head
-from .training.plots import show_history
-from .training.report import TrainedHead
+from .training.report import TrainedHead, show_history
 
 __all__ = [
     "NEAR_DUPLICATE",
+    "ArrayError",
     "Backbone",
     "BackboneError",
     "DatasetError",

@@ -58,6 +58,10 @@ class QueryError(SimsearchError):
     """A search was asked for something that it cannot answer."""
 
 
+class ArrayError(QueryError, ImageError):
+    """An array may be a picture or an embedding, or is neither: say which is meant."""
+
+
 class TrainingError(SimsearchError):
     """A head cannot be trained from what was given."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIGEST_BLOCK_BYTES = 2**22
+DIGEST_BYTES = 16  # of a digest that tells whether a file's content is known
 
 
 @contextmanager
@@ -47,7 +49,12 @@ def atomic_write(file: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
 def write_text(file: Path, text: str) -> None:
     """Write a small UTF-8 file atomically; names that are not UTF-8 keep their bytes."""
     with atomic_write(file) as stream:
-        stream.write(text.encode("utf-8", "surrogateescape"))
+        stream.write(text.encode("utf-8", sys.getfilesystemencodeerrors()))
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """Return a file's time in ns, modulo 2**64: from 2262 on it would not fit into an int64."""
+    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
 
 
 def sha256_file(file: Path) -> str:
@@ -57,6 +64,19 @@ def sha256_file(file: Path) -> str:
         while block := stream.read(DIGEST_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest_unchanged(file: str | os.PathLike[str], size: int, time_ns: int) -> bytes:
+    """Return the BLAKE2b digest (16 bytes) of a file of this size and time, b"" of any other."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 (a name such as "~1.jpg")
+            while block := stream.read(DIGEST_BLOCK_BYTES):
+                digest.update(block)
+            status = os.fstat(stream.fileno())
+    except OSError:
+        return b""
+    return digest.digest() if (status.st_size, modified_ns(status)) == (size, time_ns) else b""
 
 
 def iter_blocks(count: int, size: int) -> Iterator[slice]:

@@ -9,6 +9,11 @@ from importlib import import_module
 from typing import Any
 
 PATHS = {
+    "backbone": {  # by name, or by prefix with its colon; "" for all others
+        "efficientnet_lite0": "simsearch.backbones.adapters.efficientnet_lite0:efficientnet_lite0",
+        "timm:": "simsearch.backbones.adapters.timm:timm_model",
+        "": "simsearch.backbones.adapters.torchvision:torchvision_classifier",
+    },
     "head": {  # by the kind that a saved head records
         "projection": "simsearch.backbones.heads:ProjectionHead",
         "chain": "simsearch.backbones.heads:HeadChain",
@@ -22,7 +27,7 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "explainer": {  # of `show_matches(explain=True)`
-        "heat_maps": "simsearch.analysis.plots:overlay_heat_maps",
+        "heat_maps": "simsearch.analysis.explain:overlay_heat_maps",
     },
 }
 

@@ -208,8 +208,7 @@ def _plan(seed: int) -> dict[str, _View]:
 
 
 def _views(subjects: Iterable[_Subject], split: str) -> list[_View]:
-    numbers = range(1, _SPLITS[split] + 1)
-    return [_View(subject, split, number) for subject in subjects for number in numbers]
+    return [_View(x, split, i + 1) for x in subjects for i in range(_SPLITS[split])]
 
 
 def _copies(rng: np.random.Generator) -> list[_View]:
@@ -342,8 +341,8 @@ def _finger(view: Image.Image, rng: np.random.Generator) -> Image.Image:
     corner = np.array(view.size) * rng.integers(0, 2, 2)
     radii, skin = rng.uniform(80, 140) * np.array([1, 1.3]), rng.choice(_SKINS)
     for share, light in ((1, 0.8), (0.75, 1.0), (0.4, 1.15)):  # lighter towards the corner
-        ellipse = np.array([corner - radii * share, corner + radii * share])
-        view = _paint(view, "ellipse", ellipse, skin * light, 14)
+        ends = np.array([corner - radii * share, corner + radii * share])
+        view = _paint(view, "ellipse", ends, skin * light, 14)
     return view
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 import simsearch as ss
 from simsearch.cli.main import main
 
+ROOT = Path(ss.__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def project(sample, tmp_path_factory):
@@ -108,6 +110,50 @@ def test_what_is_wished_for_reaches_the_library(capsys, metadata, arguments, opt
     )
     library = ss.ImageLibrary.load("outputs").attach(metadata)
     assert json.loads(out) == ss.search(library, 3, k=4, **options).to_dict()
+
+
+def test_flags_say_how_a_table_is_read(capsys, tmp_path):
+    names = ss.ImageLibrary.load("outputs").names[:3]
+    file = tmp_path / "m.csv"
+    cells = zip(names, ["1,299", "15", "ask"], ["1/2/2024", "2/1/2024", "3/3/2024"], strict=True)
+    file.write_text("\n".join(["path;price;day", *map(";".join, cells)]))
+    command = ["search", "outputs", 5, "--json", "--metadata", file]
+    code, _, err = run(capsys, *command, "--where", "price=..50")
+    assert code == 1
+    assert "'ask' (line 4) is no number: missing=['ask'] counts it as empty (--missing" in err
+    for flags, found in (
+        (["--decimal", ".", "--missing", "ask", "--where", "price=..50"], names[1:2]),
+        (["--decimal", "price=,", "--missing", "ask", "--where", "price=..5"], names[:1]),
+        (["--dates", "%d/%m/%Y", "--where", "day=2024-02..2024-02-29"], names[:1]),
+        (["--dates", "day=%m/%d/%Y", "--where", "day=2024-02"], names[1:2]),
+    ):
+        code, out, err = run(capsys, *command, *flags)
+        assert (code, [m["path"] for m in json.loads(out)["matches"]]) == (
+            0,
+            [f"dataset/{name}" for name in found],
+        )
+
+
+def test_flags_of_a_table_need_one(capsys, tmp_path):
+    code, _, err = run(capsys, "search", "outputs", 3, "--decimal", ",")
+    assert (code, err) == (1, "simsearch: --decimal belongs to a table: give --metadata, too\n")
+    command = ["search", "outputs", 3, "--metadata", tmp_path / "m.csv"]
+    code, _, err = run(capsys, *command, "--dates", "a=%Y", "%d")
+    assert (code, "--dates %d: with several, each is COLUMN=%d" in err) == (1, True)
+
+
+def test_command_says_what_of_a_table_met_nothing(project, tmp_path):
+    name = ss.ImageLibrary.load("outputs").names[0]
+    (tmp_path / "m.csv").write_text(f"path,price\n{name},5\ngone.jpg,7\n")
+    command = Path(sys.executable).with_name("simsearch")
+    arguments = ["search", "outputs", "3", "--json", "--metadata", tmp_path / "m.csv"]
+    done = subprocess.run(
+        [command, *arguments], capture_output=True, text=True, check=True, cwd=project
+    )
+    json.loads(done.stdout)
+    assert "m.csv: 1 of 24 pictures have a line; 1 line without a picture: gone.jpg; 23 " in (
+        done.stderr
+    )
 
 
 def test_several_queries_are_one_or_one_is_several(capsys, tmp_path):
@@ -370,3 +416,34 @@ def test_a_reader_that_leaves_early_is_no_error(project):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=60) == 0
+
+
+def test_terminal_without_the_character_gets_it_escaped(project, tmp_path):
+    (tmp_path / "photos").mkdir()
+    images = sorted((project / "dataset" / "seg_pred").iterdir())
+    for name, image in zip(("😀.jpg", "b.jpg"), images, strict=False):
+        shutil.copy(image, tmp_path / "photos" / name)
+    program = [sys.executable, "-m", "simsearch.cli"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    for command in (
+        ["embed", "photos", "out", "--backbone", "efficientnet_lite0"],
+        ["search", "out", "photos/b.jpg"],
+    ):
+        done = subprocess.run(
+            [*program, *command], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert b"photos/\\U0001f600.jpg" in done.stdout
+
+
+def test_rows_are_dropped_with_allow_shrink_alone(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(project / "dataset" / "seg_pred", "photos")
+    embed = ("embed", "photos", "out", "--backbone", "efficientnet_lite0")
+    run(capsys, *embed)
+    for image in sorted(Path("photos").iterdir())[:6]:
+        image.unlink()
+    code, out, _ = run(capsys, *embed)
+    assert (code, "kept: 6 gone, which are more than half" in out) == (0, True)
+    code, out, _ = run(capsys, *embed, "--allow-shrink")
+    assert (code, "6 removed" in out) == (0, True)

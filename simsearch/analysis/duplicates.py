@@ -1,4 +1,4 @@
-"""Groups of near-duplicates: copies, resized, recompressed, slightly cropped.
+"""Groups of near-duplicates: copies, resized, recompressed, slightly cropped; and their figure.
 
 Connected components of the pairs of embeddings whose cosine reaches a threshold. No image is
 opened, and no file is deleted.
@@ -14,20 +14,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.files import iter_blocks, write_text
+from simsearch.library.odd_names import valid_unicode
+from simsearch.plotting.grid import (
+    Cell,
+    check_positive,
+    draw_grid,
+    load_thumbnail,
+    short_path,
+    short_repr,
+)
 from simsearch.retrieval.exact import exact_cosines, rounding_error
 from simsearch.retrieval.options import NEAR_DUPLICATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
@@ -108,14 +116,16 @@ class Duplicates(Sequence[DuplicateGroup]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per image: group (from 1), path, cosine, row."""
-        import pandas as pd
+        from simsearch.library.odd_names import make_frame
 
-        return pd.DataFrame(self._table(), columns=["group", "path", "cosine", "row"])
+        return make_frame(self._table(), ["group", "path", "cosine", "row"])
 
-    def _table(self) -> Iterator[tuple[int, str, float, int]]:
-        for number, group in enumerate(self.groups, 1):
-            for path, score, row in zip(group.paths, group.scores, group.rows, strict=True):
-                yield number, path, score, row
+    def _table(self) -> list[tuple[int, str, float, int]]:
+        return [
+            (number, *image)
+            for number, group in enumerate(self.groups, 1)
+            for image in zip(group.paths, group.scores, group.rows, strict=True)
+        ]
 
     def save(self, file: str | os.PathLike[str] = "duplicates.csv") -> None:
         """Write a CSV file: group (from 1), path, and cosine to the first of its group.
@@ -125,7 +135,7 @@ class Duplicates(Sequence[DuplicateGroup]):
         QueryError
             If the file cannot be written.
         """
-        text = io.StringIO()
+        text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
         lines = csv.writer(text)
         lines.writerow(("group", "path", "cosine"))
         lines.writerows((number, path, f"{score:.6f}") for number, path, score, _ in self._table())
@@ -148,7 +158,8 @@ class Duplicates(Sequence[DuplicateGroup]):
             for group in self.groups[:PRINTED_GROUPS]
         ]
         hidden = len(self) - PRINTED_GROUPS
-        return "\n".join([*lines, f"... and {hidden:,} more: to_frame()"] if hidden > 0 else lines)
+        lines += [f"... and {hidden:,} more: to_frame()"] if hidden > 0 else []
+        return valid_unicode("\n".join(lines))
 
 
 def duplicates(
@@ -268,8 +279,7 @@ def _exact_scores(
     """Cosines of pairs of rows in float64: (P,)."""
     rows_a, i = np.unique(i, return_inverse=True)
     rows_b, j = np.unique(j, return_inverse=True)
-    scores: NDArray[np.float64] = a[rows_a].astype(np.float64) @ b[rows_b].astype(np.float64).T
-    return scores[i, j]
+    return np.asarray((a[rows_a].astype(np.float64) @ b[rows_b].astype(np.float64).T)[i, j])
 
 
 def _make_group(library: ImageLibrary, rows: NDArray[np.intp]) -> DuplicateGroup:
@@ -288,3 +298,58 @@ def _make_group(library: ImageLibrary, rows: NDArray[np.intp]) -> DuplicateGroup
     return DuplicateGroup(
         tuple(rows.tolist()), tuple(library.paths[rows].tolist()), tuple(scores.tolist())
     )
+
+
+def show_duplicates(
+    duplicates: Duplicates, limit: int = 10, columns: int = 6, size: float = 1.6
+) -> tuple[Figure, NDArray[Any]]:
+    """Show near-duplicates, one row per group.
+
+    The image to keep is on the left, in a blue frame; the others follow with their cosine to it,
+    the most similar first. The last cell of a full row counts those that are not shown.
+
+    Parameters
+    ----------
+    duplicates
+        What `simsearch.duplicates` returned.
+    limit
+        How many groups to show at most, the largest.
+    columns
+        Images per row, at least two.
+    size
+        Width of a picture in inches.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : numpy.ndarray of matplotlib.axes.Axes
+        (groups, columns); one cell that says so if there are no duplicates.
+
+    Raises
+    ------
+    QueryError
+        If it is no result of `simsearch.duplicates`, or an argument is out of range.
+    """
+    if not isinstance(duplicates, Duplicates):
+        raise QueryError(
+            f"show_duplicates cannot show {short_repr(duplicates)}; give what simsearch.duplicates "
+            "returns"
+        )
+    check_positive(limit=limit, size=size)
+    if columns < 2:
+        raise QueryError(f"columns={columns}: give at least 2, one for a copy beside its original")
+    shown = duplicates[:limit]
+    rows = [_group_cells(i, group, columns, size) for i, group in enumerate(shown, 1)]
+    title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
+    return draw_grid(rows or [[Cell("no duplicates")]], size, title)
+
+
+def _group_cells(number: int, group: DuplicateGroup, columns: int, size: float) -> list[Cell]:
+    """Make the cells of a group that fit into a row; the last one counts the others."""
+    shown = len(group) if len(group) <= columns else columns - 1
+    headings = [f"{number} · {len(group)} images", *(f"{x:.3f}" for x in group.scores[1:shown])]
+    cells = [
+        Cell(load_thumbnail(path, size), (headings[i], short_path(path)), accent=i == 0)
+        for i, path in enumerate(group.paths[:shown])
+    ]
+    return cells if shown == len(group) else [*cells, Cell(f"{len(group) - shown:,} more")]

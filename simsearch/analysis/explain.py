@@ -14,6 +14,7 @@ from PIL import Image
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.errors import ImageError, QueryError
 from simsearch.files import iter_blocks
+from simsearch.images.arrays import check_pictures
 from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
     from simsearch.images.decode import ImageSource
     from simsearch.library.types import Browsable
+    from simsearch.plotting.grid import Picture
+    from simsearch.retrieval.matches import Matches
 
 
 BATCH_IMAGES = 8  # images whose maps are held at once
@@ -32,6 +35,7 @@ BATCH_IMAGES = 8  # images whose maps are held at once
 # A colour map that colour-blind readers can follow, without its dark end, which would hide the
 # picture; and its opacity where the heat is highest.
 COLOR_MAP, COLOR_MAP_RANGE, MAX_OPACITY = "inferno", (0.4, 0.95), 0.85
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])  # of red, green and blue in a grey (ITU-R BT.601)
 
 
 def heat_map(
@@ -59,7 +63,8 @@ def heat_map(
     Raises
     ------
     QueryError
-        If the embedding or the row number does not fit the library.
+        If the embedding or the row number does not fit the library, or an array may be an
+        embedding, not a picture.
     ImageError
         If the image cannot be read.
     BackboneError
@@ -74,6 +79,7 @@ def heat_map(
         if not library.has_row(int(image)):
             raise QueryError(f"row {image}: the library has rows 0 to {len(library) - 1}")
         image = str(library.paths[image])
+    check_pictures([image], library.dim)
     opened = load_image(image)
     (cells,) = contributions(library, [opened], embedding)
     return resize_heat(library, cells, opened.size)  # type: ignore[arg-type]  # it is readable
@@ -184,3 +190,38 @@ def heat_colors(heat: NDArray[np.float32], top: float) -> NDArray[np.float64]:
     color: NDArray[np.float64] = colormaps[COLOR_MAP](low + (high - low) * level)
     color[..., 3] = MAX_OPACITY * level**1.5  # a little heat everywhere stays transparent
     return color
+
+
+def overlay_heat_maps(answer: Matches, pictures: Sequence[Picture | str]) -> list[Picture | str]:
+    """Turn the thumbnails of matches grey, and overlay their heat maps on one scale.
+
+    Raises
+    ------
+    QueryError
+        If the matches do not say which embedding they were found with.
+    BackboneError
+        If the library's backbone cannot be loaded, or pools no map.
+    """
+    library, embedding = answer.library, answer.embedding
+    if library is None or embedding is None:
+        raise QueryError(
+            f"the matches for {answer.query} cannot be explained: they were not found with one "
+            "embedding; give what simsearch.search returns, for one query or combined to a mean, "
+            "or explain=False"
+        )
+    shares = contributions(library, answer.paths, embedding)
+    top = max((share.max() * share.size for share in shares if share is not None), default=0)
+    return [
+        picture
+        if isinstance(picture, str) or share is None
+        else _blend(picture, resize_heat(library, share, picture.pixels.shape[1::-1]), top)
+        for picture, share in zip(pictures, shares, strict=True)
+    ]
+
+
+def _blend(picture: Picture, heat: NDArray[np.float32], top: float) -> Picture:
+    """Blend heat colours over a grey picture."""
+    color = heat_colors(heat, top)
+    grey = (picture.pixels @ LUMA_WEIGHTS)[..., None]
+    tinted = grey + color[..., 3:] * (255 * color[..., :3] - grey)
+    return picture._replace(pixels=tinted.round().astype(np.uint8))

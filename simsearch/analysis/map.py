@@ -139,21 +139,17 @@ def _project(
         return np.full((len(rows), 2), 0.5), 1.0  # one image, or copies of it, spans no axis
     pca = PCA(min(PCA_DIMS, *rows.shape), random_state=seed)
     reduced = np.pad(pca.fit_transform(rows), ((0, 0), (0, 1)))  # one column may be all there is
-    points = _tsne(reduced, seed) if method == "tsne" else reduced[:, :2]
+    points = reduced[:, :2]
+    if method == "tsne":
+        from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
+
+        tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
+        with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
+            points = tsne.fit_transform(reduced)
     span = np.ptp(points, axis=0)
     unit = (points - points.min(axis=0)) / np.where(span > 0, span, 1) + (span == 0) / 2
     return unit, float(pca.explained_variance_ratio_[:2].sum())
-
-
-def _tsne(reduced: NDArray[np.float32], seed: int) -> NDArray[np.floating[Any]]:
-    """Embed rows in the plane, (n, 2), so that neighbours stay neighbours."""
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    tsne = TSNE(perplexity=min(30, (len(reduced) - 1) / 3), init="pca", random_state=seed)
-    with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
-        points: NDArray[np.floating[Any]] = tsne.fit_transform(reduced)
-    return points
 
 
 def _title(method: str, kept: float, count: int, total: int) -> str:

@@ -18,8 +18,7 @@ from PIL import Image
 
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.backbones.preprocessing import Preprocessing, normalise
-from simsearch.backbones.registry import build_spec
-from simsearch.backbones.spec import OWN_WEIGHTS, pool
+from simsearch.backbones.spec import OWN_WEIGHTS, build_spec, pool
 from simsearch.backbones.weights import auto_backbone_name
 from simsearch.errors import BackboneError, ImageError, WeightsError
 from simsearch.files import iter_blocks
@@ -69,7 +68,8 @@ class Backbone:
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
         probe = self.probe()
-        self.module = fold_batch_norms(spec.module, self._inputs(torch.from_numpy(probe)))
+        example = normalise(torch.from_numpy(probe), spec.transform)
+        self.module = fold_batch_norms(spec.module, example)
         self.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self.dim = self.embed(probe).shape[1]
 
@@ -159,6 +159,8 @@ class Backbone:
         ------
         ImageError
             For the first image that cannot be read, or that has no finite embedding.
+        ArrayError
+            If an array may be embeddings, not a picture.
 
         Examples
         --------
@@ -166,14 +168,17 @@ class Backbone:
         >>> load_backbone("efficientnet_lite0", device="cpu").encode([red]).shape
         (1, 1280)
         """
+        if any(isinstance(array, np.ndarray) for array in (images, *images)):
+            from simsearch.images.arrays import check_pictures
+
+            check_pictures(images, self.dim)
         embeddings = np.empty((len(images), self.dim), np.float32)
         for block in iter_blocks(len(images), self.batch_size):
             loaded = (load_image(image, self.min_side) for image in images[block])
             embeddings[block] = self.embed(np.stack([self.prepare(image) for image in loaded]))
             lost = np.flatnonzero(np.isnan(embeddings[block, 0]))
             if len(lost):
-                source = images[block.start + lost[0]]
-                raise ImageError(self.non_finite_reason, describe(source))
+                raise ImageError(self.non_finite_reason, describe(images[block.start + lost[0]]))
         return embeddings
 
     @property
@@ -202,8 +207,7 @@ class Backbone:
     def _embed(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch
 
-        output = self.module(inputs).float()
-        pooled = pool(output, self._pooling)
+        pooled = pool(self.module(inputs).float(), self._pooling)
         units: torch.Tensor = pooled / torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
         return units
 
@@ -246,7 +250,7 @@ class Backbone:
 
         def run(inputs: torch.Tensor) -> NDArray[np.float32]:
             with torch.inference_mode():
-                output = forward(self._inputs(inputs).to(self._dtype))
+                output = forward(normalise(inputs, self.transform).to(self._dtype))
                 result: NDArray[np.float32] = output.float().contiguous().cpu().numpy()
             return result
 
@@ -262,9 +266,6 @@ class Backbone:
         """Prepare an image of noise, a batch of one, on which a network can be tried."""
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         return self.prepare(Image.fromarray(noise))[None]
-
-    def _inputs(self, batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, self.transform)
 
 
 def load_backbone(

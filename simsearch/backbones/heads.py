@@ -207,8 +207,7 @@ class ProjectionHead(Head):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return `keep`, `weight0`, `bias0`, `weight1`, ..., `weight_kept` and `bias_kept`."""
         layers = {str(i): layer for i, layer in enumerate(self.layers)}
-        if self.kept:
-            layers["_kept"] = self.kept
+        layers |= {"_kept": self.kept} if self.kept else {}
         arrays = {"keep": np.array([self.keep])}
         for name, (weight, bias) in layers.items():
             arrays |= {f"weight{name}": weight, f"bias{name}": bias}
@@ -223,14 +222,12 @@ class ProjectionHead(Head):
             if name.startswith("weight")
         }
         kept = pairs.pop("_kept", None)
-        layers = [pairs[str(i)] for i in range(len(pairs))]
-        return cls(layers, source, kept, float(arrays["keep"][0]))
+        return cls([pairs[str(i)] for i in range(len(pairs))], source, kept, arrays["keep"].item())
 
 
 def _linear(rows: NDArray[np.float32], layer: Layer) -> NDArray[np.float32]:
     weight, bias = layer
-    mapped: NDArray[np.float32] = rows @ weight.T + bias
-    return mapped
+    return np.asarray(rows @ weight.T + bias)
 
 
 def _layer(layer: Layer) -> Layer:
@@ -319,8 +316,7 @@ def chain(first: Head | None, then: Head) -> Head:
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Divide each row by its L2 norm; a row of zeros becomes NaN."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return scaled
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def save_head(head: Head, file: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""`ModelSpec`: a network's module, preprocessing and pooling, and the fingerprint of the three."""
+"""`ModelSpec`, all that decides an embedding; its fingerprint; and its making, by name."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from simsearch import registry
 from simsearch.backbones.preprocessing import Preprocessing, fingerprint_record
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Literal
 
     import torch
-    from numpy.typing import NDArray
 
     from simsearch.backbones.preprocessing import Transform
 
@@ -36,24 +35,38 @@ class ModelSpec:
     @property
     def fingerprint(self) -> str:
         """Digest of the weights, the preprocessing and the pooling (16 hex digits)."""
+        import torch
+
         if isinstance(self.transform, Preprocessing):
             record = fingerprint_record(self.transform)
         else:
-            from simsearch.backbones.stable_repr import stable_repr
+            from simsearch.backbones.adapters.own import stable_repr
 
             record = stable_repr(self.transform)
         digest = hashlib.sha256(f"{record} {self.pooling}".encode())
         for key, tensor in sorted(self.module.state_dict().items()):
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(_bytes(tensor).data)
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
         return digest.hexdigest()[:16]
 
 
-def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    import torch
+def build_spec(name: str, file: Path | None) -> ModelSpec:
+    """Build the network of a name, with local weights if given.
 
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, np.uint8)
+    Raises
+    ------
+    BackboneError
+        If the name is unknown.
+    WeightsError
+        If the weights cannot be loaded, or do not fit.
+    MissingExtraError
+        If the package of this family is not installed.
+    """
+    prefix, colon, _ = name.partition(":")
+    family = prefix + colon if prefix + colon in registry.names("backbone") else ""
+    spec: ModelSpec = registry.resolve("backbone", family)(name, file)
+    return spec
 
 
 def pool(output: torch.Tensor, pooling: Literal["own", "avg"]) -> torch.Tensor:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from simsearch.backbones.spec import ModelSpec
+
 
 logger = logging.getLogger("simsearch")
 STALL_SECONDS = 20.0  # until a server must have answered, or sent more
@@ -60,6 +62,23 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
         ) from error
 
 
+def save_weights(network: ModelSpec, file: Path) -> None:
+    """Write a network's state dict as safetensors, atomically.
+
+    `load_backbone(network.name, weights=file)` loads it again, unless the module is a user's own.
+    """
+    import torch
+    from safetensors.torch import save
+
+    # Copies: tensors that share memory, or lie channels-last, cannot be written.
+    state = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in network.module.state_dict().items()
+    }
+    with atomic_write(file) as stream:
+        stream.write(save(state))
+
+
 @lru_cache(maxsize=1)
 def auto_backbone_name() -> str:
     """Choose ResNet50 if its weights are cached or can be fetched now, else the bundled model."""
@@ -68,8 +87,7 @@ def auto_backbone_name() -> str:
     try:
         fetch_weights(ResNet50_Weights.IMAGENET1K_V1.url, AUTO_STALL_SECONDS, AUTO_DOWNLOAD_SECONDS)
     except WeightsError as error:
-        reason = str(error).partition(";")[0]
-        logger.warning("Using %s, which needs no download: %s.", BUNDLED, reason)
+        logger.warning("Using %s, which needs no download: %s.", BUNDLED, str(error).split(";")[0])
         return BUNDLED
     return "resnet50"
 

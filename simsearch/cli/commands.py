@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv as csv_format
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import simsearch as ss
-from simsearch.cli.flags import read_options
-from simsearch.library.files import read_skipped
+from simsearch.cli.flags import read_options, take_table_options
+from simsearch.library.delimited import read_pairs
+from simsearch.library.report import describe_kinds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,21 +37,26 @@ def recommend(outputs: str, **options: Any) -> None:  # noqa: ANN401
     _show(ss.recommend, outputs, **options)
 
 
-def _load(outputs: str, root: str | None, metadata: str | None) -> ss.ImageLibrary:
+def _load(
+    outputs: str,
+    root: str | None = None,
+    metadata: str | None = None,
+    table: Mapping[str, Any] | None = None,
+) -> ss.ImageLibrary:
     library = ss.ImageLibrary.load(outputs, root)
-    return library.attach(metadata) if metadata else library
+    return library.attach(metadata, **(table or {})) if metadata else library
 
 
 @contextmanager
 def _open(
-    outputs: str, root: str | None, metadata: str | None
+    outputs: str, root: str | None, metadata: str | None, table: Mapping[str, Any]
 ) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
     """Open a folder, or what was published, as URI#COLLECTION."""
     from simsearch.cluster.milvus.remote_library import split_address
 
     place = split_address(outputs)
     if place is None:
-        yield _load(outputs, root, metadata)
+        yield _load(outputs, root, metadata, table)
         return
     if root or metadata:
         raise ss.QueryError(
@@ -71,14 +76,14 @@ def _show(
     outputs: str,
     *,
     root: str | None = None,
-    metadata: str | None = None,
     save: Path | None = None,
     explain: bool = False,
     json: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Find matches in a library, draw them, and print them."""
-    with _open(outputs, root, metadata) as library:
+    table = take_table_options(options)
+    with _open(outputs, root, options.pop("metadata", None), table) as library:
         answers = find(library, **read_options(options, outputs))
         if save:
             _save(ss.show_matches(answers, explain=explain)[0], save)
@@ -94,7 +99,7 @@ def duplicates(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """List near-duplicates."""
-    found = ss.duplicates(_load(outputs, root, None), **options)
+    found = ss.duplicates(_load(outputs, root), **options)
     if csv:
         found.save(csv)
     if save:
@@ -110,15 +115,17 @@ def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
 def evaluate(
     outputs: str,
     labels: str | None = None,
-    metadata: str | None = None,
     save: Path | None = None,
     json: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure how well images find their class."""
-    library = _load(outputs, None, metadata)
+    table = take_table_options(options)
+    library = _load(outputs, None, options.pop("metadata", None), table)
     if labels:
-        options["labels"] = _read_labels(labels) if Path(labels).is_file() else labels
+        options["labels"] = (
+            read_pairs(labels, "path", "label") if Path(labels).is_file() else labels
+        )
     evaluation = ss.evaluate(library, **options)
     if save:
         _save(ss.show_precision_recall(evaluation)[0], save)
@@ -134,20 +141,11 @@ def train(
     """Train a head, and save the library with it."""
     library = ss.ImageLibrary.load(outputs)
     if labels:
-        options["labels"] = _read_labels(labels)
+        options["labels"] = read_pairs(labels, "path", "label")
     trained = ss.train_head(library, **options)
     folder = out or f"{Path(outputs).as_posix()}_head"
     trained.apply(library, folder)
     print(f"{trained}\nThe library with this head is in {folder}")
-
-
-def _read_labels(file: str) -> dict[str, str]:
-    """Read lines of path,label."""
-    try:
-        with Path(file).open(encoding="utf-8", newline="") as stream:
-            return {path: label for path, label, *_ in csv_format.reader(stream)}
-    except (OSError, ValueError) as error:
-        raise ss.QueryError(f"{file} does not hold lines of path,label: {error}") from error
 
 
 def _save(figure: Figure, file: Path) -> None:
@@ -161,24 +159,28 @@ def serve(**options: Any) -> None:  # noqa: ANN401
     """Serve the page and the API."""
     from simsearch.web.server import serve
 
-    serve(**options)
+    serve(**{**options, **take_table_options(options)})
 
 
 def publish(
     outputs: str,
     root: str | None = None,
-    metadata: str | None = None,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Publish a library to Milvus."""
-    print(ss.publish(_load(outputs, root, metadata), **options))
+    table = take_table_options(options)
+    library = _load(outputs, root, options.pop("metadata", None), table)
+    print(ss.publish(library, **options))
 
 
 def info(outputs: str) -> None:
     """Print what a library holds."""
-    print(ss.ImageLibrary.load(outputs).describe())
-    if skipped := read_skipped(outputs):
-        print(f"{len(skipped):>9,}  skipped, see {Path(outputs, 'skipped.csv').as_posix()}")
+    library = ss.ImageLibrary.load(outputs)
+    print(library.describe())
+    if library.report.skipped:
+        kinds = describe_kinds(library.report.left_out)
+        place = Path(outputs, "skipped.csv").as_posix()
+        print(f"{library.report.skipped:>9,}  skipped, see {place} ({kinds})")
 
 
 def sample(folder: str) -> None:

@@ -83,6 +83,33 @@ def read_options(options: dict[str, Any], outputs: str) -> dict[str, Any]:
     return options
 
 
+def take_table_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the flags of a table out of others, as the options that `attach` takes.
+
+    Raises
+    ------
+    QueryError
+        If there is a flag and no table, or a flag has more than one value for all columns.
+    """
+    names = ("decimal", "dates", "missing")
+    found: dict[str, Any] = {name: options.pop(name) for name in names if name in options}
+    if found and not options.get("metadata"):
+        raise ss.QueryError(f"--{next(iter(found))} belongs to a table: give --metadata, too")
+    for name in ("decimal", "dates"):
+        if name in found:
+            found[name] = _by_column(name, found[name])
+    return found
+
+
+def _by_column(name: str, texts: Sequence[str]) -> str | dict[str, str]:
+    """Read one value, or values as COLUMN=VALUE."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    if bare := [text for text in texts if "=" not in text]:
+        raise ss.QueryError(f"--{name} {bare[0]}: with several, each is COLUMN={bare[0]}")
+    return {column: value for column, _, value in (text.rpartition("=") for text in texts)}
+
+
 def read_conditions(texts: Sequence[str]) -> dict[str, object]:
     """Read globs, COLUMN=VALUE and COLUMN=LOW..HIGH; several of one column are alternatives."""
     found: dict[str, list[object]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 for an error that is said in one line, or 130 after Ctrl-C. A command line that
         cannot be parsed exits with 2.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that it lacks ends no command
+            stream.reconfigure(errors="backslashreplace")
     options = vars(build_parser().parse_args(argv))
     run: Callable[..., None] = options.pop("run")
     try:

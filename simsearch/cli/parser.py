@@ -75,6 +75,9 @@ def _add_embed(commands: Commands) -> None:
     parser.add_argument("--engine", help="local, or ray for a cluster")
     parser.add_argument("--device", help="cpu, cuda or mps")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--allow-shrink", action="store_true", help="drop rows even if most of the files are gone"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
 
 
@@ -100,13 +103,28 @@ def _add_recommend(commands: Commands) -> None:
 def _add_result_flags(parser: argparse.ArgumentParser, options: type[RankingOptions]) -> None:
     """Add the options of a search, and what is done with its matches."""
     add_option_flags(parser, options)
-    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    _add_table_flags(parser)
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
     parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the matches to a file")
     parser.add_argument(
         "--explain", action="store_true", help="with --save, show what carries each likeness"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per query")
+
+
+def _add_table_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the table of facts, and how its text is read where it does not prove that itself."""
+    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    parser.add_argument(
+        "--decimal", nargs="+", metavar="SIGN", help=", or . in its numbers; or COLUMN=SIGN"
+    )
+    parser.add_argument(
+        "--dates",
+        nargs="+",
+        metavar="FORMAT",
+        help="of dates, as %%d/%%m/%%Y; or COLUMN=FORMAT",
+    )
+    parser.add_argument("--missing", nargs="+", metavar="TEXT", help="cells that count as empty")
 
 
 def _add_duplicates(commands: Commands) -> None:
@@ -138,7 +156,7 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--labels", metavar="CSV|COLUMN", help="lines of path,label; or a column of the metadata"
     )
-    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    _add_table_flags(parser)
     parser.add_argument("-k", type=int, nargs="+", help="depths of precision and recall")
     parser.add_argument(
         "--save", type=Path, metavar="FIGURE", help="draw the precision-recall curves to a file"
@@ -189,7 +207,7 @@ def _add_serve(commands: Commands) -> None:
         "of processes shows",
     )
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
-    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    _add_table_flags(parser)
     parser.add_argument("--index", action="store_true", help="search through the stored index")
     parser.add_argument("--urls", action="store_true", help="accept public URLs as queries")
 
@@ -201,7 +219,7 @@ def _add_publish(commands: Commands) -> None:
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
     parser.add_argument("uri", metavar="URI", help="Milvus Lite file, or http(s)://host:port")
     parser.add_argument("collection", metavar="COLLECTION", help="name for it there")
-    parser.add_argument("--metadata", metavar="CSV", help="a table with a path column")
+    _add_table_flags(parser)
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
     parser.add_argument(
         "--kind", choices=["hnsw", "hnsw_sq8", "ivf", "flat"], help="the engine's index"

@@ -11,23 +11,30 @@ import logging
 import math
 import os
 import socket
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simsearch.cluster.ray_workers import RayRun, Share, import_ray
-from simsearch.embedding.batching import MAX_WORKERS, choose_batch_size
+from simsearch.embedding.batching import MAX_WORKERS, Batch, choose_batch_size
 from simsearch.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from simsearch.backbones.backbone import Backbone
-    from simsearch.embedding.batching import Batch
     from simsearch.images.decode import ImageSource
 
 
 CONNECT_SECONDS = 30.0
+
+
+class Share(NamedTuple):
+    """Number of workers, and the resources of each."""
+
+    workers: int
+    cpus: float
+    gpus: float
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,17 @@ class RayEngine:
         """
         if not sources:
             return
-        with _connected():
-            share = self.share(_nodes(), workers)
+        from simsearch.cluster.ray_workers import RayRun, ray
+
+        with ExitStack() as opened:
+            if not ray.is_initialized():  # by the caller
+                _connect(ray)
+                opened.callback(ray.shutdown)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            share = self.share(nodes, workers)
             size = choose_batch_size(batch_size, share.workers, on_cpu=not share.gpus)
-            with closing(RayRun(sources, size, share, backbone)) as run:
-                yield from run.batches()
+            run = opened.enter_context(closing(RayRun(sources, size, share, backbone)))
+            yield from run.batches()
 
     def share(self, nodes: Sequence[Mapping[str, float]], workers: int | None = None) -> Share:
         """Divide the nodes' resources among workers.
@@ -155,22 +168,13 @@ def _cpus_per_worker(hosts: Sequence[Mapping[str, float]], gpus: float) -> float
     return float(min(MAX_WORKERS, math.floor(least))) or least
 
 
-@contextmanager
-def _connected() -> Iterator[None]:
-    """Use the caller's connection to a cluster, or make one for this run."""
-    ray = import_ray()
-    if ray.is_initialized():
-        yield
-        return
+def _connect(ray: Any) -> None:  # noqa: ANN401 (half of its functions have no types)
+    """Connect to the cluster of RAY_ADDRESS, or start one on this machine."""
     check_address(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise EngineError(f"cannot start Ray, or connect to it: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def check_address(address: str) -> None:
@@ -185,7 +189,3 @@ def check_address(address: str) -> None:
             f"no Ray cluster answers at RAY_ADDRESS={address!r} ({error}): correct it, or unset it "
             "to have Ray started on this machine"
         ) from error
-
-
-def _nodes() -> list[dict[str, float]]:
-    return [node["Resources"] for node in import_ray().nodes() if node["Alive"]]

@@ -7,30 +7,32 @@ its worker is told from its neighbours.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from simsearch.embedding.batching import Batch, embed_batch
 from simsearch.errors import EngineError, ImageError
 from simsearch.files import iter_blocks
-from simsearch.images.decode import describe
+from simsearch.images.decode import ImageSource, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
-    from simsearch.images.decode import ImageSource
+    from simsearch.cluster.ray import Share
 
 
+ray: Any = importlib.import_module("ray")  # half of its functions have no types
 logger = logging.getLogger("simsearch")
 
 MIN_COSINE = 0.99  # of one image's embeddings here and there; half precision keeps 0.999
@@ -41,15 +43,6 @@ IMAGE_DEATHS = 2  # of workers with one image alone, until it is skipped
 # Deaths without a finished batch in between that end the run: these, and more per worker
 MAX_DEATHS, MAX_DEATHS_PER_WORKER = 10, 4
 BATCHES_PER_THREAD = 2  # one that is embedded, one that waits for it
-
-
-class Share(NamedTuple):
-    """Number of workers, and the resources of each."""
-
-    workers: int
-    cpus: float
-    gpus: float
-    threads: int
 
 
 class Job(NamedTuple):
@@ -88,8 +81,7 @@ class RayRun:
     ) -> None:
         self._sources, self._share, self._dim = sources, share, backbone.dim
         blocks = iter_blocks(len(sources), batch_size)
-        self._jobs = (Job(range(block.start, block.stop)) for block in blocks)
-        self._retries: deque[Job] = deque()
+        self._jobs: Iterator[Job] = (Job(range(block.start, block.stop)) for block in blocks)
         self._suspects: deque[Job] = deque()  # single images of batches that killed workers
         # Worker and job of each call under way, by Ray's reference
         self._waiting: dict[Any, tuple[Any, Job | None]] = {}
@@ -109,28 +101,6 @@ class RayRun:
         EngineError
             If workers embed differently from this machine, or die one after the other.
         """
-        self._warn_if_none_starts()
-        while self._waiting:
-            worker, job, batch = self._next_answer()
-            if worker in self._alive:
-                self._idle.append(worker)
-            self._send_jobs()
-            if job and batch:
-                yield batch._replace(failures=self._describe_failures(batch))
-
-    def close(self) -> None:
-        """End the workers; the jobs that they hold are dropped."""
-        for worker in self._alive:
-            import_ray().kill(worker)
-
-    def _add_worker(self) -> None:
-        worker = self._start_worker()
-        self._alive.add(worker)
-        for _ in range(BATCHES_PER_THREAD * self._share.threads):
-            self._waiting[worker.check.remote(*self._reference)] = worker, None
-
-    def _warn_if_none_starts(self) -> None:
-        ray = import_ray()
         if not ray.wait(list(self._waiting), timeout=START_SECONDS)[0]:
             logger.warning(
                 "Waiting for the cluster: no worker has started yet. It has %s, of which %s is "
@@ -138,26 +108,47 @@ class RayRun:
                 *(ray.cluster_resources(), ray.available_resources()),
                 *(self._share.cpus, self._share.gpus),
             )
+        while self._waiting:
+            done = ray.wait(list(self._waiting))[0][0]
+            worker, job = self._waiting.pop(done)
+            batch = self._answer(done, worker, job)
+            if worker in self._alive:
+                self._idle.append(worker)
+            while self._idle and (following := self._next_job()):
+                self._send(self._idle.pop(0), following)
+            if job and batch:
+                named = [
+                    (i, ImageError(error.reason, describe(self._sources[i])))
+                    for i, error in batch.failures
+                ]
+                yield batch._replace(failures=named)
 
-    def _next_answer(self) -> tuple[Any, Job | None, Batch | None]:
-        """Wait for the next answer, which may be that a worker has died."""
-        ray = import_ray()
-        done = ray.wait(list(self._waiting))[0][0]
-        worker, job = self._waiting.pop(done)
+    def close(self) -> None:
+        """End the workers; the jobs that they hold are dropped."""
+        for worker in self._alive:
+            ray.kill(worker)
+
+    def _add_worker(self) -> None:
+        worker = self._start_worker()
+        self._alive.add(worker)
+        for _ in range(BATCHES_PER_THREAD * self._share.threads):
+            self._waiting[worker.check.remote(*self._reference)] = worker, None
+
+    def _answer(self, done: Any, worker: Any, job: Job | None) -> Batch | None:  # noqa: ANN401
+        """Return a worker's answer; where it has died, what becomes of its job."""
         try:
             batch: Batch | None = ray.get(done)
         except ray.exceptions.RayTaskError as error:  # raised by the worker's code, not by its end
             raise error.cause from None
         except ray.exceptions.RayError as error:
             self._replace_worker(worker, error)
-            return worker, job, self._retry(job) if job else None
+            return self._retry(job) if job else None
         if job:
             self._deaths = 0
-        return worker, job, batch
+        return batch
 
     def _replace_worker(self, worker: Any, error: Exception) -> None:  # noqa: ANN401
         """Start another worker in place of a dead one."""
-        ray = import_ray()
         if worker not in self._alive:  # known from another of its jobs
             return
         with suppress(ray.exceptions.RayError):
@@ -167,8 +158,9 @@ class RayRun:
         self._deaths += 1
         too_many = self._deaths > MAX_DEATHS + MAX_DEATHS_PER_WORKER * self._share.workers
         if too_many or getattr(error, "actor_init_failed", False):
+            last_line = str(error).strip().splitlines()[-1].strip()
             raise EngineError(
-                f"workers die before they have done anything: {_last_line(error)}; every node "
+                f"workers die before they have done anything: {last_line}; every node "
                 "needs the packages and modules of this program, and memory for the network"
             ) from error
         logger.warning("A worker has died; another one takes its place.")
@@ -186,29 +178,20 @@ class RayRun:
         elif job.deaths == BATCH_DEATHS:
             self._suspects += [Job(range(i, i + 1), alone=True) for i in job.positions]
         else:
-            self._retries.append(job)
+            self._jobs = chain([job], self._jobs)
         return None
 
-    def _send_jobs(self) -> None:
-        while self._idle and (job := self._next_job()):
-            worker = self._idle.pop(0)
-            sources = self._sources[job.positions.start : job.positions.stop]
-            self._waiting[worker.embed.remote(sources, job.positions.start)] = worker, job
+    def _send(self, worker: Any, job: Job) -> None:  # noqa: ANN401
+        sources = self._sources[job.positions.start : job.positions.stop]
+        self._waiting[worker.embed.remote(sources, job.positions.start)] = worker, job
 
     def _next_job(self) -> Job | None:
         """Return the next job; suspects come last and one by one, so that none shares blame."""
-        if self._retries:
-            return self._retries.popleft()
         if job := next(self._jobs, None):
             return job
         if self._suspects and not any(job for _, job in self._waiting.values()):
             return self._suspects.popleft()
         return None
-
-    def _describe_failures(self, batch: Batch) -> list[tuple[int, ImageError]]:
-        return [
-            (i, ImageError(error.reason, describe(self._sources[i]))) for i, error in batch.failures
-        ]
 
 
 class Worker:
@@ -230,7 +213,7 @@ class Worker:
         with suppress(OSError):
             os.chdir(folder)
         sys.path += [place for place in modules if place not in sys.path]
-        self._backbone: Backbone = import_ray().get(shipped[0])
+        self._backbone: Backbone = ray.get(shipped[0])
         self._share = share
         if share.gpus:
             self._backbone.move("cuda")
@@ -268,16 +251,8 @@ class Worker:
         return embed_batch(sources, start, self._backbone)
 
 
-def import_ray() -> Any:  # noqa: ANN401 (half of its functions have no types)
-    """Import Ray, which takes a second."""
-    import ray
-
-    return ray
-
-
 def _worker_starter(backbone: Backbone, share: Share) -> Callable[[], Any]:
     """Send the backbone to the cluster; return what starts a worker with it."""
-    ray = import_ray()
     try:
         shipped = ray.put(backbone)
     except TypeError as error:
@@ -302,7 +277,3 @@ def find_reference(
         if batch.positions:
             return source, batch.embeddings[0]
     return None, None
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()

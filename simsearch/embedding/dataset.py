@@ -6,7 +6,6 @@ of rows that no library holds yet, the list of skipped files, and the library in
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
-from simsearch.errors import DatasetError, EngineError, LibraryError
+from simsearch.errors import DatasetError, EngineError
 from simsearch.images.find import Skipped, find_images
 from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
 
-logger = logging.getLogger("simsearch")
+MAX_PATH_LENGTH = 1024  # characters
 
 
 def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people know)
@@ -46,12 +45,15 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     weights: str | os.PathLike[str] | None = None,
     progress: bool = True,
     engine: str | Executor = "local",
+    allow_shrink: bool = False,
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
     May be stopped at any time and run again: what was embedded is kept. A file that cannot be
-    read is left out and listed in `skipped.csv`; it is tried again at every run. One summary line
-    ends the run. Where the library in `outputs` has a head, new images pass through it as well.
+    read is left out and listed in `skipped.csv`; it is tried again at every run. A file that was
+    renamed, moved or touched is known by its content. Rows are kept while their folder cannot be
+    read, or its disk is not there. One summary line ends the run; `report` of the library has the
+    same. Where the library in `outputs` has a head, new images pass through it as well.
 
     Parameters
     ----------
@@ -80,6 +82,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     engine
         "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
         own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.
+    allow_shrink
+        Drop the rows of files that are gone, even where a folder has become empty or more than
+        half of the rows go, as when a disk is not mounted.
 
     Returns
     -------
@@ -107,19 +112,33 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
     files, unfit = find_images(dataset, exclude=folder)
+    if any(len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH for file in files):
+        from simsearch.embedding.changes import leave_out_long
+
+        files, unfit = leave_out_long(files, unfit, len(in_folder(dataset, "")), MAX_PATH_LENGTH)
     if not files:
-        raise DatasetError(f"no images below {dataset!r}; put some there")
+        why = "".join(f" ({reason})" for _, reason in unfit[:1])
+        raise DatasetError(f"no images below {dataset!r}{why}; put some there")
     with writing(folder):
-        old = _last_library(folder)
+        old = None
+        if (folder / MANIFEST).exists():
+            from simsearch.embedding.reuse import open_last, reuse_rows
+
+            old = open_last(folder)
         name, file = (
             _backbone_of(old) if backbone == "auto" and not weights else (backbone, weights)
         )
         network = load_backbone(name, file, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
-            rows.reuse(old)
+            reuse_rows(rows, old)
         with rows.log:
             skipped = [Skipped(in_folder(dataset, name), reason) for name, reason in unfit]
+            changes: dict[str, Any] = {}
+            if old:
+                from simsearch.embedding.changes import follow_changes
+
+                files, changes = follow_changes(rows, old, files, unfit, allow_shrink=allow_shrink)
             missing = [file for file in files if file not in rows]
             start = time.perf_counter()
             skipped += rows.embed(
@@ -135,17 +154,22 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
                 )
             if old is None or old.root != dataset or kept != list(rows.reused):
                 rows.replace_library(folder, kept)
+            else:
+                from simsearch.embedding.changes import amend
+
+                amend(rows, old, folder)
             rows.log.discard()
-        library = ImageLibrary.load(folder, backbone=network)
+        library = ImageLibrary.as_stored(folder, backbone=network)
+    embedded = len(set(missing).intersection(kept))
+    removed = len(set(old.names if old else ()).difference(file.name for file in kept))
+    removed -= changes.pop("renamed", 0)
+    counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
+    library.run = {**changes, **counts, "seconds": seconds}
     if progress:
-        embedded = len(set(missing).intersection(kept))
-        pace = f" ({embedded / seconds:.1f} images/s)" if embedded else ""
-        removed = len(set(old.names if old else ()).difference(file.name for file in kept))
-        tqdm.write(
-            f"{library!r} in {folder.as_posix()!r}: {embedded:,} embedded{pace}, "
-            f"{len(kept) - embedded:,} reused, {removed:,} removed, {len(skipped):,} skipped"
-            + (f", see {(folder / SKIPPED).as_posix()}" if skipped else "")
-        )
+        from simsearch.library.odd_names import valid_unicode
+
+        see = f", see {(folder / SKIPPED).as_posix()}" if skipped else ""
+        tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
     return library
 
 
@@ -158,17 +182,6 @@ def _executor(engine: str | Executor) -> Executor:
         raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
     executor: Any = registry.resolve("executor", engine)
     return cast("Executor", executor() if isinstance(executor, type) else executor)
-
-
-def _last_library(folder: Path) -> ImageLibrary | None:
-    """Open the library that is to be brought up to date; a damaged one is made anew."""
-    if not (folder / MANIFEST).exists():
-        return None
-    try:
-        return ImageLibrary.load(folder)
-    except LibraryError as error:
-        logger.warning("Embedding every image again: %s", error)
-        return None
 
 
 def _backbone_of(old: ImageLibrary | None) -> tuple[str, str | None]:

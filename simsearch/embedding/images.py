@@ -9,6 +9,7 @@ import numpy as np
 
 from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.embedding.batching import embed_batches
+from simsearch.images.arrays import check_pictures
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,8 @@ def embed_images(
     ------
     ImageError
         If an image cannot be read.
+    ArrayError
+        If an array may be embeddings, not a picture.
 
     Examples
     --------
@@ -52,6 +55,7 @@ def embed_images(
     """
     backbone = load_backbone(backbone)
     sources: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
+    check_pictures(sources, backbone.dim)
     if len(sources) == 1:  # all cores on one image, and no pool to start
         return backbone.encode(sources)
     embeddings = np.empty((len(sources), backbone.dim), np.float32)

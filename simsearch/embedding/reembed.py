@@ -9,10 +9,12 @@ from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError
+from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile
 from simsearch.library.files import write_skipped, writing
 from simsearch.library.library import ImageLibrary
+from simsearch.library.save import check_not_stale
 
 if TYPE_CHECKING:
     import os
@@ -55,13 +57,16 @@ def reembed(
     DatasetError
         If no image can be read.
     LibraryBusyError, LibraryError
-        As `embed_dataset`.
+        As `embed_dataset`; or if `library` was opened in `outputs`, and what lies there now is
+        newer.
     """
     files = [_stat_row(library, row) for row in range(len(library))]
     with writing(outputs) as folder:
+        check_not_stale(library, folder)
         rows = EmbeddedRows(library.root or "", backbone, ResumeLog(folder, backbone), head=head)
         with rows.log:
-            missing = [file for file in files if file not in rows]
+            # A path that is listed twice is embedded once, and keeps its two rows.
+            missing = [file for file in dict.fromkeys(files) if file not in rows]
             skipped = rows.embed(missing, embed_batches, progress=progress)
             write_skipped(folder, sorted(skipped))
             kept = [file for file in files if file in rows]
@@ -73,7 +78,7 @@ def reembed(
                 )
             rows.replace_library(folder, kept)
             rows.log.discard()
-        return ImageLibrary.load(folder, backbone=backbone)
+        return ImageLibrary.as_stored(folder, backbone=backbone)
 
 
 def _stat_row(library: ImageLibrary, row: int) -> ImageFile:
@@ -84,4 +89,4 @@ def _stat_row(library: ImageLibrary, row: int) -> ImageFile:
     except OSError:  # an address, or gone: reading it will tell
         known = None if library.stats is None or not is_uri(path) else library.stats[row].tolist()
         return ImageFile(name, *(known or (-1, -1)))
-    return ImageFile(name, status.st_size, status.st_mtime_ns)
+    return ImageFile(name, status.st_size, modified_ns(status))

@@ -53,7 +53,7 @@ class ResumeLog:
 
     def _recover(self) -> None:
         """Read what is good, and cut off the rest."""
-        end = self._index.tell()
+        end, count = self._index.tell(), 0
         for line in self._index:
             row = self._data.read(4 * self._dim)
             try:
@@ -62,19 +62,20 @@ class ResumeLog:
                 break
             if checksum != zlib.crc32(row):
                 break
-            self.rows[ImageFile(*file)] = len(self.rows)
-            end += len(line)
-        for stream, size in ((self._index, end), (self._data, 4 * self._dim * len(self.rows))):
+            self.rows[ImageFile(*file)] = count  # a file may be there twice
+            end, count = end + len(line), count + 1
+        for stream, size in ((self._index, end), (self._data, 4 * self._dim * count)):
             stream.seek(size)
             stream.truncate()
 
     def append(self, files: Sequence[ImageFile], embeddings: NDArray[np.float32]) -> None:
         """Add a batch; once this returns, killing the process does not lose it."""
+        start = self._data.tell() // (4 * self._dim)
         self._data.write(embeddings.data)
         self._data.flush()
-        for file, row in zip(files, embeddings, strict=True):
+        for position, (file, row) in enumerate(zip(files, embeddings, strict=True), start):
             self._index.write(json.dumps([*file, zlib.crc32(row.data)]).encode() + b"\n")
-            self.rows[file] = len(self.rows)
+            self.rows[file] = position
         self._index.flush()
 
     def read(self, file: ImageFile) -> NDArray[np.float32]:

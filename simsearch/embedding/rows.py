@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.errors import BackboneError, LibraryError
-from simsearch.files import iter_blocks
+from simsearch.files import DIGEST_BYTES, digest_unchanged, iter_blocks
+from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
 from simsearch.library.files import replace_library
 from simsearch.library.paths import in_folder
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
     from simsearch.embedding.batching import Executor
     from simsearch.embedding.resume import ResumeLog
-    from simsearch.library.library import ImageLibrary
-
-logger = logging.getLogger("simsearch")
 
 BLOCK_ROWS = 1024  # copied together
 
@@ -53,33 +49,12 @@ class EmbeddedRows:
     ) -> None:
         self.root, self.backbone, self.log, self.head = root, backbone, log, head
         self.reused: dict[ImageFile, int] = {}  # row of the last library of each file
-        self._embeddings: NDArray[np.float32] | None = None
-
-    def reuse(self, library: ImageLibrary) -> None:
-        """Take over the rows of the last library, and its head, where this backbone made it.
-
-        Raises
-        ------
-        BackboneError
-            If the library's head was made for the embeddings of another backbone.
-        LibraryError
-            If its head works on all rows together.
-        """
-        self.head = _head_of(library, self.backbone)
-        source = library.source
-        if source and source.fingerprint != self.backbone.fingerprint:
-            logger.warning(
-                "Embedding every image again: the library was made by %s (%s), not by %s (%s).",
-                *(source.backbone, source.fingerprint),
-                *(self.backbone.name, self.backbone.fingerprint),
-            )
-        elif source and library.stats is not None:
-            files = zip(library.names, *library.stats.T.tolist(), strict=True)
-            self.reused = {ImageFile(*file): row for row, file in enumerate(files)}
-            self._embeddings = library.embeddings
+        self.moved: dict[ImageFile, int] = {}  # the same, of files known by their content
+        self.digests: dict[ImageFile, bytes] = {}  # of the bytes of each file that was read
+        self.embeddings: NDArray[np.float32] | None = None  # of the last library
 
     def __contains__(self, file: ImageFile) -> bool:
-        return file in self.reused or file in self.log.rows
+        return file in self.reused or file in self.moved or file in self.log.rows
 
     def embed(
         self,
@@ -101,11 +76,25 @@ class EmbeddedRows:
         ):
             for batch in batches:
                 self.log.append([files[i] for i in batch.positions], batch.embeddings)
+                for i in batch.positions:  # just read, so that this is quick
+                    self.read_digest(files[i])
                 if strict and batch.failures:
                     raise batch.failures[0][1]
                 skipped += [Skipped(sources[i], error.reason) for i, error in batch.failures]
                 bar.update(len(batch.positions) + len(batch.failures))
         return skipped
+
+    def read_digest(self, file: ImageFile) -> bytes:
+        """Return the digest of a file's content; b"" at an address, or if it has just changed."""
+        path = local_path(in_folder(self.root, file.name))
+        if not self.digests.get(file) and not is_uri(path):
+            self.digests[file] = digest_unchanged(path, *file[1:])
+        return self.digests.get(file, b"")
+
+    def stored_digests(self, files: Sequence[ImageFile]) -> NDArray[np.uint8]:
+        """Return what is known of the content of files: (N, 16) uint8, zeros where nothing is."""
+        data = b"".join(self.digests.get(file) or bytes(DIGEST_BYTES) for file in files)
+        return np.frombuffer(data, np.uint8).reshape(len(files), DIGEST_BYTES)
 
     def replace_library(self, folder: Path, files: Sequence[ImageFile]) -> None:
         """Write these files' embeddings as the library, a block at a time."""
@@ -114,6 +103,7 @@ class EmbeddedRows:
             (self._read(files[block]) for block in iter_blocks(len(files), BLOCK_ROWS)),
             np.array([in_folder(self.root, file.name) for file in files], "U"),
             stats=np.array([file[1:] for file in files], np.int64),
+            digests=self.stored_digests(files),
             root=self.root,
             source=Source.of(self.backbone),
             head=self.head,
@@ -123,27 +113,12 @@ class EmbeddedRows:
         """Return the rows of files: those of the library as they are, new ones by the head."""
         dim = self.head.dim if self.head else self.backbone.dim
         block = np.empty((len(files), dim), np.float32)
-        new = [i for i, file in enumerate(files) if file not in self.reused]
-        for i, file in enumerate(files):
-            if self._embeddings is not None and file in self.reused:
-                block[i] = self._embeddings[self.reused[file]]
+        rows = [self.reused.get(file, self.moved.get(file)) for file in files]
+        new = [i for i, row in enumerate(rows) if row is None]
+        for i, row in enumerate(rows):
+            if self.embeddings is not None and row is not None:
+                block[i] = self.embeddings[row]
         if new:
             embedded = np.stack([self.log.read(files[i]) for i in new])
             block[new] = self.head(embedded) if self.head else embedded
         return block
-
-
-def _head_of(library: ImageLibrary, backbone: Backbone) -> Head | None:
-    """Return the head that new images have to pass through."""
-    head, source = library.head, library.source
-    if head and head.whole:
-        raise LibraryError(
-            f"new images cannot join a library with {head!r}, which works on all rows together: "
-            "bring the library that it was made from up to date, and derive it again"
-        )
-    if head and (source is None or source.fingerprint != backbone.fingerprint):
-        raise BackboneError(
-            f"{head!r} of this library was made for the embeddings of {source}, not of "
-            f"{backbone!r}: choose another outputs folder"
-        )
-    return head

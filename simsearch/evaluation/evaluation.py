@@ -5,9 +5,9 @@ The metrics are defined in `simsearch.evaluation.metrics`; reported is their mea
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from simsearch.evaluation.metrics import (
     metric_names,
     rank_gallery,
 )
+from simsearch.plain_json import dumps, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,9 +129,13 @@ class Evaluation:
         """
         import pandas as pd
 
-        counts = pd.crosstab(self.labels[self.rows], self.labels[self.nearest])
-        columns = sorted({*self.classes, *counts.columns})
-        frame: pd.DataFrame = counts.reindex(columns=columns, fill_value=0)
+        from simsearch.library.odd_names import make_index
+
+        pairs = Counter(zip(self.labels[self.rows], self.labels[self.nearest], strict=True))
+        found = sorted({query for query, _ in pairs})
+        columns = sorted({*self.classes, *(label for _, label in pairs)})
+        counts = [[pairs[query, nearest] for nearest in columns] for query in found]
+        frame = pd.DataFrame(counts, index=make_index(found), columns=make_index(columns))
         return frame.rename_axis(index="query", columns="nearest")
 
     def to_frame(self) -> pd.DataFrame:
@@ -141,7 +146,7 @@ class Evaluation:
         pandas.DataFrame
             Indexed by class ("" for all queries) and metric; columns value, low, high, queries.
         """
-        import pandas as pd
+        from simsearch.library.odd_names import make_frame
 
         tables = {"": self.overall, **self.by_class}
         counts = {"": len(self.rows), **self.counts}
@@ -151,7 +156,7 @@ class Evaluation:
             for metric, estimate in table.items()
         ]
         columns = ["class", "metric", *Estimate._fields, "queries"]
-        return pd.DataFrame(records, columns=columns).set_index(["class", "metric"])
+        return make_frame(records, columns, ["class", "metric"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain Python values, ready for JSON (a NaN becomes None)."""
@@ -165,12 +170,12 @@ class Evaluation:
                 name: {"queries": self.counts[name], **_plain(table)}
                 for name, table in self.by_class.items()
             },
-            "curve": {"recall": (RECALL_PERCENTS / 100).tolist(), "precision": self.curve.tolist()},
+            "curve": {"recall": plain(RECALL_PERCENTS / 100), "precision": plain(self.curve)},
         }
 
     def to_json(self, indent: int | None = None) -> str:
         """Return what `to_dict` does as a JSON object."""
-        return json.dumps(self.to_dict(), indent=indent)
+        return dumps(self.to_dict(), indent)
 
     def __str__(self) -> str:
         width = max(map(len, self.metrics))
@@ -180,13 +185,11 @@ class Evaluation:
     __repr__ = __str__
 
     def _headline(self) -> str:
-        left_out = []
-        if self.lonely:
-            left_out.append(f"{self.lonely:,} queries that are alone in their class")
-        if self.unlabelled:
-            left_out.append(f"{self.unlabelled:,} images without a label")
         head = f"{len(self.rows):,} queries, {len(self.gallery):,} images in the gallery"
-        return head + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        reasons = {"queries that are alone in their class": self.lonely}
+        reasons["images without a label"] = self.unlabelled
+        left_out = ", ".join(f"{count:,} {what}" for what, count in reasons.items() if count)
+        return head + (f"; left out: {left_out}" if left_out else "")
 
     def _table(self) -> list[str]:
         """List the classes, worst first, with the metrics that are one number per ranking."""
@@ -345,10 +348,9 @@ def _choose_rows(
         raise QueryError(f"no image of {which}= has a label; choose others, or give labels=")
     sizes = np.bincount(codes[in_gallery], minlength=codes.max() + 1)
     if np.count_nonzero(sizes) == 1:
-        only = str(names[in_gallery][0])
         raise QueryError(
-            f"every image of the gallery is labelled {only!r}, so that no match could be wrong; "
-            "choose a gallery of several classes, or give other labels="
+            f"every image of the gallery is labelled {str(names[in_gallery][0])!r}, so that no "
+            "match could be wrong; choose a gallery of several classes, or give other labels="
         )
     answered = is_query & (sizes[codes] > in_gallery)
     if not answered.any():

@@ -136,7 +136,7 @@ def rank_gallery(
 def _take(embeddings: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Take rising rows, without a copy if they are one run, such as those of one folder."""
     run = slice(rows[0], rows[-1] + 1)
-    return np.asarray(embeddings[run if len(rows) == rows[-1] + 1 - rows[0] else rows])
+    return np.asarray(embeddings[run if len(rows) == run.stop - run.start else rows])
 
 
 def order_by_score(scores: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -180,5 +180,4 @@ def bootstrap_interval(
         # Column by column, so that the interval of a metric does not depend on what else is asked.
         for mean, column in zip(means, columns, strict=True):
             mean[block] = weights @ column
-    ends: NDArray[np.float64] = np.percentile(means, PERCENTILES, axis=1)
-    return ends
+    return np.asarray(np.percentile(means, PERCENTILES, axis=1))

@@ -255,8 +255,7 @@ def _write_percentages(ax: Axes, shares: NDArray[np.float64]) -> None:
     """Write the percentage into each cell that is not empty."""
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005:
-            color = "white" if share > 0.4 else INK
-            style: dict[str, Any] = {"color": color, "fontsize": 9} | PLAIN_TEXT
+            style = PLAIN_TEXT | {"color": "white" if share > 0.4 else INK, "fontsize": 9}
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", **style)
 
 

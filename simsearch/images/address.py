@@ -28,7 +28,12 @@ def local_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if not isinstance(path, str) or not scheme or scheme[1].lower() not in _LOCAL_SCHEMES:
         return path
     plain = path[scheme.end() :]
-    return plain.lstrip("/") if os.name == "nt" else plain  # file:///C:/photos
+    plain = plain.lstrip("/") if os.name == "nt" else plain  # file:///C:/photos
+    if ("%" in plain or plain.lower().startswith("localhost/")) and not Path(plain).exists():
+        from simsearch.images.odd_address import path_of_file_uri
+
+        return path_of_file_uri(plain)
+    return plain
 
 
 def read_file(path: str) -> bytes:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_uri, local_path, read_file
@@ -53,8 +53,10 @@ def describe(source: object) -> str:
 def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     """Turn a source into an upright 8-bit RGB image.
 
-    The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, alpha is laid
-    over white, 16-bit and float values are scaled to 8 bits, and the first frame is taken.
+    The EXIF orientation of a file, of bytes, and of a file that Pillow has opened is applied; any
+    other PIL image is taken as it is, with a warning if it still carries one. An embedded ICC
+    profile is converted to sRGB, alpha is laid over white, 16-bit and float values are scaled to
+    8 bits, and the first frame is taken.
 
     Parameters
     ----------
@@ -83,6 +85,11 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     (6, 4)
     """
     _register_formats()
+    in_memory = isinstance(source, Image.Image) and not isinstance(source, ImageFile.ImageFile)
+    if in_memory:
+        from simsearch.images.orientation import warn_of_orientation
+
+        warn_of_orientation(source)  # type: ignore[arg-type]
     try:
         with open_image(source) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -92,7 +99,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
             if min_side:
                 image.draft(None, (min_side, min_side))
             image.load()
-            return _over_white(_to_srgb(_to_8_bit(_upright(image))))
+            upright = image if in_memory else _upright(image)
+            return _over_white(_to_srgb(_to_8_bit(upright)))
     except Exception as error:  # on damaged files, decoders raise nearly anything
         raise ImageError(decoding_error(error), describe(source)) from error
 
@@ -164,21 +172,17 @@ def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not is_image or not array.size:
-        raise ImageError("the shape must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    from simsearch.images.arrays import pixel_fault
+
+    if reason := pixel_fault(array):
+        raise ImageError(reason)
+    array = array[:, :, 0] if array.shape[2:] == (1,) else array
     if array.dtype == np.bool_:
         array = array * np.uint8(255)
-    elif array.dtype.newbyteorder("=") == np.uint16:
-        array = (array / 257).round()
     elif array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise ImageError("float values must lie in [0, 1]; give uint8 for [0, 255]")
         array = (array * 255).round()
     elif array.dtype != np.uint8:
-        raise ImageError(f"dtype {array.dtype} is not bool, uint8, uint16 or float")
+        array = (array / 257).round()
     return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
 
 

@@ -8,6 +8,7 @@ import urllib.request
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_url
+from simsearch.images.odd_address import quote_url
 
 MAX_DOWNLOAD_BYTES = 32 * 2**20
 DOWNLOAD_SECONDS = 20.0
@@ -31,7 +32,7 @@ def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
     deadline = time.monotonic() + DOWNLOAD_SECONDS
     data = bytearray()
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "simsearch"})  # noqa: S310
+        request = urllib.request.Request(quote_url(url), headers={"User-Agent": "simsearch"})  # noqa: S310
         opener = urllib.request.build_opener(_HttpOnly, *handlers)
         with opener.open(request, timeout=DOWNLOAD_SECONDS) as response:
             while chunk := response.read1(2**16):
@@ -50,6 +51,15 @@ def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:
 
 class _HttpOnly(urllib.request.BaseHandler):
     """Checks every request, since urllib would follow a redirect to ftp."""
+
+    handler_order = 100  # before what opens connections
+
+    def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        """Quote the URL of a redirect, whose bytes urllib has read as Latin-1."""
+        request.full_url = quote_url(request.full_url, encoding="latin-1")
+        return request
+
+    https_request = http_request
 
     def default_open(self, request: urllib.request.Request) -> None:
         if not is_url(request.full_url):

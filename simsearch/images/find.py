@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simsearch.errors import DatasetError
+from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 
 SUFFIXES = frozenset(
@@ -127,4 +128,4 @@ def _image_file(name: str, entry: os.DirEntry[str]) -> ImageFile | None:
         status = entry.stat()
     except OSError:  # a broken link: listed, so that it is reported
         return ImageFile(name, -1, -1)
-    return ImageFile(name, status.st_size, status.st_mtime_ns) if entry.is_file() else None
+    return ImageFile(name, status.st_size, modified_ns(status)) if entry.is_file() else None

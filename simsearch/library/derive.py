@@ -10,10 +10,12 @@ import numpy as np
 
 from simsearch.backbones.heads import chain
 from simsearch.errors import BackboneError
-from simsearch.library.library import ImageLibrary, unit_rows
+from simsearch.library.odd_names import valid_unicode
+from simsearch.library.unit_rows import unit_rows
 
 if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
+    from simsearch.library.library import ImageLibrary
 
 
 def apply_head(library: ImageLibrary, head: Head) -> ImageLibrary:
@@ -48,4 +50,5 @@ def describe_library(library: ImageLibrary) -> str:
         ]
     lines += [f"head       {library.head!r}"] if library.head else []
     counts = sorted(Counter(library.folders.tolist()).items())
-    return "\n".join([*lines, *(f"{count:>9,}  {folder}" for folder, count in counts)])
+    lines += [f"{count:>9,}  {folder}" for folder, count in counts]
+    return valid_unicode("\n".join(lines))

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.images.find import Skipped
+from simsearch.library.paths import absolute_root
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _T = TypeVar("_T")
 
 FORMAT = 1
 EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
+DIGESTS = "file_digests.npy"
 HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
 
 
@@ -55,11 +58,11 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
-            _finish(folder)
+            finish_commit(folder)
             try:
                 yield folder
             finally:
-                _finish(folder)  # half a library would keep a full disk full
+                finish_commit(folder)  # half a library would keep a full disk full
     except Timeout:
         raise LibraryBusyError(
             f"another process is writing {os.fspath(outputs)!r}; wait for it, or choose "
@@ -78,6 +81,7 @@ def replace_library(
     paths: NDArray[np.str_],
     *,
     stats: NDArray[np.int64] | None,
+    digests: NDArray[np.uint8] | None = None,
     root: str | None,
     source: Source | None,
     head: Head | None = None,
@@ -91,15 +95,16 @@ def replace_library(
     blocks
         The embeddings in order, as (n, D) float32 arrays, so that they never have to lie in
         memory together.
-    paths, stats, root, source, head
+    paths, stats, digests, root, source, head
         As in `ImageLibrary`.
     """
     part = folder / NEXT
     part.mkdir(exist_ok=True)
-    dim = _write_array(part / EMBEDDINGS, blocks, len(paths))
-    _write_array(part / PATHS, [paths], len(paths))
-    if stats is not None:
-        _write_array(part / STATS, [stats], len(paths))
+    dim = write_array(part / EMBEDDINGS, blocks, len(paths))
+    write_array(part / PATHS, [paths], len(paths))
+    for name, facts in ((STATS, stats), (DIGESTS, digests)):
+        if facts is not None:
+            write_array(part / name, [facts], len(paths))
     if head is not None:
         from simsearch.backbones.heads import save_head
 
@@ -109,18 +114,19 @@ def replace_library(
         "rows": len(paths),
         "dim": dim,
         "root": root,
+        "absolute_root": absolute_root(root),
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},
     }
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
-    _finish(folder)
-    for name, kept in ((STATS, stats), (HEAD, head)):
+    finish_commit(folder)
+    for name, kept in ((STATS, stats), (DIGESTS, digests), (HEAD, head)):
         if kept is None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
+def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
     """Write an .npy file of `count` rows block by block; return the length of a row.
 
     Unlike `np.save`, which only counts items, this says so when the disk is full.
@@ -145,7 +151,7 @@ def _contents(part: Path) -> list[Path]:
     return [file for file in sorted(part.iterdir()) if file.suffix in {".npy", ".safetensors"}]
 
 
-def _finish(folder: Path) -> None:
+def finish_commit(folder: Path) -> None:
     """Move a committed library into place; the remains of an uncommitted one are dropped."""
     part = folder / NEXT
     if (part / MANIFEST).exists():
@@ -172,7 +178,7 @@ def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
     return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
     for place in (folder / NEXT, folder):
         try:
@@ -213,9 +219,17 @@ class LibraryFiles(NamedTuple):
     embeddings: NDArray[np.float32]
     paths: NDArray[np.str_]
     stats: NDArray[np.int64] | None
+    digests: NDArray[np.uint8] | None
     root: str | None
+    absolute_root: str | None
     source: Source | None
     head: Head | None
+    version: str  # of all its files
+
+
+def version_of(manifest: dict[str, Any]) -> str:
+    """Name the contents of a library's files."""
+    return " ".join(sorted(f"{file['sha256']}" for file in manifest["files"].values()))
 
 
 def open_latest(folder: Path) -> LibraryFiles:
@@ -227,16 +241,16 @@ def open_latest(folder: Path) -> LibraryFiles:
         If files are missing, damaged, or do not belong together.
     """
     while True:
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         try:
             files = _open_files(folder, manifest)
         except (KeyError, TypeError) as error:
             raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
         except LibraryError:
-            if _read_manifest(folder) == manifest:
+            if read_manifest(folder) == manifest:
                 raise
         else:
-            if _read_manifest(folder) == manifest:
+            if read_manifest(folder) == manifest:
                 return files
         # Otherwise a writer has just put the next library in place: open that one.
 
@@ -244,7 +258,10 @@ def open_latest(folder: Path) -> LibraryFiles:
 def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     embeddings = _open_array(folder, EMBEDDINGS, manifest, mapped=True)
     paths = _open_array(folder, PATHS, manifest)
-    stats = _open_array(folder, STATS, manifest) if STATS in manifest["files"] else None
+    stats, digests = (
+        _open_array(folder, name, manifest) if name in manifest["files"] else None
+        for name in (STATS, DIGESTS)
+    )
     head = _open_head(folder, manifest) if manifest["head"] else None
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
@@ -252,8 +269,9 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
         raise _unusable(folder, f"{HEAD} is not the head that its rows have passed through")
     source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
     digest = manifest["files"][EMBEDDINGS]["sha256"]
-    root = manifest["root"]
-    return LibraryFiles(folder.absolute(), digest, embeddings, paths, stats, root, source, head)
+    roots = (manifest["root"], manifest.get("absolute_root"))
+    parts = embeddings, paths, stats, digests, *roots, source, head, version_of(manifest)
+    return LibraryFiles(folder.absolute(), digest, *parts)
 
 
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
@@ -304,5 +322,5 @@ def read_skipped(outputs: str | os.PathLike[str]) -> list[Skipped]:
     file = Path(outputs) / SKIPPED
     if not file.exists():
         return []
-    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with file.open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as stream:
         return [Skipped(*row) for row in csv.reader(stream)][1:]

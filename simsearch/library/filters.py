@@ -4,80 +4,235 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from fnmatch import translate
+from decimal import Decimal
+from fnmatch import fnmatchcase, translate
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simsearch.errors import QueryError
+from simsearch.library.columns import DATE, NUMBER, TEXT, ColumnReading, exact_number
+from simsearch.library.dates import span_of
+from simsearch.library.number_formats import parse_number
+from simsearch.library.values import Values, text_values, typed_values
 
 if TYPE_CHECKING:
+    from fractions import Fraction
     from typing import Any
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from simsearch.library.table import RowTable
+    from simsearch.library.types import Rows
+
 _SEPARATORS = re.compile(r"\s*[;,|]\s*")  # between the tags of one cell
+MIXED = "its cells are of several types, or of one without an order"
+_GLOB = re.compile(r"[*?\[]")
+
+
+def where(library: RowTable, rows: Rows) -> NDArray[np.bool_]:
+    """Tell which images meet a condition; see `RowTable.where`."""
+    if rows is None:
+        return np.ones(len(library.paths), bool)
+    if isinstance(rows, str):
+        return np.array([fnmatchcase(name, rows) for name in library.names], bool)
+    if isinstance(rows, Mapping):
+        met = [_meets(library, name, condition) for name, condition in rows.items()]
+        return np.all(met, axis=0) if met else np.ones(len(library.paths), bool)
+    return mask_of(np.asarray(rows), len(library.paths))
+
+
+def select(library: RowTable, rows: Rows) -> NDArray[np.bool_]:
+    """Choose at least one image; see `RowTable.select`."""
+    chosen = library.where(rows)
+    if not chosen.any():
+        raise QueryError(f"{rows!r} chooses no image; there are such as {library.names[0]!r}")
+    return chosen
+
+
+def _meets(library: RowTable, name: str, condition: object) -> NDArray[np.bool_]:
+    from simsearch.library.metadata import find_column
+
+    column = find_column(library, name)
+    if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
+        return np.array([fnmatchcase(cell, condition) for cell in column.cells.tolist()], bool)
+    return column.meets(condition)
 
 
 def matching(column: pd.Series[Any], condition: object) -> NDArray[np.bool_]:
-    """Tell which cells of a column meet a condition: (N,) bool; an empty cell meets none.
+    """Tell which cells of a column meet a condition; see `FilterColumn.meets`."""
+    from simsearch.library.metadata import reading_of
+
+    return FilterColumn(column, reading_of(column)).meets(condition)
+
+
+class FilterColumn:
+    """A column that conditions are put to.
 
     Parameters
     ----------
-    column
+    cells
         Any values.
-    condition
-        A tuple `(low, high)`, both included and either None, for a range; a list or a set for any
-        of its members; else one value. Text is compared without regard to case, may be a glob,
-        and is met by the whole of a cell or by one of its tags, separated by ``;``, ``,`` or ``|``.
-
-    Raises
-    ------
-    QueryError
-        If the two cannot be compared.
+    reading
+        How it is read, if it holds text alone.
     """
-    if isinstance(condition, tuple):
-        return _in_range(column, condition)
-    if isinstance(condition, Collection) and not isinstance(condition, (str, bytes, Mapping)):
-        each = [matching(column, member) for member in condition]
-        return np.any(each, axis=0) if each else np.zeros(len(column), bool)
-    if not isinstance(condition, str) or column.dtype.kind in "iuf":
-        return _known(column == _as_number(column, condition))
-    pattern = re.compile(translate(condition.casefold()))
-    cells = column.astype(object).where(column.notna(), None)
-    return np.array([any(map(pattern.match, folded_parts(cell))) for cell in cells.tolist()], bool)
+
+    def __init__(self, cells: pd.Series[Any], reading: ColumnReading | None = None) -> None:
+        self.cells, self.name = cells, cells.name
+        self.is_text = reading is not None
+        self.reading = reading or ColumnReading()
+
+    @cached_property
+    def values(self) -> Values | None:
+        """The cells as numbers; None where they cannot be compared."""
+        return text_values(self.cells, self.reading) if self.is_text else typed_values(self.cells)
+
+    @property
+    def kind(self) -> str:
+        """What is compared: "number", "date" or "text"."""
+        return self.values.reading.kind if self.values else TEXT
+
+    def stored_reading(self) -> dict[str, Any] | None:
+        """Return how the column is read, as JSON holds it; None where its dtype tells all."""
+        mixed = not self.is_text and self.cells.dtype == object and self.values is None
+        return (
+            ColumnReading(reason=MIXED).to_record()
+            if mixed
+            else (self.reading.to_record() if self.is_text else None)
+        )
+
+    def meets(self, condition: object) -> NDArray[np.bool_]:
+        """Tell which cells meet a condition: (N,) bool; a missing cell meets none.
+
+        Parameters
+        ----------
+        condition
+            A tuple `(low, high)`, both included and either None, for a range; a list or a set for
+            any of its members; else one value. Numbers and dates are compared as such. Text is
+            compared without regard to case, may be a glob, and is met by the whole of a cell or by
+            one of its tags, separated by ``;``, ``,`` or ``|``.
+
+        Raises
+        ------
+        QueryError
+            If the two cannot be compared.
+        """
+        if condition is None or isinstance(condition, (bytes, Mapping)):
+            raise QueryError(
+                f"{condition!r} is no condition for {self.name!r}: give a value, a list of them, "
+                "or a range (low, high)"
+            )
+        if isinstance(condition, tuple):
+            return self._in_range(condition)
+        if isinstance(condition, Collection) and not isinstance(condition, str):
+            each = [self.meets(member) for member in condition]
+            return np.any(each, axis=0) if each else np.zeros(len(self.cells), bool)
+        if isinstance(condition, str) and (self.kind == TEXT or _GLOB.search(condition)):
+            self._check_doubt(condition)
+            return self._matches_text(condition)
+        if self.values is not None:
+            return self._equals(self.values, condition)
+        return self._equals_parts(condition)
+
+    def _in_range(self, limits: tuple[Any, ...]) -> NDArray[np.bool_]:
+        if len(limits) != 2:
+            raise QueryError(f"{limits!r} is no range for {self.name!r}: give (low, high)")
+        known = self.cells.notna().to_numpy(bool)
+        if not known.any() or limits == (None, None):
+            return known
+        if self.values is None:
+            return self._in_own_order(limits)
+        met = np.ones(len(self.values.cells), bool)
+        low, high = (None if each is None else self._limits(self.values, each) for each in limits)
+        if low is not None:
+            met &= self.values.at_least(low[0])
+        if high is not None:
+            met &= self.values.at_most(high[1])
+        return self.values.spread(met)
+
+    def _in_own_order(self, limits: tuple[Any, ...]) -> NDArray[np.bool_]:
+        """Compare as pandas does what is neither text nor number nor date, such as durations."""
+        met = self.cells.notna().to_numpy(bool)
+        try:
+            if self.is_text or self.cells.dtype == object:
+                raise TypeError
+            for limit, compare in zip(limits, (self.cells.ge, self.cells.le), strict=True):
+                if limit is not None:
+                    met = met & _known(compare(limit))
+        except (TypeError, ValueError) as error:
+            example = self.cells.dropna().iloc[0]
+            reason = self.reading.reason or MIXED
+            raise QueryError(
+                f"{limits!r} is no range for {self.name!r}, which holds such as {example!r}: "
+                f"{reason}"
+            ) from error
+        return met
+
+    def _limits(self, values: Values, value: object) -> tuple[Any, Any]:
+        try:
+            return values.limits(value)
+        except QueryError as error:
+            raise QueryError(f"{self.name!r} {error}") from None
+
+    def _equals(self, values: Values, value: object) -> NDArray[np.bool_]:
+        self._check_doubt(value)
+        low, high = self._limits(values, value)
+        return values.spread(values.at_least(low) & values.at_most(high))
+
+    def _check_doubt(self, value: object) -> None:
+        """Refuse a whole number where a cell may be it, or one of its tags, or another number."""
+        if not self.reading.doubt or isinstance(value, bool):
+            return
+        if isinstance(value, str):
+            whole = self.kind != DATE and re.fullmatch("[-+]?[0-9]+", value.strip())
+            if not whole or (self.kind == TEXT and self.reading.reason != self.reading.doubt):
+                return
+        elif self.kind == NUMBER and (_number(value) or 0) % 1:
+            return
+        raise QueryError(f"{self.name!r} cannot be compared with {value!r}: {self.reading.doubt}")
+
+    def _matches_text(self, glob: str) -> NDArray[np.bool_]:
+        pattern = re.compile(translate(glob.casefold()))
+        return self._any_part(lambda part: bool(pattern.match(part)))
+
+    def _equals_parts(self, value: object) -> NDArray[np.bool_]:
+        """Look for a number, or a truth value, among cells of text and their tags."""
+        if self.cells.dtype.kind == "b":
+            return _known(self.cells == value)
+        if isinstance(value, (bool, np.bool_)):
+            return self._any_part(str(value).casefold().__eq__)
+        number = _number(value)
+        if number is not None:
+            self._check_doubt(value)
+            return self._any_part(lambda part: _reads_as(part, number))
+        if span_of(value) is not None and self.is_text and self.reading.reason:
+            raise QueryError(
+                f"{self.name!r} cannot be compared with {value!r}: {self.reading.reason}"
+            )
+        return _known(self.cells == value)
+
+    def _any_part(self, meets: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+        cells = self.cells.astype(object).where(self.cells.notna(), None)
+        return np.array([any(map(meets, folded_parts(cell))) for cell in cells.tolist()], bool)
 
 
-def _in_range(column: pd.Series[Any], limits: tuple[Any, ...]) -> NDArray[np.bool_]:
-    if len(limits) != 2:
-        raise QueryError(f"{limits!r} is no range for {column.name!r}: give (low, high)")
-    met = column.notna().to_numpy(bool)
-    try:
-        for limit, compare in zip(limits, (column.ge, column.le), strict=True):
-            if limit is not None:
-                met = met & _known(compare(_as_number(column, limit)))
-    except TypeError as error:
-        raise QueryError(
-            f"{limits!r} is no range for {column.name!r}, which holds such as "
-            f"{column.dropna().iloc[0]!r}"
-        ) from error
-    return met
+def _number(value: object) -> Fraction | None:
+    """Return a number exactly; None for anything else."""
+    if not isinstance(value, (int, float, Decimal, np.number)):
+        return None
+    return exact_number(value)
+
+
+def _reads_as(text: str, number: Fraction) -> bool:
+    read = parse_number(text)
+    return read is not None and read == number
 
 
 def _known(answers: pd.Series[Any]) -> NDArray[np.bool_]:
     """Treat what is unknown as unmet."""
     return answers.fillna(value=False).to_numpy(bool)
-
-
-def _as_number(column: pd.Series[Any], value: object) -> Any:  # noqa: ANN401
-    """Read text as a number where the column holds such: a command line has only text."""
-    if not isinstance(value, str) or column.dtype.kind not in "iuf":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise QueryError(f"{column.name!r} holds numbers, and {value!r} is none") from None
 
 
 def folded_parts(cell: object) -> list[str]:

@@ -16,25 +16,21 @@ import numpy as np
 
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
-from simsearch.files import iter_blocks
-from simsearch.library.files import open_latest, replace_library, writing
-from simsearch.library.paths import as_posix, as_root, in_folder, is_unchanged, spellings
+from simsearch.library.files import open_latest
+from simsearch.library.paths import as_posix, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from simsearch.backbones.heads import Head
-    from simsearch.library.files import LibraryFiles
+    from simsearch.library.report import EmbedReport
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
-BLOCK_ROWS = 4096  # read or written together
-UNIT_NORM_ERROR = 1e-5  # by which the norm of a float32 unit row may be off
 
 
 class ImageLibrary(EmbeddingSpace, RowTable):
@@ -59,13 +55,15 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         (N, 2) int64, the size in bytes and the modification time in ns of each file when it was
         embedded.
     root : str or None
-        The dataset's folder, as it was given.
+        The dataset's folder, as it was given, or absolute where that leads elsewhere by now.
     source : Source or None
         What made the embeddings, for a library that was loaded from its files.
     head : Head or None
         What the backbone's embeddings have passed through since; see `with_head`.
     metadata : pandas.DataFrame or None
         One line per row; see `attach`.
+    table_report, label_report : TableReport or None
+        Lines of the last table, or of labels, without a picture, and pictures without a line.
     index : None
         What ranks the rows: the exact search, unless `search` is given an index.
 
@@ -83,11 +81,14 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
     embeddings: NDArray[np.float32]
     stats: NDArray[np.int64] | None = None
+    digests: NDArray[np.uint8] | None = None  # (N, 16), of the files' bytes; zeros if unknown
     root: str | None = None
     head: Head | None = None
-    metadata: pd.DataFrame | None = None
     index: Any = None
+    absolute_root: str | None = None  # where the dataset was when it was embedded
+    run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
+    versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
     def __init__(
         self,
@@ -95,6 +96,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
         backbone: Backbone | str | None = None,
     ) -> None:
+        from simsearch.library.unit_rows import unit_rows
+
         self.embeddings = unit_rows(embeddings)
         self.paths = np.array([as_posix(path) for path in paths], "U")
         if len(self.paths) != len(self.embeddings):
@@ -112,7 +115,10 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         root: str | os.PathLike[str] | None = None,
         backbone: Backbone | str | None = None,
     ) -> ImageLibrary:
-        """Open a library that `embed_dataset` has made.
+        """Open a library that `embed_dataset` has made, and look where its images are.
+
+        A warning in the log says which are not there; a dataset that has moved together with the
+        outputs is found.
 
         Parameters
         ----------
@@ -128,51 +134,54 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         LibraryError
             If files are missing, damaged, or do not belong together.
         """
-        library = cls._of_files(open_latest(Path(outputs).expanduser()), backbone)
-        if root is not None:
-            library._move_to(root)
+        library = cls.as_stored(outputs, backbone)
+        if root is not None or library.root is not None:
+            from simsearch.library.location import locate
+
+            locate(library, root)
         return library
 
     @classmethod
-    def _of_files(cls, files: LibraryFiles, backbone: Backbone | str | None) -> ImageLibrary:
+    def as_stored(
+        cls, outputs: str | os.PathLike[str], backbone: Backbone | str | None = None
+    ) -> ImageLibrary:
+        """Open a library with the paths that its files list, wherever those lead from here."""
+        files = open_latest(Path(outputs).expanduser())
         library = cls.__new__(cls)
-        library.embeddings, library.paths, library.stats = (
-            files.embeddings,
-            files.paths,
-            files.stats,
-        )
-        library.root, library.source, library.head = files.root, files.source, files.head
-        library._backbone = backbone
+        library.embeddings, library.paths, library.root = files.embeddings, files.paths, files.root
+        library.stats, library.digests = files.stats, files.digests
+        library.absolute_root = files.absolute_root
+        library.source, library.head, library._backbone = files.source, files.head, backbone
         library._origin = files.embeddings, files.folder, files.digest
+        library.versions = {os.path.realpath(files.folder): files.version}
         return library
 
-    def _move_to(self, root: str | os.PathLike[str]) -> None:
-        """Point every path at the dataset's new place."""
-        prefix = as_root(root)
-        self.paths = np.array([in_folder(prefix, name) for name in self.names], "U")
-        self.root = prefix
+    @cached_property
+    def report(self) -> EmbedReport:
+        """What a run read and left out; of a library that was loaded, what its files tell."""
+        from simsearch.library.report import make_report
 
-    def save(self, outputs: str | os.PathLike[str]) -> None:
+        return make_report(self)
+
+    def save(self, outputs: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write this library's files into a folder, in place of the library that is there.
+
+        A backbone that is known by name is loaded, to record what made the embeddings. With
+        `overwrite`, a newer library than the one that was opened is replaced, too.
 
         Raises
         ------
         LibraryError
-            If the disk is full or refuses; the library that was there is then untouched.
+            If the disk is full or refuses, or what was opened there has been replaced since; the
+            library that is there is then untouched.
+        BackboneError
+            If the backbone cannot be loaded, or did not make the embeddings.
         LibraryBusyError
             If another process is writing there.
         """
-        with writing(outputs) as folder:
-            blocks = (self.embeddings[rows] for rows in iter_blocks(len(self), BLOCK_ROWS))
-            replace_library(
-                folder,
-                blocks,
-                self.paths,
-                stats=self.stats,
-                root=self.root,
-                source=self.source,
-                head=self.head,
-            )
+        from simsearch.library.save import save_library
+
+        save_library(self, outputs, overwrite=overwrite)
 
     def with_head(self, head: Head) -> ImageLibrary:
         """Derive a library whose embeddings have passed through a head; no image is decoded.
@@ -276,23 +285,3 @@ class ImageLibrary(EmbeddingSpace, RowTable):
 
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.head.query(embeddings, self.embeddings) if self.head else embeddings
-
-
-def unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
-    """Check foreign embeddings, and normalise them if they are not."""
-    rows = np.asanyarray(embeddings)
-    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "fiu":
-        raise LibraryError(
-            f"embeddings of shape {rows.shape} and dtype {rows.dtype} are not (N, D) numbers"
-        )
-    norms = np.empty(len(rows))
-    for block in iter_blocks(len(rows), BLOCK_ROWS):
-        norms[block] = np.linalg.norm(rows[block].astype(np.float64), axis=1)
-    if (bad := np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))).size:
-        raise LibraryError(f"row {bad[0]} of the embeddings is zero or not finite; leave it out")
-    if np.abs(norms - 1).max() <= UNIT_NORM_ERROR:
-        return np.require(rows, np.float32, "C")
-    units = np.empty(rows.shape, np.float32)
-    for block in iter_blocks(len(rows), BLOCK_ROWS):
-        units[block] = rows[block] / norms[block, None]
-    return units

@@ -1,92 +1,271 @@
-"""Metadata: a table with one line per image, read, aligned with the rows and summarised.
+"""Metadata: a table with one line per image, read as text, aligned with the rows and summarised.
 
 pandas is imported when a table is read.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from simsearch.errors import QueryError
-from simsearch.library.filters import split_tags
+from simsearch.library.alignment import TableReport, match_lines
+from simsearch.library.column_proof import read_column
+from simsearch.library.columns import NUMBER, ColumnReading, TableOptions
+from simsearch.library.delimited import read_delimited
+from simsearch.library.filters import FilterColumn, split_tags
+from simsearch.library.types import Overview
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
-    import pandas as pd
+    from numpy.typing import NDArray
+
+    from simsearch.library.table import RowTable
 
 
 KEY = "path"
 MENU_VALUES = 100  # of a column that a menu of filters offers
+DECIMALS = (".", ",")
 
 
-def read_table(table: pd.DataFrame | str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table that has a path column, or paths as its index; return it indexed by path.
+class SourceTable(NamedTuple):
+    """A table as it was given: M lines, with their paths and numbers."""
 
-    Raises
-    ------
-    QueryError
-        If it cannot be read, has no paths, or has one twice.
+    name: str
+    paths: list[str]
+    numbers: list[int]
+    frame: pd.DataFrame  # without the paths
+
+
+class AttachedTable:
+    """The metadata of a library, and how its columns are read.
+
+    Parameters
+    ----------
+    metadata
+        N lines, one per image.
+    source
+        All lines of the table, which prove how a column is read; by default those of `metadata`.
+    options
+        What the caller says of it.
+    readings
+        How columns are read, where it is known already.
     """
-    import pandas as pd
 
-    name = "the table" if isinstance(table, pd.DataFrame) else os.fspath(table)
-    if not isinstance(table, pd.DataFrame):
-        try:
-            file = Path(table).expanduser()
-            table = pd.read_csv(file, sep="\t" if file.suffix == ".tsv" else ",")
-        except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-            raise QueryError(f"{name} cannot be read as a table: {error}") from error
-    if KEY in table.columns:
-        table = table.set_index(KEY)
-    elif isinstance(table.index, pd.RangeIndex):
-        columns = ", ".join(map(str, table.columns))
-        raise QueryError(f"{name} has no {KEY!r} column, only {columns}; rename the one with paths")
-    table = table.set_axis([str(column) for column in table.columns], axis=1)
-    table.index = pd.Index([str(path).replace("\\", "/") for path in table.index], name=KEY)
-    if table.index.has_duplicates:
-        twice = table.index[table.index.duplicated()][0]
-        raise QueryError(f"{name} has two lines for {twice!r}; keep one line per image")
-    return table
+    def __init__(
+        self,
+        metadata: pd.DataFrame,
+        source: SourceTable | None = None,
+        options: TableOptions | None = None,
+        readings: Mapping[str, ColumnReading] | None = None,
+    ) -> None:
+        self.metadata, self._source = metadata, source
+        self._options = options or TableOptions()
+        self._readings: dict[str, ColumnReading | None] = dict(readings or {})
+        self._columns: dict[str, FilterColumn] = {}
+
+    def reading(self, name: str) -> ColumnReading | None:
+        """Tell how a column of text is read; None for one of another type."""
+        if name not in self._readings:
+            cells = self._source.frame[name] if self._source else self.metadata[name]
+            numbers = self._source.numbers if self._source else None
+            self._readings[name] = reading_of(cells, numbers, self._options)
+        return self._readings[name]
+
+    def column(self, name: str) -> FilterColumn:
+        """Return a column that conditions are put to."""
+        if name not in self._columns:
+            self._columns[name] = FilterColumn(self.metadata[name], self.reading(name))
+        return self._columns[name]
 
 
-def align(table: pd.DataFrame, *paths: Sequence[str]) -> pd.DataFrame:
-    """Put a table's lines in the order of N images, each known by any of several paths.
-
-    Returns
-    -------
-    pandas.DataFrame
-        N lines, numbered; those of images that the table lacks are empty.
-
-    Raises
-    ------
-    QueryError
-        If no line belongs to an image.
-    """
-    import pandas as pd
-
-    places = np.full(len(paths[0]), -1)
-    for names in paths:
-        found = table.index.get_indexer(pd.Index(names))
-        places = np.where(places < 0, found, places)
+def attach_table(
+    library: RowTable,
+    table: pd.DataFrame | str | os.PathLike[str],
+    caption: str | Sequence[str] | None,
+    *,
+    decimal: str | Mapping[str, str] | None,
+    dates: str | Mapping[str, str] | None,
+    missing: Collection[str],
+) -> None:
+    """Attach a table to a library; see `RowTable.attach`."""
+    gaps = frozenset([missing] if isinstance(missing, str) else missing)
+    options = TableOptions(decimal, dates, gaps)
+    _check_options(options)
+    source = read_table(table, options.missing)
+    places = match_lines(source.paths, library, source.name, source.numbers)
     if (places < 0).all():
         raise QueryError(
             f"no line of the table is an image of the library: it has such as "
-            f"{next(iter(table.index), 'nothing')!r}, and the library {paths[-1][0]!r}"
+            f"{next(filter(None, source.paths), 'nothing')!r}, and the library "
+            f"{library.names[0]!r}"
         )
-    # Its own types have a mark for what is missing: a price of 20 stays 20, and not 20.0.
-    lines = table.convert_dtypes().reset_index(drop=True)
-    return lines.reindex(places).reset_index(drop=True)
+    frame = source.frame.reset_index(drop=True)
+    metadata = frame.reindex(places).reset_index(drop=True)
+    columns = [caption] if isinstance(caption, str) else caption
+    for option in (options.decimal, options.dates):
+        _check_columns(option if not isinstance(option, str) else (), metadata, "decimal or dates")
+    _check_columns(columns, metadata, "the caption")
+    library.captions = list(metadata.columns[:2] if columns is None else columns)
+    library.metadata, library.attached = metadata, AttachedTable(metadata, source, options)
+    library.table_report = _report(source, library, places)
+    library.table_report.log()
 
 
-def summarise_column(column: pd.Series[Any]) -> dict[str, Any]:
+def _check_options(options: TableOptions) -> None:
+    given = options.decimal
+    for sign in given.values() if not isinstance(given, (str, type(None))) else [given]:
+        if sign not in (None, *DECIMALS):
+            raise QueryError(f"decimal={sign!r}: give '.' or ',', or one of them by column")
+
+
+def _check_columns(columns: object, metadata: pd.DataFrame, what: str) -> None:
+    if unknown := set(columns or ()).difference(metadata.columns):  # type: ignore[call-overload]
+        raise QueryError(
+            f"no column {min(unknown)!r} for {what}; there are {', '.join(metadata.columns)}"
+        )
+
+
+def _report(source: SourceTable, library: RowTable, places: NDArray[np.intp]) -> TableReport:
+    used = set(places.tolist())
+    left = [i for i in range(len(source.paths)) if i not in used]
+    names = library.names
+    return TableReport(
+        source.name,
+        len(source.paths),
+        len(places),
+        tuple(source.paths[i] or f"line {source.numbers[i]}, which has no path" for i in left),
+        tuple(names[row] for row in np.flatnonzero(places < 0).tolist()),
+    )
+
+
+# Reading
+
+
+def read_table(
+    table: pd.DataFrame | str | os.PathLike[str], missing: frozenset[str] = frozenset()
+) -> SourceTable:
+    """Read a table that has a path column, or a frame with paths as its index.
+
+    Raises
+    ------
+    QueryError
+        If it cannot be read, has no paths, or a column twice.
+    """
+    source = _read_frame(table) if isinstance(table, pd.DataFrame) else _read_file(table)
+    frame = source.frame.copy()
+    for column in frame.columns:
+        if is_text(frame[column]):
+            cells = frame[column]
+            frame[column] = cells.mask(cells.str.strip().isin({"", *missing}))
+    return source._replace(frame=frame)
+
+
+def _read_file(file: str | os.PathLike[str]) -> SourceTable:
+    name = os.fspath(file)
+    text = read_delimited(name, KEY)
+    by_column = list(zip(*text.rows, strict=True)) or [()] * len(text.header)
+    cells = dict(zip(text.header, by_column, strict=True))
+    paths = [path if path.strip() else "" for path in cells.pop(KEY)]
+    columns = {column: pd.array(list(values), dtype="string") for column, values in cells.items()}
+    return SourceTable(name, paths, text.lines, pd.DataFrame(columns, index=range(len(paths))))
+
+
+def _read_frame(table: pd.DataFrame) -> SourceTable:
+    """Read a frame, whose own types are kept; text is read as that of a file."""
+    columns = [str(column) for column in table.columns]
+    for column, count in Counter(columns).items():
+        if count > 1:
+            raise QueryError(f"the table has two columns {column!r}; rename or remove one")
+    table = table.set_axis(columns, axis=1)
+    if KEY in columns:
+        table = table.set_index(KEY)
+    elif isinstance(table.index, (pd.RangeIndex, pd.MultiIndex)):
+        raise QueryError(
+            f"the table has no {KEY!r} column, only {', '.join(columns)}; rename the one with paths"
+        )
+    paths = [
+        "" if missing else str(path)
+        for path, missing in zip(table.index, table.index.isna(), strict=True)
+    ]
+    table = table.reset_index(drop=True)
+    for column in columns:
+        if column != KEY and isinstance(table[column].dtype, pd.CategoricalDtype):
+            table[column] = table[column].astype(object)
+    # Types with a mark for what is missing: a price of 20 stays 20, and not 20.0
+    return SourceTable("the table", paths, list(range(1, len(paths) + 1)), table.convert_dtypes())
+
+
+def is_text(column: pd.Series[Any]) -> bool:
+    """Tell whether a column holds text alone."""
+    return isinstance(column.dtype, pd.StringDtype)
+
+
+def reading_of(
+    column: pd.Series[Any],
+    numbers: Sequence[int] | None = None,
+    options: TableOptions | None = None,
+) -> ColumnReading | None:
+    """Find out how a column of text is read; None for one of another type."""
+    if not is_text(column):
+        return None
+    known = column.notna().to_numpy(bool)
+    lines = np.arange(1, len(column) + 1) if numbers is None else np.asarray(numbers)
+    cells: dict[str, int] = {}
+    for cell, line in zip(column[known].tolist(), lines[known].tolist(), strict=True):
+        cells.setdefault(cell, line)
+    return read_column(str(column.name), cells, options or TableOptions())
+
+
+# Asking
+
+
+def find_column(library: RowTable, name: str) -> FilterColumn:
+    """Return a column of a library; `path` and `folder` are always there.
+
+    Raises
+    ------
+    QueryError
+        If there is no such column.
+    """
+    attached = attached_table(library)
+    if attached is not None and name in attached.metadata.columns:
+        return attached.column(name)
+    own: dict[str, Any] = {"path": library.names, "folder": library.folders}
+    if name in own:
+        cells = pd.Series(own[name], name=name, dtype=object)
+        return FilterColumn(cells, ColumnReading(reason="it holds paths"))
+    known = [*own, *(attached.metadata.columns if attached else ())]
+    raise QueryError(
+        f"no column {name!r}; there are {', '.join(known)}"
+        + ("" if attached else ": library.attach(table) adds others")
+    )
+
+
+def attached_table(library: RowTable) -> AttachedTable | None:
+    """Return how the metadata is read, of a library whose `metadata` may have been set itself."""
+    if library.metadata is None:
+        return None
+    if library.attached is None or library.attached.metadata is not library.metadata:
+        library.attached = AttachedTable(library.metadata)
+    return library.attached
+
+
+def summarise(library: RowTable) -> Overview:
+    """Summarise folders and metadata; see `RowTable.overview`."""
+    folders = sorted(Counter(library.folders.tolist()).items())
+    attached = attached_table(library)
+    names = attached.metadata.columns if attached else ()
+    return Overview(folders, [summarise_column(attached.column(name)) for name in names])  # type: ignore[union-attr]
+
+
+def summarise_column(column: FilterColumn) -> dict[str, Any]:
     """Sum up a column for a menu of filters.
 
     Returns
@@ -97,15 +276,21 @@ def summarise_column(column: pd.Series[Any]) -> dict[str, Any]:
         are more, those of one image alone, such as titles, are left out.
     """
     found: dict[str, Any] = {"name": str(column.name)}
-    cells = column.dropna().tolist()
-    if column.dtype.kind in "iuf":
-        finite = [cell for cell in cells if math.isfinite(cell)]
+    if column.values and column.kind == NUMBER:
+        finite = column.values.plain()
         limits = {"min": min(finite, default=None), "max": max(finite, default=None)}
         return found | {"kind": "number", **limits}
+    cells = column.cells.dropna().tolist()
     counts = Counter(tag for cell in cells for tag in split_tags(cell) if tag)
     least = 1 if len(counts) <= MENU_VALUES else 2
     values = [tag for tag, count in counts.most_common(MENU_VALUES) if count >= least]
     return found | {"kind": "text", "values": values}
+
+
+def facts_of(metadata: pd.DataFrame, row: int) -> dict[str, Any]:
+    """Return a line as plain values by column, without what is missing."""
+    line = metadata.iloc[row].dropna().to_dict()
+    return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
 
 
 def join_caption(line: Mapping[str, object], columns: Sequence[str]) -> str:

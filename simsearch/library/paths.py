@@ -7,6 +7,7 @@ import posixpath
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 def as_root(folder: str | os.PathLike[str]) -> str:
     """Write a dataset's folder as a library records it; an address stays as it is."""
+    if is_uri(folder) and "%" in str(folder):  # names are not quoted, so neither may a folder be
+        folder = local_path(folder)
     return str(folder) if is_uri(folder) else Path(folder).expanduser().as_posix()
+
+
+def absolute_root(root: str | None) -> str | None:
+    """Return a dataset's folder as seen from anywhere; None for an address, or without a root."""
+    return None if root is None or is_uri(root) else Path(root).absolute().as_posix()
 
 
 def in_folder(folder: str, name: str) -> str:
@@ -54,4 +62,4 @@ def is_unchanged(path: str, stat: Sequence[int] | None) -> bool:
         status = Path(local_path(path)).stat()
     except OSError:
         return True
-    return (status.st_size, status.st_mtime_ns) == tuple(stat)
+    return (status.st_size, modified_ns(status)) == tuple(stat)

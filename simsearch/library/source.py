@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.spec import OWN_WEIGHTS
-from simsearch.errors import BackboneError, QueryError
+from simsearch.backbones.backbone import Backbone
+from simsearch.errors import BackboneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -102,13 +102,9 @@ class EmbeddingSpace:
         QueryError
             If the rate is not between 0 and 1, or the library has no pairs.
         """
-        if not 0 < false_match_rate < 1:
-            raise QueryError(f"false_match_rate={false_match_rate}: give a share between 0 and 1")
-        scores = self.random_pair_scores
-        if not len(scores):
-            raise QueryError("a library of one image has no random pairs; give a cosine")
-        place = len(scores) - 1 - int(false_match_rate * len(scores))
-        return float(np.nextafter(scores[place], np.float32(2)))
+        from simsearch.library.thresholds import threshold_of
+
+        return threshold_of(self.random_pair_scores, false_match_rate)
 
     def encode(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """Embed images as the rows of this library were: by the backbone, then the head.
@@ -150,7 +146,13 @@ class EmbeddingSpace:
                 f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
                 "pass the backbone that did, or embed the dataset again"
             )
+        self.source = self.source or Source.of(self._backbone)
         return self._backbone
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether it is known what embeds new images; it may still have to be loaded."""
+        return self._backbone is not None or self.source is not None
 
     def with_backbone(self, backbone: Backbone | str) -> Self:
         """Return the same library, whose new queries are embedded by this backbone.
@@ -165,18 +167,6 @@ class EmbeddingSpace:
         return same
 
     def _load_backbone(self) -> Backbone:
-        if self._backbone is not None:
-            return load_backbone(self._backbone)
-        name = type(self).__name__
-        if self.source is None:
-            raise BackboneError(
-                "this library does not know what made its embeddings: pass backbone= to "
-                f"{name}, or query with a row number or an embedding"
-            )
-        if self.source.weights == OWN_WEIGHTS:
-            opened = "ImageLibrary.load(outputs" if name == "ImageLibrary" else f"{name}(uri, name"
-            raise BackboneError(
-                f"this library was made by {self.source.backbone}, a module of your own: pass it, "
-                f"as {opened}, backbone=load_backbone(module, transform=...))"
-            )
-        return load_backbone(self.source.backbone, self.source.weights_file)
+        from simsearch.library.recorded import load_recorded
+
+        return load_recorded(self, self._backbone)

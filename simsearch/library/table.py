@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
-from collections import Counter
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.errors import QueryError
 from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    import os
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
     import pandas as pd
     from numpy.typing import NDArray
     from typing_extensions import Self
 
+    from simsearch.library.alignment import TableReport
+    from simsearch.library.metadata import AttachedTable
     from simsearch.library.types import Labels, Overview, Rows
 
 
@@ -31,8 +29,11 @@ class RowTable:
 
     paths: NDArray[np.str_]
     root: str | None
-    metadata: pd.DataFrame | None
-    _captions: list[str]
+    metadata: pd.DataFrame | None = None
+    attached: AttachedTable | None = None  # how `metadata` is read
+    table_report: TableReport | None = None
+    label_report: TableReport | None = None
+    captions: Sequence[str] = ()  # columns that stand under a match
 
     @cached_property
     def names(self) -> list[str]:
@@ -86,22 +87,34 @@ class RowTable:
         self,
         table: pd.DataFrame | str | os.PathLike[str],
         caption: str | Sequence[str] | None = None,
+        *,
+        decimal: str | Mapping[str, str] | None = None,
+        dates: str | Mapping[str, str] | None = None,
+        missing: Collection[str] = (),
     ) -> Self:
         """Attach a table of facts about the images, to filter by (`where`) and to show.
+
+        Cells of a file stay the text that they are. Where every cell of a column is a number, an
+        amount of money or a date, written in one way, ranges compare them as such, exactly.
 
         Parameters
         ----------
         table
-            A CSV file (``.tsv`` with tabs) or a pandas frame, with one line per image: a `path`
-            column (or index), whole or relative to the dataset's root, and any others, such as
-            product id, title, price, tags. Lines of other images are left aside.
+            A CSV file (with commas, semicolons, tabs or bars) or a pandas frame, with one line per
+            image: a `path` column (or index), whole or relative to the dataset's root, and others.
         caption
             The column or columns that stand under a match; by default the first two.
+        decimal
+            "," or "." in numbers, where the column does not prove it; or one of them by column.
+        dates
+            The `strptime` format of dates that are not ISO's, such as "%d/%m/%Y"; or by column.
+        missing
+            Cells that count as empty, such as ["n/a"].
 
         Returns
         -------
         ImageLibrary
-            This library. The table is not stored with it.
+            This library, with a `table_report` of what met nothing. The table is not stored.
 
         Raises
         ------
@@ -117,30 +130,18 @@ class RowTable:
         >>> library.attach(table).where({"price": (None, 25)})
         array([False,  True])
         """
-        from simsearch.library.metadata import align, read_table
+        from simsearch.library.metadata import attach_table
 
-        metadata = align(read_table(table), self.paths.tolist(), self.names)
-        columns = [caption] if isinstance(caption, str) else caption
-        if unknown := set(columns or ()).difference(metadata.columns):
-            raise QueryError(
-                f"no column {min(unknown)!r} for the caption; there are "
-                f"{', '.join(metadata.columns)}"
-            )
-        self.metadata = metadata
-        self._captions = list(metadata.columns[:2] if columns is None else columns)
+        attach_table(self, table, caption, decimal=decimal, dates=dates, missing=missing)
         return self
 
     def facts(self, row: int) -> dict[str, Any]:
         """Return the metadata of an image by column, without what is empty."""
         if self.metadata is None:
             return {}
-        line = self.metadata.iloc[row].dropna().to_dict()
-        return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
+        from simsearch.library.metadata import facts_of
 
-    @property
-    def captions(self) -> list[str]:
-        """Columns of the metadata that stand under a match."""
-        return [] if self.metadata is None else self._captions
+        return facts_of(self.metadata, row)
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
@@ -149,21 +150,6 @@ class RowTable:
         from simsearch.library.metadata import join_caption
 
         return join_caption(self.facts(row), self.captions)
-
-    def _column(self, name: str) -> pd.Series[Any]:
-        """Return a column of the metadata; `path` and `folder` are always there."""
-        import pandas as pd
-
-        if self.metadata is not None and name in self.metadata.columns:
-            return self.metadata[name]
-        own = {"path": self.names, "folder": self.folders}
-        if name in own:
-            return pd.Series(own[name], name=name, dtype=object)
-        known = [*own, *(self.metadata.columns if self.metadata is not None else ())]
-        raise QueryError(
-            f"no column {name!r}; there are {', '.join(known)}"
-            + ("" if self.metadata is not None else ": library.attach(table) adds others")
-        )
 
     def where(self, rows: Rows = None) -> NDArray[np.bool_]:
         """Tell which images meet a condition.
@@ -187,24 +173,9 @@ class RowTable:
         QueryError
             If there is no such column, or the mask does not fit.
         """
-        from simsearch.library.filters import mask_of
+        from simsearch.library.filters import where
 
-        if rows is None:
-            return np.ones(len(self.paths), bool)
-        if isinstance(rows, str):
-            return np.array([fnmatchcase(name, rows) for name in self.names], bool)
-        if isinstance(rows, Mapping):
-            met = [self._meets(name, condition) for name, condition in rows.items()]
-            return np.all(met, axis=0) if met else self.where()
-        return mask_of(np.asarray(rows), len(self.paths))
-
-    def _meets(self, name: str, condition: object) -> NDArray[np.bool_]:
-        from simsearch.library.filters import matching
-
-        column = self._column(name)
-        if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
-            return np.array([fnmatchcase(cell, condition) for cell in column.tolist()], bool)
-        return matching(column, condition)
+        return where(self, rows)
 
     def select(self, rows: Rows = None) -> NDArray[np.bool_]:
         """Choose images, as `where` does, and at least one.
@@ -214,10 +185,9 @@ class RowTable:
         QueryError
             If nothing is chosen, there is no such column, or the mask does not fit.
         """
-        chosen = self.where(rows)
-        if not chosen.any():
-            raise QueryError(f"{rows!r} chooses no image; there are such as {self.names[0]!r}")
-        return chosen
+        from simsearch.library.filters import select
+
+        return select(self, rows)
 
     def row_filter(
         self, where: Rows = None, exclude: Collection[int] = ()
@@ -253,10 +223,6 @@ class RowTable:
 
     def overview(self) -> Overview:
         """Summarise folders and metadata, for a menu of filters."""
-        from simsearch.library.metadata import summarise_column
-        from simsearch.library.types import Overview
+        from simsearch.library.metadata import summarise
 
-        folders = sorted(Counter(self.folders.tolist()).items())
-        table = self.metadata
-        columns = [] if table is None else [summarise_column(table[name]) for name in table.columns]
-        return Overview(folders, columns)
+        return summarise(self)

@@ -202,7 +202,7 @@ def _fill(ax: Axes, cell: Cell, width: float, height: float) -> None:
         y = -height / 2 - CAPTION_GAP_INCHES - i * LINE_INCHES
         style: dict[str, Any] = {"color": GREY} if i else first
         written = ax.text(0, y, "", ha="center", va="top", fontsize=9, **style)
-        fit_text(written, text, width + GAP_INCHES / 2)
+        fit_text(written, text, width)
 
 
 def draw_thumbnail(

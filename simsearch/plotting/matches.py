@@ -98,8 +98,8 @@ def show_answers(
         picture, *pictures = _load_pictures(answer, size, explain=explain)
         query = Cell(picture, (heading, short_path(answer.query)), accent=True)
         cells = [
-            Cell(picture, [*filter(None, (heading_of(m), short_path(m.path), m.caption))])
-            for m, picture in zip(answer, pictures, strict=True)
+            Cell(picture, _caption(match, heading_of(match)))
+            for match, picture in zip(answer, pictures, strict=True)
         ] or [Cell("no match")]
         starts = range(0, len(cells), columns)
         rows += [[None if i else query, *cells[i : i + columns]] for i in starts]
@@ -116,4 +116,10 @@ def _load_pictures(answer: Matches, size: float, *, explain: bool) -> list[Pictu
 
 def _score_text(match: Match) -> str:
     share = percentile(match.percentile).strip("–")  # unknown in a library of one image
-    return " · ".join(filter(None, (str(match.rank), f"{match.score:.3f}", share, also(match))))
+    return " · ".join(filter(None, (str(match.rank), f"{match.score:.3f}", share)))
+
+
+def _caption(match: Match, heading: str) -> list[str]:
+    """Return the lines under a match; a long heading would run into its neighbour's."""
+    note = " · ".join(filter(None, (also(match), match.caption)))
+    return [line for line in (heading, short_path(match.path), note) if line]

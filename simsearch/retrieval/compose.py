@@ -52,9 +52,8 @@ def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery
     parts = []
     for name, box in boxes.items():
         picture = crop(image, box)  # which checks the box
-        where = name or "box " + " ".join(f"{edge:g}" for edge in box)
-        words = f"{query.name}, {where}"
-        parts.append(query._replace(name=words, picture=picture, vectors=None, box=tuple(box)))
+        where = f"{query.name}, {name or 'box ' + ' '.join(map('{:g}'.format, box))}"
+        parts.append(query._replace(name=where, picture=picture, vectors=None, box=tuple(box)))
     return parts
 
 

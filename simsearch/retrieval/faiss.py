@@ -21,6 +21,7 @@ from simsearch.errors import LibraryError, StaleIndexError
 from simsearch.files import atomic_write, iter_blocks, write_text
 from simsearch.library.files import file_record, matches_record, writing
 from simsearch.library.library import ImageLibrary
+from simsearch.plain_json import dumps
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.faiss_candidates import CandidateIndex, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
@@ -198,8 +199,8 @@ class FaissIndex:
             unsettled = []
             for i, one in zip(pending, ranked, strict=True):
                 before, answers[i] = answers.get(i), one
-                confirmed = mask is None or self.exact or _equal_rows(before, one)
-                if one is None or not confirmed:
+                same = one and before and np.array_equal(one.rows, before.rows)
+                if one is None or not (mask is None or self.exact or same):
                     unsettled.append(i)
             pending = unsettled
             effort = SearchEffort(*(WIDENING_FACTOR * amount for amount in effort))
@@ -271,8 +272,9 @@ class FaissIndex:
                     import_faiss().write_index(self._candidates.raw, stream.name)
                     seal = file_record(Path(stream.name))
             except RuntimeError as error:  # FAISS hides the reason in its message
-                reason = f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
-                raise LibraryError(reason) from error
+                raise LibraryError(
+                    f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
+                ) from error
             record = {
                 "format": FORMAT,
                 "digest": self._digest,
@@ -280,7 +282,7 @@ class FaissIndex:
                 "effort": self._effort,
                 "report": asdict(self.report),
             }
-            write_text(folder / RECORD_FILE, json.dumps(record, indent=2))
+            write_text(folder / RECORD_FILE, dumps(record, indent=2))
 
 
 def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> FaissIndex:
@@ -310,10 +312,6 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     index = FaissIndex.load(source.stored[0])
     index.check(source)
     return index
-
-
-def _equal_rows(one: TopK | None, other: TopK | None) -> bool:
-    return bool(one and other and np.array_equal(one.rows, other.rows))
 
 
 def _damaged(folder: Path, reason: str) -> LibraryError:

@@ -75,14 +75,14 @@ class CandidateIndex:
         options: dict[str, Any] = {}
         if mask is not None:
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        if self.exact:
-            return faiss.SearchParameters(**options)
         if self.kind == "hnsw":
             parameters = faiss.SearchParametersHNSW(efSearch=effort.reach, **options)
-        elif self.kind == "sq":
-            parameters = faiss.SearchParameters(**options)
-        else:
+        elif self.kind in {"ivf", "ivfpq"}:
             parameters = faiss.SearchParametersIVF(nprobe=effort.reach, **options)
+        else:
+            parameters = faiss.SearchParameters(**options)
+        if self.exact:
+            return parameters
         return faiss.SearchParametersPreTransform(index_params=parameters)
 
     def rank(
@@ -94,8 +94,7 @@ class CandidateIndex:
             # Exact, if all rows that float32 could have kept from the first k are here.
             complete = not self.exact or scores[-1] < scores[k - 1] - 2 * error
             found = rows[rows >= 0]
-            settled = complete and len(found) >= k
-            yield top_k_of_rows(library, vector, found, k) if settled else None
+            yield top_k_of_rows(library, vector, found, k) if complete and len(found) >= k else None
 
     def size_bytes(self) -> int:
         """Size of the file that the index makes, which is not kept."""

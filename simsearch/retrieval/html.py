@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simsearch.errors import ImageError
 from simsearch.images.decode import load_preview
+from simsearch.library.odd_names import valid_unicode
 from simsearch.retrieval.matches import also, percentile
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def to_html(matches: Matches) -> str:
         )
         for m in matches.rows
     ]
-    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>'
+    notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in matches.notes)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>{notes}'
 
 
 def _card(source: ImageSources, title: str, caption: str) -> str:
@@ -41,7 +43,7 @@ def _card(source: ImageSources, title: str, caption: str) -> str:
         picture = f'<img style="height:112px" src="data:image/jpeg;base64,{code}">'
     except ImageError:
         pass  # the file has gone since; its path and score still stand
-    name = html.escape(caption)
+    name = html.escape(valid_unicode(caption))
     return (
         f'<figure style="margin:0;width:min-content" title="{name}">{picture}<figcaption>'
         f"<b>{html.escape(title)}</b><br><small>{name}</small></figcaption></figure>"

@@ -5,11 +5,10 @@ Nothing here searches.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from itertools import chain
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
@@ -121,29 +120,34 @@ class Matches(Sequence[Match]):
         """Cosine of each match: (k,) float32."""
         return np.array([match.score for match in self.rows], np.float32)
 
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of how the query was read: that only its centre was seen, for one."""
+        from simsearch.retrieval.notes import notes_of
+
+        return notes_of(self)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain Python values, ready for JSON (a NaN becomes None)."""
-        rows = [asdict(match) for match in self.rows]
-        for row in rows:
-            row["percentile"] = None if math.isnan(row["percentile"]) else row["percentile"]
-            row["duplicates"] = list(row["duplicates"])
-        box = None if self.box is None else list(self.box)
-        return {"query": self.query, "box": box, "exact": self.exact, "matches": rows}
+        """Return plain Python values, ready for JSON (a number that is not finite is None)."""
+        from simsearch.retrieval.export import to_dict
+
+        return to_dict(self)
 
     def to_json(self, indent: int | None = None) -> str:
-        """Return the matches as a JSON object with `query`, `box`, `exact` and `matches`."""
-        return json.dumps(self.to_dict(), indent=indent, default=str)  # a table may hold dates
+        """Return the matches as a JSON object: what `to_dict` returns, with dates as text."""
+        from simsearch.plain_json import dumps
+
+        return dumps(self.to_dict(), indent)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas frame with one row per match and its metadata, indexed by rank."""
-        import pandas as pd
+        from simsearch.retrieval.export import to_frame
 
-        columns = ["rank", "path", "score", "percentile", "row"]
-        rows = [{**match.metadata, **asdict(match)} for match in self.rows]
-        facts = [name for name in dict.fromkeys(chain(*rows)) if name not in _FIELDS]
-        return pd.DataFrame(rows, columns=[*columns, *facts]).set_index("rank")
+        return to_frame(self)
 
     def __str__(self) -> str:
+        from simsearch.library.odd_names import valid_unicode
+
         how = "" if self.exact else " (approximate)"
         lines = [f"{len(self)} match{'es' * (len(self) != 1)} for {self.query}{how}"]
         lines += [
@@ -151,15 +155,13 @@ class Matches(Sequence[Match]):
             + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
             for m in self.rows
         ]
-        return "\n".join(lines)
+        lines += [f"note: {note}" for note in self.notes]
+        return valid_unicode("\n".join(lines))
 
     def _repr_html_(self) -> str:
         from simsearch.retrieval.html import to_html
 
         return to_html(self)
-
-
-_FIELDS = {each.name for each in fields(Match)}
 
 
 def percentile(value: float) -> str:

@@ -21,7 +21,7 @@ from simsearch.retrieval.exact import (
     scan_cost,
     top_k_of_rows,
 )
-from simsearch.retrieval.pruned_store import pruned_copy_of
+from simsearch.retrieval.pruned_copy import pruned_copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

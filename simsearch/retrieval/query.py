@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import ImageError, QueryError
-from simsearch.images.address import is_url
 from simsearch.images.decode import describe
 
 if TYPE_CHECKING:
@@ -22,10 +21,13 @@ if TYPE_CHECKING:
     from simsearch.library.types import Searchable
 
 Query: TypeAlias = "ImageSource | int | NDArray[np.float32]"
-"""Anything that `load_image` takes, a row number, or an embedding of shape (D,)."""
+"""Anything that `load_image` takes, a row number, or an embedding of shape (D,) or (1, D)."""
 
 Box: TypeAlias = "tuple[float, float, float, float]"
 """(left, top, right, bottom) in pixels, or in fractions of an image."""
+
+
+_PLAIN = (str, os.PathLike, bytes, Image.Image, int, np.integer)  # not made of several numbers
 
 
 class ResolvedQuery(NamedTuple):
@@ -38,16 +40,30 @@ class ResolvedQuery(NamedTuple):
     box: tuple[float, ...] | None = None
 
 
+def as_queries(library: Searchable, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401
+    """Return the queries in what was given, and whether that stands for several."""
+    if isinstance(given, _PLAIN):
+        return [given], False
+    from simsearch.retrieval.arrays import split_queries
+
+    return split_queries(given, library.dim)
+
+
 def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> ResolvedQuery:  # noqa: ANN401
     """Understand one query of any kind; what the library knows already is not embedded again.
 
     Raises
     ------
     QueryError
-        If a row number is out of range, or an embedding does not fit.
+        If a row number is out of range, an embedding does not fit, or an array may be both a
+        picture and an embedding; `retrieval.arrays` has the rule.
     ImageError
         If a file or an address cannot be read.
     """
+    if not isinstance(query, _PLAIN):
+        from simsearch.retrieval.arrays import read_numbers
+
+        query = read_numbers(query, library.dim)
     if isinstance(query, (int, np.integer)) and not isinstance(query, bool):
         row = int(query)
         if not library.has_row(row):
@@ -56,11 +72,14 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
         exclude = frozenset([row] if exclude_query else [])
         return ResolvedQuery(path, path, library.embeddings[row][None], exclude)
     if isinstance(query, np.ndarray) and query.ndim == 1:
-        return ResolvedQuery("embedding", vectors=_unit(query, library.dim)[None])
-    if is_url(query):
-        from simsearch.images.download import download
+        return ResolvedQuery("embedding", vectors=query[None])
+    name = describe(query)
+    if isinstance(query, str) and ":" in query and library.find(query) is None:
+        from simsearch.images.odd_address import open_address
 
-        return ResolvedQuery(query, download(query))
+        query = open_address(query)
+        if isinstance(query, bytes):
+            return ResolvedQuery(name, query)
     # An opened image knows its file, but may have been edited since: it is embedded as it is.
     opened = isinstance(query, Image.Image)
     file = getattr(query, "filename", None) if opened else query
@@ -69,7 +88,7 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
         _check_exists(query)
     known = not opened and found is not None and library.is_current(found)
     return ResolvedQuery(
-        describe(query),
+        name,
         query,
         library.embeddings[found][None] if known else None,
         frozenset([found] if exclude_query and found is not None else []),
@@ -85,20 +104,14 @@ def _check_exists(path: str | os.PathLike[str]) -> None:
         raise ImageError(reason, describe(path)) from error
 
 
-def _unit(vector: NDArray[Any], dim: int) -> NDArray[np.float32]:
-    norm = np.linalg.norm(vector.astype(np.float64)) if vector.dtype.kind in "fiu" else np.nan
-    if vector.shape != (dim,) or not np.isfinite(norm) or norm == 0:
-        raise QueryError(
-            f"an array of shape {vector.shape} and dtype {vector.dtype} is neither an image nor "
-            f"an embedding of this library: ({dim},), finite and not zero"
-        )
-    return (vector / norm).astype(np.float32)
-
-
 def embed(library: Searchable, queries: Sequence[ResolvedQuery]) -> list[ResolvedQuery]:
     """Embed the queries that have no vectors yet, all together."""
     new = [query.picture for query in queries if query.vectors is None]
     vectors = iter(library.encode(new) if new else ())
+    if new:
+        from simsearch.retrieval.notes import log_centres
+
+        log_centres(library, new)
     return [
         query._replace(vectors=next(vectors)[None]) if query.vectors is None else query
         for query in queries

@@ -11,7 +11,7 @@ from simsearch.errors import QueryError
 from simsearch.retrieval.compose import combine_queries, rows_of
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.options import RankingOptions, accepts, make_options
-from simsearch.retrieval.query import Query, embed, resolve
+from simsearch.retrieval.query import Query, as_queries, embed, resolve
 from simsearch.retrieval.search import Ranking
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def recommend(
     library
         From `embed_dataset` or `ImageLibrary.load`.
     liked, disliked
-        Each a list of what `search` takes (paths, row numbers, new images, embeddings), or one.
+        Each a list of what `search` takes (paths, row numbers, new images, embeddings), or one,
+        or embeddings of shape (Q, D).
     k
         How many matches to return; fewer if there are fewer.
     exclude
@@ -82,7 +83,7 @@ def recommend(
     """
     if not 0 <= dislike < math.inf:
         raise QueryError(f"dislike={dislike}: give a weight from 0 up")
-    likes, dislikes = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (liked, disliked))
+    likes, dislikes = (as_queries(library, given)[0] for given in (liked, disliked))
     if not likes:
         raise QueryError("nothing is liked; give at least one image")
     ranking = Ranking(

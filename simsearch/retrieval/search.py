@@ -16,7 +16,7 @@ from simsearch.errors import QueryError
 from simsearch.retrieval.exact import TopK, exact_index
 from simsearch.retrieval.matches import Candidate, Match, Matches
 from simsearch.retrieval.options import RankingOptions, SearchOptions, accepts, make_options
-from simsearch.retrieval.query import Query, ResolvedQuery, embed, resolve
+from simsearch.retrieval.query import Query, ResolvedQuery, as_queries, embed, resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -91,19 +91,21 @@ def search(
         From `embed_dataset` or `ImageLibrary.load`.
     query
         A path (in the library or not), an http(s) URL, bytes, a PIL image, an image array, a row
-        number, or an embedding of shape (D,); or a list of these, which are answered together.
+        number, or an embedding of shape (D,) or (1, D), also as a tensor, series or list of
+        floats; or several: a list of these, or embeddings (Q, D). A list of whole numbers is rows.
     **options
         The fields of `SearchOptions`: where, combine, weights, box, regions, diversity, unique,
         false_match_rate, index.
 
     Returns
     -------
-    Matches, or list of Matches for a list of queries or for regions
+    Matches, or list of Matches for several queries or for regions
 
     Raises
     ------
     QueryError
-        If an option or a row number is out of range, or an embedding does not fit.
+        If an option or a row number is out of range, an embedding does not fit, or an array may
+        be a picture as well as embeddings: `Image.fromarray(a)` or `a[0]` says what is meant.
     ImageError
         If the query cannot be read.
     BackboneError
@@ -119,8 +121,7 @@ def search(
     options |= {"k": k, "threshold": threshold, "exclude_query": exclude_query}
     asked = make_options(SearchOptions, options)
     ranking = Ranking(library, asked)
-    several = isinstance(query, (list, tuple))
-    given: Sequence[Any] = query if isinstance(query, (list, tuple)) else [query]
+    given, several = as_queries(library, query)
     queries = _resolve_all(library, given, asked, several=several)
     answers = list(ranking.answer(queries))
     return answers if asked.regions or (several and asked.combine is None) else answers[0]

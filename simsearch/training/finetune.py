@@ -27,13 +27,13 @@ from simsearch.embedding.batching import embed_batches
 from simsearch.errors import TrainingError
 from simsearch.files import iter_blocks
 from simsearch.library.library import ImageLibrary
-from simsearch.training.checkpoint import Checkpoint
 from simsearch.training.head import fit_and_refit
 from simsearch.training.image_loader import ImageBatch, ImageLoader
+from simsearch.training.losses import BalancedSampler
 from simsearch.training.report import TrainedHead, evaluate_splits
-from simsearch.training.sampler import BalancedSampler
 from simsearch.training.trainable import TrainableBackbone
 from simsearch.training.trainer import (
+    Checkpoint,
     EarlyStopping,
     Epoch,
     Learner,
@@ -129,14 +129,17 @@ class FineTuner(Learner):
                 codes = torch.from_numpy(batch.codes).to(self.backbone.backbone.device)
                 yield self.head.loss(self.backbone(images), codes)
         if batch is None:
-            raise self.loader.none_readable()
+            row, reason = next(iter(self.loader.unreadable.items()))
+            raise TrainingError(
+                f"none of the images can be read: {self.loader.paths[row]}: {reason}; "
+                'ImageLibrary.load(outputs, root="new/place") opens a library that has moved'
+            )
 
     def embed(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Embed images as they are: (n, D) float32, unit norm; NaN where one cannot be read."""
         embeddings = np.full((len(rows), self.backbone.backbone.dim), np.nan, np.float32)
-        positions = np.arange(len(rows))
         batches = (
-            ImageBatch(rows[block], positions[block], None)
+            ImageBatch(rows[block], np.arange(block.start, block.stop), None)
             for block in iter_blocks(len(rows), EMBED_BATCH)
         )
         with torch.no_grad():
@@ -179,13 +182,12 @@ def fine_tune(
     settings = _checkpoint_settings(data, config, stopping, backbone)
     file = None if checkpoint is None else Checkpoint(checkpoint, settings)
     with file.hold() if file else nullcontext() as state:
-        validator = None
-        if len(data.split.val):
-            validator = Validator(data, config.seed, VALIDATION_GALLERY)
+        validating = len(data.split.val) > 0
+        validator = Validator(data, config.seed, VALIDATION_GALLERY) if validating else None
         head_config = replace(config, epochs=None, patience=None)
-        fitted = fit_and_refit(data, head_config, validator, progress=progress)
-        head = fitted.final.network.to_head(library.fingerprint)
-        tuner = FineTuner(data, backbone, fitted.validated, config, stopping.epochs)
+        validated, final = fit_and_refit(data, head_config, validator, progress=progress)
+        head = final.network.to_head(library.fingerprint)
+        tuner = FineTuner(data, backbone, validated, config, stopping.epochs)
         with seeded_torch(config.seed, [backbone.backbone.device]):
             history = _run_epochs(tuner, stopping, validator, file, state, progress=progress)
     seconds = time.perf_counter() - start
@@ -195,7 +197,7 @@ def fine_tune(
     logger.warning(
         "Fine-tuning gained nothing on the validation images: the head alone is returned."
     )
-    return TrainedHead.evaluated(data, head, library, rows=fitted.rows, **training)
+    return TrainedHead.evaluated(data, head, library, rows=final.rows, **training)
 
 
 def _open_backbone(library: ImageLibrary, config: TrainConfig) -> TrainableBackbone:

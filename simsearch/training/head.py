@@ -7,7 +7,8 @@ library already, so that no image is decoded, and a minute is enough for thousan
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +19,8 @@ from simsearch.errors import TrainingError
 from simsearch.pca import principal_axes
 from simsearch.retrieval.options import accepts, make_options
 from simsearch.training.config import TrainConfig
-from simsearch.training.losses import make_criterion, metric_learning
+from simsearch.training.losses import BalancedSampler, make_loss, metric_learning
 from simsearch.training.report import TrainedHead
-from simsearch.training.sampler import BalancedSampler
 from simsearch.training.split import TrainingData, load_training_data
 from simsearch.training.trainer import (
     EarlyStopping,
@@ -84,27 +84,36 @@ class HeadNetwork:
 
 def _make_layers(widths: Sequence[int | None], dropout: float) -> torch.nn.Sequential:
     """Make linear layers with ReLU and dropout between them; a width of None is no layer."""
-    sizes = [width for width in widths if width]
     layers: list[torch.nn.Module] = []
-    for i, width in enumerate(sizes[1:]):
-        layers += [torch.nn.ReLU()] if i else []
-        layers += [torch.nn.Dropout(dropout), torch.nn.Linear(sizes[i], width)]
-    return torch.nn.Sequential(*layers)
+    for sizes in pairwise(width for width in widths if width):
+        layers += [torch.nn.ReLU(), torch.nn.Dropout(dropout), torch.nn.Linear(*sizes)]
+    return torch.nn.Sequential(*layers[1:])
 
 
 class HeadLearner(Learner):
-    """A head that learns from the embeddings of a library."""
+    """A head that learns from the embeddings of a library.
+
+    Attributes
+    ----------
+    rows
+        What it learns from.
+    history
+        Its epochs, once it is trained.
+    """
 
     title = "Training"
+    history: tuple[Epoch, ...]
 
     def __init__(
         self, data: TrainingData, rows: NDArray[np.intp], config: TrainConfig, epochs: int
     ) -> None:
         sampler = BalancedSampler(data.names, rows, config, MIN_BATCHES)
-        self._embeddings, self._epochs = data.library.embeddings, sampler.epochs()
+        self.rows, self._embeddings = rows, data.library.embeddings
+        self._epochs = sampler.epochs()
         self.network = HeadNetwork(data.library, rows, config)
-        self._criterion = make_criterion(config, sampler.class_count, self.network.dim)
-        self.layers = {"head": self.network.module, "loss": self._criterion}
+        self._loss, self._miner = make_loss(config, sampler.class_count, self.network.dim)
+        criterion = torch.nn.ModuleDict({"measure": self._loss})  # as checkpoints name it
+        self.layers = {"head": self.network.module, "loss": criterion}
         weights = [weight for layers in self.layers.values() for weight in layers.parameters()]
         rate = config.learning_rate
         super().__init__(self.layers, [(weights, rate)], config.weight_decay, sampler.batches)
@@ -120,7 +129,9 @@ class HeadLearner(Learner):
 
     def loss(self, embeddings: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Return the loss of (B, D) embeddings of the backbone and their (B,) class numbers."""
-        value: torch.Tensor = self._criterion(self.network(embeddings), codes)
+        mapped = self.network(embeddings)
+        triplets = self._miner(mapped, codes) if self._miner else None
+        value: torch.Tensor = self._loss(mapped, codes, triplets)
         return value
 
 
@@ -132,7 +143,7 @@ def fit_head(
     validator: Validator | None = None,
     *,
     progress: bool,
-) -> tuple[HeadLearner, tuple[Epoch, ...]]:
+) -> HeadLearner:
     """Train a head on rows of a library; return it with the weights of the best epoch.
 
     One thread computes: the products are so small that several would mostly wait for each other. On
@@ -142,44 +153,27 @@ def fit_head(
         torch.set_num_threads(1)
         learner = HeadLearner(data, rows, config, stopping.epochs)
         validate = (lambda: validator.score(learner.network.to_head())) if validator else None
-        return learner, run_epochs(learner, stopping, validate, progress=progress)
-
-
-class FittedHead(NamedTuple):
-    """A trained head.
-
-    Attributes
-    ----------
-    validated
-        The learner that was validated, trained on `train` alone, and its epochs.
-    history
-        Its epochs.
-    final
-        The learner that was refitted, or the same.
-    rows
-        What the final one was trained on.
-    """
-
-    validated: HeadLearner
-    history: tuple[Epoch, ...]
-    final: HeadLearner
-    rows: NDArray[np.intp]
+        learner.history = run_epochs(learner, stopping, validate, progress=progress)
+    return learner
 
 
 def fit_and_refit(
     data: TrainingData, config: TrainConfig, validator: Validator | None, *, progress: bool
-) -> FittedHead:
-    """Train a head, and if asked once more on the validation images as well."""
+) -> tuple[HeadLearner, HeadLearner]:
+    """Train a head on `train`; then, if asked to, anew on the validation images as well.
+
+    Returns
+    -------
+    validated, final : HeadLearner
+        Both the same where there is no second training.
+    """
     stopping = EarlyStopping(config.epochs or EPOCHS, config.patience or PATIENCE)
-    rows = data.split.train
-    learner, history = fit_head(data, rows, config, stopping, validator, progress=progress)
-    final = learner
-    if validator and config.refit:
-        if len(history) < stopping.epochs:
-            stopping = stopping._replace(epochs=best_epoch(history).number)
-        rows = data.split.seen
-        final, _ = fit_head(data, rows, config, stopping, progress=progress)
-    return FittedHead(learner, history, final, rows)
+    learner = fit_head(data, data.split.train, config, stopping, validator, progress=progress)
+    if not validator or not config.refit:
+        return learner, learner
+    if len(learner.history) < stopping.epochs:
+        stopping = stopping._replace(epochs=best_epoch(learner.history).number)
+    return learner, fit_head(data, data.split.seen, config, stopping, progress=progress)
 
 
 @accepts(TrainConfig)
@@ -263,13 +257,13 @@ def train_head(
         return fine_tune(data, config, checkpoint, progress=progress)
     start = time.perf_counter()
     validator = Validator(data, config.seed) if len(data.split.val) else None
-    fitted = fit_and_refit(data, config, validator, progress=progress)
+    validated, final = fit_and_refit(data, config, validator, progress=progress)
     return TrainedHead.evaluated(
         data,
-        fitted.final.network.to_head(library.fingerprint),
+        final.network.to_head(library.fingerprint),
         library,
         loss=config.loss,
-        history=fitted.history,
-        rows=fitted.rows,
+        history=validated.history,
+        rows=final.rows,
         seconds=time.perf_counter() - start,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,12 +18,11 @@ from PIL import Image, ImageEnhance
 
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.embedding.batching import MAX_WORKERS, cpu_count
-from simsearch.errors import ImageError, TrainingError
+from simsearch.errors import ImageError
 from simsearch.images.decode import load_image
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
-    from concurrent.futures import Future
+    from collections.abc import Generator, Iterable, Iterator
     from typing import Any
 
     from numpy.typing import NDArray
@@ -106,19 +105,17 @@ class ImageLoader:
     def load(self, batches: Iterable[ImageBatch]) -> Generator[tuple[NDArray[Any], ImageBatch]]:
         """Yield prepared images, and their batch without those that cannot be read."""
         batches = iter(batches)
-        waiting: deque[tuple[ImageBatch, list[Future[NDArray[Any] | None]]]] = deque()
+        waiting: deque[tuple[ImageBatch, Iterator[NDArray[Any] | None]]] = deque()
         threads = ThreadPoolExecutor(min(cpu_count(), MAX_WORKERS), "simsearch-finetune")
         try:
             while True:
                 for batch in islice(batches, BATCHES_AHEAD + 1 - len(waiting)):
-                    futures = [threads.submit(self._load, batch, i) for i in range(len(batch.rows))]
-                    waiting.append((batch, futures))
+                    places = range(len(batch.rows))
+                    waiting.append((batch, threads.map(self._load, repeat(batch), places)))
                 if not waiting:
                     return
-                batch, futures = waiting.popleft()
-                images = {
-                    i: x for i, each in enumerate(futures) if (x := each.result()) is not None
-                }
+                batch, loaded = waiting.popleft()
+                images = {i: image for i, image in enumerate(loaded) if image is not None}
                 kept = [*images]
                 if kept:
                     rest = batch._replace(rows=batch.rows[kept], codes=batch.codes[kept])
@@ -142,11 +139,3 @@ class ImageLoader:
             if self._side:
                 return np.array(image)
         return self.backbone.prepare(image)
-
-    def none_readable(self) -> TrainingError:
-        """Return the error that not a single image can be read."""
-        row, reason = next(iter(self.unreadable.items()))
-        return TrainingError(
-            f"none of the images can be read: {self.paths[row]}: {reason}; "
-            'ImageLibrary.load(outputs, root="new/place") opens a library that has moved'
-        )

@@ -1,4 +1,4 @@
-"""Results of a training: the head, its history, and its evaluation on unseen images."""
+"""Results of a training: the head, its history as a figure, its evaluation on unseen images."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.save import save_weights
+from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.backbones.weights import save_weights
 from simsearch.embedding.reembed import reembed
 from simsearch.evaluation.evaluation import evaluate
+from simsearch.evaluation.plots import CURVE_INCHES
 from simsearch.library.files import writing
+from simsearch.plotting.charts import lay_out, make_axes
+from simsearch.plotting.grid import ACCENT, GREY, INK
+from simsearch.training.trainer import best_epoch
 
 if TYPE_CHECKING:
     import os
-    from pathlib import Path
     from typing import Any
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from simsearch.backbones.backbone import Backbone
     from simsearch.backbones.heads import ProjectionHead
     from simsearch.backbones.spec import ModelSpec
     from simsearch.evaluation.evaluation import Evaluation
@@ -147,10 +153,13 @@ class TrainedHead:
             derived = library.with_head(self.head)
             derived.save(outputs)
             return derived
+        backbone = self.backbone
         with writing(outputs) as folder:
             file = folder / f"backbone-{self.tuned.fingerprint}.safetensors"
             save_weights(self.tuned, file)
-        backbone = _load_tuned(self.tuned, file, self.backbone)
+        if self.tuned.weights != OWN_WEIGHTS:  # as a user of the library loads it
+            device, precision = backbone.device, backbone.precision
+            backbone = load_backbone(self.tuned.name, file, device=device, precision=precision)
         made = reembed(library, folder, backbone, self.head, progress=progress)
         for older in set(folder.glob("backbone-*.safetensors")) - {file}:
             older.unlink()
@@ -170,13 +179,6 @@ def _compare(
             line += f"  ({alone.overall[name].value:.3f} by a head alone)" if alone else ""
             lines.append(line)
     return lines
-
-
-def _load_tuned(tuned: ModelSpec, file: Path, like: Backbone) -> Backbone:
-    """Load a tuned network from its file, as a user of the library does."""
-    if tuned.weights == OWN_WEIGHTS:
-        return like
-    return load_backbone(tuned.name, file, device=like.device, precision=like.precision)
 
 
 def evaluate_splits(
@@ -199,19 +201,57 @@ def evaluate_splits(
         None where there is no query.
     """
     split = data.split
-    gallery = np.union1d(split.seen, split.held_out_gallery)
-    pairs = (split.test, split.seen), (split.held_out_queries, gallery)
-    known, held_out = (
-        _evaluate(data, library, *(x if readable is None else x[readable[x]] for x in pair))
-        for pair in pairs
-    )
-    return known, held_out
+
+    def measure(*parts: NDArray[np.intp]) -> Evaluation | None:
+        queries, gallery = (x if readable is None else x[readable[x]] for x in parts)
+        depth = min(10, len(gallery) - 1)
+        if not len(queries):
+            return None
+        return evaluate(library, data.names, queries, gallery, depth, progress=False)
+
+    everything = np.union1d(split.seen, split.held_out_gallery)
+    return measure(split.test, split.seen), measure(split.held_out_queries, everything)
 
 
-def _evaluate(
-    data: TrainingData, library: ImageLibrary, queries: NDArray[np.intp], gallery: NDArray[np.intp]
-) -> Evaluation | None:
-    if not len(queries):
-        return None
-    depth = min(10, len(gallery) - 1)
-    return evaluate(library, data.names, queries, gallery, depth, progress=False)
+def show_history(trained: TrainedHead) -> tuple[Figure, Axes]:
+    """Show the learning curves: the loss, and the mAP on the validation images.
+
+    A training is complete when the mAP has levelled off. Where it falls again, the head overfits;
+    the best epoch is marked.
+
+    Parameters
+    ----------
+    trained
+        From `train_head`.
+
+    Returns
+    -------
+    fig : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+        Of the mAP; the loss has axes of its own, on the right.
+
+    Examples
+    --------
+    >>> fig, ax = show_history(train_head(library))  # doctest: +SKIP
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    numbers, losses, scores = zip(*trained.history, strict=True)
+    fig, ax = make_axes(*CURVE_INCHES, f"Training with the {trained.loss} loss")
+    best = best_epoch(trained.history)
+    right = ax.twinx()
+    for axes, values, name, color in (
+        (ax, scores, "mAP", ACCENT),
+        (right, losses, "loss", GREY),
+    ):
+        axes.plot(numbers, values, color=color, linewidth=1.5, clip_on=False)
+        axes.set_ylabel(name, color=color, fontsize=10)
+        axes.tick_params("y", colors=color, labelsize=9, length=0)
+        axes.spines[:].set_visible(axes is ax)
+    ax.plot(best.number, best.mAP, "o", color=ACCENT, clip_on=False)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0), min(high, 1))  # no ticks outside the range of an mAP
+    ax.set_xlabel("epoch", color=INK, fontsize=10)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lay_out(fig)
+    return fig, ax

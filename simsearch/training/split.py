@@ -81,16 +81,13 @@ def load_training_data(
         for part, piece in zip(parts, np.split(own, cuts), strict=True):
             part.append(piece)
     val, aside, train = (np.sort(np.concatenate(part)) for part in parts)
-    held_out_on, held_out_off = (
-        np.flatnonzero(held_out & chosen),
-        np.flatnonzero(held_out & ~chosen),
-    )
+    inside, off = np.flatnonzero(held_out & chosen), np.flatnonzero(held_out & ~chosen)
     split = Split(
         train=train,
         val=val,
         test=outside if len(outside) else aside,
-        held_out_queries=held_out_off if len(held_out_off) else held_out_on,
-        held_out_gallery=held_out_on,
+        held_out_queries=off if len(off) else inside,
+        held_out_gallery=inside,
     )
     return TrainingData(library, names, split)
 

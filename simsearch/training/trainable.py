@@ -14,7 +14,6 @@ from simsearch.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from numpy.typing import NDArray
@@ -71,16 +70,11 @@ class TrainableBackbone:
 
     def __call__(self, batch: NDArray[Any]) -> torch.Tensor:
         """Embed prepared images: (B, S, S, 3) uint8 or (B, 3, H, W) float32 to (B, D) float32."""
-        inputs = torch.from_numpy(batch).to(self.backbone.device)
-        with self._autocast():
+        inputs, device = torch.from_numpy(batch).to(self.backbone.device), self.backbone.device.type
+        dtype = getattr(torch, self.precision)
+        with torch.autocast(device, dtype, enabled=self.precision != "float32"):
             output = self.network.module(normalise(inputs, self.network.transform))
-        pooled = pool(output.float(), self.network.pooling)
-        return torch.nn.functional.normalize(pooled)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        mixed = self.precision != "float32"
-        dtype = getattr(torch, self.precision) if mixed else None
-        return torch.autocast(self.backbone.device.type, dtype, enabled=mixed)
+        return torch.nn.functional.normalize(pool(output.float(), self.network.pooling))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the weights of the stage."""
@@ -101,8 +95,7 @@ class TrainableBackbone:
 
 def _gradients(network: ModelSpec, backbone: Backbone) -> dict[str, torch.nn.Parameter]:
     """Return the parameters that an embedding depends on, so not those of a removed classifier."""
-    probe = torch.from_numpy(backbone.probe())
-    output = network.module(normalise(probe, network.transform))
+    output = network.module(normalise(torch.from_numpy(backbone.probe()), network.transform))
     if not output.requires_grad:
         raise TrainingError(
             f"{network.name} gives no gradients, so that it cannot be fine-tuned: its forward must "

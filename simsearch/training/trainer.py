@@ -1,21 +1,28 @@
-"""The training loop: epochs, validation, early stopping, divergence."""
+"""The training loop: epochs, validation, early stopping, divergence, checkpoints."""
 
 from __future__ import annotations
 
+import io
+import json
 import math
 from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from simsearch.errors import TrainingError
 from simsearch.evaluation.evaluation import evaluate
+from simsearch.files import atomic_write
 from simsearch.library.library import ImageLibrary
+from simsearch.plain_json import dumps, plain
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
 
 VALIDATION_QUERIES, VALIDATION_GALLERY = 500, 5_000  # images, at most
+FILE_NAME = "checkpoint.pt"
 DIVERGED_WEIGHT = 1e6  # no weight of a sound network comes near it
 
 
@@ -55,22 +63,12 @@ class EarlyStopping(NamedTuple):
 
     def is_due(self, history: Sequence[Epoch]) -> bool:
         """Tell whether a training of these epochs is finished."""
-        if not history:
-            return False
-        last, best = history[-1].number, best_epoch(history).number
+        last, best = (history[-1].number, best_epoch(history).number) if history else (0, 0)
         return last >= self.epochs or last - best >= self.patience
 
 
 def _diverged(what: str, number: int) -> TrainingError:
     return TrainingError(f"{what} in epoch {number}: lower learning_rate=, or choose another loss=")
-
-
-def check_loss(loss: torch.Tensor, number: int) -> float:
-    """Return the loss of a batch as a finite number, or raise `TrainingError`."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise _diverged(f"the loss is {value}", number)
-    return value
 
 
 @contextmanager
@@ -182,7 +180,9 @@ class Learner(ABC):
         values: list[float] = []
         with closing(self.losses(number)) as losses:  # what loads images ends with an error, too
             for loss in losses:
-                values.append(check_loss(loss, number))
+                values.append(float(loss.detach()))
+                if not math.isfinite(values[-1]):
+                    raise _diverged(f"the loss is {values[-1]}", number)
                 self._step(loss)
                 update(values[-1])
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
@@ -269,3 +269,85 @@ def run_epochs(
                 save(history, best)
     learner.restore(best)
     return tuple(history)
+
+
+class Checkpoint:
+    """One file with the state of a training after its last complete epoch.
+
+    Replaced atomically; it holds tensors and plain values, no code.
+
+    Parameters
+    ----------
+    folder
+        Created if it does not exist.
+    settings
+        All that determines the training, ready for JSON: the file of another training is refused.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read or written, or is of another training.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+        self.file = Path(folder).expanduser() / FILE_NAME
+        self._settings: dict[str, Any] = json.loads(dumps(settings))
+
+    @contextmanager
+    def hold(self) -> Iterator[dict[str, Any] | None]:
+        """Lock the folder for this process; give the state that was last written, or None."""
+        lock = FileLock(self.file.with_name(".lock"), timeout=0)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise TrainingError(
+                f"another process is training in {self.file.parent.as_posix()!r}; wait for it, "
+                "or choose another checkpoint="
+            ) from None
+        except OSError as error:
+            raise self._write_error(error) from error
+        try:
+            yield self._read()
+        finally:
+            lock.release()
+
+    def _write_error(self, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"cannot write {self.file.as_posix()!r}: {error.strerror or error}; the epochs that "
+            "were written are kept: free disk space and run again"
+        )
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self.file.exists():
+            return None
+        try:
+            stored = torch.load(self.file, map_location="cpu", weights_only=True)
+            settings, state = plain(json.loads(stored["settings"])), stored["state"]
+        except Exception as error:  # torch, pickle and zip each raise their own
+            raise self._refuse(f"is damaged ({type(error).__name__})") from error
+        names = sorted(settings.keys() | self._settings.keys())
+        changed = [
+            f"{name} was {settings.get(name)!r} and is {self._settings.get(name)!r}"
+            for name in names
+            if settings.get(name) != self._settings.get(name)
+        ]
+        if changed:
+            raise self._refuse(f"is of another training ({'; '.join(changed)})")
+        return dict(state)
+
+    def _refuse(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"the checkpoint {self.file.as_posix()!r} {what}; delete it to start anew, or choose "
+            "another checkpoint="
+        )
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace the state: once this returns, a killed process does not lose it."""
+        buffer = io.BytesIO()  # torch.save hides the message of a full disk
+        torch.save({"settings": dumps(self._settings), "state": dict(state)}, buffer)
+        try:
+            with atomic_write(self.file) as stream:
+                stream.write(buffer.getbuffer())
+        except OSError as error:
+            raise self._write_error(error) from error

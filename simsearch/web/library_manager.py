@@ -161,7 +161,12 @@ class _FolderSource:
         settings = self._settings
         library = _with_common_root(ImageLibrary.load(self._folder, settings.root))
         if settings.metadata:
-            library.attach(settings.metadata)
+            library.attach(
+                settings.metadata,
+                decimal=settings.decimal,
+                dates=settings.dates,
+                missing=settings.missing,
+            )
         index = self._index(library) if settings.index else None
         kind = index.report.kind if index else None
         return State(library, _version(library), index, kind, len(read_skipped(self._folder)))

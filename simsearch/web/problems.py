@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from simsearch.errors import (
     SimsearchError,
     StaleVersionError,
 )
+from simsearch.plain_json import dumps
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -40,8 +40,8 @@ class Utf8JsonResponse(JSONResponse):
     """JSON response; characters that UTF-8 cannot encode, as in some file names, become "?"."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
-        """Encode content."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        """Encode content; a number that is not finite becomes null."""
+        text = dumps(content, ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "replace")
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from simsearch.errors import QueryError
 from simsearch.library.paths import in_folder
 from simsearch.library.types import Browsable
+from simsearch.plain_json import plain
 from simsearch.retrieval.matches import Match, Matches
 from simsearch.retrieval.options import RankingOptions, SearchOptions, option_docs
 from simsearch.web.where import MAX_NUMBER, read_where
@@ -172,6 +173,7 @@ class Answer(BaseModel):
     query: str
     box: list[float] | None
     exact: bool
+    notes: list[str] = Field(description="How the query was read, such as its centre alone.")
     matches: list[FoundImage]
 
 
@@ -261,6 +263,7 @@ def answer(library: Browsable, version: str, found: Matches) -> dict[str, Any]:
         "query": found.query.removeprefix(in_folder(library.root or "", "")),
         "box": None if found.box is None else list(found.box),
         "exact": found.exact,
+        "notes": list(found.notes),
         "matches": [_describe_match(library, version, match) for match in found],
     }
 
@@ -278,10 +281,9 @@ def _describe_match(library: Browsable, version: str, match: Match) -> dict[str,
 
 
 def _json_facts(facts: dict[str, Any]) -> dict[str, Any]:
-    """Put cells as JSON has them: a date becomes text."""
+    """Put cells as JSON has them: a date becomes text, a number that is not finite is left out."""
     return {
-        name: cell
-        if isinstance(cell, (str, int, bool)) or (isinstance(cell, float) and math.isfinite(cell))
-        else str(cell)
-        for name, cell in facts.items()
+        name: cell if isinstance(cell, (str, int, float, bool)) else str(cell)
+        for name, cell in plain(facts).items()
+        if cell is not None
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from simsearch.errors import QueryError
@@ -21,6 +22,8 @@ class Settings:
         Where the images are, if they have moved.
     metadata : str or None
         A table to attach; see `ImageLibrary.attach`.
+    decimal, dates, missing : str, mapping, or texts
+        How the text of that table is read; as for `ImageLibrary.attach`.
     index : bool
         Search through the stored FAISS index where it belongs to the library.
     token : str or None
@@ -55,6 +58,9 @@ class Settings:
     outputs: str
     root: str | None = None
     metadata: str | None = None
+    decimal: str | Mapping[str, str] | None = None
+    dates: str | Mapping[str, str] | None = None
+    missing: Collection[str] = ()
     index: bool = False
     token: str | None = None
     hosts: frozenset[str] | None = None

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import simsearch as ss
-from simsearch.analysis.plots import show_duplicates
+from simsearch.analysis.duplicates import show_duplicates
 from simsearch.errors import QueryError
 from simsearch.plotting import grid
 from simsearch.plotting.matches import show_matches

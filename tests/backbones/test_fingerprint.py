@@ -14,10 +14,10 @@ from networks import (
 )
 from torch import nn
 
+from simsearch.backbones.adapters.own import stable_repr
 from simsearch.backbones.backbone import _load_named, load_backbone
 from simsearch.backbones.preprocessing import Preprocessing, fingerprint_record
 from simsearch.backbones.spec import ModelSpec
-from simsearch.backbones.stable_repr import stable_repr
 
 PLAIN = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3)
 
@@ -119,7 +119,7 @@ def test_fingerprint_is_the_same_in_another_process(bundled):
 
 TRANSFORMS = """
 from functools import partial
-from simsearch.backbones.stable_repr import stable_repr
+from simsearch.backbones.adapters.own import stable_repr
 
 def make(size):
     def transform(image):

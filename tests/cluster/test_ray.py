@@ -22,12 +22,13 @@ from tiny import thumbnail, tiny_backbone
 from tiny_ray import DEADLY, backbone_with, deadly_thumbnail, failing_thumbnail, slow_thumbnail
 
 import simsearch as ss
-from simsearch.cluster import ray_workers
-from simsearch.cluster.ray import check_address
-from simsearch.cluster.ray_workers import Job, RayRun, Share, Worker, find_reference
+from simsearch.cluster.ray import Share, check_address
 from simsearch.library.files import read_skipped
 
 ray = pytest.importorskip("ray")
+from simsearch.cluster import ray_workers  # noqa: E402 (it imports Ray)
+from simsearch.cluster.ray_workers import Job, RayRun, Worker, find_reference  # noqa: E402
+
 TINY = Path(tiny_ray.__file__)
 
 
@@ -91,9 +92,7 @@ def rows(outputs):
 
 def test_nothing_to_embed_needs_no_cluster(dataset, capsys, monkeypatch):
     ss.embed_dataset(dataset, "outputs", tiny_backbone())
-    monkeypatch.setattr(
-        "simsearch.cluster.ray._connected", lambda: pytest.fail("went to the cluster")
-    )
+    monkeypatch.setattr(ray, "is_initialized", lambda: pytest.fail("went to the cluster"))
     ss.embed_dataset(dataset, "outputs", tiny_backbone(), engine="ray")
     assert counts(capsys) == (0, 40, 0, 0)
 
@@ -160,7 +159,7 @@ def test_image_that_kills_its_worker_is_skipped(cluster, dataset, monkeypatch):
 def test_images_of_a_batch_that_kills_workers_are_tried_alone():
     """By hand: three deaths of the batch, then two of one of its images, and the others go on."""
     run = RayRun.__new__(RayRun)
-    run._jobs, run._retries, run._suspects = iter([]), deque(), deque()
+    run._jobs, run._suspects = iter([]), deque()
     run._waiting, run._dim = {}, 16
     job = Job(range(4, 6))
     for deaths in (1, 2):

@@ -10,7 +10,7 @@ from library_cases import NAMES, ODD_NAMES, make_library, same, unit_rows
 from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError, WeightsError
-from simsearch.library import library as library_module
+from simsearch.library import unit_rows as unit_rows_module
 from simsearch.library.files import (
     EMBEDDINGS,
 )
@@ -22,7 +22,7 @@ from simsearch.library.source import Source
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint16])
 @pytest.mark.parametrize("block", [1, 2, 4096])
 def test_rows_are_normalised(dtype, block, monkeypatch):
-    monkeypatch.setattr(library_module, "BLOCK_ROWS", block)
+    monkeypatch.setattr(unit_rows_module, "BLOCK_ROWS", block)
     rows = np.array([[3, 4], [0, 2], [7, 24]], dtype)
     library = ImageLibrary(rows, ["a", "b", "c"])
     assert library.embeddings.dtype == np.float32

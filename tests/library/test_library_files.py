@@ -14,7 +14,7 @@ from library_cases import NAMES, ODD_NAMES, make_library, same
 from simsearch.errors import LibraryError
 from simsearch.images.find import Skipped
 from simsearch.library import files
-from simsearch.library import library as library_module
+from simsearch.library import save as save_module
 from simsearch.library.files import (
     EMBEDDINGS,
     MANIFEST,
@@ -59,7 +59,7 @@ def test_what_is_saved_is_loaded(tmp_path, names, bare):
 
 
 def test_more_rows_than_a_block_are_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(library_module, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(save_module, "BLOCK_ROWS", 3)
     library = make_library(names=[f"{i}.jpg" for i in range(10)])
     library.save(tmp_path)
     assert same(ImageLibrary.load(tmp_path), library)

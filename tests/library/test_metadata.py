@@ -56,13 +56,17 @@ def test_lines_find_their_images(library, table):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_a_file_is_as_good_as_a_frame(library, table, tmp_path, suffix):
+def test_a_file_answers_as_a_frame_does(library, table, tmp_path, suffix):
+    """Though its cells stay text."""
     file = tmp_path / f"metadata{suffix}"
     table.to_csv(file, index=False, sep="\t" if suffix == ".tsv" else ",")
-    library.attach(file)
-    from_file = library.metadata.copy()
-    pd.testing.assert_frame_equal(from_file, library.attach(table).metadata)
-    pd.testing.assert_frame_equal(library.attach(table.set_index("path")).metadata, from_file)
+    for where in ({"price": (None, 20)}, {"price": [10, "30"]}, {"new": True}, {"tags": "sale"}):
+        from_file = library.attach(file).where(where).tolist()
+        assert from_file == library.attach(table).where(where).tolist()
+        assert from_file == library.attach(table.set_index("path")).where(where).tolist()
+    assert library.attach(table).facts(1)["price"] == 20
+    assert library.attach(file).facts(1)["price"] == "20"
+    assert library.overview().columns[1]["max"] == 30
 
 
 def test_a_derived_library_keeps_its_metadata(library, table):
@@ -155,6 +159,8 @@ def test_ranges_are_what_python_says(cells, low, high):
         ({"price": (1, 2, 3)}, r"\(1, 2, 3\) is no range for 'price': give \(low, high\)"),
         ({"title": (1, 2)}, r"\(1, 2\) is no range for 'title', which holds such as 'blue Shoe'"),
         ({"price": "cheap"}, "'price' holds numbers, and 'cheap' is none"),
+        ({"price": None}, "None is no condition for 'price': give a value, a list of them, or a"),
+        ({"title": {"min": 1}}, "is no condition for 'title'"),
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -241,11 +242,23 @@ class TestCaptions:
         assert_not_clipped(fig)
         assert_apart([text for ax in axes.flat for text in ax.texts])
 
-    def test_duplicates_are_counted_in_the_first_line(self, library):
-        matches = ss.search(library, 0, k=2)
-        first, second = matches
-        alike = replace(first, duplicates=("b.jpg", "c.jpg"), percentile=float("nan"))
-        fig, axes = show_matches(replace(matches, rows=(alike, second)))
-        assert texts(axes[0, 1])[0] == f"1 · {first.score:.3f} · +2 alike"
-        assert "alike" not in texts(axes[0, 2])[0]
+    def test_duplicates_are_counted_on_the_line_of_the_metadata(self, library):
+        matches = ss.search(library, 0, k=3)
+        first, second, third = matches
+        two = {"duplicates": ("b.jpg", "c.jpg")}
+        rows = replace(first, percentile=float("nan"), **two), replace(second, caption="a", **two)
+        fig, axes = show_matches(replace(matches, rows=(*rows, third)))
+        lines = [texts(ax) for ax in axes[0, 1:]]
+        assert lines[0][0] == f"1 · {first.score:.3f}"
+        assert [line[2:] for line in lines] == [["+2 alike"], ["+2 alike · a"], []]
+        assert "alike" not in "".join(lines[2])
         assert_not_clipped(fig)
+
+    def test_captions_keep_a_gap_to_their_neighbours(self, library):
+        matches = ss.search(library, 0, k=3)
+        rows = [replace(m, rank=100 + m.rank, duplicates=("b.jpg",) * 12) for m in matches]
+        fig, axes = show_matches(replace(matches, rows=tuple(rows)))
+        drawn = [[t.get_window_extent() for t in ax.texts if t.get_text()] for ax in axes[0]]
+        for left, right in pairwise(drawn):
+            gap = min(box.x0 for box in right) - max(box.x1 for box in left)
+            assert gap >= 0.9 * grid.GAP_INCHES * fig.dpi

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned, pruned_copy, pruned_store
+from simsearch.retrieval import exact, pruned, pruned_copy
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def force(patch, width, count, kind="energy", shares=None):
         return pruned_copy.Plan(np.ascontiguousarray(basis, np.float32), wide, left)
 
     patch.setattr(exact, "PRUNED_FROM_BYTES", 0)
-    patch.setattr(pruned_store, "make_plan", plan)
+    patch.setattr(pruned_copy, "make_plan", plan)
 
 
 def refuse(*_):
@@ -174,7 +174,7 @@ def test_of_few_rows_only_these_are_read(small, monkeypatch):
 
 
 def test_small_libraries_need_no_sketch(monkeypatch):
-    monkeypatch.setattr(pruned_store, "make_copy", refuse)
+    monkeypatch.setattr(pruned_copy, "make_copy", refuse)
     library = make_library(clustered())
     assert answers(library, library.embeddings[:1], 5)[0] == expected(
         library, library.embeddings[0], 5
@@ -219,7 +219,7 @@ def test_memory_stays_bounded_however_many_ask(small, monkeypatch, sketched):
     library = make_library(clustered(4000))
     vectors = library.embeddings[:2000]
     if sketched:
-        assert pruned_store.pruned_copy_of(library).depth(16) > 0
+        assert pruned_copy.pruned_copy_of(library).depth(16) > 0
     else:
         monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 2**40)
     next(exact.exact_index(library).top_k(library, vectors[:1], 5))

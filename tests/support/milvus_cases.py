@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import simsearch as ss
-from simsearch.cluster.milvus.connection import lite_servers
+from simsearch.cluster.milvus.store import lite_servers
 
 COUNT, DIM = 640, 24
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 import simsearch as ss
-from simsearch.training import checkpoint, head, trainable
+from simsearch.training import head, trainable, trainer
 
 KINDS = ("bars", "rows", "grid")
 SETTINGS = {
@@ -106,13 +106,13 @@ def last_epoch(file):
 
 if __name__ == "__main__":
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    write = checkpoint.Checkpoint.write
+    write = trainer.Checkpoint.write
 
     def write_slowly(*arguments):
         write(*arguments)
         time.sleep(seconds)
 
-    checkpoint.Checkpoint.write = write_slowly
+    trainer.Checkpoint.write = write_slowly
     trainable.bfloat16_is_fast = lambda: False
     head.EPOCHS = 2
     torch.set_num_threads(1)

@@ -16,8 +16,8 @@ from tiny_tune import SETTINGS, last_epoch, same_result
 
 import simsearch as ss
 from simsearch.errors import TrainingError
-from simsearch.training import checkpoint, finetune
-from simsearch.training.checkpoint import Checkpoint
+from simsearch.training import finetune, trainer
+from simsearch.training.trainer import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
@@ -32,7 +32,7 @@ class TestCheckpoint:
             [sys.executable, str(script), str(tmp_path), "1"],
             env=os.environ | {"PYTHONPATH": str(Path(ss.__file__).parents[1])},
         )
-        file = tmp_path / "checkpoint" / checkpoint.FILE_NAME
+        file = tmp_path / "checkpoint" / trainer.FILE_NAME
         try:
             wait_for(lambda: file.exists() and last_epoch(file) == 2, process)
         finally:
@@ -68,7 +68,7 @@ class TestCheckpoint:
 
     def test_damaged_checkpoint_is_refused(self, library, tmp_path):
         ss.train_head(library, checkpoint=tmp_path, **SETTINGS | {"epochs": 1})
-        file = tmp_path / checkpoint.FILE_NAME
+        file = tmp_path / trainer.FILE_NAME
         file.write_bytes(file.read_bytes()[:-2000])
         with pytest.raises(TrainingError, match=r"is damaged .*; delete it to start anew"):
             ss.train_head(library, checkpoint=tmp_path, **SETTINGS | {"epochs": 1})
@@ -78,7 +78,7 @@ class TestCheckpoint:
             def __reduce__(self):
                 return (Path.touch, (tmp_path / "harmed",))
 
-        torch.save({"settings": "{}", "state": Harm()}, tmp_path / checkpoint.FILE_NAME)
+        torch.save({"settings": "{}", "state": Harm()}, tmp_path / trainer.FILE_NAME)
         with pytest.raises(TrainingError, match="is damaged"):
             ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
         assert not (tmp_path / "harmed").exists()
@@ -125,7 +125,7 @@ class TestCheckpoint:
             patch.setattr(finetune.FineTuner, "losses", spoil)
             with pytest.raises(TrainingError, match="the loss is nan in epoch 2: lower"):
                 ss.train_head(library, checkpoint=tmp_path, **SETTINGS)
-        assert last_epoch(tmp_path / checkpoint.FILE_NAME) == 1
+        assert last_epoch(tmp_path / trainer.FILE_NAME) == 1
         assert ss.train_head(library, checkpoint=tmp_path, **SETTINGS).history[-1].number == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 from pytorch_metric_learning.utils import common_functions
 
 from simsearch.training.config import TrainConfig
-from simsearch.training.sampler import BalancedSampler
+from simsearch.training.losses import BalancedSampler
 
 NAMES = np.repeat(list("abcdef"), [30, 30, 20, 10, 3, 2])
 ROWS = np.arange(1, len(NAMES))  # not the first

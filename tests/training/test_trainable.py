@@ -11,7 +11,7 @@ from torchvision import models
 
 import simsearch as ss
 from simsearch.errors import BackboneError, TrainingError
-from simsearch.training import checkpoint, trainable
+from simsearch.training import trainable, trainer
 from simsearch.training.trainable import TrainableBackbone, last_stage
 
 pytestmark = pytest.mark.usefixtures("quick_training")
@@ -120,7 +120,7 @@ class TestPrecision:
         assert mean_average_precision(half.after) > mean_average_precision(half.alone) + 0.1
         weights = half.tuned.module.state_dict().values()
         assert {weight.dtype for weight in weights if weight.is_floating_point()} == {torch.float32}
-        stored = torch.load(tmp_path / checkpoint.FILE_NAME, weights_only=True)["state"]["tuner"]
+        stored = torch.load(tmp_path / trainer.FILE_NAME, weights_only=True)["state"]["tuner"]
         assert stored["precision"] == ["cpu", precision]
         assert ("scale" in stored["scaler"]) == (precision == "float16")
         monkeypatch.setattr(trainable, "training_precision", lambda device: "float32")

@@ -154,7 +154,7 @@ def test_library_is_described(client, library):
         name: int((library.folders == name).sum()) for name in set(library.folders.tolist())
     }
     columns = {each["name"]: each for each in described["columns"]}
-    prices = library.metadata["price"].dropna()
+    prices = library.metadata["price"].dropna().astype(float)  # text, in the file
     assert (columns["price"]["min"], columns["price"]["max"]) == (prices.min(), prices.max())
     assert columns["tags"]["kind"] == "text"
     assert described["auto_threshold"] == library.threshold()

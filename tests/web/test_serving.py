@@ -202,11 +202,25 @@ def test_changed_table_is_reloaded(own):
     app = create_app(Settings(str(own / "outputs"), metadata=str(table)))
     manager = app.state.service.manager
     row = manager.state.library.find(own / "dataset/seg_pred/copy.jpg")
-    assert manager.state.library.facts(row) == {"price": 10}
+    assert manager.state.library.facts(row) == {"price": "10"}
     table.write_text("path,price\nseg_pred/copy.jpg,2000\n")
     assert manager.refresh()
-    assert manager.state.library.facts(row) == {"price": 2000}
+    assert manager.state.library.facts(row) == {"price": "2000"}
     manager.close()
+
+
+def test_server_says_what_of_a_table_met_nothing(own, caplog):
+    (own / "table.csv").write_text("path;price\nseg_pred/copy.jpg;1,5\ngone.jpg;n/a\n")
+    table = str(own / "table.csv")
+    app = create_app(Settings(str(own / "outputs"), metadata=table, missing=["n/a"], decimal=","))
+    assert "table.csv: 1 of 10 pictures have a line; 1 line without a picture: gone" in caplog.text
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        price = {"price": {"min": 1.2, "max": "1,7"}}
+        listed = client.get("/api/images", params={"where": json.dumps(price)}).json()
+        assert [image["path"] for image in listed["images"]] == ["seg_pred/copy.jpg"]
+        refused = client.get("/api/images", params={"where": '{"price": "cheap"}'})
+        assert refused.status_code == 422
+        assert "'price' holds numbers, and 'cheap' is none" in refused.json()["detail"]
 
 
 def test_reload_error_is_logged_once_and_watching_goes_on(own, caplog, monkeypatch):

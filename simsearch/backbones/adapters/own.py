@@ -1,12 +1,15 @@
-"""A module of the user's own, with its transform."""
+"""A module of the user's own, with its transform, and what describes that in every process."""
 
 from __future__ import annotations
 
 import copy
+import re
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from simsearch.backbones.preprocessing import Preprocessing, fingerprint_record
 from simsearch.backbones.spec import OWN_WEIGHTS, ModelSpec
 from simsearch.errors import BackboneError
 
@@ -40,3 +43,22 @@ def own_spec(module: torch.nn.Module, transform: Transform | None) -> ModelSpec:
             f"{name} gives {tuple(output.shape)}; (B, D) features or a (B, D, H, W) map are needed"
         )
     return ModelSpec(name, OWN_WEIGHTS, module, transform, "own" if dims == 2 else "avg")
+
+
+def stable_repr(value: object) -> str:
+    """Describe a transform, a function's code included, identically in every process.
+
+    A plain `repr` holds a memory address, and says nothing of what a function does.
+    """
+    if isinstance(value, Preprocessing):
+        return fingerprint_record(value)
+    if isinstance(value, CodeType):
+        constants = [stable_repr(constant) for constant in value.co_consts]
+        return f"{value.co_code.hex()} {value.co_names} {constants}"
+    if isinstance(value, frozenset):  # whose order differs between processes
+        return str(sorted(map(stable_repr, value)))
+    if (code := getattr(value, "__code__", None)) is not None:
+        held = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        settings = (getattr(value, "__defaults__", None), held)
+        return f"{getattr(value, '__qualname__', '')} {stable_repr(code)} {stable_repr(settings)}"
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,16 +14,23 @@ from simsearch.cluster.milvus.filters import (
     number_fields,
     plain_cells,
 )
-from simsearch.cluster.milvus.schema import DELETED_IDS, FILTER_TOKENS, PAYLOAD, TEXT_BYTES
+from simsearch.cluster.milvus.schema import (
+    DELETED_IDS,
+    FILTER_TOKENS,
+    PAYLOAD,
+    TEXT_BYTES,
+    VersionRecord,
+)
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
+from simsearch.library.metadata import attached_table
+from simsearch.plain_json import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from simsearch.cluster.milvus.schema import VersionRecord
     from simsearch.cluster.milvus.store import Store
     from simsearch.library.library import ImageLibrary
 
@@ -40,7 +46,7 @@ class RowEncoder:
 
     def __init__(self, library: ImageLibrary, *, progress: bool) -> None:
         self.library, self.progress = library, progress
-        self.columns = describe_columns(library.metadata)
+        self.columns = describe_columns(library.metadata, attached_table(library))
 
     def batches(
         self, rows: NDArray[np.intp], title: str
@@ -56,19 +62,18 @@ class RowEncoder:
 
     def _encode(self, rows: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
         library, table = self.library, self.library.metadata
-        names = [] if table is None else list(table.columns)
-        cells = [plain_cells(table[name].iloc[rows]) for name in names]  # type: ignore[index]
+        given = () if table is None else table.iloc[rows].items()
+        columns = {str(name): plain_cells(column) for name, column in given}
         vectors = np.asarray(library.embeddings[rows])
         for i, row in enumerate(rows.tolist()):
-            facts = {name: line[i] for name, line in zip(names, cells, strict=True)}
-            facts = {name: cell for name, cell in facts.items() if cell is not None}
+            facts = {name: cells[i] for name, cells in columns.items() if cells[i] is not None}
             payload = self._payload(row, facts)
             tokens = filter_tokens(library.names[row], facts, self.columns)
             numbers = number_fields(facts, self.columns)
             texts = f"{payload}\n{tokens}\n{numbers}\n".encode()
             yield {
                 "key": path_key(str(library.paths[row])),
-                "digest": _digest(texts, vectors[i].data),
+                "digest": _digest(texts + vectors[i].tobytes()),
                 PAYLOAD: payload,
                 FILTER_TOKENS: tokens,
                 "vector": vectors[i],
@@ -77,15 +82,14 @@ class RowEncoder:
 
     def _payload(self, row: int, facts: dict[str, Any]) -> str:
         """Return path, metadata and file state as JSON in ASCII, whatever bytes a path has."""
-        payload: dict[str, Any] = {"path": str(self.library.paths[row])}
-        if facts:
-            payload["facts"] = facts
-        if self.library.stats is not None:
-            payload["stat"] = self.library.stats[row].tolist()
-        text = json.dumps(payload, separators=(",", ":"))
+        path, stats = str(self.library.paths[row]), self.library.stats
+        stat = None if stats is None else stats[row].tolist()
+        payload = {"path": path, "facts": facts or None, "stat": stat}
+        known = {key: value for key, value in payload.items() if value is not None}
+        text = dumps(known, separators=(",", ":"))
         if len(text) > TEXT_BYTES:
             raise LibraryError(
-                f"the metadata of {payload['path']!r} takes {len(text):,} bytes, and an engine's "
+                f"the metadata of {path!r} takes {len(text):,} bytes, and an engine's "
                 f"field {TEXT_BYTES:,}: attach a table with less of it"
             )
         return text
@@ -101,9 +105,6 @@ class Changes(NamedTuple):
     changed: int  # rows among those sent whose image is known
     next_id: int
 
-    def __bool__(self) -> bool:
-        return bool(len(self.sent) or len(self.deleted_ids))
-
 
 def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) -> Changes:
     """Compare a library with the last version, whose row numbers stay with their images.
@@ -113,21 +114,23 @@ def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) 
     LibraryError
         If two rows have the same path, or the metadata of an image cannot be stored.
     """
-    count = len(encoder.library)
+    count, paths = len(encoder.library), encoder.library.paths
     keys, digests = np.empty(count, np.int64), np.empty(count, np.int64)
     for block, rows in encoder.batches(np.arange(count), "Comparing"):
         keys[block] = [row["key"] for row in rows]
         digests[block] = [row["digest"] for row in rows]
-    _check_unique(encoder.library, keys)
+    if len(firsts := np.unique(keys, return_index=True)[1]) < count:
+        twice = str(np.delete(paths, firsts)[0])
+        raise LibraryError(f"two rows have the path {twice!r}; publish each image once")
     next_id = last.next_id if last else 0
     known = _read_known(store, last)  # (M, 4) id, row, key, digest
-    places = _places_of(known[:, 2], keys)  # (N,)
-    # One line more, for what is unknown: place -1 finds it
-    ids, numbers, _, known_digests = np.vstack([known, np.full((1, 4), -1)])[places].T
-    unchanged = (places >= 0) & (known_digests == digests)
+    by_key = known[np.unique(known[:, 2], return_index=True)[1]]
+    by_key = np.vstack([by_key, np.full((1, 4), -1)])  # the last line for what is unknown
+    ids, numbers, known_keys, known_digests = by_key[np.searchsorted(by_key[:-1, 2], keys)].T
+    new = known_keys != keys
+    unchanged = ~new & (known_digests == digests)
     sent = np.flatnonzero(~unchanged)
     ids[sent] = next_id + np.arange(len(sent))
-    new = places < 0
     numbers[new] = ids[new]
     deleted = np.setdiff1d(known[:, 0], ids[unchanged])
     changed = int(np.count_nonzero(~new[sent]))
@@ -155,30 +158,11 @@ def deleted_ids(store: Store, version: VersionRecord) -> NDArray[np.int64]:
     return np.frombuffer(store.read_part(version, DELETED_IDS), np.int64)
 
 
-def _check_unique(library: ImageLibrary, keys: NDArray[np.int64]) -> None:
-    found, counts = np.unique(keys, return_counts=True)
-    if (counts > 1).any():
-        twice = library.paths[keys == found[counts.argmax()]][0]
-        raise LibraryError(f"two rows have the path {str(twice)!r}; publish each image once")
-
-
-def _places_of(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return the place of each wanted key among the known ones, -1 for none: (N,)."""
-    if not len(known):
-        return np.full(len(wanted), -1)
-    order = np.argsort(known, kind="stable")
-    places = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
-    return np.where(known[places] == wanted, places, -1)
-
-
 def path_key(path: str) -> int:
     """Return the 63-bit number by which a path is looked up."""
     return _digest(path.encode("utf-8", "surrogatepass"))
 
 
-def _digest(*parts: bytes | memoryview) -> int:
+def _digest(data: bytes) -> int:
     """Return 63 bits of a digest, which fit in a signed field."""
-    digest = blake2b(digest_size=8)
-    for part in parts:
-        digest.update(part)
-    return int.from_bytes(digest.digest(), "big") >> 1
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") >> 1

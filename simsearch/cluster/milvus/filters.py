@@ -9,54 +9,69 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from simsearch.cluster.milvus.schema import FILTER_TOKENS, NUMBER_FIELDS
-from simsearch.errors import LibraryError
+from simsearch.errors import LibraryError, QueryError
+from simsearch.library.columns import DATE, NUMBER, TEXT, ColumnReading
 from simsearch.library.filters import folded_parts
-from simsearch.library.library import ImageLibrary
+from simsearch.library.table import RowTable
+from simsearch.library.values import AS_NUMBERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import TypeGuard
-
     import pandas as pd
     from numpy.typing import NDArray
 
+    from simsearch.library.metadata import AttachedTable
     from simsearch.library.types import Rows
 
 
 Column: TypeAlias = "Mapping[str, Any]"
-"""Of the metadata: its name, dtype, number (which of `NUMBER_FIELDS` holds it) and an example."""
+"""Of the metadata: its name, dtype, number (which of `NUMBER_FIELDS` holds it), an example, kind
+("number", "date" or "text") and, unless its dtype tells all, how it is read."""
+
+UNKNOWN = ColumnReading(reason="an earlier simsearch has published it: publish it again")
 
 MAX_TOKENS = 3_000  # per row, in one text field of the engine
 OVERFLOW_MARK = "more"  # in place of the tokens of a row that has more of them
 GLOB = re.compile(r"[*?\[]")
+NOT_ALTERNATIVES = (tuple, str, bytes, Mapping)  # collections that stand for one condition
 MATCH_NONE = "id < 0"
+NUMERIC_DTYPES = ("int", "uint", "float")
 MAX_DOUBLE = float(np.finfo(np.float64).max)
 
 
-def describe_columns(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Describe the columns of a table.
+def describe_columns(
+    table: pd.DataFrame | None, attached: AttachedTable | None = None
+) -> list[dict[str, Any]]:
+    """Describe the columns of a table, as it was attached.
 
     The example is there so that a condition that does not fit the column is refused without data.
     """
-    columns: list[dict[str, Any]] = []
-    numeric = 0
-    for name in () if table is None else table.columns:
-        column = table[name]  # type: ignore[index]
-        compared = column.dtype.kind in "iuf" and numeric < len(NUMBER_FIELDS)
-        number = numeric if compared else None
-        numeric += compared
-        example = next(iter(plain_cells(column.dropna().iloc[:1])), None)
-        columns.append(
-            {"name": name, "dtype": str(column.dtype), "number": number, "example": example}
-        )
-    return columns
+    if table is None:
+        return []
+    from simsearch.library.metadata import AttachedTable
+
+    attached = attached or AttachedTable(table)
+    numbers = iter(range(len(NUMBER_FIELDS)))
+    return [
+        {
+            "name": name,
+            "dtype": str(cells.dtype),
+            "number": next(numbers, None) if column.kind == NUMBER and cells.dtype != "O" else None,
+            "example": next(iter(plain_cells(cells.dropna().iloc[:1])), None),
+            "kind": column.kind,
+            "reading": column.stored_reading(),
+        }
+        for name, cells in table.items()
+        if (column := attached.column(str(name)))
+    ]
 
 
 def plain_cells(column: pd.Series[Any]) -> list[Any]:
@@ -102,10 +117,12 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
         From `describe_columns`.
     """
     found = {_token("in", name[: slash.start()]) for slash in re.finditer("/", name)}
-    for column in columns:
-        if not _is_number(column):
-            tag = f"tag {column['name']}"
-            found.update(_token(tag, part) for part in folded_parts(facts.get(column["name"])))
+    found.update(
+        _token(f"tag {column['name']}", part)
+        for column in columns
+        if not str(column["dtype"]).lower().startswith(NUMERIC_DTYPES)
+        for part in folded_parts(facts.get(column["name"]))
+    )
     if len(found) > MAX_TOKENS:
         found = {OVERFLOW_MARK}
     return "".join(f"|{token}" for token in sorted(found)) + "|"
@@ -113,13 +130,18 @@ def filter_tokens(name: str, facts: Mapping[str, Any], columns: Iterable[Column]
 
 def number_fields(facts: Mapping[str, Any], columns: Iterable[Column]) -> dict[str, float | None]:
     """Return the numbers of a row by field, as doubles: rounding keeps their order."""
-    found: dict[str, float | None] = dict.fromkeys(NUMBER_FIELDS)
-    for column in columns:
-        value = facts.get(column["name"])
-        if column["number"] is not None and value is not None:
-            clipped = np.clip(float(value), -MAX_DOUBLE, MAX_DOUBLE)
-            found[NUMBER_FIELDS[column["number"]]] = float(clipped)
-    return found
+    given = {
+        NUMBER_FIELDS[column["number"]]: _double(column, value)
+        for column in columns
+        if column["number"] is not None and (value := facts.get(column["name"])) is not None
+    }
+    return dict.fromkeys(NUMBER_FIELDS) | given
+
+
+def _double(column: Column, value: Any) -> float:  # noqa: ANN401
+    reading = _reading(column)
+    number: Any = reading.number(value) if reading and isinstance(value, str) else value
+    return float(np.clip(float(number), -MAX_DOUBLE, MAX_DOUBLE))
 
 
 def _token(kind: str, text: str) -> str:
@@ -127,8 +149,19 @@ def _token(kind: str, text: str) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def _is_number(column: Column) -> bool:
-    return str(column["dtype"]).lower().startswith(("int", "uint", "float"))
+def _kind(column: Column) -> str:
+    """Tell what is compared in a column; of earlier versions, its dtype tells."""
+    if "kind" in column:
+        return str(column["kind"])
+    dtype = str(column["dtype"]).lower()
+    return NUMBER if dtype.startswith(NUMERIC_DTYPES) else DATE if "date" in dtype else TEXT
+
+
+def _reading(column: Column) -> ColumnReading | None:
+    """Return how a column is read; None where its dtype tells all."""
+    if "reading" not in column:
+        return UNKNOWN if column["dtype"] in {"string", "object", "str"} else None
+    return ColumnReading.from_record(column["reading"]) if column["reading"] else None
 
 
 # Expressions of the engine
@@ -142,26 +175,30 @@ def filter_expression(where: Rows, columns: Sequence[Column]) -> str:
         return _folder_expression(where)
     if isinstance(where, Mapping):
         known = {column["name"]: column for column in columns}
-        parts = [_condition_expression(known, name, each) for name, each in where.items()]
+        parts = [_condition_expression(known.get(name), name, each) for name, each in where.items()]
         return " and ".join(f"({part})" for part in parts if part)
     numbers = np.unique(np.asarray(where)).tolist()
     return f"row in {numbers}" if numbers else MATCH_NONE
 
 
-def _condition_expression(known: Mapping[str, Column], name: str, condition: object) -> str:
+def _condition_expression(column: Column | None, name: str, condition: object) -> str:
     if name in {"path", "folder"}:  # a column of that name is compared as paths are
-        own = name not in known and isinstance(condition, str)
+        own = column is None and isinstance(condition, str)
         return _folder_expression(condition) if own else ""  # type: ignore[arg-type]
-    if name not in known:
+    if column is None:
         return ""
-    evaluate = _number_expression if _is_number(known[name]) else _text_expression
-    return evaluate(known[name], condition)
+    if isinstance(condition, Collection) and not isinstance(condition, NOT_ALTERNATIVES):
+        parts = [_condition_expression(column, name, member) for member in condition]
+        return (" or ".join(f"({part})" for part in parts) or MATCH_NONE) if all(parts) else ""
+    if _kind(column) == DATE:  # whose tokens are not the text that is compared
+        return ""
+    evaluate = _number_expression if _kind(column) == NUMBER else _text_expression
+    return evaluate(column, condition)
 
 
 def _folder_expression(glob: str) -> str:
     """Match the folder that the literal beginning of a glob names."""
-    found = GLOB.search(glob)
-    folder, slash, _ = glob[: found.start() if found else None].rpartition("/")
+    folder, slash, _ = GLOB.split(glob, maxsplit=1)[0].rpartition("/")
     return _token_expression("in", folder) if slash else ""
 
 
@@ -174,32 +211,26 @@ def _number_expression(column: Column, condition: object) -> str:
     if column["number"] is None:
         return ""
     field = NUMBER_FIELDS[column["number"]]
-    if isinstance(condition, tuple):
-        limits = zip((">=", "<="), map(_number_literal, condition), strict=True)
-        parts = [f"{field} {sign} {literal}" for sign, literal in limits if literal]
-        return " and ".join(parts) or f"{field} >= {-MAX_DOUBLE!r}"
-    if _is_alternatives(condition):
-        return _any_expression(_number_expression(column, member) for member in condition)
-    literal = _number_literal(condition)
-    return f"{field} == {literal}" if literal else ""
+    if not isinstance(condition, tuple):
+        literal = _number_literal(column, condition)
+        return f"{field} == {literal}" if literal else ""
+    limits = zip((">=", "<="), (_number_literal(column, each) for each in condition), strict=True)
+    parts = [f"{field} {sign} {literal}" for sign, literal in limits if literal]
+    return " and ".join(parts) or f"{field} >= {-MAX_DOUBLE!r}"
 
 
-def _number_literal(value: object) -> str:
+def _number_literal(column: Column, value: object) -> str:
     """Write a finite number; "" for any other value."""
-    if not isinstance(value, (str, int, float, np.integer, np.floating, np.bool_)):
+    if not isinstance(value, (str, int, float, Decimal, np.number, np.bool_)):
         return ""
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return ""
-    return repr(number) if math.isfinite(number) else ""
+    with suppress(QueryError, OverflowError):
+        exact = (_reading(column) or AS_NUMBERS).number_limit(value)
+        number = math.inf if exact is None else float(exact)
+        return repr(number) if math.isfinite(number) else ""
+    return ""
 
 
 def _text_expression(column: Column, condition: object) -> str:
-    if isinstance(condition, tuple):
-        return ""
-    if _is_alternatives(condition):
-        return _any_expression(_text_expression(column, member) for member in condition)
     truth = isinstance(condition, bool) and column["dtype"].startswith("bool")
     literal = isinstance(condition, str) and not GLOB.search(condition)
     if not truth and not literal:
@@ -207,31 +238,7 @@ def _text_expression(column: Column, condition: object) -> str:
     return _token_expression(f"tag {column['name']}", str(condition).casefold())
 
 
-def _is_alternatives(condition: object) -> TypeGuard[Collection[object]]:
-    """Tell whether a condition is met by any of its members."""
-    return isinstance(condition, Collection) and not isinstance(condition, (str, bytes, Mapping))
-
-
-def _any_expression(parts: Iterable[str]) -> str:
-    found = list(parts)
-    if not all(found):
-        return ""
-    return " or ".join(f"({part})" for part in found) or MATCH_NONE
-
-
 # The conditions themselves, as `ImageLibrary.where` understands them
-
-
-def check_filter(where: Rows, columns: Sequence[Column]) -> None:
-    """Raise the error that a library of files would raise for a condition.
-
-    Raises
-    ------
-    QueryError
-        If there is no such column, or the condition does not fit it.
-    """
-    example = {column["name"]: column["example"] for column in columns}
-    _small_library(["example"], [example], None, columns).where(where)
 
 
 def filter_mask(
@@ -241,29 +248,27 @@ def filter_mask(
     root: str | None,
     columns: Sequence[Column],
 ) -> NDArray[np.bool_]:
-    """Tell which of some images meet a condition by path or metadata, as `where` does: (n,)."""
-    if not paths:
-        return np.zeros(0, bool)
-    return _small_library(paths, facts, root, columns).where(where)
+    """Tell which of some images meet a condition by path or metadata, as `where` does: (n,) bool.
 
-
-def _small_library(
-    paths: Sequence[str],
-    facts: Sequence[Mapping[str, Any]],
-    root: str | None,
-    columns: Sequence[Column],
-) -> ImageLibrary:
-    """Make a library of some rows, with the metadata columns of the published one."""
-    library = ImageLibrary(np.ones((len(paths), 1), np.float32), paths)
-    library.root = root
+    Raises
+    ------
+    QueryError
+        If there is no such column, or the condition does not fit it.
+    """
+    table = RowTable()
+    table.paths, table.root, table.metadata = np.array(paths, "U"), root, None
     if columns:
         import pandas as pd
 
-        table = {
+        from simsearch.library.metadata import AttachedTable
+
+        cells = {
             column["name"]: pd.Series(
                 [line.get(column["name"]) for line in facts], dtype=column["dtype"]
             )
             for column in columns
         }
-        library.metadata = pd.DataFrame(table)
-    return library
+        readings = {column["name"]: reading for column in columns if (reading := _reading(column))}
+        table.attached = AttachedTable(pd.DataFrame(cells), readings=readings)
+        table.metadata = table.attached.metadata
+    return table.where(where)

@@ -8,14 +8,15 @@ deleted when the next one is published, so that open readers can go on with the 
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsearch.backbones.heads import save_head
-from simsearch.cluster.milvus.changes import RowEncoder, deleted_ids, find_changes
+from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, find_changes
 from simsearch.cluster.milvus.schema import (
     COLUMNS,
     DELETED_IDS,
@@ -25,20 +26,20 @@ from simsearch.cluster.milvus.schema import (
     ORDER_CHUNK_ROWS,
     OVERVIEW,
     RANDOM_PAIR_SCORES,
+    Kind,
     VersionRecord,
+    records_schema,
     rows_schema,
 )
 from simsearch.cluster.milvus.store import Store, pack
 from simsearch.errors import RemoteError
 from simsearch.files import iter_blocks
 from simsearch.library.paths import in_folder
+from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
     import os
-    from typing import Any
 
-    from simsearch.cluster.milvus.changes import Changes
-    from simsearch.cluster.milvus.schema import Kind
     from simsearch.library.library import ImageLibrary
 
 
@@ -131,12 +132,9 @@ def publish(
     """
     if kind not in INDEX_TYPES:
         raise RemoteError(f"kind={kind!r}: choose {', '.join(INDEX_TYPES)}")
-    store = Store(uri, collection, token, timeout)
-    try:
+    with closing(Store(uri, collection, token, timeout)) as store:
         publication = Publication(store, library, INDEX_TYPES[kind], progress=progress)
         return publication.run(may_replace=replace, keep_previous=keep_previous)
-    finally:
-        store.close()
 
 
 class Publication:
@@ -148,13 +146,14 @@ class Publication:
 
     def run(self, *, may_replace: bool, keep_previous: bool) -> Published:
         """Publish what has changed since the last version, if there is one."""
-        self.store.create_records()
+        if not self.store.call("has_collection", self.store.meta):
+            self.store.create(self.store.meta, *records_schema())
         last = self.store.read_version()
         new = self._prepare(last, may_replace=may_replace)
         base = last if last and last.generation == new.generation else None
         if base is None:
-            name = self.store.rows_name(new.generation)
-            self.store.create(name, *rows_schema(new.dim, new.index))
+            rows = self.store.rows_name(new.generation)
+            self.store.create(rows, *rows_schema(new.dim, new.index))
         changes = find_changes(self.encoder, self.store, base)
         self._send(changes, new.generation)
         new = replace(new, next_id=changes.next_id, parts=self._write_parts(new.version, changes))
@@ -165,7 +164,11 @@ class Publication:
             deleted=len(changes.deleted_ids) - changes.changed,
             kept=len(self.library) - len(changes.sent),
         )
-        if base and not changes and _same_content(base, new):
+        if (
+            base
+            and not (len(changes.sent) or len(changes.deleted_ids))
+            and _same_content(base, new)
+        ):
             self.store.call("delete", self.store.meta, filter=f"version > {base.version}")
             return replace(published, version=base.version)
         self.commit(last, new)
@@ -175,10 +178,26 @@ class Publication:
 
     def _prepare(self, last: VersionRecord | None, *, may_replace: bool) -> VersionRecord:
         """Clean up after the last publication; return the record of the next version."""
+        library, source = self.library, source_to_record(self.library)
+        new = VersionRecord(
+            version=last.version + 1 if last else 1,
+            oldest_readable=last.version if last else 0,
+            generation=last.generation if last else 1,
+            next_id=0,
+            rows=len(library),
+            dim=library.dim,
+            index=self.index,
+            root=library.root,
+            name_start=0 if library.root is None else len(in_folder(library.root, "")),
+            source=asdict(source) if source else None,
+            head=library.head.fingerprint if library.head else None,
+            fingerprint=library.fingerprint,
+            captions=list(library.captions),
+            parts={},
+        )
         if last is None:
-            self._delete_unfinished()
-            return self._record(1, 1)
-        new = self._record(last.version + 1, last.generation)
+            self._delete_others(0, 0)
+            return new
         known = (last.fingerprint, last.dim, last.index)
         extends = known == (new.fingerprint, new.dim, new.index)
         if not extends and not may_replace:
@@ -189,33 +208,13 @@ class Publication:
                 "name, or with replace=True"
             )
         self._clean_up(last)
-        return new if extends else replace(new, generation=max(self.store.generations()) + 1)
-
-    def _record(self, version: int, generation: int) -> VersionRecord:
-        library = self.library
-        return VersionRecord(
-            version,
-            oldest_readable=max(version - 1, 0),
-            generation=generation,
-            next_id=0,
-            rows=len(library),
-            dim=library.dim,
-            index=self.index,
-            root=library.root,
-            name_start=0 if library.root is None else len(in_folder(library.root, "")),
-            source=asdict(library.source) if library.source else None,
-            head=library.head.fingerprint if library.head else None,
-            fingerprint=library.fingerprint,
-            captions=library.captions,
-            parts={},
-        )
+        return new if extends else replace(new, generation=last.generation + 1)
 
     def _send(self, changes: Changes, generation: int) -> None:
         name = self.store.rows_name(generation)
         for block, rows in self.encoder.batches(changes.sent, "Publishing"):
             ids = changes.ids[changes.sent[block]].tolist()
-            numbers = changes.row_numbers[block].tolist()
-            numbered = zip(ids, numbers, rows, strict=True)
+            numbered = zip(ids, changes.row_numbers[block].tolist(), rows, strict=True)
             # By id, so that a batch whose answer was lost may be sent again.
             lines = [{"id": i, "row": number, **row} for i, number, row in numbered]
             self.store.call("upsert", name, lines)
@@ -258,30 +257,27 @@ class Publication:
         if current.oldest_readable < current.version:
             # Readers of earlier versions learn it before anything is deleted.
             store.write_version(replace(current, oldest_readable=current.version))
-        for generation in store.generations():
-            if generation != current.generation:
-                store.call("drop_collection", store.rows_name(generation))
+        self._delete_others(current.generation, current.version)
         name = store.rows_name(current.generation)
         deleted = deleted_ids(store, current).tolist()
         store.call("load_collection", name)
         for block in iter_blocks(len(deleted), DELETED_ROWS_PER_CALL):
             store.call("delete", name, filter=f"id in {deleted[block]}")
         store.call("delete", name, filter=f"id >= {current.next_id}")
-        others = f"version > 0 and version != {current.version}"
-        store.call("delete", store.meta, filter=others)
 
-    def _delete_unfinished(self) -> None:
-        """Delete rows and records of an unfinished first publication."""
-        for generation in self.store.generations():
-            self.store.call("drop_collection", self.store.rows_name(generation))
-        self.store.call("delete", self.store.meta, filter="version > 0")
+    def _delete_others(self, generation: int, version: int) -> None:
+        """Delete rows of other generations, and records of other versions; 0 for no exception."""
+        store = self.store
+        for other in store.generations():
+            if other != generation:
+                store.call("drop_collection", store.rows_name(other))
+        store.call("delete", store.meta, filter=f"version > 0 and version != {version}")
 
 
 def _same_content(one: VersionRecord, other: VersionRecord) -> bool:
     """Tell whether readers would see no difference between two versions."""
-
-    def content(record: VersionRecord) -> VersionRecord:
-        parts = {**record.parts, DELETED_IDS: {}}
-        return replace(record, version=0, oldest_readable=0, parts=parts)
-
-    return content(one) == content(other)
+    one, other = (
+        replace(each, version=0, oldest_readable=0, parts=each.parts | {DELETED_IDS: {}})
+        for each in (one, other)
+    )
+    return one == other

@@ -1,30 +1,34 @@
-"""Reader of one version of a published library: rows are read, filtered, cached and complete."""
+"""One version of a published library: its rows are read, filtered, cached, complete, and ranked.
+
+Milvus proposes rows, which are checked and scored exactly here: scores, conditions and the order of
+equal scores are those of a library of files.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import compress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from simsearch.cluster.milvus.changes import deleted_ids, path_key
-from simsearch.cluster.milvus.filters import check_filter, filter_expression, filter_mask
-from simsearch.cluster.milvus.schema import COLUMNS, ORDER, ORDER_CHUNK_ROWS, PAYLOAD
-from simsearch.cluster.milvus.store import unpack
+from simsearch.cluster.milvus.filters import filter_expression, filter_mask
+from simsearch.cluster.milvus.schema import COLUMNS, ORDER, ORDER_CHUNK_ROWS, PAYLOAD, VersionRecord
+from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError, StaleVersionError
 from simsearch.files import iter_blocks
+from simsearch.retrieval.exact import TopK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import Any
-
     from numpy.typing import NDArray
 
-    from simsearch.cluster.milvus.schema import VersionRecord
-    from simsearch.cluster.milvus.store import Store
     from simsearch.library.types import Rows
+    from simsearch.retrieval.index import Index
 
 
 _T = TypeVar("_T")
@@ -32,6 +36,13 @@ _T = TypeVar("_T")
 BATCH_ROWS = 1_000  # that are read together
 CACHED_ROWS = 4_096
 FIELDS = ["id", "row", PAYLOAD]
+MAX_FETCHED_ROWS = 500  # up to which all allowed rows are read rather than searched
+MAX_DEPTH_ROWS = 16_384  # that Milvus ranks for one query
+SPARE_ROWS = 20  # ranked beyond k: the engine's float32 may confuse the last ones
+DEPTH_FACTOR = 8  # by which the depth grows where too few rows are allowed
+BATCH_QUERIES = 64
+MIN_EF, MIN_FILTERED_EF, MAX_EF = 256, 4096, 32_768  # of an HNSW search
+NPROBE = 128  # lists that an IVF search reads
 
 
 class PublishedRow(NamedTuple):
@@ -48,9 +59,14 @@ class PublishedRow(NamedTuple):
     def parse(cls, line: dict[str, Any]) -> PublishedRow:
         """Read a line of the engine's answer."""
         payload = json.loads(line[PAYLOAD])
-        vector = np.array(line.get("vector", ()), np.float32)
-        facts, stat = payload.get("facts", {}), payload.get("stat")
-        return cls(int(line["id"]), int(line["row"]), payload["path"], facts, stat, vector)
+        return cls(
+            id=int(line["id"]),
+            row=int(line["row"]),
+            path=payload["path"],
+            facts=payload.get("facts", {}),
+            stat=payload.get("stat"),
+            vector=np.array(line.get("vector", ()), np.float32),
+        )
 
 
 class RowFilter(NamedTuple):
@@ -93,9 +109,6 @@ class VersionReader:
         self._collection = store.rows_name(version.generation)
         store.call("load_collection", self._collection)
 
-    def __len__(self) -> int:
-        return self.version.rows
-
     # Whether the version is complete
 
     def check_current(self) -> None:
@@ -116,7 +129,7 @@ class VersionReader:
 
     def read_part(self, name: str) -> bytes:
         """Read a part of the version."""
-        return self._or_stale(lambda: self.store.read_part(self.version, name))
+        return self._or_stale(partial(self.store.read_part, self.version, name))
 
     def _or_stale(self, read: Callable[[], _T]) -> _T:
         """Read; if that fails because the version is stale, raise `StaleVersionError`."""
@@ -136,39 +149,38 @@ class VersionReader:
         QueryError
             If there is no such column, or the condition is a mask.
         """
-        chosen: Any = where
-        if hasattr(where, "items"):
-            chosen = dict(chosen)
-        elif where is not None and not isinstance(where, str):
-            chosen = self._row_numbers(where)
-        if not isinstance(chosen, np.ndarray):
-            check_filter(chosen, self.columns)
-        return RowFilter(chosen, frozenset(exclude), filter_expression(chosen, self.columns))
-
-    def _row_numbers(self, where: Any) -> NDArray[np.int64]:  # noqa: ANN401
-        rows = np.asarray(where)
-        whole = rows.ndim == 1 and (rows.dtype.kind in "iu" or not len(rows))
-        if not whole or not ((rows >= 0) & (rows < self.version.next_id)).all():
-            raise QueryError(
-                f"an array of shape {rows.shape} and dtype {rows.dtype} chooses no rows of "
-                f"{self.store!r}: give row numbers, such as those of matches"
-            )
-        return rows.astype(np.int64)
+        if where is None or isinstance(where, (str, Mapping)):  # checked on an example
+            example = {column["name"]: column["example"] for column in self.columns}
+            filter_mask(where, ["example"], [example], None, self.columns)
+        else:
+            rows = np.asarray(where)
+            numbers = rows.ndim == 1 and (rows.dtype.kind in "iu" or not len(rows))
+            if not numbers or not ((rows >= 0) & (rows < self.version.next_id)).all():
+                raise QueryError(
+                    f"an array of shape {rows.shape} and dtype {rows.dtype} chooses no rows of "
+                    f"{self.store!r}: give row numbers, such as those of matches"
+                )
+            where = rows.astype(np.int64)
+        return RowFilter(where, frozenset(exclude), filter_expression(where, self.columns))
 
     def apply(self, found: Sequence[PublishedRow], row_filter: RowFilter) -> list[PublishedRow]:
         """Keep the rows that are part of this version and pass a filter."""
         where, exclude, _ = row_filter
-        current = (entry for entry in found if entry.id < self.version.next_id)
-        current = (entry for entry in current if entry.id not in self._deleted)
-        seen = [entry for entry in current if entry.row not in exclude]
+        seen = [
+            entry
+            for entry in found
+            if entry.id < self.version.next_id
+            and entry.id not in self._deleted
+            and entry.row not in exclude
+        ]
         if where is None:
             return seen
         if isinstance(where, np.ndarray):
-            chosen = set(where.tolist())
-            return [entry for entry in seen if entry.row in chosen]
-        paths, facts = [entry.path for entry in seen], [entry.facts for entry in seen]
-        met = filter_mask(where, paths, facts, self.version.root, self.columns)
-        return [entry for entry, meets in zip(seen, met.tolist(), strict=True) if meets]
+            met = np.isin([entry.row for entry in seen], where)
+        else:
+            paths, facts = [entry.path for entry in seen], [entry.facts for entry in seen]
+            met = filter_mask(where, paths, facts, self.version.root, self.columns)
+        return list(compress(seen, met))
 
     def visible(self, row_filter: RowFilter) -> str:
         """Return the expression of a filter within this version."""
@@ -197,10 +209,9 @@ class VersionReader:
             for row in found:
                 self._cache.move_to_end(row)
         wanted = sorted({int(row) for row in rows}.difference(found))
-        for block in iter_blocks(len(wanted), BATCH_ROWS):
-            read = self._query(f"row in {wanted[block]}")
-            found.update((entry.row, entry) for entry in self.apply(read, ALL_ROWS))
         if wanted:
+            read = self._read_all("row", wanted)
+            found |= {entry.row: entry for entry in self.apply(read, ALL_ROWS)}
             self.check_current()
         return found
 
@@ -209,10 +220,7 @@ class VersionReader:
         with self._lock:
             cached = {entry.id: entry for entry in self._cache.values()}
         found = [cached[key] for key in ids if key in cached]
-        missing = [key for key in ids if key not in cached]
-        for block in iter_blocks(len(missing), BATCH_ROWS):
-            found += self._query(f"id in {missing[block]}")
-        return found
+        return found + self._read_all("id", [key for key in ids if key not in cached])
 
     def rows_by_path(self, paths: Sequence[str]) -> dict[str, int]:
         """Return row by path, without paths that do not exist; of two rows, the lower."""
@@ -232,26 +240,21 @@ class VersionReader:
         self, start: int, stop: int, row_filter: RowFilter = ALL_ROWS
     ) -> Iterator[PublishedRow]:
         """Read images, without vectors, in the order of their paths, from one place to another."""
-        stop = min(stop, len(self))
+        stop = min(stop, self.version.rows)
         while start < stop:
             chunk, inside = divmod(start, ORDER_CHUNK_ROWS)
-            ids = self._ordered_ids(chunk)[inside : inside + min(BATCH_ROWS, stop - start)]
+            data = self._or_stale(partial(self.store.read_chunk, self.version, ORDER, chunk))
+            page = slice(inside, inside + min(BATCH_ROWS, stop - start))
+            ids = np.frombuffer(data, np.int64)[page].tolist()
             found = self._query(row_filter.within(f"id in {ids}"), vectors=False)
             places = {key: place for place, key in enumerate(ids)}
             yield from sorted(self.apply(found, row_filter), key=lambda entry: places[entry.id])
             start += len(ids)
             self.check_current()
 
-    def _ordered_ids(self, chunk: int) -> list[int]:
-        data = self._or_stale(lambda: self.store.read_chunk(self.version, ORDER, chunk))
-        ids: list[int] = np.frombuffer(data, np.int64).tolist()
-        return ids
-
-    def matching_ids(self, row_filter: RowFilter, limit: int) -> list[int]:
-        """Read ids of images that the engine lets through a filter, up to a limit."""
-        options = {"output_fields": ["id"], "limit": limit}
-        lines = self.ask("query", filter=self.visible(row_filter), **options)
-        return [int(line["id"]) for line in lines]
+    def _read_all(self, field: str, values: Sequence[int]) -> list[PublishedRow]:
+        blocks = iter_blocks(len(values), BATCH_ROWS)
+        return [entry for block in blocks for entry in self._query(f"{field} in {values[block]}")]
 
     def _query(self, expression: str, *, vectors: bool = True) -> list[PublishedRow]:
         fields = [*FIELDS, "vector"] if vectors else FIELDS
@@ -266,4 +269,123 @@ class VersionReader:
 
     def ask(self, method: str, **options: Any) -> Any:  # noqa: ANN401
         """Call a method of the engine for the collection of rows."""
-        return self._or_stale(lambda: self.store.call(method, self._collection, **options))
+        return self._or_stale(partial(self.store.call, method, self._collection, **options))
+
+
+class MilvusIndex:
+    """Index of a `RemoteLibrary`: an `Index` whose candidates come from Milvus.
+
+    Parameters
+    ----------
+    reader
+        Of the library's version.
+    """
+
+    exact = False
+
+    def __init__(self, reader: VersionReader) -> None:
+        self.reader = reader
+
+    def check(self, library: Any) -> None:  # noqa: ANN401
+        """Do nothing: each remote library makes its own index."""
+
+    def top_k(
+        self,
+        library: Any,  # noqa: ANN401, ARG002
+        vectors: NDArray[np.float32],
+        k: int,
+        mask: RowFilter | None = None,
+    ) -> Iterator[TopK]:
+        """Rank the k best rows for each of several embeddings, as `Index.top_k` says."""
+        row_filter = mask or ALL_ROWS
+        few = self._few_rows(row_filter)
+        for block in iter_blocks(len(vectors), BATCH_QUERIES):
+            found = (
+                self._rank(vectors[block], k, row_filter)
+                if few is None
+                else [rank_rows(vector, few, k) for vector in vectors[block]]
+            )
+            self.reader.check_current()
+            yield from found
+
+    def _few_rows(self, row_filter: RowFilter) -> list[PublishedRow] | None:
+        """Read all allowed rows if these are few: recall of a graph is low there."""
+        if self.reader.version.rows <= MAX_FETCHED_ROWS:
+            return [entry for block in self.reader.scan(row_filter) for entry in block]
+        if not row_filter.expression:
+            return None
+        options = {"output_fields": ["id"], "limit": MAX_FETCHED_ROWS + 1}
+        hits = self.reader.ask("query", filter=self.reader.visible(row_filter), **options)
+        if len(hits) > MAX_FETCHED_ROWS:
+            return None
+        found = self.reader.rows_by_id([int(hit["id"]) for hit in hits])
+        return self.reader.apply(found, row_filter)
+
+    def _rank(self, vectors: NDArray[np.float32], k: int, row_filter: RowFilter) -> list[TopK]:
+        # Rows of an unfinished publication are rare: at first they are only sorted out here.
+        text = f"({row_filter.expression})" if row_filter.expression else ""
+        depth = min(MAX_DEPTH_ROWS, k + SPARE_ROWS + len(row_filter.exclude))
+        proposed = self._nearest(vectors, depth, text)
+        return [
+            self._rank_proposed(vector, ids, k, row_filter)
+            for vector, ids in zip(vectors, proposed, strict=True)
+        ]
+
+    def _rank_proposed(
+        self, vector: NDArray[np.float32], ids: list[int], k: int, row_filter: RowFilter
+    ) -> TopK:
+        """Check and score the proposed rows; where too few are allowed, search deeper."""
+        wanted, depth = min(k, self.reader.version.rows), len(ids)
+        while True:
+            allowed = self.reader.apply(self.reader.rows_by_id(ids), row_filter)
+            found = rank_rows(vector, allowed, k)
+            if len(found.rows) >= wanted:
+                return found
+            if depth >= MAX_DEPTH_ROWS:
+                return self._rank_all(vector, k, row_filter)
+            depth = min(MAX_DEPTH_ROWS, DEPTH_FACTOR * max(depth, k))
+            (ids,) = self._nearest(vector[None], depth, self.reader.visible(row_filter))
+
+    def _rank_all(self, vector: NDArray[np.float32], k: int, row_filter: RowFilter) -> TopK:
+        """Rank by reading all allowed rows, of which the k best are kept."""
+        kept: list[PublishedRow] = []
+        for block in self.reader.scan(row_filter):
+            best = set(rank_rows(vector, kept + block, k).rows.tolist())
+            kept = [entry for entry in kept + block if entry.row in best]
+        return rank_rows(vector, kept, k)
+
+    def _nearest(
+        self, vectors: NDArray[np.float32], depth: int, expression: str
+    ) -> list[list[int]]:
+        """Let the engine rank: ids of images, best first, for each of (Q, D) embeddings."""
+        answers = self.reader.ask(
+            "search",
+            data=list(vectors),
+            anns_field="vector",
+            filter=expression,
+            limit=depth,
+            output_fields=["id"],
+            search_params={"metric_type": "COSINE", "params": self._effort(depth, expression)},
+        )
+        return [[int(hit["id"]) for hit in hits] for hits in answers]
+
+    def _effort(self, depth: int, expression: str) -> dict[str, int]:
+        """Return search parameters for high recall; larger ones where a condition filters."""
+        least = MIN_FILTERED_EF if "(" in expression else MIN_EF  # only conditions bring one
+        of_graph = {"ef": min(MAX_EF, max(4 * depth, least))}
+        others = {"IVF_FLAT": {"nprobe": NPROBE}, "FLAT": {}}
+        return others.get(self.reader.version.index, of_graph)
+
+
+if TYPE_CHECKING:
+    _index: type[Index] = MilvusIndex  # checked by mypy
+
+
+def rank_rows(vector: NDArray[np.float32], found: Sequence[PublishedRow], k: int) -> TopK:
+    """Score images exactly, and return the k best in order."""
+    if not found:
+        return TopK(np.empty(0, np.intp), np.empty(0))
+    rows = np.stack([entry.vector for entry in found]).astype(np.float64)
+    scores = np.clip((rows * vector).sum(axis=1), -1, 1)
+    order = np.lexsort(([entry.path for entry in found], -scores))[:k]
+    return TopK(np.array([found[i].row for i in order], np.intp), scores[order])

@@ -6,34 +6,28 @@ import os
 import tempfile
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsearch.backbones.heads import load_head
-from simsearch.cluster.milvus.reader import VersionReader
-from simsearch.cluster.milvus.remote_index import MilvusIndex
-from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES
+from simsearch.cluster.milvus.reader import MilvusIndex, PublishedRow, RowFilter, VersionReader
+from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES, VersionRecord
 from simsearch.cluster.milvus.store import Store, unpack
 from simsearch.errors import QueryError, RemoteError
-from simsearch.library.metadata import join_caption
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
-from simsearch.library.types import Overview
+from simsearch.library.types import Browsable, Overview, Rows, Searchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Any
 
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
-    from simsearch.backbones.heads import Head
-    from simsearch.cluster.milvus.reader import PublishedRow, RowFilter
-    from simsearch.cluster.milvus.schema import VersionRecord
-    from simsearch.library.types import Browsable, Rows, Searchable
 
 
 def split_address(text: str) -> tuple[str, str] | None:
@@ -100,7 +94,10 @@ class RemoteLibrary(EmbeddingSpace):
                 f"there is no file {os.fspath(uri)!r}; make it with simsearch.publish(library, "
                 f"{os.fspath(uri)!r}, {collection!r})"
             )
-        store = Store(uri, collection, token, timeout)
+        self._use(Store(uri, collection, token, timeout), backbone)
+
+    def _use(self, store: Store, backbone: Backbone | str | None) -> None:
+        """Open the newest version, or close the store."""
         try:
             self._open_newest(store, backbone)
         except BaseException:
@@ -125,7 +122,12 @@ class RemoteLibrary(EmbeddingSpace):
         self._store, self._record, self._backbone = store, version, backbone
         self.version, self.root = version.version, version.root
         self.source = Source(**version.source) if version.source else None
-        self.head = _read_head(store, version) if version.head else None
+        self.head = None
+        if version.head:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "head.safetensors"
+                file.write_bytes(store.read_part(version, HEAD))
+                self.head = load_head(file)
         if self.fingerprint != version.fingerprint:
             raise store.error("its head is not the one that its rows have passed through")
         self._reader = VersionReader(store, version)
@@ -161,7 +163,7 @@ class RemoteLibrary(EmbeddingSpace):
         if version.version == self.version:
             return self
         newest = RemoteLibrary.__new__(RemoteLibrary)
-        newest._open(self._store.share(), version, self._backbone)
+        newest._use(self._store.share(), self._backbone)
         return newest
 
     def __len__(self) -> int:
@@ -202,19 +204,18 @@ class RemoteLibrary(EmbeddingSpace):
     def facts(self, row: int) -> dict[str, Any]:
         """Return the metadata of an image by column, without what is empty."""
         (entry,) = self._reader.rows_at([row])
-        columns = self._reader.columns
-        dates = {each["name"] for each in columns if each["dtype"].startswith("datetime")}
-        if not dates.intersection(entry.facts):
+        types = {column["name"]: column["dtype"] for column in self._reader.columns}
+        dates = {name for name in entry.facts if types[name].startswith("datetime")}
+        if not dates:
             return dict(entry.facts)
         import pandas as pd
 
-        return {
-            name: pd.Timestamp(cell) if name in dates else cell
-            for name, cell in entry.facts.items()
-        }
+        return entry.facts | {name: pd.Timestamp(entry.facts[name]) for name in dates}
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
+        from simsearch.library.metadata import join_caption
+
         return join_caption(self.facts(row), self._record.captions)
 
     def overview(self) -> Overview:
@@ -239,9 +240,8 @@ class RemoteLibrary(EmbeddingSpace):
         QueryError
             If there is no such column, or the condition is a mask.
         """
-        if where is None and not exclude:
-            return None
-        return self._reader.make_filter(where, exclude)
+        every = where is None and not exclude
+        return None if every else self._reader.make_filter(where, exclude)
 
     def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
         """Return the rows of images that meet a condition, in the order of their paths.
@@ -251,21 +251,13 @@ class RemoteLibrary(EmbeddingSpace):
         if where is None:
             return [entry.row for entry in self._reader.scan_by_path(offset, offset + limit)]
         found = self._reader.scan_by_path(0, len(self), self._reader.make_filter(where))
-        return [entry.row for _, entry in zip(range(offset + limit), found, strict=False)][offset:]
+        return [entry.row for entry in islice(found, offset, offset + limit)]
 
     def count(self, where: Rows = None) -> int:
         """Count the images that meet a condition, by reading all that the engine lets through."""
         if where is None:
             return len(self)
-        return sum(len(block) for block in self._reader.scan(self._reader.make_filter(where)))
-
-
-def _read_head(store: Store, version: VersionRecord) -> Head:
-    data = store.read_part(version, HEAD)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "head.safetensors"
-        file.write_bytes(data)
-        return load_head(file)
+        return sum(map(len, self._reader.scan(self._reader.make_filter(where))))
 
 
 if TYPE_CHECKING:

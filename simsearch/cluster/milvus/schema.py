@@ -7,11 +7,10 @@ one differs from the name in the code, it stands here and nowhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, TypeAlias
 
 
 Kind: TypeAlias = Literal["hnsw", "hnsw_sq8", "ivf", "flat"]
@@ -77,41 +76,39 @@ class VersionRecord:
 
 def records_schema() -> tuple[Any, Any]:
     """Return schema and index of the collection of records, which are looked up by id."""
-    schema, index = _empty_schema()
-    data_type = _data_types()
-    schema.add_field("id", data_type.VARCHAR, is_primary=True, max_length=200)
-    schema.add_field("version", data_type.INT64)
-    schema.add_field("text", data_type.VARCHAR, max_length=TEXT_BYTES)
-    schema.add_field("vector", data_type.FLOAT_VECTOR, dim=2)  # every collection needs one
-    index.add_index("vector", index_type="FLAT", metric_type="COSINE")
-    return schema, index
+    fields: dict[str, dict[str, Any]] = {
+        "id": {"dtype": "VARCHAR", "is_primary": True, "max_length": 200},
+        "version": {"dtype": "INT64"},
+        "text": {"dtype": "VARCHAR", "max_length": TEXT_BYTES},
+        "vector": {"dtype": "FLOAT_VECTOR", "dim": 2},  # every collection needs one
+    }
+    return _schema(fields, "FLAT")
 
 
 def rows_schema(dim: int, index_type: str) -> tuple[Any, Any]:
     """Return schema and index of a collection of rows."""
-    schema, index = _empty_schema()
-    data_type = _data_types()
-    schema.add_field("id", data_type.INT64, is_primary=True)
-    for name in ("row", "key", "digest"):
-        schema.add_field(name, data_type.INT64)
-    for name in (PAYLOAD, FILTER_TOKENS):
-        schema.add_field(name, data_type.VARCHAR, max_length=TEXT_BYTES)
-    for name in NUMBER_FIELDS:
-        schema.add_field(name, data_type.DOUBLE, nullable=True)
-    schema.add_field("vector", data_type.FLOAT_VECTOR, dim=dim)
-    parameters = INDEX_PARAMETERS[index_type]
-    index.add_index("vector", index_type=index_type, metric_type="COSINE", params=parameters)
-    return schema, index
+    fields: dict[str, dict[str, Any]] = {
+        "id": {"dtype": "INT64", "is_primary": True},
+        **{key: {"dtype": "INT64"} for key in ("row", "key", "digest")},
+        **{key: {"dtype": "VARCHAR", "max_length": TEXT_BYTES} for key in (PAYLOAD, FILTER_TOKENS)},
+        **{key: {"dtype": "DOUBLE", "nullable": True} for key in NUMBER_FIELDS},
+        "vector": {"dtype": "FLOAT_VECTOR", "dim": dim},
+    }
+    return _schema(fields, index_type)
 
 
-def _empty_schema() -> tuple[Any, Any]:
-    from pymilvus import MilvusClient
+def _schema(fields: Mapping[str, Mapping[str, Any]], index_type: str) -> tuple[Any, Any]:
+    """Return a schema of fields with options each, and the index of the field of vectors."""
+    from pymilvus import CollectionSchema, DataType, FieldSchema, MilvusClient
 
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    return schema, MilvusClient.prepare_index_params()
-
-
-def _data_types() -> Any:  # noqa: ANN401 (pymilvus has no types)
-    from pymilvus import DataType
-
-    return DataType
+    typed = [
+        FieldSchema(name, **{**options, "dtype": DataType[options["dtype"]]})
+        for name, options in fields.items()
+    ]
+    index = MilvusClient.prepare_index_params(
+        "vector",
+        index_type=index_type,
+        metric_type="COSINE",
+        params=INDEX_PARAMETERS[index_type],
+    )
+    return CollectionSchema(typed, auto_id=False, enable_dynamic_field=False), index

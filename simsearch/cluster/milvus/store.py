@@ -1,36 +1,35 @@
-"""The collections of one published library on Milvus: calls with retries, records and parts."""
+"""The collections of one published library on Milvus: calls with retries, records and parts.
+
+Lite files are served in this process. pymilvus and milvus-lite are imported on use.
+"""
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
+import logging
 import os
 import random
 import re
 import threading
 import time
 import zlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simsearch.cluster.milvus.connection import (
-    close_lite_file,
-    engine_errors,
-    import_client,
-    is_transient,
-    open_lite_file,
-    reason_of,
-    without_secrets,
-)
-from simsearch.cluster.milvus.schema import FORMAT, VersionRecord, records_schema
-from simsearch.errors import QueryError, RemoteError
+from simsearch.cluster.milvus.schema import FORMAT, VersionRecord
+from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
 from simsearch.files import iter_blocks
+from simsearch.plain_json import dumps
 from simsearch.retrieval.faiss_compat import keep_search_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from typing_extensions import Self
 
@@ -43,6 +42,24 @@ FIRST_PAUSE_SECONDS = 0.25  # before the second attempt, doubled before each fur
 SLOW_METHODS = {"flush", "load_collection", "create_collection"}  # may build or read an index
 SLOW_FACTOR = 10  # times as long they may take
 NAME_PATTERN = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
+TRANSIENT_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}  # of gRPC
+TRANSIENT_MESSAGES = ("Retry timeout", "Fail connecting")
+RATE_LIMIT_CODE = 8  # Milvus' own
+REASON_CHARACTERS = 300
+CLOSE_SECONDS = 2  # that requests under way have to end
+
+lite_servers: dict[str, LiteServer] = {}  # by file
+_lite_lock = threading.Lock()
+
+
+@dataclass
+class LiteServer:
+    """A Lite file that is served in this process."""
+
+    server: Any
+    database: Any
+    port: int
+    users: int = 0
 
 
 class Store:
@@ -78,25 +95,22 @@ class Store:
             raise QueryError(
                 f"collection {collection!r}: a name has letters, digits and _, and no digit first"
             )
+        uri = os.fspath(uri)
         self.collection, self.timeout = collection, timeout
-        self.address = without_secrets(os.fspath(uri))
-        self.file = None if "://" in os.fspath(uri) else str(Path(uri).expanduser().absolute())
+        self.address = without_secrets(uri)
+        self.file = None if "://" in uri else str(Path(uri).expanduser().absolute())
         self.meta = f"{collection}_meta"  # the collection of records
-        self._users, self._loaded = 1, False
-        self._lock = threading.Lock()
-        client = import_client()
-        address = os.fspath(uri) if self.file is None else open_lite_file(self.file)
+        self._users, self._lock, self._loaded = 1, threading.Lock(), False
+        client, options = import_client(), {"timeout": timeout / ATTEMPTS, "dedicated": True}
         if token is None:  # an address with a user in it needs none
-            token = "" if self.address != os.fspath(uri) else os.environ.get("MILVUS_TOKEN", "")
-        options = {"token": "" if self.file else token, "dedicated": True}
-        try:
-            self._client = self._retry(
-                "connect", lambda seconds: client(address, timeout=seconds, **options)
-            )
-        except BaseException:
+            token = "" if self.address != uri else os.environ.get("MILVUS_TOKEN", "")
+        with ExitStack() as opened:
             if self.file:
-                close_lite_file(self.file)
-            raise
+                uri, token = open_lite_file(self.file), ""
+                opened.callback(close_lite_file, self.file)
+            self._client = self._retry("connect", partial(client, uri, token=token, **options))
+            opened.callback(self._client.close)
+            self._opened = opened.pop_all()
 
     def __repr__(self) -> str:
         return f"{self.address}#{self.collection}"
@@ -113,9 +127,7 @@ class Store:
             self._users -= 1
             if self._users:
                 return
-        self._client.close()
-        if self.file:
-            close_lite_file(self.file)
+        self._opened.close()
 
     def call(self, method: str, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Call a method of the client, again after a transient error.
@@ -124,23 +136,25 @@ class Store:
         """
         if self.file:  # which is searched by FAISS, in this process
             keep_search_parameters()
-        factor = SLOW_FACTOR if method in SLOW_METHODS else 1
-        function = getattr(self._client, method)
-        return self._retry(
-            method, lambda seconds: function(*args, timeout=factor * seconds, **options)
-        )
+        seconds = self.timeout / ATTEMPTS * (SLOW_FACTOR if method in SLOW_METHODS else 1)
+        function = partial(getattr(self._client, method), *args, timeout=seconds, **options)
+        return self._retry(method, function)
 
-    def _retry(self, name: str, attempt: Callable[[float], Any]) -> Any:  # noqa: ANN401
+    def _retry(self, name: str, attempt: Callable[[], Any]) -> Any:  # noqa: ANN401
         """Make up to six attempts, with exponential backoff and jitter, within the timeout."""
-        started, pause, attempts = time.monotonic(), FIRST_PAUSE_SECONDS, 0
+        from grpc import FutureTimeoutError, RpcError
+        from pymilvus.exceptions import MilvusException
+
+        deadline, pause, attempts = time.monotonic() + self.timeout, FIRST_PAUSE_SECONDS, 0
         while True:
             attempts += 1
             try:
-                return attempt(self.timeout / ATTEMPTS)
-            except engine_errors() as error:
-                late = time.monotonic() - started + pause > self.timeout
-                if attempts == ATTEMPTS or late or not is_transient(error):
-                    raise self.error(f"{name}: {reason_of(error)}") from error
+                return attempt()
+            except (MilvusException, RpcError, FutureTimeoutError) as error:
+                reason, transient = explain(error)
+                late = time.monotonic() + pause > deadline
+                if attempts == ATTEMPTS or late or not transient:
+                    raise self.error(f"{name}: {reason}") from error
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
             pause *= 2
 
@@ -167,15 +181,10 @@ class Store:
     def generations(self) -> list[int]:
         """Return the numbers of all such collections, also of abandoned ones."""
         pattern = re.compile(f"{self.collection}_rows_([0-9]+)")
-        found = map(pattern.fullmatch, self.call("list_collections"))
-        return sorted(int(match[1]) for match in found if match)
+        names = self.call("list_collections")
+        return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
     # Records
-
-    def create_records(self) -> None:
-        """Create the collection of records, if it does not exist."""
-        if not self.call("has_collection", self.meta):
-            self.create(self.meta, *records_schema())
 
     def read_version(self) -> VersionRecord | None:
         """Read the record of the current version; None where nothing was ever published.
@@ -203,7 +212,7 @@ class Store:
 
     def write_version(self, version: VersionRecord) -> None:
         """Make a version the current one, by one write."""
-        self.write_records([(STATE_ID, 0, json.dumps(version.to_record()))])
+        self.write_records([(STATE_ID, 0, dumps(version.to_record()))])
 
     def write_records(self, records: list[tuple[str, int, str]]) -> None:
         """Write records: id, version and text of each."""
@@ -225,10 +234,12 @@ class Store:
         """Store bytes beside the rows, in chunks; return what `read_part` needs."""
         chunks = list(iter_blocks(len(data), chunk_bytes))
         for block in iter_blocks(len(chunks), RECORDS_PER_WRITE):
-            texts = [base64.b64encode(data[chunk]).decode() for chunk in chunks[block]]
-            keys = [f"{version}/{name}/{i}" for i in range(block.start, block.stop)]
+            numbered = enumerate(chunks[block], block.start)
             self.write_records(
-                [(key, version, text) for key, text in zip(keys, texts, strict=True)]
+                [
+                    (f"{version}/{name}/{i}", version, base64.b64encode(data[chunk]).decode())
+                    for i, chunk in numbered
+                ]
             )
         digest = hashlib.sha256(data).hexdigest()
         return {"chunks": len(chunks), "bytes": len(data), "sha256": digest}
@@ -258,9 +269,129 @@ class Store:
 
 def pack(value: Any) -> bytes:  # noqa: ANN401
     """Compress plain values, as JSON."""
-    return zlib.compress(json.dumps(value).encode())
+    return zlib.compress(dumps(value).encode())
 
 
 def unpack(data: bytes) -> Any:  # noqa: ANN401
     """Return the values that `pack` has compressed."""
     return json.loads(zlib.decompress(data))
+
+
+# Connections
+
+
+def import_client() -> Any:  # noqa: ANN401 (pymilvus has no types)
+    """Import the client's class, and silence its own log.
+
+    Raises
+    ------
+    MissingExtraError
+        If pymilvus is not installed.
+    """
+    try:
+        from pymilvus import MilvusClient
+    except ImportError as error:
+        raise MissingExtraError(
+            "Milvus needs pymilvus: pip install 'simsearch[cluster]'"
+        ) from error
+    # It logs each error with its stack before it raises it; here each becomes a RemoteError.
+    for name in ("decorators", "client.connection_manager"):
+        logging.getLogger(f"pymilvus.{name}").setLevel(logging.CRITICAL)
+    return MilvusClient
+
+
+def open_lite_file(file: str) -> str:
+    """Serve a Lite file, or count one more user of its server; return the server's address.
+
+    Raises
+    ------
+    MissingExtraError
+        If milvus-lite is not installed.
+    LibraryBusyError
+        If the file is open in another process.
+    RemoteError
+        If it cannot be opened.
+    """
+    with _lite_lock:
+        if file not in lite_servers:
+            atexit.unregister(_close_lite_files)
+            atexit.register(_close_lite_files)
+            lite_servers[file] = _start_lite_server(file)
+        lite_servers[file].users += 1
+        return f"http://127.0.0.1:{lite_servers[file].port}"
+
+
+def _start_lite_server(file: str) -> LiteServer:
+    try:
+        from milvus_lite.adapter.grpc.server import start_server_in_thread
+        from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{file!r} needs milvus-lite 3: pip install 'simsearch[cluster]', or give the "
+            "address of a server"
+        ) from error
+    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)  # its errors come as answers, too
+    place = Path(file)
+    if place.is_dir() and any(place.iterdir()) and not (place / "LOCK").exists():
+        raise RemoteError(
+            f"{file!r} is a folder with other things in it, and none of Milvus Lite; "
+            "give a name of its own, such as images.db"
+        )
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return LiteServer(*start_server_in_thread(file))
+    except DataDirLockedError as error:
+        raise LibraryBusyError(
+            f"{file!r} is open in another process; close it there, or run a Milvus server "
+            "for several processes at once"
+        ) from error
+    except (MilvusLiteError, OSError, ValueError, RuntimeError) as error:
+        raise RemoteError(
+            f"{file!r} cannot be opened as a Milvus Lite file: {error}; give another"
+        ) from error
+
+
+def close_lite_file(file: str) -> None:
+    """Count one user less; the last one stops the server."""
+    with _lite_lock:
+        entry = lite_servers[file]
+        entry.users -= 1
+        if not entry.users:
+            del lite_servers[file]
+            entry.server.stop(grace=CLOSE_SECONDS).wait()
+            entry.database.close()
+
+
+def _close_lite_files() -> None:
+    """Close what was left open, so that its threads do not keep the process alive."""
+    for file, entry in list(lite_servers.items()):
+        entry.users = 1
+        close_lite_file(file)
+
+
+def explain(error: Any) -> tuple[str, bool]:  # noqa: ANN401 (gRPC has no types)
+    """Return one line about an error of the engine, and whether another attempt may succeed.
+
+    It may after errors of the network and rate limits.
+    """
+    import grpc
+
+    failed_call = isinstance(error, grpc.RpcError)
+    code = error.code() if failed_call else getattr(error, "code", None)
+    transient = (
+        isinstance(error, grpc.FutureTimeoutError)
+        or getattr(code, "name", "") in TRANSIENT_CODES
+        or code == RATE_LIMIT_CODE
+        or bool(getattr(error, "retriable", False))
+        or any(words in str(error) for words in TRANSIENT_MESSAGES)
+    )
+    if failed_call:
+        return f"{error.code().name.lower()}, {error.details()}", transient
+    # Its first line: an engine may repeat a whole expression below it.
+    line = str(getattr(error, "message", "") or error).partition("\n")[0]
+    return line[:REASON_CHARACTERS], transient
+
+
+def without_secrets(text: str) -> str:
+    """Leave user and password out of an address."""
+    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)

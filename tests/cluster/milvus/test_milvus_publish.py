@@ -12,9 +12,8 @@ import pytest
 from milvus_cases import assert_same, small, subset
 
 import simsearch as ss
-from simsearch.cluster.milvus.connection import lite_servers
 from simsearch.cluster.milvus.publish import Publication
-from simsearch.cluster.milvus.store import Store
+from simsearch.cluster.milvus.store import Store, lite_servers
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -94,6 +93,20 @@ def test_changed_metadata_is_sent(tmp_path):
     with ss.RemoteLibrary(file, "x") as remote:
         assert remote.page(0, 9, {"price": (50, None)}) == [4]
         assert remote.facts(4) == {"price": 99}
+
+
+def test_refresh_that_fails_leaves_nothing_open(tmp_path, monkeypatch):
+    file, library = tmp_path / "x.db", small()
+    ss.publish(library, file, "x", progress=False)
+    with ss.RemoteLibrary(file, "x") as remote:
+        ss.publish(subset(library, np.r_[0:20]), file, "x", progress=False)
+        fail = ss.RemoteError("a part is missing")
+        monkeypatch.setattr(Store, "read_part", lambda *_: (_ for _ in ()).throw(fail))
+        with pytest.raises(ss.RemoteError, match="a part is missing"):
+            remote.refresh()
+        monkeypatch.undo()
+        assert len(remote) == len(remote.page(0, 99)) == 30
+    assert str(file) not in lite_servers
 
 
 def test_rows_of_another_origin_are_refused(tmp_path):

@@ -111,7 +111,8 @@ of_columns = {
     "price": numbers | ranges | st.lists(numbers | ranges, max_size=3) | numbers.map(str),
     "weight": numbers | ranges,
     "new": st.booleans() | st.sampled_from(["true", "False", "t*"]),
-    "since": st.tuples(
+    "since": st.sampled_from(["2024-01-05 00:00:00", "2024-01-05", "2024-01-1*", "*T00:00:00"])
+    | st.tuples(
         st.none() | st.sampled_from(["2024-01-05", "2024-01-20"]),
         st.none() | st.sampled_from(["2024-01-10", "2025-01-01"]),
     ),

@@ -11,8 +11,7 @@ from milvus_cases import Proxy, assert_same, make_library, small
 
 import simsearch as ss
 from simsearch.cli.main import main
-from simsearch.cluster.milvus.connection import lite_servers
-from simsearch.cluster.milvus.store import Store
+from simsearch.cluster.milvus.store import Store, lite_servers
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")

@@ -13,9 +13,8 @@ from simsearch.errors import QueryError
 from simsearch.retrieval import faiss_build
 from simsearch.retrieval.exact import ExactIndex, TopK
 from simsearch.retrieval.faiss import FaissIndex
-from simsearch.retrieval.faiss_build import build_index
+from simsearch.retrieval.faiss_build import EMPTY_TOP_K, build_index, measure, median_ms, recall_of
 from simsearch.retrieval.faiss_candidates import SearchEffort
-from simsearch.retrieval.faiss_tuning import EMPTY_TOP_K, measure, median_ms, recall_of
 
 pytest.importorskip("faiss")
 

@@ -1,0 +1,102 @@
+"""Where the images of a library are now: at the recorded place, beside the outputs, or elsewhere.
+
+A few files are looked at; nothing is opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simsearch.images.address import is_uri, local_path
+from simsearch.library.odd_names import valid_unicode
+from simsearch.library.paths import absolute_root, as_root, in_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simsearch.library.library import ImageLibrary
+
+logger = logging.getLogger("simsearch")
+
+SAMPLE_FILES = 16  # that are looked at
+MAX_DEPTH = 8  # folders above the outputs, and of the end of a path, that are tried
+
+
+def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) -> None:
+    """Point every path at its file, and log a warning where files are not there.
+
+    Without `root`, the first place counts at which most of a sample of files lie, with the sizes
+    that were recorded: the recorded absolute folder; the folder as it was given, seen from here;
+    and the ends of its path below each folder above the outputs, since a project may have moved as
+    a whole. If there is none, the first stays.
+
+    Parameters
+    ----------
+    library
+        As its files list it.
+    root
+        Where the dataset lies now, as the caller knows.
+    """
+    sample = np.unique(np.linspace(0, len(library) - 1, SAMPLE_FILES).astype(int)).tolist()
+    given = library.root
+    if root is not None:
+        _move(library, as_root(root))
+    elif given is not None and not is_uri(local_path(given)):
+        here = absolute_root(os.fspath(local_path(given))) or ""
+        first = library.absolute_root or here
+        places = chain((first, here), _places_beside(library, first))
+        found = next((each for each in places if _lie_at(library, each, sample)), first)
+        if Path(found).resolve() != Path(here).resolve():
+            _move(library, found)
+    _warn_if_missing(library, sample)
+
+
+def _places_beside(library: ImageLibrary, root: str) -> Iterator[str]:
+    """Yield folders near the outputs whose paths end as that of the root, the likeliest first."""
+    parts = PurePath(root).parts[1:]
+    folders = library.stored[0].parents if library.stored else ()
+    for folder in folders[:MAX_DEPTH]:
+        for start in range(max(0, len(parts) - MAX_DEPTH), len(parts)):
+            place = folder.joinpath(*parts[start:])
+            if place.is_dir():
+                yield place.as_posix()
+
+
+def _move(library: ImageLibrary, root: str) -> None:
+    names = library.names  # relative to the root as it was
+    library.paths = np.array([in_folder(root, name) for name in names], "U")
+    library.root = root
+
+
+def _lie_at(library: ImageLibrary, root: str, sample: list[int]) -> bool:
+    """Tell whether more than half of these rows have files below a folder, of the same size."""
+    sizes = [_size(os.path.join(root, library.names[row])) for row in sample]  # noqa: PTH118
+    stats = library.stats
+    recorded: list[int | None] = sizes if stats is None else stats[sample, 0].tolist()
+    same = sum(a is not None and a == b for a, b in zip(sizes, recorded, strict=True))
+    return 2 * same > len(sample)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
+
+
+def _warn_if_missing(library: ImageLibrary, sample: list[int]) -> None:
+    """Say which files are not there, and what mends it."""
+    paths = [local_path(str(library.paths[row])) for row in sample]
+    missing = [path for path in paths if not is_uri(path) and _size(os.fspath(path)) is None]
+    if missing:
+        logger.warning(
+            "%d of %d images of the library that were looked for are not there, such as %s. If "
+            'they have moved: ImageLibrary.load(outputs, root="new/place"), or --root new/place.',
+            *(len(missing), len(paths), valid_unicode(os.fspath(missing[0]))),
+        )

@@ -1,0 +1,58 @@
+"""The backbone of a library: loaded from its record, and recorded when the library is saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.errors import BackboneError
+from simsearch.library.source import Source
+
+if TYPE_CHECKING:
+    from simsearch.library.library import ImageLibrary
+    from simsearch.library.source import EmbeddingSpace
+
+
+def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbone:
+    """Load the backbone that was given with a library, or else the one that it records.
+
+    Raises
+    ------
+    BackboneError
+        If neither is there, or it cannot be loaded.
+    """
+    if given is not None:
+        return load_backbone(given)
+    name, source = type(space).__name__, space.source
+    if source is None:
+        raise BackboneError(
+            "this library does not know what made its embeddings: pass backbone= to "
+            f"{name}, or query with a row number or an embedding"
+        )
+    if source.weights == OWN_WEIGHTS:
+        opened = "ImageLibrary.load(outputs" if name == "ImageLibrary" else f"{name}(uri, name"
+        raise BackboneError(
+            f"this library was made by {source.backbone}, a module of your own: pass it, "
+            f"as {opened}, backbone=load_backbone(module, transform=...))"
+        )
+    return load_backbone(source.backbone, source.weights_file)
+
+
+def source_to_record(library: ImageLibrary) -> Source | None:
+    """Return what made the embeddings; a backbone that is known by name is loaded for that.
+
+    Raises
+    ------
+    BackboneError
+        If it cannot be loaded, or is not what made the library.
+    """
+    if library.source is not None or not library.has_backbone:
+        return library.source
+    try:
+        return Source.of(library.backbone)
+    except BackboneError as error:
+        raise BackboneError(
+            f"the backbone of this library cannot be recorded with it: {error}; give the one that "
+            "made the embeddings, or leave backbone= out to save without one"
+        ) from error

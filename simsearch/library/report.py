@@ -1,0 +1,90 @@
+"""What a run of `embed_dataset` read, reused and left out, in numbers and in words."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from simsearch.library.files import read_skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from simsearch.images.find import Skipped
+    from simsearch.library.library import ImageLibrary
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """Counts of images, by what became of them.
+
+    Attributes
+    ----------
+    embedded : int
+        Files that were read and embedded by this run.
+    reused : int
+        Rows taken over from the last library or an unfinished run, the next two included.
+    moved : int
+        Of the reused, those whose file was renamed, moved, copied or touched: known by content.
+    kept : int
+        Of the reused, those whose file was not seen, for the reasons in `kept_reasons`.
+    removed : int
+        Rows of the last library that are gone.
+    skipped : int
+        Files and folders that are not in the library; `skipped.csv` names each.
+    left_out : dict
+        Their number by kind of reason.
+    kept_reasons : dict
+        Number of kept rows by reason.
+    seconds : float
+        Time that embedding took.
+    """
+
+    embedded: int = 0
+    reused: int = 0
+    moved: int = 0
+    kept: int = 0
+    removed: int = 0
+    skipped: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    kept_reasons: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        pace = f" ({self.embedded / self.seconds:.1f} images/s)" if self.embedded else ""
+        text = (
+            f"{self.embedded:,} embedded{pace}, {self.reused:,} reused, {self.removed:,} removed, "
+            f"{self.skipped:,} skipped"
+        )
+        text += f" ({describe_kinds(self.left_out)})" if self.left_out else ""
+        if self.moved:
+            text += f"; of the reused, {self.moved:,} renamed, moved or touched, known by content"
+        return text + (f"; kept: {describe_kinds(self.kept_reasons)}" if self.kept else "")
+
+
+def describe_kinds(counts: Mapping[str, int]) -> str:
+    """Put counts in words, the largest first: "3 the file is empty, 1 no such file"."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {kind}" for kind, count in ordered)
+
+
+def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """Count reasons by their kind: without numbers, and without what follows a colon.
+
+    Examples
+    --------
+    >>> from simsearch.images.find import Skipped
+    >>> count_kinds([Skipped("a", "8×9 pixels"), Skipped("b", "70×1,000 pixels")])
+    {'N×N pixels': 2}
+    """
+    kinds = (re.sub(r"\d[\d,.]*", "N", reason.partition(":")[0]) for _, reason in skipped)
+    return dict(Counter(kinds).most_common())
+
+
+def make_report(library: ImageLibrary) -> EmbedReport:
+    """Report on the run that made a library; of one that was loaded, all rows are reused."""
+    skipped = read_skipped(library.stored[0]) if library.stored else []
+    counts = {"reused": len(library)} if library.run is None else library.run
+    return EmbedReport(skipped=len(skipped), left_out=count_kinds(skipped), **counts)

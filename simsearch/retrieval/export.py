@@ -1,0 +1,41 @@
+"""Matches as plain values and as a pandas frame."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from simsearch.library.odd_names import make_frame
+from simsearch.plain_json import plain
+from simsearch.retrieval.matches import Match
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pandas as pd
+
+    from simsearch.retrieval.matches import Matches
+
+
+def to_dict(matches: Matches) -> dict[str, Any]:
+    """Return matches as plain values; see `Matches.to_dict`."""
+    values: dict[str, Any] = plain(
+        {
+            "query": matches.query,
+            "box": matches.box,
+            "exact": matches.exact,
+            "notes": matches.notes,
+            "matches": [asdict(match) for match in matches.rows],
+        }
+    )
+    return values
+
+
+def to_frame(matches: Matches) -> pd.DataFrame:
+    """Return matches as a frame; see `Matches.to_frame`."""
+    known = {each.name for each in fields(Match)}
+    columns = ["rank", "path", "score", "percentile", "row"]
+    rows = [{**match.metadata, **asdict(match)} for match in matches.rows]
+    facts = [name for name in dict.fromkeys(chain(*rows)) if name not in known]
+    return make_frame(rows, [*columns, *facts], "rank")
