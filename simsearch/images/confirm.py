@@ -229,5 +229,6 @@ def _around(pair: Registration) -> str:
     steps = np.hypot(*np.gradient(pixels))
     edge = pair.outer_mask(-1.5) & ~pair.outer_mask(1.5)
     near = pair.outer_mask(3) & ~pair.outer_mask(8)
-    is_cut = steps[edge].mean() > 1.6 * steps[near].mean() + 2
-    return "screenshot" if is_cut and np.mean(steps[outside] <= 1) >= 0.3 else "crop"
+    plain = np.mean(steps[outside] <= 1)
+    is_cut = steps[edge].mean() > (1.3 if plain >= 0.75 else 1.6) * steps[near].mean() + 2
+    return "screenshot" if is_cut and plain >= 0.3 else "crop"

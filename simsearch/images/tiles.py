@@ -23,6 +23,7 @@ DETAIL_VARIANCE, PLAIN_VARIANCE = 30.0, 5.0  # of tiles, where there is much det
 DETAILED_SHARE = 0.35  # of the tiles: a picture with less is compared with more care
 PLAIN_SHARE = 0.4  # of the pixels near the commonest level: a page or a drawing
 GREY_SATURATION = 3.0  # levels between the largest and smallest of R, G, B, on average
+TINTED_GAIN, CLIPPED_LEVEL = 0.97, 250.0
 CHANGED_STEP = 12.0  # levels of luminance, of one pixel
 LEAST_CHANGED, MOST_CHANGED = 20, 0.35  # pixels, share of all: of an overlay
 MOST_THICK = 0.1  # of an overlay's pixels, further than three pixels from its edge
@@ -74,6 +75,10 @@ def compare(a: Image.Image, b: Image.Image, mask: NDArray[np.bool_]) -> Comparis
     fits = [_fit(smooth[0][..., i], smooth[1][..., i], mask) for i in range(3)]
     gains, biases = zip(*fits, strict=True)
     fitted = (smooth[0] * np.array(gains, np.float32) + np.array(biases, np.float32)).clip(0, 255)
+    for i, gain in enumerate(gains):
+        if gain < TINTED_GAIN:  # what was clipped may have been anything lighter
+            clipped = (smooth[0][..., i] >= CLIPPED_LEVEL) & (smooth[1][..., i] > fitted[..., i])
+            fitted[clipped, i] = smooth[1][clipped, i]
     most = MEAN_STEP if grey[0] == grey[1] else GREY_STEP
     unlike, correlation, detailed = _compare_tiles(fitted, smooth[1], inside, most)
     page = any(_is_page(each[mask] @ LUMA) for each in (fitted, smooth[1]))
