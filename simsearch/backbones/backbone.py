@@ -19,7 +19,6 @@ from PIL import Image
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.backbones.preprocessing import Preprocessing, normalise
 from simsearch.backbones.spec import OWN_WEIGHTS, build_spec, pool
-from simsearch.backbones.weights import auto_backbone_name
 from simsearch.errors import BackboneError, ImageError, WeightsError
 from simsearch.files import iter_blocks
 from simsearch.images.decode import describe, load_image
@@ -331,6 +330,8 @@ def load_backbone(
         raise WeightsError(f"no such weights file: {os.fspath(file)!r}")
     version = file.stat().st_mtime_ns if file else None  # a replaced file is read again
     if name == "auto":
+        from simsearch.backbones.weights_download import auto_backbone_name
+
         name = "resnet50" if file else auto_backbone_name()
     return _load_named(name, file, version, device, precision)
 

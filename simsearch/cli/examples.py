@@ -16,6 +16,7 @@ examples:
   simsearch embed ~/Pictures outputs --backbone efficientnet_lite0
   simsearch embed dataset outputs --backbone resnet50 --weights resnet50.pth
   simsearch embed s3://bucket/photos outputs --engine ray      on a cluster
+  simsearch embed dataset outputs --exclude drafts --exclude '*.gif'
 """,
     "search": """\
 examples:

@@ -19,16 +19,21 @@ from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError
-from simsearch.images.find import Skipped, find_images
+from simsearch.images.find import Skipped, list_dataset
 from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
+    from typing_extensions import Unpack
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
+    from simsearch.images.find import ImageFile
+    from simsearch.images.selection import ListingOptions
 
 MAX_PATH_LENGTH = 1024  # characters
 
@@ -46,6 +51,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     progress: bool = True,
     engine: str | Executor = "local",
     allow_shrink: bool = False,
+    **listing: Unpack[ListingOptions],
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
@@ -85,6 +91,12 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     allow_shrink
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
+    **listing
+        `exclude`: globs of files and folders to leave out, such as `"drafts"` or `["*.gif",
+        "2019/*"]`; `include`: of the files to embed, where not all. Paths are relative to the
+        root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
+        such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
+        `include` names them. They hold for this run; give them again with the next.
 
     Returns
     -------
@@ -111,14 +123,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
-    files, unfit = find_images(dataset, exclude=folder)
-    if any(len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH for file in files):
-        from simsearch.embedding.changes import leave_out_long
-
-        files, unfit = leave_out_long(files, unfit, len(in_folder(dataset, "")), MAX_PATH_LENGTH)
-    if not files:
-        why = "".join(f" ({reason})" for _, reason in unfit[:1])
-        raise DatasetError(f"no images below {dataset!r}{why}; put some there")
+    files, unfit, left_out = _list_files(dataset, folder, listing)
     with writing(folder):
         old = None
         if (folder / MANIFEST).exists():
@@ -164,13 +169,31 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     removed = len(set(old.names if old else ()).difference(file.name for file in kept))
     removed -= changes.pop("renamed", 0)
     counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
-    library.run = {**changes, **counts, "seconds": seconds}
+    library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
         from simsearch.library.odd_names import valid_unicode
 
         see = f", see {(folder / SKIPPED).as_posix()}" if skipped else ""
         tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
     return library
+
+
+def _list_files(
+    dataset: str, outputs: Path, options: ListingOptions
+) -> tuple[list[ImageFile], list[Skipped], Mapping[str, int]]:
+    """List the images to embed, what cannot be embedded, and the number of other files by kind."""
+    files, folders, pictures, left_out = list_dataset(dataset, outputs, **options)
+    unfit = folders + pictures
+    if any(len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH for file in files):
+        from simsearch.embedding.changes import leave_out_long
+
+        files, unfit = leave_out_long(files, unfit, len(in_folder(dataset, "")), MAX_PATH_LENGTH)
+    if not files:
+        from simsearch.images.selection import describe_left_out
+
+        why = describe_left_out(left_out, unfit)
+        raise DatasetError(f"no images below {dataset!r}; put some there{why}")
+    return files, unfit, left_out
 
 
 def _executor(engine: str | Executor) -> Executor:

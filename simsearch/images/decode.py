@@ -1,6 +1,6 @@
 """Decoder of image sources: a path, URL, bytes, PIL image or array becomes upright 8-bit RGB.
 
-Pillow decodes; this module opens, checks and converts. No network and no tensor is known here.
+Pillow decodes; this module opens and checks. What is rare has modules of its own, loaded on use.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from simsearch.errors import ImageError
 from simsearch.images.address import is_uri, local_path, read_file
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from simsearch.images.depth import Levels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """A path, an http(s) URL, another address that fsspec opens (`s3://bucket/1.jpg`), the bytes of an
@@ -31,6 +32,7 @@ ImageSources: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
 """One image, or several that make one query."""
 
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb (0.5 GB of RGB)
+LARGE_PIXELS = 4_000_000  # from here on, decoding waits for its share of memory
 PREVIEW_SIDE = 448  # pixels, of a sheet of several images
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
@@ -55,8 +57,9 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
 
     The EXIF orientation of a file, of bytes, and of a file that Pillow has opened is applied; any
     other PIL image is taken as it is, with a warning if it still carries one. An embedded ICC
-    profile is converted to sRGB, alpha is laid over white, 16-bit and float values are scaled to
-    8 bits, and the first frame is taken.
+    profile is converted to sRGB, alpha is laid over white (or over black, where white would hide
+    the shape), 16-bit and float values are scaled to 8 bits by the range that they use or declare,
+    and the first frame is taken.
 
     Parameters
     ----------
@@ -66,7 +69,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
         or float in [0, 1].
     min_side
         A JPEG may be decoded at a half, a quarter or an eighth of its size as long as no side
-        falls under this many pixels. Much faster for camera photos.
+        falls under this many pixels. Much faster for camera photos. Other images of more than
+        32 megapixels are averaged down to no less than twice this.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     Raises
     ------
     ImageError
-        If the source cannot be read as an image, or has more than `MAX_PIXELS` pixels.
+        If the source cannot be read as an image, or has more than `MAX_PIXELS` pixels; a JPEG
+        that has more is decoded at the scale that fits.
 
     Examples
     --------
@@ -85,24 +90,45 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     (6, 4)
     """
     _register_formats()
-    in_memory = isinstance(source, Image.Image) and not isinstance(source, ImageFile.ImageFile)
-    if in_memory:
+    if _is_in_memory(source):
         from simsearch.images.orientation import warn_of_orientation
 
         warn_of_orientation(source)  # type: ignore[arg-type]
     try:
-        with open_image(source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{image.width}×{image.height} pixels, over the limit of {MAX_PIXELS:,}"
-                )
-            if min_side:
-                image.draft(None, (min_side, min_side))
-            image.load()
-            upright = image if in_memory else _upright(image)
-            return _over_white(_to_srgb(_to_8_bit(upright)))
+        return decode(source, min_side)
     except Exception as error:  # on damaged files, decoders raise nearly anything
+        from simsearch.images.repair import decode_repaired, decoding_error
+
+        if image := decode_repaired(source, min_side, error):
+            return image
         raise ImageError(decoding_error(error), describe(source)) from error
+
+
+def decode(source: ImageSource, min_side: int | None) -> Image.Image:
+    """Decode as `load_image` does; raises what the decoder raises."""
+    with open_image(source) as image:
+        return decode_open(image, source, min_side)
+
+
+def decode_open(image: Image.Image, source: ImageSource, min_side: int | None) -> Image.Image:
+    """Decode an open image, of which `source` is the file."""
+    if image.width * image.height > min(LARGE_PIXELS, MAX_PIXELS):
+        from simsearch.images.large import load_large
+
+        return to_rgb(_upright(load_large(image, source, min_side), source))
+    if min_side:
+        image.draft(None, (min_side, min_side))
+    if has_16_bit_colour(image):
+        from simsearch.images.depth import load_deep_colour
+
+        return to_rgb(_upright(load_deep_colour(image, source), source))
+    image.load()
+    return to_rgb(_upright(image, source))
+
+
+def has_16_bit_colour(image: Image.Image) -> bool:
+    """Tell whether an image that is not decoded yet has colours of 16 bits a channel."""
+    return ";16" in str(getattr(image, "tile", [])[:1]) and image.mode[0] not in "IF"
 
 
 def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Image:
@@ -113,23 +139,9 @@ def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Ima
     images = source if isinstance(source, tuple) else (source,)
     if len(images) == 1:
         return load_image(images[0], min_side)
-    side = (min_side or PREVIEW_SIDE) // 2
-    sheet = Image.new("RGB", (2 * side, side if len(images) == 2 else 2 * side), "white")
-    for i, image in enumerate(images[:4]):
-        tile = ImageOps.fit(load_image(image, side), (side - 1, side - 1))
-        sheet.paste(tile, (i % 2 * (side + 1), i // 2 * (side + 1)))
-    return sheet
+    from simsearch.images.contact_sheet import lay_out
 
-
-def decoding_error(error: Exception) -> str:
-    """Say in a few words why an image cannot be decoded."""
-    if isinstance(error, ImageError):
-        return error.reason
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more pixels than the limit of {MAX_PIXELS:,}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__
+    return lay_out(images, min_side or PREVIEW_SIDE)
 
 
 @lru_cache(maxsize=1)
@@ -150,44 +162,47 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return source.copy()  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        from simsearch.images.from_array import from_array
+
+        return from_array(source)
+    name = ""
     if isinstance(source, str) and is_uri(source := local_path(source)):
-        source = read_file(str(source))
+        name, source = str(source).partition("::")[0], read_file(str(source))  # of an archive
     if isinstance(source, bytes):
-        return _open_file(io.BytesIO(source), len(source))
+        return _open_file(io.BytesIO(source), len(source), name)
     if isinstance(source, (str, os.PathLike)):
         path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
-        return _open_file(path, os.path.getsize(path))  # noqa: PTH202
+        return _open_file(path, os.path.getsize(path), path)  # noqa: PTH202
     raise ImageError(
         f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
         "a PIL image or a numpy array"
     )
 
 
-def _open_file(file: str | io.BytesIO, size: int) -> Image.Image:
+def _open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
+    if not size:
+        raise ImageError("the file is empty")
     try:
-        return Image.open(file, formats=_register_formats())
-    except UnidentifiedImageError:
-        raise ImageError("not a supported image format" if size else "the file is empty") from None
+        image = Image.open(file, formats=_register_formats())
+    except (Image.DecompressionBombError, ValueError, OSError) as error:
+        from simsearch.images.fallback import open_otherwise
+
+        return open_otherwise(file, name, error)
+    if image.format == "TIFF":  # raw files of cameras are, with a tiny preview first
+        from simsearch.images.fallback import prefer_preview
+
+        return prefer_preview(image, file, name)
+    return image
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    from simsearch.images.arrays import pixel_fault
-
-    if reason := pixel_fault(array):
-        raise ImageError(reason)
-    array = array[:, :, 0] if array.shape[2:] == (1,) else array
-    if array.dtype == np.bool_:
-        array = array * np.uint8(255)
-    elif array.dtype.kind == "f":
-        array = (array * 255).round()
-    elif array.dtype != np.uint8:
-        array = (array / 257).round()
-    return Image.fromarray(np.ascontiguousarray(array, dtype=np.uint8))
+def _is_in_memory(source: object) -> bool:
+    return isinstance(source, Image.Image) and not isinstance(source, ImageFile.ImageFile)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation in place: the image is this module's own."""
+def _upright(image: Image.Image, source: ImageSource) -> Image.Image:
+    """Apply the EXIF orientation of a file in place: the image is this module's own."""
+    if _is_in_memory(source):
+        return image
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
@@ -197,50 +212,29 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Bring every mode to RGB, RGBA, or CMYK (which keeps its profile's meaning)."""
+def to_rgb(
+    image: Image.Image, levels: Levels | None = None, ground: str | None = None
+) -> Image.Image:
+    """Convert to 8-bit sRGB; levels and ground are found in the image, unless it is a strip."""
     if image.mode.startswith(("I", "F")):
-        return _scaled(np.asarray(image), image.mode).convert("RGB")
-    if image.mode == "CMYK":
-        return image
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    return image if image.mode == mode else image.convert(mode)
+        from simsearch.images.depth import to_8_bit
 
+        image = to_8_bit(image, levels).convert("RGB")
+    elif image.mode == "LAB":
+        from simsearch.images.profile import lab_to_rgb
 
-def _scaled(values: NDArray[Any], mode: str) -> Image.Image:
-    """Scale deep grey levels to 8 bits; I and F carry no range, so the usual one that fits."""
-    top = np.nanmax(values, initial=0)
-    if "16" in mode or top > 255:
-        levels = values / 257
-    else:
-        levels = values * 255.0 if mode == "F" and top <= 1 else values
-    return Image.fromarray(np.nan_to_num(levels).round().clip(0, 255).astype(np.uint8))
+        image = lab_to_rgb(image)
+    elif image.mode != "CMYK":  # which keeps its profile's meaning
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        image = image if image.mode == mode else image.convert(mode)
+    if image.info.get("icc_profile"):
+        from simsearch.images.profile import to_srgb
 
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    transform = _srgb_transform(profile, image.mode) if profile else None
-    return image if transform is None else ImageCms.applyTransform(image, transform) or image
-
-
-@lru_cache(maxsize=32)  # a camera writes the same profile into every file
-def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform to sRGB; None for a profile that is sRGB already, or broken."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, mode, "RGBA" if mode == "RGBA" else "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
-
-
-def _over_white(image: Image.Image) -> Image.Image:
+        image = to_srgb(image)
     if image.mode == "RGBA":
-        white = Image.new("RGB", image.size, "white")
-        white.paste(image, mask=image)
-        return white
+        from simsearch.images.alpha import flatten
+
+        return flatten(image, ground)
     image = image if image.mode == "RGB" else image.convert("RGB")
     image.info = {}  # or profile and EXIF would be applied again when the image is loaded again
     return image

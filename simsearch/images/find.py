@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from simsearch.errors import DatasetError
 from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from simsearch.images.selection import ListingOptions, Place, Rule
+
 SUFFIXES = frozenset(
     f".{kind}"
     for kind in "jpg jpeg jpe jfif png webp avif heic heif bmp tif tiff gif".split()  # noqa: SIM905
+)
+
+# Thumbnails, waste and snapshots of NAS boxes and systems, in lower case.
+FOLDERS_LEFT_OUT = frozenset(
+    {"@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "recycler", ".thumbnails"}
+    | {"system volume information", "__macosx"}
 )
 
 
@@ -32,13 +43,38 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Listing(NamedTuple):
+    """What lies below a dataset's folder, each list sorted by name."""
+
+    files: list[ImageFile]
+    folders: list[Skipped]  # that could not be read; their names end with a slash
+    pictures: list[Skipped]  # of kinds that are not read, such as ".psd"
+    left_out: Counter[str]  # how many of what else, by kind: ".txt", "no suffix", "@eaDir/"
+
+    def add(self, file: ImageFile, place: Place) -> None:
+        """Add a file where it belongs: by its suffix or, without one of an image, its content."""
+        if _has_image_suffix(file.name):
+            self.files.append(file)
+            return
+        from simsearch.images.sniff import sniff
+
+        content = sniff(file, place)
+        if content.is_read:
+            self.files.append(file)
+        elif content.reason:
+            self.pictures.append(Skipped(file.name, content.reason))
+        else:
+            self.left_out[content.kind] += 1
+
+
 def find_images(
     root: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None
 ) -> tuple[list[ImageFile], list[Skipped]]:
     """List the image files below a folder.
 
-    Links are followed, but no folder is entered twice, so that a loop ends; hidden files and
-    folders, and files without an image suffix (in any case), are left out.
+    Links are followed, but no folder is entered twice, so that a loop ends. A file without an
+    image suffix (in any case) is listed if its first bytes are those of an image. Hidden files
+    and folders, and folders such as `@eaDir` and `$RECYCLE.BIN`, are left out.
 
     Parameters
     ----------
@@ -61,26 +97,55 @@ def find_images(
     MissingExtraError
         If the package for such an address is not installed.
     """
-    root = local_path(root)
-    if is_uri(root):
-        from simsearch.images.remote import list_files
+    return list_dataset(root, exclude)[:2]
 
-        return sorted(ImageFile(*file) for file in list_files(str(root), _has_image_suffix)), []
-    if not Path(root).is_dir():
+
+def list_dataset(
+    root: str | os.PathLike[str],
+    outputs: str | os.PathLike[str] | None = None,
+    **globs: Unpack[ListingOptions],
+) -> Listing:
+    """List a dataset as `find_images` does, with what is left out; globs as in `embed_dataset`."""
+    rule: Rule = left_out_by_default
+    if globs:
+        from simsearch.images.selection import GlobRule
+
+        rule = selection = GlobRule(**globs)
+    root, listing = local_path(root), Listing([], [], [], Counter())
+    if is_uri(root):
+        from simsearch.images.remote import fill
+
+        fill(listing, str(root), rule)
+    elif not Path(root).is_dir():
         raise DatasetError(
             f"no such folder: {os.fspath(root)!r}; give the folder that holds the images, "
             'or make the sample one with simsearch.make_sample("dataset")'
         )
-    return _scan(root, {_identity(exclude)} if exclude and Path(exclude).is_dir() else set())
+    else:
+        entered = {_identity(outputs)} if outputs and Path(outputs).is_dir() else set()
+        _scan(listing, root, rule, entered)
+    for found in listing[:3]:
+        found.sort()
+    if globs:
+        selection.warn_of_unused()
+    return listing
+
+
+def left_out_by_default(name: str, folder: bool) -> str | None:
+    """Return the kind of what is left out without being told; None for the rest."""
+    last = name[name.rfind("/") + 1 :]
+    if folder and last.lower() in FOLDERS_LEFT_OUT:
+        return f"{last}/"
+    if last.startswith("."):
+        return "hidden folder" if folder else "hidden file"
+    return None
 
 
 def _scan(
-    root: str | os.PathLike[str], entered: set[tuple[int, int]]
-) -> tuple[list[ImageFile], list[Skipped]]:
-    """List the image files below a folder of this machine, except in folders `entered` already."""
+    found: Listing, root: str | os.PathLike[str], rule: Rule, entered: set[tuple[int, int]]
+) -> None:
+    """List what is below a folder of this machine, except in folders `entered` already."""
     folders, links = deque([""]), deque[str]()
-    files: list[ImageFile] = []
-    skipped: list[Skipped] = []
     # Links wait until every real folder has been entered, so that an image keeps its real name.
     while folders or links:
         prefix = (folders or links).popleft()
@@ -92,17 +157,18 @@ def _scan(
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = prefix + entry.name
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{name}/")
-                    elif entry.is_symlink() and _is_folder(entry):
-                        links.append(f"{name}/")
-                    elif _has_image_suffix(entry.name) and (file := _image_file(name, entry)):
-                        files.append(file)
+                    real = entry.is_dir(follow_symlinks=False)
+                    is_folder = real or (entry.is_symlink() and _is_folder(entry))
+                    if kind := rule(name, is_folder):
+                        found.left_out[kind] += 1
+                    elif is_folder:
+                        (folders if real else links).append(f"{name}/")
+                    elif file := _image_file(name, entry):
+                        found.add(file, entry.path)
+                    else:
+                        found.left_out["pipe or socket"] += 1
         except OSError as error:
-            skipped.append(Skipped(prefix, f"unreadable folder: {error.strerror}"))
-    return sorted(files), sorted(skipped)
+            found.folders.append(Skipped(prefix, f"unreadable folder: {error.strerror}"))
 
 
 def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:

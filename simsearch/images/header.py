@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import decoding_error, describe, open_image
+from simsearch.images.decode import describe, open_image
+from simsearch.images.repair import decoding_error
 
 if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource

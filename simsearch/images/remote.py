@@ -6,14 +6,18 @@ fsspec is imported when an address is opened.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError, ImageError, MissingExtraError
+from simsearch.images.find import ImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from simsearch.images.find import Listing
+    from simsearch.images.selection import Rule
 
 # Keys under which file systems state the version of a file: digests first, since a copy keeps them.
 _VERSION_KEYS = (
@@ -45,12 +49,13 @@ def read_uri(uri: str) -> bytes:
     return data
 
 
-def list_files(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, int]]:
+def list_files(
+    root: str, wanted: Callable[[str], bool], *, hidden: bool = False
+) -> Iterator[tuple[str, int, int]]:
     """List the files below an address: name relative to it, size in bytes, version number.
 
-    Hidden files and folders are left out. The version number is a digest of the checksum that the
-    storage keeps or, without one, of the time of the last change; it tells versions apart and no
-    more.
+    The version number is a digest of the checksum that the storage keeps or, without one, of the
+    time of the last change; it tells versions apart and no more.
 
     Parameters
     ----------
@@ -58,6 +63,8 @@ def list_files(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
         A folder, a bucket or an archive.
     wanted
         Predicate on the name of a file.
+    hidden
+        List hidden files, and those of hidden folders.
 
     Raises
     ------
@@ -71,7 +78,8 @@ def list_files(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
         prefix = f"{top.rstrip('/')}/" if top else ""
         for path, facts in found.items():
             name = path.removeprefix(prefix).lstrip("/")
-            if wanted(name) and not any(part.startswith(".") for part in name.split("/")):
+            parts = () if hidden else name.split("/")
+            if not any(part.startswith(".") for part in parts) and wanted(name):
                 info = facts if facts.get("size") is not None else system.info(path)
                 size = info.get("size")
                 yield name, -1 if size is None else int(size), _version(info)
@@ -79,6 +87,46 @@ def list_files(root: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
         raise
     except Exception as error:  # every file system raises its own
         raise DatasetError(f"cannot list {root!r}: {error or type(error).__name__}") from error
+
+
+def fill(listing: Listing, root: str, rule: Rule) -> None:
+    """Add what is below an address to a listing; the rule is asked about each folder once.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or it cannot be listed.
+    MissingExtraError
+        As `read_uri`.
+    """
+    folders = {"": True}
+
+    def allows(name: str, folder: bool) -> bool:
+        if kind := rule(name, folder):
+            listing.left_out[kind] += 1
+        return not kind
+
+    def is_open(folder: str) -> bool:
+        if folder not in folders:
+            folders[folder] = is_open(folder.rpartition("/")[0]) and allows(folder, True)
+        return folders[folder]
+
+    def wanted(name: str) -> bool:
+        return is_open(name.rpartition("/")[0]) and allows(name, False)
+
+    for name, size, version in list_files(root, wanted, hidden=True):
+        listing.add(ImageFile(name, size, version), partial(_read_head, root, name))
+
+
+def _read_head(root: str, name: str, size: int) -> bytes:
+    """Read the first bytes of a file; `OSError`, as of a file on a disk, if it cannot be read."""
+    try:
+        system, top = _open(root)
+        path = f"{top.rstrip('/')}/{name}" if top else name
+        head: bytes = system.cat_file(path, start=0, end=size)
+    except Exception as error:  # every file system raises its own
+        raise OSError(str(error) or type(error).__name__) from error
+    return head[:size]
 
 
 def _find(root: str) -> tuple[Any, str, dict[str, Any]]:

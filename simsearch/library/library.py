@@ -279,9 +279,5 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         stat = None if self.stats is None else self.stats[row].tolist()
         return is_unchanged(str(self.paths[row]), stat)
 
-    def has_row(self, row: int) -> bool:
-        """Tell whether there is such a row."""
-        return 0 <= row < len(self)
-
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.head.query(embeddings, self.embeddings) if self.head else embeddings

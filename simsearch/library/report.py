@@ -36,6 +36,9 @@ class EmbedReport:
         Files and folders that are not in the library; `skipped.csv` names each.
     left_out : dict
         Their number by kind of reason.
+    other_files : dict
+        Number of files and folders that are no images to embed, by kind: ".txt", "hidden file",
+        "@eaDir/"; known after a run only.
     kept_reasons : dict
         Number of kept rows by reason.
     seconds : float
@@ -49,6 +52,7 @@ class EmbedReport:
     removed: int = 0
     skipped: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    other_files: Mapping[str, int] = field(default_factory=dict)
     kept_reasons: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -59,6 +63,7 @@ class EmbedReport:
             f"{self.skipped:,} skipped"
         )
         text += f" ({describe_kinds(self.left_out)})" if self.left_out else ""
+        text += f"; not images: {describe_kinds(self.other_files)}" if self.other_files else ""
         if self.moved:
             text += f"; of the reused, {self.moved:,} renamed, moved or touched, known by content"
         return text + (f"; kept: {describe_kinds(self.kept_reasons)}" if self.kept else "")

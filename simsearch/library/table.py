@@ -199,6 +199,10 @@ class RowTable:
         mask[list(exclude)] = False
         return mask
 
+    def has_row(self, row: int) -> bool:
+        """Tell whether there is such a row."""
+        return 0 <= row < len(self.paths)
+
     @cached_property
     def _by_path(self) -> NDArray[np.intp]:
         """Rows in the order of their paths: quick, since they mostly are in it already."""

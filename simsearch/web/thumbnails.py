@@ -104,7 +104,7 @@ def read_original(path: str) -> Picture:
     media_type = BROWSER_MEDIA_TYPES.get(read_header(data).format)
     if media_type:
         return Picture(data, media_type, etag)
-    return Picture(_encode_jpeg(load_image(data), ORIGINAL_QUALITY), "image/jpeg", etag)
+    return Picture(_encode_jpeg(load_image(path), ORIGINAL_QUALITY), "image/jpeg", etag)
 
 
 def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) -> Picture:

@@ -9,7 +9,7 @@ from networks import (
 from PIL import Image
 from torchvision import models
 
-from simsearch.backbones import weights
+from simsearch.backbones import weights_download
 from simsearch.backbones.backbone import _load_named, load_backbone
 
 
@@ -20,7 +20,7 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("no_proxy", "*")
     _load_named.cache_clear()
-    weights.auto_backbone_name.cache_clear()
+    weights_download.auto_backbone_name.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from networks import (
     SMALL,
 )
 
-from simsearch.backbones import weights
+from simsearch.backbones import weights_download
 from simsearch.backbones.backbone import load_backbone
-from simsearch.backbones.weights import fetch_weights
+from simsearch.backbones.weights_download import fetch_weights
 from simsearch.errors import WeightsError
 
 # Downloads
@@ -143,7 +143,7 @@ def test_download_that_fails_leaves_nothing(site, page, stall_seconds, reason, c
 def test_steady_download_may_take_longer_than_the_stall_limit():
     response, file = io.BytesIO(CONTENT), io.BytesIO()
     response.headers = {"Content-Length": len(CONTENT)}
-    digest = weights._copy(response, file, "tiny.pth", 0, math.inf)
+    digest = weights_download._copy(response, file, "tiny.pth", 0, math.inf)
     assert file.getvalue() == CONTENT
     assert digest.startswith(PREFIX)
 
@@ -155,7 +155,7 @@ def test_damaged_download_is_refused(site, checkpoints):
 
 
 def test_download_without_a_progress_bar(site, monkeypatch):
-    monkeypatch.setattr(weights, "tqdm", partial(weights.tqdm, disable=True))
+    monkeypatch.setattr(weights_download, "tqdm", partial(weights_download.tqdm, disable=True))
     file = fetch_weights(f"{site}/whole/tiny-{PREFIX}.pth", max_seconds=60)
     assert file.read_bytes() == CONTENT
 
@@ -202,8 +202,8 @@ def test_auto_offline_takes_the_bundled_network(caplog):
 
 
 def test_auto_times_out_on_a_name_server(caplog, monkeypatch):
-    assert weights.AUTO_STALL_SECONDS < 10
-    monkeypatch.setattr(weights, "AUTO_STALL_SECONDS", 0.3)
+    assert weights_download.AUTO_STALL_SECONDS < 10
+    monkeypatch.setattr(weights_download, "AUTO_STALL_SECONDS", 0.3)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(20))
     message, seconds = load_auto_with_one_message(caplog)
     assert "no answer within" in message

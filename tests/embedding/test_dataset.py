@@ -123,7 +123,8 @@ def test_another_backbone_embeds_all_again_and_says_so(dataset, capsys, caplog):
 def test_auto_stays_with_the_backbone_of_the_library(dataset, capsys, monkeypatch):
     ss.embed_dataset(dataset, "outputs", "efficientnet_lite0")
     monkeypatch.setattr(
-        "simsearch.backbones.weights.auto_backbone_name", lambda: pytest.fail("asked the network")
+        "simsearch.backbones.weights_download.auto_backbone_name",
+        lambda: pytest.fail("asked the network"),
     )
     library = ss.embed_dataset(dataset, "outputs")
     assert counts(capsys) == (0, 40, 0, 0)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.spec import ModelSpec
-from simsearch.backbones.weights import load_weights, offline_advice
+from simsearch.backbones.weights import load_weights
+from simsearch.backbones.weights_download import offline_advice
 from simsearch.errors import BackboneError, MissingExtraError, WeightsError
 
 

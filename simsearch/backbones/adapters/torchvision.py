@@ -6,7 +6,8 @@ from pathlib import Path
 
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.spec import BUNDLED, ModelSpec
-from simsearch.backbones.weights import fetch_weights, load_weights
+from simsearch.backbones.weights import load_weights
+from simsearch.backbones.weights_download import fetch_weights
 from simsearch.errors import BackboneError
 
 # Networks without a linear classifier (SqueezeNet), or with auxiliary ones.
