@@ -167,7 +167,9 @@ class Backbone:
         >>> load_backbone("efficientnet_lite0", device="cpu").encode([red]).shape
         (1, 1280)
         """
-        if any(isinstance(array, np.ndarray) for array in (images, *images)):
+        if not isinstance(images, (list, tuple)) or any(
+            isinstance(image, np.ndarray) for image in images
+        ):
             from simsearch.images.arrays import check_pictures
 
             check_pictures(images, self.dim)

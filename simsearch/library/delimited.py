@@ -54,13 +54,23 @@ def read_delimited(file: str | os.PathLike[str], key: str) -> TextTable:
     """
     text, given = _given_separator(read_text(file))
     headers = {mark: _header(text, mark) for mark in given or SEPARATORS}
+    headers = {mark: named(header, key) for mark, header in headers.items()}
     proven = [mark for mark, header in headers.items() if key in header]
     if not proven:
         widest = max(headers.values(), key=len)
         raise QueryError(
             f"{file} has no {key!r} column, only {', '.join(widest)}; rename the one with paths"
         )
-    return _checked(file, _parse(file, text, max(proven, key=lambda mark: len(headers[mark]))))
+    parsed = _parse(file, text, max(proven, key=lambda mark: len(headers[mark])))
+    return _checked(file, parsed._replace(header=named(parsed.header, key)))
+
+
+def named(header: list[str], key: str) -> list[str]:
+    """Return a header in which a column such as `Path` is called `path`, if it alone is."""
+    alike = [place for place, name in enumerate(header) if name.strip().casefold() == key]
+    if key in header or len(alike) != 1:
+        return header
+    return [key if place == alike[0] else name for place, name in enumerate(header)]
 
 
 def read_pairs(file: str | os.PathLike[str], key: str, value: str) -> dict[str, str]:
@@ -171,6 +181,7 @@ def _checked(file: str | os.PathLike[str], table: _Parsed) -> TextTable:
     while len(header) > 1 and not header[-1] and all(_ends_blank(row, len(header)) for row in rows):
         header = header[:-1]  # a separator at the end of each line
         rows = [row[: len(header)] for row in rows]
+    rows = [_without_blank_end(row, len(header)) for row in rows]
     for place, name in enumerate(header, 1):
         if name in header[: place - 1]:
             raise QueryError(
@@ -187,6 +198,11 @@ def _checked(file: str | os.PathLike[str], table: _Parsed) -> TextTable:
     if "" in header:
         raise QueryError(f"{file}: column {header.index('') + 1} has no name; give it one")
     return TextTable(header, rows, table.lines)
+
+
+def _without_blank_end(row: list[str], width: int) -> list[str]:
+    """Leave out separators at the end of a line that has more of them than the header."""
+    return row if "".join(row[width:]).strip() else row[:width]
 
 
 def _ends_blank(row: list[str], width: int) -> bool:
