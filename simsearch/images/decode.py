@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import reprlib
 import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -50,7 +49,7 @@ def describe(source: object) -> str:
         return f"array {source.shape}"
     if isinstance(source, bytes):
         return f"{len(source):,} bytes"
-    return reprlib.repr(source).replace("\n", " ")
+    return " ".join(repr(source)[:60].split())
 
 
 def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
@@ -161,11 +160,9 @@ def _register_formats() -> tuple[str, ...]:
 def open_image(source: ImageSource) -> Image.Image:
     """Open any source with Pillow; nothing is decoded yet."""
     if isinstance(source, Image.Image):
-        if source.format == "TIFF":
-            from simsearch.images.fallback import load_as_stored
+        from simsearch.images.fallback import copy_of
 
-            load_as_stored(source)
-        return source.copy()  # closed by load_image; the caller's own stays open
+        return copy_of(source)  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
         from simsearch.images.from_array import from_array
 

@@ -57,15 +57,16 @@ def prefer_preview(image: Image.Image, file: str | io.BytesIO, name: str) -> Ima
     return preview
 
 
-def load_as_stored(image: Image.Image) -> None:
-    """Decode a caller's open TIFF, whose pixels Pillow would take in the wrong order."""
-    if _is_mapped_wrongly(image):
+def copy_of(image: Image.Image) -> Image.Image:
+    """Copy a caller's image, decoded; of a TIFF that lies on its side with its rows in order."""
+    if image.format == "TIFF" and _is_mapped_wrongly(image):
         name = image.filename  # type: ignore[attr-defined]
         image.filename = ""  # type: ignore[attr-defined]
         try:
             image.load()
         finally:
             image.filename = name  # type: ignore[attr-defined]
+    return image.copy()
 
 
 def _is_mapped_wrongly(image: Image.Image) -> bool:

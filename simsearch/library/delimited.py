@@ -74,7 +74,7 @@ def named(header: list[str], key: str) -> list[str]:
 
 
 def read_pairs(file: str | os.PathLike[str], key: str, value: str) -> dict[str, str]:
-    """Read lines of a path and a label, with or without a header.
+    """Read lines of a path and a label, with or without a header; of more columns, with one.
 
     Raises
     ------
@@ -91,14 +91,22 @@ def read_pairs(file: str | os.PathLike[str], key: str, value: str) -> dict[str, 
         raise QueryError(f"{file} does not hold lines of {key},{value}: it has {problem}")
     (table,) = parsed
     rows, lines = [table.header, *table.rows], [table.first, *table.lines]
-    if table.header[0].casefold() == key:
+    names = [name.casefold() for name in table.header]
+    places = (names.index(key), names.index(value)) if {key, value} <= set(names) else None
+    if places is None and any(names[2:]):
+        raise QueryError(
+            f"{file} has {len(names)} columns: name the one with paths {key!r} and the one with "
+            f"labels {value!r} in a header"
+        )
+    if places or names[0] == key:
         rows, lines = rows[1:], lines[1:]
+    first, second = places or (0, 1)
     found: dict[str, str] = {}
     for row, line in zip(rows, lines, strict=True):
-        if len(row) < len("ab"):
+        if len(row) <= max(first, second):
             raise QueryError(f"{file} does not hold lines of {key},{value}: line {line} has one")
-        if found.setdefault(row[0], row[1]) != row[1]:
-            raise QueryError(f"{file} has two labels for {row[0]!r}, the second on line {line}")
+        if found.setdefault(row[first], row[second]) != row[second]:
+            raise QueryError(f"{file} has two labels for {row[first]!r}, the second on line {line}")
     return found
 
 

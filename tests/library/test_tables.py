@@ -275,6 +275,9 @@ def test_labels_of_a_column_say_which_pictures_have_none(tmp_path, caplog):
         ("path;label\na,1.jpg;007\n\nb.jpg;NA\n", {"a,1.jpg": "007", "b.jpg": "NA"}),
         ("\ufeffpath\tlabel\na.jpg\tx\n", {"a.jpg": "x"}),
         ("a.jpg,x\na.jpg,x\n", {"a.jpg": "x"}),
+        ("price;Label;Path\n5;x;a.jpg\n", {"a.jpg": "x"}),
+        ("label,path\nx,a.jpg\n", {"a.jpg": "x"}),
+        ("path,kind,\na.jpg,x,\n", {"a.jpg": "x"}),
     ],
 )
 def test_pairs_of_path_and_label(tmp_path, text, expected):
@@ -289,6 +292,8 @@ def test_pairs_of_path_and_label(tmp_path, text, expected):
         ("a.jpg,x\na.jpg,y\n", "has two labels for 'a.jpg', the second on line 2"),
         ("a.jpg\n", "does not hold lines of path,label: it has no separator"),
         ("a.jpg,x\nb.jpg\n", "line 2 has one"),
+        ("path,price,kind\na.jpg,5,x\n", "3 columns: name the one with paths 'path' and the one"),
+        ("a.jpg,5,x\n", "has 3 columns"),
         ("a,b.jpg;x\nc,d.jpg;y\n", "it has several separators"),
     ],
 )
