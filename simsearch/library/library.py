@@ -17,7 +17,7 @@ import numpy as np
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
 from simsearch.library.files import open_latest
-from simsearch.library.paths import as_posix, is_unchanged, spellings
+from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -96,10 +96,10 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
         backbone: Backbone | str | None = None,
     ) -> None:
-        from simsearch.library.unit_rows import unit_rows
+        from simsearch.library.unit_rows import listed_paths, unit_rows
 
         self.embeddings = unit_rows(embeddings)
-        self.paths = np.array([as_posix(path) for path in paths], "U")
+        self.paths = listed_paths(paths)
         if len(self.paths) != len(self.embeddings):
             raise LibraryError(
                 f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
