@@ -20,8 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
-from simsearch.files import iter_blocks, write_text
-from simsearch.library.odd_names import valid_unicode
+from simsearch.files import iter_blocks, valid_unicode, write_text
 from simsearch.plotting.grid import (
     Cell,
     check_positive,

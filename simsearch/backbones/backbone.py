@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,11 +75,11 @@ class Backbone:
         """Set what does not go to another process: locks, the hook, a user's own module."""
         self._device_lock, self._hook_lock = threading.Lock(), threading.Lock()
         self._map_hook: FeatureMapHook | None = None
-        self._own_spec = own_spec
+        self.own_spec = own_spec
 
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        left_out = {"_device_lock", "_hook_lock", "_map_hook", "_own_spec", "module", "device"}
+        left_out = {"_device_lock", "_hook_lock", "_map_hook", "own_spec", "module", "device"}
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
         on_cpu = self.device.type == "cpu"
         return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
@@ -118,23 +117,6 @@ class Backbone:
         """
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
-
-    def thaw(self) -> ModelSpec:
-        """Return a float32 copy of the network on the processor, as it was before it was frozen.
-
-        Raises
-        ------
-        BackboneError
-            If its weights have changed since this backbone was loaded.
-        """
-        file = Path(self.weights) if os.path.isabs(self.weights) else None  # noqa: PTH117
-        spec = self._own_spec or build_spec(self.name, file)
-        if spec.fingerprint != self.fingerprint:
-            raise BackboneError(
-                f"the weights of {self.name} ({self.weights}) have changed since they were "
-                "loaded: load the backbone again, and embed the dataset with it"
-            )
-        return replace(spec, module=copy.deepcopy(spec.module).cpu().float().eval())
 
     @property
     def batch_size(self) -> int:

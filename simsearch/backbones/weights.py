@@ -1,4 +1,4 @@
-"""Weights of backbones as files: state dicts, loaded and saved."""
+"""Weights of backbones, loaded from state dicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from simsearch.errors import WeightsError
-from simsearch.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     import torch
-
-    from simsearch.backbones.spec import ModelSpec
 
 
 def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, ...] = ()) -> None:
@@ -41,20 +38,3 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
             f"{file} does not hold weights for {type(module).__name__}: {reason}; give a state "
             "dict of this architecture, or delete a damaged file to have it fetched again"
         ) from error
-
-
-def save_weights(network: ModelSpec, file: Path) -> None:
-    """Write a network's state dict as safetensors, atomically.
-
-    `load_backbone(network.name, weights=file)` loads it again, unless the module is a user's own.
-    """
-    import torch
-    from safetensors.torch import save
-
-    # Copies: tensors that share memory, or lie channels-last, cannot be written.
-    state = {
-        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, tensor in network.module.state_dict().items()
-    }
-    with atomic_write(file) as stream:
-        stream.write(save(state))

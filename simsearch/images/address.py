@@ -1,12 +1,10 @@
-"""Addresses of image files: paths, URLs and what fsspec opens, told apart and read undecoded."""
+"""Addresses of image files: paths, URLs and what fsspec opens, told apart."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-
-from simsearch.errors import ImageError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL_SCHEMES = {"file", "local"}
@@ -34,28 +32,3 @@ def local_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
         return path_of_file_uri(plain)
     return plain
-
-
-def read_file(path: str) -> bytes:
-    """Read an image file at a path, a URL or another address, undecoded.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read.
-    MissingExtraError
-        If fsspec, or the package that it needs for this scheme, is not installed.
-    """
-    if is_url(path):
-        from simsearch.images.download import download
-
-        return download(path)
-    plain = local_path(path)
-    if is_uri(plain):
-        from simsearch.images.remote import read_uri
-
-        return read_uri(path)
-    try:
-        return Path(plain).read_bytes()
-    except OSError as error:
-        raise ImageError(str(error.strerror).lower(), path) from error

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from simsearch.errors import ImageError
-from simsearch.images.address import is_uri, local_path, read_file
+from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -167,6 +167,8 @@ def open_image(source: ImageSource) -> Image.Image:
         return from_array(source)
     name = ""
     if isinstance(source, str) and is_uri(source := local_path(source)):
+        from simsearch.images.read import read_file
+
         name, source = str(source).partition("::")[0], read_file(str(source))  # of an archive
     if isinstance(source, bytes):
         return _open_file(io.BytesIO(source), len(source), name)

@@ -9,7 +9,8 @@ import urllib.request
 from pathlib import Path
 
 from simsearch.errors import ImageError
-from simsearch.images.address import is_uri, is_url, local_path, read_file
+from simsearch.images.address import is_uri, is_url, local_path
+from simsearch.images.read import read_file
 
 _BARE_FILE = re.compile(r"file:(?=/(?!/))", re.IGNORECASE)  # file:/photos/1.jpg
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")

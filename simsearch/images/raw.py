@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from simsearch.errors import ImageError
@@ -34,9 +35,9 @@ def open_preview(file: str | io.BytesIO) -> Image.Image:
         reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
         raise ImageError(f"no preview in this raw file: {reason}") from error
     if thumbnail.format == rawpy.ThumbFormat.JPEG:
-        image: Image.Image = Image.open(io.BytesIO(thumbnail.data), formats=["JPEG"])
+        image: Image.Image = Image.open(io.BytesIO(bytes(thumbnail.data)), formats=["JPEG"])
         if image.getexif().get(ORIENTATION, 1) != 1:
             return ImageOps.exif_transpose(image)
     else:
-        image = Image.fromarray(thumbnail.data)
+        image = Image.fromarray(np.asarray(thumbnail.data))
     return image.transpose(turn) if turn is not None else image

@@ -18,7 +18,8 @@ from PIL import Image
 
 from simsearch.errors import ImageError
 from simsearch.images import decode
-from simsearch.images.address import is_uri, local_path, read_file
+from simsearch.images.address import is_uri, local_path
+from simsearch.images.read import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import numpy as np
 
 from simsearch.backbones.heads import chain
 from simsearch.errors import BackboneError
-from simsearch.library.odd_names import valid_unicode
+from simsearch.files import valid_unicode
 from simsearch.library.unit_rows import unit_rows
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simsearch.files import valid_unicode
 from simsearch.images.address import is_uri, local_path
-from simsearch.library.odd_names import valid_unicode
 from simsearch.library.paths import absolute_root, as_root, in_folder
 
 if TYPE_CHECKING:

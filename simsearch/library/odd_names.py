@@ -1,4 +1,4 @@
-"""Names that may not be valid Unicode, in text and in pandas frames."""
+"""Names that may not be valid Unicode, in pandas frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     import pandas as pd
-
-
-def valid_unicode(text: str) -> str:
-    """Return text that every UTF-8 stream takes; a byte that is not UTF-8 is written in hex."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def make_frame(

@@ -191,15 +191,6 @@ def exact_cosines(
     return scores
 
 
-def top_k_of_rows(
-    library: ImageLibrary, vector: NDArray[np.float32], rows: NDArray[np.intp], k: int
-) -> TopK:
-    """Find the k best of some rows, given by number, for one embedding."""
-    with one_blas_thread():
-        scores = gathered_scores(np.asarray(library.embeddings), rows, vector)
-    return rescore(library, vector, scores, k, rows=rows)
-
-
 def rescore(
     library: Searchable,
     vector: NDArray[np.float32],

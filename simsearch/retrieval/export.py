@@ -1,4 +1,4 @@
-"""Matches as plain values and as a pandas frame."""
+"""Matches as plain values, as text, and as a pandas frame."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import asdict, fields
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from simsearch.files import valid_unicode
 from simsearch.library.odd_names import make_frame
 from simsearch.plain_json import plain
-from simsearch.retrieval.matches import Match
+from simsearch.retrieval.matches import Match, also, percentile
 
 if TYPE_CHECKING:
     from typing import Any
@@ -39,3 +40,16 @@ def to_frame(matches: Matches) -> pd.DataFrame:
     rows = [{**match.metadata, **asdict(match)} for match in matches.rows]
     facts = [name for name in dict.fromkeys(chain(*rows)) if name not in known]
     return make_frame(rows, [*columns, *facts], "rank")
+
+
+def to_text(matches: Matches) -> str:
+    """Return matches as lines of text, under a heading; see `print(matches)`."""
+    how = "" if matches.exact else " (approximate)"
+    lines = [f"{len(matches)} match{'es' * (len(matches) != 1)} for {matches.query}{how}"]
+    lines += [
+        f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {m.path}"
+        + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
+        for m in matches.rows
+    ]
+    lines += [f"note: {note}" for note in matches.notes]
+    return valid_unicode("\n".join(lines))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simsearch.retrieval.exact import rounding_error, top_k_of_rows
+from simsearch.retrieval.exact import rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
+from simsearch.retrieval.pruned import top_k_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

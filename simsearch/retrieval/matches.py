@@ -146,17 +146,9 @@ class Matches(Sequence[Match]):
         return to_frame(self)
 
     def __str__(self) -> str:
-        from simsearch.library.odd_names import valid_unicode
+        from simsearch.retrieval.export import to_text
 
-        how = "" if self.exact else " (approximate)"
-        lines = [f"{len(self)} match{'es' * (len(self) != 1)} for {self.query}{how}"]
-        lines += [
-            f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {m.path}"
-            + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
-            for m in self.rows
-        ]
-        lines += [f"note: {note}" for note in self.notes]
-        return valid_unicode("\n".join(lines))
+        return to_text(self)
 
     def _repr_html_(self) -> str:
         from simsearch.retrieval.html import to_html

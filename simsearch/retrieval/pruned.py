@@ -17,9 +17,9 @@ from simsearch.retrieval.exact import (
     blas_threads,
     gather_cost,
     gathered_scores,
+    rescore,
     rounding_error,
     scan_cost,
-    top_k_of_rows,
 )
 from simsearch.retrieval.pruned_copy import pruned_copy_of
 
@@ -133,3 +133,12 @@ class PrunedScan(ExactScan):
         if count and costs[read_all].sum() <= total * scan_cost(dim, count) * count:
             read_all[:] = False
         return read_all
+
+
+def top_k_of_rows(
+    library: ImageLibrary, vector: NDArray[np.float32], rows: NDArray[np.intp], k: int
+) -> TopK:
+    """Find the k best of some rows, given by number, for one embedding."""
+    with one_blas_thread():
+        scores = gathered_scores(np.asarray(library.embeddings), rows, vector)
+    return rescore(library, vector, scores, k, rows=rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
-from simsearch.backbones.weights import save_weights
+from simsearch.backbones.thaw import save_weights
 from simsearch.embedding.reembed import reembed
 from simsearch.evaluation.evaluation import evaluate
 from simsearch.evaluation.plots import CURVE_INCHES

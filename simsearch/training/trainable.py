@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from simsearch.backbones.precision import bfloat16_is_fast
+from simsearch.backbones.bfloat16 import bfloat16_is_fast
 from simsearch.backbones.preprocessing import normalise
 from simsearch.backbones.spec import OWN_WEIGHTS, pool
+from simsearch.backbones.thaw import thaw
 from simsearch.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class TrainableBackbone:
     """
 
     def __init__(self, backbone: Backbone, names: str | Sequence[str] | None = None) -> None:
-        self.backbone, self.network = backbone, backbone.thaw()
+        self.backbone, self.network = backbone, thaw(backbone)
         module = self.network.module.requires_grad_(True)
         gradients = _gradients(self.network, backbone)
         sizes = {name: weight.numel() for name, weight in gradients.items()}

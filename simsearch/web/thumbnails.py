@@ -16,9 +16,9 @@ from PIL import Image
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
 from simsearch.files import atomic_write
-from simsearch.images.address import read_file
 from simsearch.images.decode import load_image
 from simsearch.images.header import read_header
+from simsearch.images.read import read_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

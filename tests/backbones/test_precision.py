@@ -17,7 +17,7 @@ from networks import (
 from PIL import Image
 from torch import nn
 
-from simsearch.backbones import precision
+from simsearch.backbones import bfloat16, precision
 from simsearch.backbones.backbone import _load_named, load_backbone
 from simsearch.backbones.precision import choose_precision, fold_batch_norms
 from simsearch.errors import BackboneError
@@ -102,7 +102,7 @@ def test_precision_follows_the_processor(saved, photos, monkeypatch):
     rows = {}
     for fast, wanted in ((True, "bfloat16"), (False, "float32")):
         _load_named.cache_clear()
-        monkeypatch.setattr(precision, "bfloat16_is_fast", lambda fast=fast: fast)
+        monkeypatch.setattr(bfloat16, "bfloat16_is_fast", lambda fast=fast: fast)
         backbone = load_backbone("resnet50", file, device="cpu")
         assert backbone.precision == wanted
         rows[wanted] = embedded(backbone, photos)
@@ -112,7 +112,7 @@ def test_precision_follows_the_processor(saved, photos, monkeypatch):
 
 
 def test_depthwise_networks_stay_in_float32(monkeypatch):
-    monkeypatch.setattr(precision, "bfloat16_is_fast", lambda: True)
+    monkeypatch.setattr(bfloat16, "bfloat16_is_fast", lambda: True)
     assert load_backbone("efficientnet_lite0", device="cpu").precision == "float32"
 
 
@@ -155,11 +155,11 @@ def test_unknown_precision(precision):
 
 
 @pytest.mark.parametrize(
-    ("bfloat16", "float32", "answer"),
+    ("half", "full", "answer"),
     [(1, 2, True), (1, 1.3, True), (1, 1.2, False), (5, 1, False)],
 )
-def test_bfloat16_speed_is_measured(bfloat16, float32, answer, monkeypatch):
-    turns = [[99, 99], *[[float32, bfloat16]] * 99]  # the first run of each is slow, as in life
+def test_bfloat16_speed_is_measured(half, full, answer, monkeypatch):
+    turns = [[99, 99], *[[full, half]] * 99]  # the first run of each is slow, as in life
     clock = iter(np.cumsum([[0, seconds] for turn in turns for seconds in turn]).tolist())
-    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert precision.bfloat16_is_fast.__wrapped__() is answer
+    monkeypatch.setattr(bfloat16, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert bfloat16.bfloat16_is_fast.__wrapped__() is answer
