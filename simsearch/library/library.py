@@ -18,6 +18,7 @@ from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
 from simsearch.library.files import open_latest
 from simsearch.library.paths import as_posix, is_unchanged, spellings
+from simsearch.library.placed import PlacedPaths
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 
 
-class ImageLibrary(EmbeddingSpace, RowTable):
+class ImageLibrary(PlacedPaths, EmbeddingSpace, RowTable):
     """Embeddings and the paths of their images, ready to be searched.
 
     Parameters
@@ -50,7 +51,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     embeddings : numpy.ndarray
         (N, D) float32, C order, rows of unit L2 norm; memory-mapped where it comes from a file.
     paths : numpy.ndarray
-        (N,) unicode, POSIX separators.
+        (N,) unicode, POSIX separators; absolute once `os.chdir` has made them lead elsewhere.
     stats : numpy.ndarray or None
         (N, 2) int64, the size in bytes and the modification time in ns of each file when it was
         embedded.
@@ -82,7 +83,6 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     embeddings: NDArray[np.float32]
     stats: NDArray[np.int64] | None = None
     digests: NDArray[np.uint8] | None = None  # (N, 16), of the files' bytes; zeros if unknown
-    root: str | None = None
     head: Head | None = None
     index: Any = None
     absolute_root: str | None = None  # where the dataset was when it was embedded
@@ -135,10 +135,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
             If files are missing, damaged, or do not belong together.
         """
         library = cls.as_stored(outputs, backbone)
-        if root is not None or library.root is not None:
-            from simsearch.library.location import locate
+        from simsearch.library.location import locate
 
-            locate(library, root)
+        locate(library, root)
         return library
 
     @classmethod

@@ -19,6 +19,9 @@ from simsearch.library.paths import absolute_root, as_root, in_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
 
@@ -55,6 +58,32 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
         if Path(found).resolve() != Path(here).resolve():
             _move(library, found)
     _warn_if_missing(library, sample)
+
+
+def make_absolute(
+    folder: str, paths: NDArray[Any], root: str | None
+) -> tuple[NDArray[Any], str | None]:
+    """Return paths and root as seen from anywhere.
+
+    Parameters
+    ----------
+    folder
+        Absolute; what they are relative to.
+    paths, root
+        Of a library; without a root, `folder` is that of relative paths.
+    """
+    folder = PurePath(folder).as_posix()
+    root = root_of(paths) if root is None else root
+    whole = [path if is_uri(path) else in_folder(folder, path) for path in paths.tolist()]
+    if root is not None and not is_uri(root):
+        root = folder if root in ("", ".") else in_folder(folder, root)
+    return np.array(whole, "U"), root
+
+
+def root_of(paths: NDArray[Any]) -> str | None:
+    """Return the root of paths that are all relative, the current folder; None of others."""
+    whole = any(is_uri(path) or os.path.isabs(path) for path in paths.tolist())  # noqa: PTH117
+    return None if whole else "."
 
 
 def _places_beside(library: ImageLibrary, root: str) -> Iterator[str]:

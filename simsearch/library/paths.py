@@ -47,8 +47,9 @@ def spellings(path: str | os.PathLike[str], root: str | None) -> Iterator[str]:
     """Yield the ways in which a library with this root may list a path, the cheapest first."""
     yield as_posix(path)
     folder = root or "."
+    local = local_path(folder)
     for resolve in (Path.absolute, os.path.realpath):  # a link may be listed, or its target
-        file, base = Path(resolve(Path(path))), Path(resolve(Path(folder)))
+        file, base = Path(resolve(Path(path))), Path(resolve(Path(local)))
         if file.is_relative_to(base):
             yield in_folder(folder, file.relative_to(base).as_posix())
         yield file.as_posix()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
 from simsearch.library.files import SKIPPED, read_manifest, replace_library, version_of, writing
+from simsearch.library.location import root_of
 from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def save_library(
 ) -> None:
     """Write a library's files into a folder; see `ImageLibrary.save`."""
     source = source_to_record(library)
+    root = root_of(library.paths) if library.root is None else library.root
     with writing(outputs) as folder:
         check_not_stale(library, folder, overwrite=overwrite)
         blocks = (library.embeddings[rows] for rows in iter_blocks(len(library), BLOCK_ROWS))
@@ -31,7 +33,7 @@ def save_library(
             library.paths,
             stats=library.stats,
             digests=library.digests,
-            root=library.root,
+            root=root,
             source=source,
             head=library.head,
         )
