@@ -17,8 +17,7 @@ import numpy as np
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
 from simsearch.library.files import open_latest
-from simsearch.library.paths import as_posix, is_unchanged, spellings
-from simsearch.library.placed import PlacedPaths
+from simsearch.library.paths import Placed, as_posix, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 
 
-class ImageLibrary(PlacedPaths, EmbeddingSpace, RowTable):
+class ImageLibrary(EmbeddingSpace, RowTable):
     """Embeddings and the paths of their images, ready to be searched.
 
     Parameters
@@ -81,6 +80,9 @@ class ImageLibrary(PlacedPaths, EmbeddingSpace, RowTable):
     """
 
     embeddings: NDArray[np.float32]
+    paths = Placed["NDArray[np.str_]"]()
+    root = Placed["str | None"](None)
+    opened_in: str = ""  # the folder that relative paths are relative to
     stats: NDArray[np.int64] | None = None
     digests: NDArray[np.uint8] | None = None  # (N, 16), of the files' bytes; zeros if unknown
     head: Head | None = None
@@ -134,9 +136,9 @@ class ImageLibrary(PlacedPaths, EmbeddingSpace, RowTable):
         LibraryError
             If files are missing, damaged, or do not belong together.
         """
-        library = cls.as_stored(outputs, backbone)
         from simsearch.library.location import locate
 
+        library = cls.as_stored(outputs, backbone)
         locate(library, root)
         return library
 

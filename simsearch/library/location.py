@@ -60,24 +60,19 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
     _warn_if_missing(library, sample)
 
 
-def make_absolute(
-    folder: str, paths: NDArray[Any], root: str | None
-) -> tuple[NDArray[Any], str | None]:
-    """Return paths and root as seen from anywhere.
+def make_absolute(library: ImageLibrary) -> None:
+    """Make paths and root absolute, since the current folder is no longer the one of the library.
 
-    Parameters
-    ----------
-    folder
-        Absolute; what they are relative to.
-    paths, root
-        Of a library; without a root, `folder` is that of relative paths.
+    Without a root, the folder in which it was opened becomes the root of relative paths.
     """
-    folder = PurePath(folder).as_posix()
+    folder, library.opened_in = PurePath(library.opened_in).as_posix(), ""
+    paths, root = library.paths, library.root
     root = root_of(paths) if root is None else root
     whole = [path if is_uri(path) else in_folder(folder, path) for path in paths.tolist()]
+    library.paths = np.array(whole, "U")
     if root is not None and not is_uri(root):
-        root = folder if root in ("", ".") else in_folder(folder, root)
-    return np.array(whole, "U"), root
+        library.root = folder if root in {"", "."} else in_folder(folder, root)
+    library.__dict__.pop("_by_path", None)  # an order that may have changed
 
 
 def root_of(paths: NDArray[Any]) -> str | None:

@@ -5,13 +5,45 @@ from __future__ import annotations
 import os
 import posixpath
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from simsearch.library.library import ImageLibrary
+
+_T = TypeVar("_T")
+
+
+class Placed(Generic[_T]):
+    """Attribute of a library with paths, which become absolute when the current folder changes."""
+
+    def __init__(self, default: _T | None = None) -> None:
+        self.default: Any = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, library: ImageLibrary, owner: type) -> _T:
+        if library.opened_in not in {"", _current_folder() or library.opened_in}:
+            from simsearch.library.location import make_absolute
+
+            make_absolute(library)
+        value: _T = library.__dict__.get(self.name, self.default)
+        return value
+
+    def __set__(self, library: ImageLibrary, value: _T) -> None:
+        library.__dict__[self.name], library.opened_in = value, _current_folder()
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:  # it is gone
+        return ""
 
 
 def as_root(folder: str | os.PathLike[str]) -> str:

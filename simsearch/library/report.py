@@ -84,7 +84,9 @@ def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
     >>> count_kinds([Skipped("a", "8×9 pixels"), Skipped("b", "70×1,000 pixels")])
     {'N×N pixels': 2}
     """
-    kinds = (re.sub(r"\d[\d,.]*", "N", reason.partition(":")[0]) for _, reason in skipped)
+    kinds = (
+        re.sub(r"(?<![a-zA-Z])\d[\d,.]*", "N", reason.partition(":")[0]) for _, reason in skipped
+    )
     return dict(Counter(kinds).most_common())
 
 
