@@ -27,7 +27,7 @@ class EmbedReport:
     reused : int
         Rows taken over from the last library or an unfinished run, the next two included.
     moved : int
-        Of the reused, those whose file was renamed, moved, copied or touched: known by content.
+        Of the reused, those whose file was renamed, moved or touched: known by content.
     kept : int
         Of the reused, those whose file was not seen, for the reasons in `kept_reasons`.
     removed : int
