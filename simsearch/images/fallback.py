@@ -43,16 +43,23 @@ def open_otherwise(file: str | io.BytesIO, name: str, error: Exception) -> Image
 
 
 def prefer_preview(image: Image.Image, file: str | io.BytesIO, name: str) -> Image.Image:
-    """Return a TIFF as Pillow opened it or, where it is a raw file, the preview in it."""
+    """Return a TIFF as Pillow opened it, or otherwise where that is wrong.
+
+    Of a raw file, the preview in it is taken; of a TIFF that Pillow misreads, the first page.
+    """
     try:
         preview = _open_raw(file, name)
     except ImageError:
         image.close()
         raise
     if preview is None:
-        if _is_mapped_wrongly(image):
-            image.filename = ""  # type: ignore[attr-defined]
-        return image
+        from simsearch.images.tiff import open_tiff, read_as_written
+
+        if read_as_written(image):
+            if _is_mapped_wrongly(image):
+                image.filename = ""  # type: ignore[attr-defined]
+            return image
+        preview = open_tiff(file)
     image.close()
     return preview
 
