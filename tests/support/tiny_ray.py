@@ -13,6 +13,7 @@ from pathlib import Path
 from tiny import thumbnail, tiny_backbone
 
 import simsearch as ss
+from simsearch.backbones.thaw import thaw
 
 DEADLY = (13, 13)  # the size of a picture that no worker survives
 
@@ -41,7 +42,7 @@ def failing_thumbnail(image):
 
 def backbone_with(transform):
     """Put another transform before the tiny network."""
-    module = tiny_backbone().thaw().module
+    module = thaw(tiny_backbone()).module
     return ss.load_backbone(module, transform=transform, device="cpu", precision="float32")
 
 
