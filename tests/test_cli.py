@@ -187,9 +187,10 @@ def test_recommend_is_that_of_the_library(capsys, tmp_path):
 def test_duplicates_go_to_a_table_and_a_figure(capsys, tmp_path):
     table, figure = tmp_path / "duplicates.csv", tmp_path / "duplicates.png"
     code, out, _ = run(
-        *(capsys, "duplicates", "outputs", "--threshold", 0.8, "--csv", table, "--save", figure)
+        *(capsys, "duplicates", "outputs", "--threshold", 0.8, "--level", "similar"),
+        *("--csv", table, "--save", figure),
     )
-    found = ss.duplicates(ss.ImageLibrary.load("outputs"), 0.8)
+    found = ss.duplicates(ss.ImageLibrary.load("outputs"), 0.8, level="similar")
     assert code == 0
     assert out.strip() == str(found)
     assert len(found) > 0

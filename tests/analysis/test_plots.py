@@ -104,7 +104,7 @@ class TestShowDuplicates:
     def copies(self, library):
         """Groups of 4, 2 and 2."""
         rows = np.eye(5)[[0, 0, 0, 0, 1, 1, 2, 2, 3]] + 0.01 * np.eye(9)[:, :5]
-        return ss.duplicates(ss.ImageLibrary(rows, library.paths[:9]))
+        return ss.duplicates(ss.ImageLibrary(rows, library.paths[:9]), level="similar")
 
     def test_one_row_per_group_the_image_to_keep_first(self, copies):
         fig, axes = show_duplicates(copies)
