@@ -198,6 +198,18 @@ def test_duplicates_go_to_a_table_and_a_figure(capsys, tmp_path):
     assert figure.exists()
 
 
+def test_duplicates_are_confirmed_unless_another_level_is_given(capsys):
+    library = ss.ImageLibrary.load("outputs")
+    for flags, level in (((), "near"), (("--level", "identical"), "identical")):
+        code, out, _ = run(capsys, "duplicates", "outputs", *flags)
+        assert code == 0
+        assert out.strip() == str(ss.duplicates(library, level=level))
+        assert "compared on their pixels" in out
+    code, _, err = run(capsys, "duplicates", "outputs", "--level", "exact")
+    assert code == 1
+    assert "level='exact'" in err
+
+
 def test_an_index_is_built_and_searched(capsys, project, tmp_path):
     shutil.copytree(project / "outputs", tmp_path / "outputs")
     code, _, err = run(capsys, "search", tmp_path / "outputs", 0, "--index")

@@ -7,6 +7,7 @@ from figures import assert_not_clipped, found, pixels, texts
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from PIL import Image
+from scenes import scene
 
 import simsearch as ss
 from simsearch.analysis.duplicates import show_duplicates
@@ -133,6 +134,14 @@ class TestShowDuplicates:
     def test_a_group_that_just_fits(self, copies):
         _, axes = show_duplicates(copies, columns=4)
         assert [len(texts(ax)) for ax in axes[0]] == [2, 2, 2, 2]
+
+    def test_the_edit_is_told_beside_the_cosine(self, tmp_path):
+        picture = scene(1)
+        picture.save(tmp_path / "a.png")
+        picture.rotate(90, expand=True).save(tmp_path / "b.png")
+        paths = [tmp_path / "a.png", tmp_path / "b.png"]
+        _, axes = show_duplicates(ss.duplicates(ss.ImageLibrary([[1, 0], [0.8, 0.6]], paths)))
+        assert "0.800 turn" in [texts(ax)[0] for ax in axes[0]]
 
     def test_missing_files_leave_the_reason(self):
         gone = ss.duplicates(ss.ImageLibrary(np.ones((2, 2)), ["a/1.jpg", "a/2.jpg"]))
