@@ -284,7 +284,7 @@ def _openapi() -> dict[str, Any]:
 
 
 def _operation(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"## `{title}`", "", operation.get("description", ""), "")
+    yield from (f"## `{title}`", "", operation["summary"], operation["description"], "")
     if parameters := operation.get("parameters"):
         yield from ("| parameter | in | type | |", "| --- | --- | --- | --- |")
         for each in parameters:

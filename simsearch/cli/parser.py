@@ -17,7 +17,8 @@ from simsearch.cli.examples import EXAMPLES
 from simsearch.cli.flags import add_option_flags
 from simsearch.retrieval.options import RankingOptions, SearchOptions
 
-LIBRARY = "folder of the library, or URI#COLLECTION"
+FOLDER = "folder of the library"
+LIBRARY = f"{FOLDER}, or URI#COLLECTION"
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -49,8 +50,12 @@ def _describe(
     name: str | None,
     description: str,
     run: Callable[..., None] | None = None,
+    outputs: str | None = None,
 ) -> argparse.ArgumentParser:
-    """Make a parser with help and examples; flags that are not given set nothing."""
+    """Make a parser with help and examples; flags that are not given set nothing.
+
+    `outputs` is the help of the first argument, if that is the library.
+    """
     parser = make(
         *([name] if name else []),
         description=description,
@@ -61,6 +66,8 @@ def _describe(
     )
     if run:
         parser.set_defaults(run=run)
+    if outputs:
+        parser.add_argument("outputs", metavar="OUTPUTS", help=outputs)
     return parser
 
 
@@ -87,17 +94,17 @@ def _add_embed(commands: Commands) -> None:
 
 
 def _add_search(commands: Commands) -> None:
-    parser = _describe(commands.add_parser, "search", "Find the most similar images.", run.search)
-    parser.add_argument("outputs", metavar="OUTPUTS", help=LIBRARY)
+    parser = _describe(
+        commands.add_parser, "search", "Find the most similar images.", run.search, LIBRARY
+    )
     parser.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
     _add_result_flags(parser, SearchOptions)
 
 
 def _add_recommend(commands: Commands) -> None:
     parser = _describe(
-        commands.add_parser, "recommend", "Find what somebody may like.", run.recommend
+        commands.add_parser, "recommend", "Find what somebody may like.", run.recommend, LIBRARY
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help=LIBRARY)
     parser.add_argument("--liked", nargs="+", required=True, metavar="IMAGE")
     parser.add_argument("--disliked", nargs="+", metavar="IMAGE")
     parser.add_argument("--exclude", nargs="+", metavar="IMAGE", help="not to be recommended")
@@ -134,9 +141,12 @@ def _add_table_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_duplicates(commands: Commands) -> None:
     parser = _describe(
-        commands.add_parser, "duplicates", "Find images that are nearly the same.", run.duplicates
+        commands.add_parser,
+        "duplicates",
+        "Find images that are nearly the same.",
+        run.duplicates,
+        FOLDER,
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="lowest cosine of a pair")
     parser.add_argument(
         "--level", help="identical; near: the same picture, edited (default); similar: unconfirmed"
@@ -148,17 +158,23 @@ def _add_duplicates(commands: Commands) -> None:
 
 def _add_index(commands: Commands) -> None:
     parser = _describe(
-        commands.add_parser, "index", "Build a FAISS index for a very large library.", run.index
+        commands.add_parser,
+        "index",
+        "Build a FAISS index for a very large library.",
+        run.index,
+        FOLDER,
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
     parser.add_argument("--kind", help="auto, flat, sq, hnsw, ivf or ivfpq")
 
 
 def _add_evaluate(commands: Commands) -> None:
     parser = _describe(
-        commands.add_parser, "evaluate", "Measure how well images find their class.", run.evaluate
+        commands.add_parser,
+        "evaluate",
+        "Measure how well images find their class.",
+        run.evaluate,
+        FOLDER,
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
     for name in ("queries", "gallery"):
         parser.add_argument(f"--{name}", metavar="GLOB", help="such as 'seg_test/*'; * crosses /")
     parser.add_argument(
@@ -173,8 +189,9 @@ def _add_evaluate(commands: Commands) -> None:
 
 
 def _add_train(commands: Commands) -> None:
-    parser = _describe(commands.add_parser, "train", "Train a head on labelled images.", run.train)
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser = _describe(
+        commands.add_parser, "train", "Train a head on labelled images.", run.train, FOLDER
+    )
     parser.add_argument("--out", metavar="FOLDER", help="where to save; by default OUTPUTS_head")
     parser.add_argument("--labels", metavar="CSV", help="lines of path,label; else the folders")
     parser.add_argument("--on", metavar="GLOB", help="train on these alone, such as 'seg_train/*'")
@@ -203,9 +220,12 @@ def _add_train(commands: Commands) -> None:
 
 def _add_serve(commands: Commands) -> None:
     parser = _describe(
-        commands.add_parser, "serve", "Serve a web page and a REST API to search with.", run.serve
+        commands.add_parser,
+        "serve",
+        "Serve a web page and a REST API to search with.",
+        run.serve,
+        LIBRARY,
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help=LIBRARY)
     parser.add_argument("--host", help="address to listen on; other machines need the token")
     parser.add_argument("--port", type=int, help="0 for any that is free")
     parser.add_argument(
@@ -222,9 +242,12 @@ def _add_serve(commands: Commands) -> None:
 
 def _add_publish(commands: Commands) -> None:
     parser = _describe(
-        commands.add_parser, "publish", "Put a library on Milvus, or what has changed.", run.publish
+        commands.add_parser,
+        "publish",
+        "Put a library on Milvus, or what has changed.",
+        run.publish,
+        FOLDER,
     )
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
     parser.add_argument("uri", metavar="URI", help="Milvus Lite file, or http(s)://host:port")
     parser.add_argument("collection", metavar="COLLECTION", help="name for it there")
     _add_table_flags(parser)
@@ -236,8 +259,7 @@ def _add_publish(commands: Commands) -> None:
 
 
 def _add_info(commands: Commands) -> None:
-    parser = _describe(commands.add_parser, "info", "Say what a library holds.", run.info)
-    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    _describe(commands.add_parser, "info", "Say what a library holds.", run.info, FOLDER)
 
 
 def _add_sample(commands: Commands) -> None:

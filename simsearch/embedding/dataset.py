@@ -59,7 +59,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     May be stopped at any time and run again: what was embedded is kept. A file that cannot be
     read is left out and listed in `skipped.csv`; it is tried again at every run. A file that was
     renamed, moved or touched is known by its content. Rows are kept while their folder cannot be
-    read, or its disk is not there. One summary line ends the run; `report` of the library has the
+    read, or its disk is not there. A summary ends the run; `report` of the library has the
     same. Where the library in `outputs` has a head, new images pass through it as well.
 
     Parameters
@@ -172,7 +172,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
     library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
-        see = f", see {(folder / SKIPPED).as_posix()}" if skipped else ""
+        see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped" if skipped else ""
         tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
     return library
 

@@ -58,15 +58,18 @@ class EmbedReport:
 
     def __str__(self) -> str:
         pace = f" ({self.embedded / self.seconds:.1f} images/s)" if self.embedded else ""
-        text = (
+        counts = (
             f"{self.embedded:,} embedded{pace}, {self.reused:,} reused, {self.removed:,} removed, "
             f"{self.skipped:,} skipped"
         )
-        text += f" ({describe_kinds(self.left_out)})" if self.left_out else ""
-        text += f"; not images: {describe_kinds(self.other_files)}" if self.other_files else ""
-        if self.moved:
-            text += f"; of the reused, {self.moved:,} renamed, moved or touched, known by content"
-        return text + (f"; kept: {describe_kinds(self.kept_reasons)}" if self.kept else "")
+        moved = f"{self.moved:,} renamed, moved or touched: known by content" if self.moved else ""
+        details = {
+            "skipped": describe_kinds(self.left_out),
+            "no images": describe_kinds(self.other_files),
+            "reused": moved,
+            "kept": describe_kinds(self.kept_reasons),
+        }
+        return "\n".join([counts, *(f"  {key}: {text}" for key, text in details.items() if text)])
 
 
 def describe_kinds(counts: Mapping[str, int]) -> str:

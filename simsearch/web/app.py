@@ -22,11 +22,12 @@ import simsearch
 from simsearch.web import schemas
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
-    HostAndOriginMiddleware,
+    CheckMiddleware,
     RequestLimitsMiddleware,
     SecurityHeadersMiddleware,
     TokenAuth,
-    TokenAuthMiddleware,
+    check_host_and_origin,
+    check_token,
 )
 from simsearch.web.openapi import describe_api
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
@@ -95,8 +96,8 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=[  # the outermost first
             Middleware(SecurityHeadersMiddleware),
             Middleware(MetricsMiddleware, metrics),
-            Middleware(HostAndOriginMiddleware, settings.hosts),
-            Middleware(TokenAuthMiddleware, auth, login_page),
+            Middleware(CheckMiddleware, partial(check_host_and_origin, settings.hosts)),
+            Middleware(CheckMiddleware, partial(check_token, auth, login_page)),
             Middleware(RequestLimitsMiddleware, settings, metrics.rejected.inc),
         ],
         openapi_url="/api/openapi.json",
@@ -148,7 +149,7 @@ def _api_routes(service: Service) -> APIRouter:
     )
     async def image(request: Request, row: Row, v: Version = None) -> Response:
         """Return an image as it is."""
-        return _image_response(request, await service.read_original(row, v), v)
+        return _image_response(request, await service.picture(row, v), v)
 
     @api.get(
         "/images/{row}/thumbnail", tags=["images"], **_image_route("A small copy.", "image/jpeg")
@@ -157,7 +158,7 @@ def _api_routes(service: Service) -> APIRouter:
         request: Request, row: Row, v: Version = None, size: ThumbnailSize = 256
     ) -> Response:
         """Return a small copy of an image."""
-        return _image_response(request, await service.thumbnail(row, v, size), v)
+        return _image_response(request, await service.picture(row, v, size), v)
 
     @api.get("/images/{row}/facts", tags=["images"], response_model=schemas.Image)
     async def facts(row: Row, v: Version = None) -> Response:

@@ -19,10 +19,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
+        self.requests = Counter(
             "simsearch_requests", "Requests answered.", ["route", "status"], registry=registry
         )
-        self._seconds = Histogram(
+        self.seconds = Histogram(
             "simsearch_request_seconds",
             "Time to answer a request, in seconds.",
             ["route"],
@@ -45,11 +45,6 @@ class Metrics:
         self.reloads = Counter(
             "simsearch_library_reloads", "Times that a new library was opened.", registry=registry
         )
-
-    def record(self, route: str, status: int, seconds: float) -> None:
-        """Count a request that has been answered, and its time."""
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -82,4 +77,5 @@ class MetricsMiddleware:
                 await self.app(scope, receive, send_and_record)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
-                self._metrics.record(route, status, time.perf_counter() - start)
+                self._metrics.requests.labels(route, str(status)).inc()
+                self._metrics.seconds.labels(route).observe(time.perf_counter() - start)

@@ -9,8 +9,7 @@ import hashlib
 import hmac
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode
 
@@ -70,8 +69,7 @@ class SecurityHeadersMiddleware:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                headers.update(SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
@@ -130,85 +128,71 @@ class TokenAuth:
         return response
 
 
-class TokenAuthMiddleware:
-    """Rejects requests without the token; pages are answered with the log-in form.
+class CheckMiddleware:
+    """Passes on a request, or answers it instead, before a byte of its body is read.
 
     Parameters
     ----------
     app
         What handles the request.
-    auth
-        The token.
-    login_page
-        HTML of the log-in form.
+    check
+        Returns the answer to a request that is rejected, from its scope and headers, or None.
     """
 
-    def __init__(self, app: ASGIApp, auth: TokenAuth, login_page: str) -> None:
-        self.app, self._auth, self._login_page = app, auth, login_page
+    def __init__(self, app: ASGIApp, check: Callable[[Scope, Headers], Response | None]) -> None:
+        self.app, self._check = app, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request, or reject it."""
-        response = self._check(scope) if scope["type"] == "http" else None
+        is_http = scope["type"] == "http"
+        response = self._check(scope, Headers(scope=scope)) if is_http else None
         await (response or self.app)(scope, receive, send)
 
-    def _check(self, scope: Scope) -> Response | None:
-        if login := self._log_in_by_address(scope):
-            return login
-        path = scope["path"]
-        if path in OPEN_PATHS or path.startswith("/static/"):
-            return None
-        return None if self._auth.is_authorised(Headers(scope=scope)) else self._unauthorised(path)
 
-    def _log_in_by_address(self, scope: Scope) -> Response | None:
-        """Log in by a token in the address, and redirect to the address without it."""
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        tokens = query.pop("token", [])
-        if scope["path"] != "/" or not tokens or not self._auth.is_valid(tokens[0]):
-            return None
+def check_token(
+    auth: TokenAuth, login_page: str, scope: Scope, headers: Headers
+) -> Response | None:
+    """Reject requests without the token; pages are answered with the log-in form.
+
+    A token in the address logs in, and is answered with the address without it.
+    """
+    path = scope["path"]
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    tokens = query.pop("token", [])
+    if path == "/" and tokens and auth.is_valid(tokens[0]):
         rest = urlencode(query, doseq=True)
-        return self._auth.log_in_redirect(
-            f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https"
-        )
-
-    def _unauthorised(self, path: str) -> Response:
-        if path in PAGE_PATHS:
-            return Response(self._login_page, 401, media_type="text/html")
-        response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
-        response.headers["WWW-Authenticate"] = "Bearer"
-        return response
-
-
-class HostAndOriginMiddleware:
-    """Rejects requests to unknown host names (DNS rebinding) and from other sites (CSRF).
-
-    Parameters
-    ----------
-    app
-        What handles the request.
-    hosts
-        Host names that are accepted, in lower case and without ports; None accepts any.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
-        self.app, self._hosts = app, hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request, or reject it."""
-        response = self._check(scope) if scope["type"] == "http" else None
-        await (response or self.app)(scope, receive, send)
-
-    def _check(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        if self._hosts is not None and (host := _host_name(headers)) not in self._hosts:
-            return problem(
-                421,
-                f"this server is not called {host!r}; start it with --host to be "
-                "reached by another name",
-            )
-        cross_site = headers.get("sec-fetch-site") in {"cross-site", "same-site"}
-        if cross_site and not _is_navigation(headers, scope["path"]):
-            return problem(403, "another site may link to this page, but not use it")
+        return auth.log_in_redirect(f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https")
+    if path in OPEN_PATHS or path.startswith("/static/") or auth.is_authorised(headers):
         return None
+    if path in PAGE_PATHS:
+        return Response(login_page, 401, media_type="text/html")
+    response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def check_host_and_origin(
+    hosts: frozenset[str] | None, scope: Scope, headers: Headers
+) -> Response | None:
+    """Reject requests to unknown host names (DNS rebinding) and from other sites (CSRF).
+
+    `hosts` are in lower case and without ports; None accepts any.
+    """
+    host = headers.get("host", "").lower()
+    host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    if hosts is not None and host not in hosts:
+        return problem(
+            421,
+            f"this server is not called {host!r}; start it with --host to be "
+            "reached by another name",
+        )
+    is_navigation = headers.get("sec-fetch-mode") == "navigate" and scope["path"] in {
+        *PAGE_PATHS,
+        LOGIN_PATH,
+    }
+    if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not is_navigation:
+        return problem(403, "another site may link to this page, but not use it")
+    return None
 
 
 class RequestLimitsMiddleware:
@@ -261,8 +245,13 @@ class RequestLimitsMiddleware:
             response = problem(503, "too many requests are waiting; ask again in a moment")
             response.headers["Retry-After"] = "1"
             return await response(scope, receive, send)
-        with self._counted(int(size)):
+        self.requests += 1
+        self.bytes += int(size)
+        try:
             return await self.app(scope, limited, send)
+        finally:
+            self.requests -= 1
+            self.bytes -= int(size)
 
     def _fits(self, size: int) -> bool:
         """Tell whether one more request, with a body of `size` bytes, is within the limits."""
@@ -270,17 +259,6 @@ class RequestLimitsMiddleware:
             self.requests < self._settings.max_waiting
             and self.bytes + size <= self._settings.max_waiting_bytes
         )
-
-    @contextmanager
-    def _counted(self, size: int) -> Iterator[None]:
-        """Count a request until it is answered."""
-        self.requests += 1
-        self.bytes += size
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self.bytes -= size
 
     def _limit_body(self, receive: Receive, limit: int, too_large: str) -> Receive:
         """Return a `receive` that raises after `limit` bytes, or at the deadline."""
@@ -313,14 +291,3 @@ def _content_length(headers: Headers, default: int) -> float:
     if not length.isdecimal():
         return default
     return int(length) if len(length) < 20 else math.inf  # int() rejects over 4300 digits
-
-
-def _host_name(headers: Headers) -> str:
-    """Return the host name of a request, without the port."""
-    host = headers.get("host", "").lower()
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-
-
-def _is_navigation(headers: Headers, path: str) -> bool:
-    """Tell whether a request is a browser's navigation to a page."""
-    return headers.get("sec-fetch-mode") == "navigate" and path in {*PAGE_PATHS, LOGIN_PATH}

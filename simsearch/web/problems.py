@@ -56,14 +56,17 @@ class Problem(BaseModel):
 
 def problem(status: int, detail: str) -> Utf8JsonResponse:
     """Return a problem response."""
-    title = HTTPStatus(status).phrase
-    content = {
+    return Utf8JsonResponse(problem_content(status, detail), status, media_type=MEDIA_TYPE)
+
+
+def problem_content(status: int, detail: str) -> dict[str, Any]:
+    """Return what a problem response holds, as `Problem`."""
+    return {
         "type": "about:blank",
-        "title": title,
+        "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail[:MAX_DETAIL_CHARACTERS],
     }
-    return Utf8JsonResponse(content, status, media_type=MEDIA_TYPE)
 
 
 def handle_problems(app: FastAPI) -> None:

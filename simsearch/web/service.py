@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
@@ -76,13 +77,15 @@ class Service:
 
     async def search(self, form: schemas.SearchForm) -> dict[str, Any]:
         """Answer a search, as `schemas.Answers`."""
-        embeds = bool(form.image or form.url or form.box or form.regions)
-        return await self._answer(form, self._search, embeds=embeds)
+        return await self._answer(
+            form, self._search, embeds=bool(form.image or form.url or form.box or form.regions)
+        )
 
     async def recommend(self, form: schemas.RecommendForm) -> dict[str, Any]:
         """Answer a recommendation, as `schemas.Answers`."""
-        embeds = bool(form.liked_image or form.disliked_image)
-        return await self._answer(form, self._recommend, embeds=embeds)
+        return await self._answer(
+            form, self._recommend, embeds=bool(form.liked_image or form.disliked_image)
+        )
 
     async def explain(self, form: schemas.ExplainForm) -> Picture:
         """Draw the heat map of a match."""
@@ -98,17 +101,11 @@ class Service:
 
         return await self._run(draw, embeds=True)
 
-    async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
-        """Return a small copy of an image."""
-        path = self.state(version, row).library.paths[row]
-        return await to_thread.run_sync(
-            self._thumbnails.get, str(path), size, limiter=self._reading
-        )
-
-    async def read_original(self, row: int, version: str | None) -> Picture:
-        """Return an image."""
-        path = self.state(version, row).library.paths[row]
-        return await to_thread.run_sync(read_original, str(path), limiter=self._reading)
+    async def picture(self, row: int, version: str | None, size: Size | None = None) -> Picture:
+        """Return an image, or a small copy of it."""
+        path = str(self.state(version, row).library.paths[row])
+        read = partial(self._thumbnails.get, size=size) if size else read_original
+        return await to_thread.run_sync(read, path, limiter=self._reading)
 
     async def page(
         self, offset: int, limit: int, where: str | None, version: str | None

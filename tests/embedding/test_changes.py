@@ -259,8 +259,8 @@ def test_report_counts_what_was_left_out_by_kind(run, dataset, capsys):
     (dataset / "a").rename(dataset / "z")
     ss.embed_dataset(dataset, "outputs", tiny_backbone())
     said = capsys.readouterr().out
-    assert "(2 the file is empty, 1 no such file or directory)" in said
-    assert "of the reused, 14 renamed, moved or touched" in said
+    assert "skipped: 2 the file is empty, 1 no such file or directory\n" in said
+    assert "reused: 14 renamed, moved or touched" in said
     loaded = ss.ImageLibrary.load("outputs").report
     assert (loaded.reused, loaded.left_out) == (40, report.left_out)
 

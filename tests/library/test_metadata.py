@@ -204,3 +204,11 @@ def test_an_overview_sums_up_folders_and_columns(library, table):
     assert columns[0] == {"name": "price", "kind": "number", "min": 10, "max": 30}
     assert {name: columns[1][name] for name in ("name", "kind")} == {"name": "tags", "kind": "text"}
     assert sorted(columns[1]["values"]) == ["Sale", "blue", "leather", "red", "sale", "summer"]
+
+
+def test_infinite_cells_of_a_frame_are_left_out_of_a_columns_range(library):
+    prices = [np.inf, *range(1, len(library))]
+    library.attach(pd.DataFrame({"path": library.names, "price": prices}))
+    assert library.overview().columns == [
+        {"name": "price", "kind": "number", "min": 1, "max": len(library) - 1}
+    ]

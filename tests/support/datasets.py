@@ -29,9 +29,8 @@ def paint_forty():
 
 def counts(capsys):
     """Read embedded, reused, removed and skipped off the summary."""
-    line = capsys.readouterr().out.strip().splitlines()[-1]
     pattern = r"(\d+) embedded.*, (\d+) reused, (\d+) removed, (\d+) skipped"
-    return tuple(int(count) for count in re.search(pattern, line).groups())
+    return tuple(int(count) for count in re.findall(pattern, capsys.readouterr().out)[-1])
 
 
 def contents(outputs):

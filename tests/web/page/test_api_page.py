@@ -1,7 +1,7 @@
 """The API page at /docs: Swagger UI, served from here."""
 
 import pytest
-from page_cases import TOKEN, expect, serve
+from page_cases import TOKEN, axe, expect, serve
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +37,8 @@ def test_api_page_lists_and_describes_every_call(page, site):
         ])"""
     )
     assert {(method, path) for method, path in shown} == calls
+    for each in ("Describe the served library", "Find the images that are most similar"):
+        expect(page.locator(".opblock-summary-description").filter(has_text=each)).to_have_count(1)
     search = open_call(page, "post", "/api/search")
     expect(search).to_contain_text("How many matches to return")
     expect(search).to_contain_text("The library has changed since.")
@@ -93,6 +95,9 @@ def test_calls_can_be_tried_with_cookie_or_token(page, site, way):
         page.goto(f"{address}/?token={TOKEN}")
         page.goto(f"{address}/docs")
         expect(page.locator(".opblock").first).to_be_visible()
+        health = page.locator(".opblock").filter(has_text="/api/health")
+        expect(page.locator(".authorization__btn")).not_to_have_count(0)
+        expect(health.locator(".authorization__btn")).to_have_count(0)  # it needs no token
         if way == "token":
             page.context.clear_cookies()
             page.get_by_role("button", name="Authorize").click()
@@ -115,3 +120,60 @@ def test_api_page_fits_a_phone(page, site):
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+# What Swagger UI itself brings, by axe's rules: its templates are not ours to change.
+KNOWN_VIOLATIONS = {
+    "color-contrast": "white text on the colours that stand for GET and POST, and grey on grey",
+    "heading-order": "from the title, a heading of level 1, to tags of level 3",
+    "landmark-unique": "a call's responses are a region without a name",
+    "nested-interactive": "the button that unfolds a call holds a link to it",
+    "region": "title and schemas stand beside the main part, which holds the calls",
+    "scrollable-region-focusable": "an example that is wider than its box is no stop of Tab",
+    "select-name": "a field's name stands beside its list of choices, without a label",
+}
+
+
+def violations(page, **context):
+    """Return axe's rules, of any weight, that the page breaks, each with the elements."""
+    found = axe.Axe().run(page, **context).response["violations"]
+    return {each["id"]: [node["html"] for node in each["nodes"]] for each in found}
+
+
+def unexpected_violations(page):
+    """Return the violations around Swagger UI, and those of rules that it is not known for."""
+    around = violations(page, context={"exclude": ["#api"]})
+    return around, {
+        rule: elements
+        for rule, elements in violations(page).items()
+        if rule not in KNOWN_VIOLATIONS
+    }
+
+
+@pytest.fixture
+def unfolded(page, site):
+    """The API page with a call of each kind unfolded, and one tried."""
+    page.goto(f"{site.address}/docs")
+    open_call(page, "post", "/api/search")
+    open_call(page, "get", "/api/images/{row}/thumbnail")
+    execute(open_call(page, "get", "/api/library"))
+    return page
+
+
+def test_axe_finds_what_swagger_ui_is_known_for_alone(unfolded):
+    assert unexpected_violations(unfolded) == ({}, {})
+    assert violations(unfolded).keys() == KNOWN_VIOLATIONS.keys()  # none has been mended
+
+
+def test_axe_finds_new_violations_around_and_within_swagger_ui(unfolded):
+    for place, html in {
+        "header": "<select><option>known in Swagger UI alone</option></select>",
+        "#api": "<img src=/static/icon.svg><button></button>",
+        "body": "<main></main>",
+    }.items():
+        unfolded.locator(place).first.evaluate(
+            "(place, html) => place.insertAdjacentHTML('beforeend', html)", html
+        )
+    around, unknown = unexpected_violations(unfolded)
+    assert around.keys() == {"select-name", "landmark-no-duplicate-main"}
+    assert unknown.keys() == {"image-alt", "button-name", "landmark-no-duplicate-main"}

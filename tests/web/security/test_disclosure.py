@@ -173,6 +173,7 @@ def test_requests_open_no_files_outside_library_and_dataset(library, tmp_path):
     assert {file.name for file in library.outputs.iterdir()} - {".thumbnails"} == {
         ".lock",
         "embeddings.npy",
+        "file_digests.npy",
         "file_stats.npy",
         "image_paths.npy",
         "manifest.json",
