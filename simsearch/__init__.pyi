@@ -32,7 +32,7 @@ from .evaluation.evaluation import Evaluation, evaluate
 from .evaluation.plots import show_confusion, show_precision_recall, show_worst
 from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image
-from .images.find import find_images
+from .images.listing import find_images
 from .library.library import ImageLibrary
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from tqdm.auto import tqdm
 
 from simsearch.errors import DatasetError, MissingExtraError
-from simsearch.images.find import find_images
+from simsearch.images.listing import find_images
 
 __all__ = ["make_sample"]
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import simsearch as ss
+from simsearch.cli.flags import read_conditions
 from simsearch.cli.main import main
 
 ROOT = Path(ss.__file__).parents[1]
@@ -460,3 +461,12 @@ def test_rows_are_dropped_with_allow_shrink_alone(project, tmp_path, monkeypatch
     assert (code, "kept: 6 gone, which are more than half" in out) == (0, True)
     code, out, _ = run(capsys, *embed, "--allow-shrink")
     assert (code, "6 removed" in out) == (0, True)
+
+
+@pytest.mark.parametrize("condition", ["price<9", "price > 9", "my price<1.5"])
+def test_a_comparison_by_another_sign_is_no_glob(capsys, metadata, condition):
+    code, _, err = run(
+        *(capsys, "search", "outputs", 3, "--metadata", metadata, "--where", condition)
+    )
+    assert (code, "=LOW..HIGH" in err) == (1, True)
+    assert read_conditions([f"path={condition}", "a<b/*"]) == {"path": [condition, "a<b/*"]}

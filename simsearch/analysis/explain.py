@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from simsearch.backbones.preprocessing import Preprocessing
-from simsearch.errors import ImageError, QueryError
+from simsearch.errors import ArrayError, ImageError, QueryError
 from simsearch.files import iter_blocks
 from simsearch.images.arrays import check_pictures
-from simsearch.images.decode import load_image
+from simsearch.images.decode import describe, load_image
+from simsearch.retrieval.arrays import read_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,12 +76,12 @@ def heat_map(
     >>> matches = search(library, "photo.jpg")  # doctest: +SKIP
     >>> heat_map(library, matches[0].row, matches.embedding)  # doctest: +SKIP
     """
-    if isinstance(image, (int, np.integer)):
+    if isinstance(image, (int, np.integer)) and not isinstance(image, bool):
         if not library.has_row(int(image)):
             raise QueryError(f"row {image}: the library has rows 0 to {len(library) - 1}")
         image = str(library.paths[image])
     check_pictures([image], library.dim)
-    opened = load_image(image)
+    opened = load_image(image)  # type: ignore[arg-type]  # a bool is refused there
     (cells,) = contributions(library, [opened], embedding)
     return resize_heat(library, cells, opened.size)  # type: ignore[arg-type]  # it is readable
 
@@ -112,11 +113,7 @@ def contributions(
     BackboneError
         If the library's backbone cannot be loaded, or pools no map.
     """
-    if np.shape(embedding) != (library.dim,):
-        raise QueryError(
-            f"an embedding of shape {np.shape(embedding)} does not fit this library's "
-            f"({library.dim},); give the `embedding` of its matches, or one of its rows"
-        )
+    vector = _unit_vector(library, embedding)
     found: list[NDArray[np.float32] | None] = []
     for block in iter_blocks(len(images), BATCH_IMAGES):
         batch = [_prepare(image, library.backbone) for image in images[block]]
@@ -125,9 +122,28 @@ def contributions(
             cells = library.backbone.feature_map(np.stack(readable))
             cells = _apply_head(library.head, cells) if library.head else cells
             norms = np.linalg.norm(cells.sum(axis=(1, 2)), axis=1)  # (B,)
-            shares = iter(cells @ embedding / norms[:, None, None])  # (B, h, w)
+            shares = iter(cells @ vector / norms[:, None, None])  # (B, h, w)
         found += [None if pixels is None else next(shares) for pixels in batch]
     return found
+
+
+def _unit_vector(library: Browsable, embedding: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    """Read one embedding as `search` reads it: (D,) float32 of unit norm."""
+    try:
+        vector = read_numbers(embedding, library.dim)
+    except ArrayError as error:
+        raise _no_embedding(library, embedding) from error
+    if not isinstance(vector, np.ndarray) or vector.shape != (library.dim,):
+        raise _no_embedding(library, embedding)
+    return vector
+
+
+def _no_embedding(library: Browsable, embedding: object) -> QueryError:
+    what = f"of shape {np.shape(embedding)}" if hasattr(embedding, "shape") else describe(embedding)
+    return QueryError(
+        f"an embedding {what} does not fit this library's ({library.dim},), finite and not zero; "
+        "give the `embedding` of its matches, or one of its rows"
+    )
 
 
 def _prepare(image: ImageSource, backbone: Backbone) -> NDArray[Any] | None:

@@ -149,7 +149,7 @@ class Backbone:
         >>> load_backbone("efficientnet_lite0", device="cpu").encode([red]).shape
         (1, 1280)
         """
-        if any(isinstance(array, np.ndarray) for array in (images, *images)):
+        if not isinstance(images, list) or any(isinstance(each, np.ndarray) for each in images):
             from simsearch.images.arrays import check_pictures
 
             check_pictures(images, self.dim)

@@ -111,10 +111,21 @@ def _by_column(name: str, texts: Sequence[str]) -> str | dict[str, str]:
 
 
 def read_conditions(texts: Sequence[str]) -> dict[str, object]:
-    """Read globs, COLUMN=VALUE and COLUMN=LOW..HIGH; several of one column are alternatives."""
+    """Read globs, COLUMN=VALUE and COLUMN=LOW..HIGH; several of one column are alternatives.
+
+    Raises
+    ------
+    QueryError
+        If a comparison is written with another sign.
+    """
     found: dict[str, list[object]] = {}
     for text in texts:
         name, given, value = text.partition("=")
+        if not given and (sign := re.match(r"([\w .-]*\w) *[<>] *[\w.-]+$", text)):
+            raise ss.QueryError(
+                f"--where {text!r}: a range is {sign[1]}=LOW..HIGH, without LOW or HIGH where it "
+                f"is open; a glob with such a sign is path={text}"
+            )
         low, ranged, high = value.partition("..")
         condition = (low or None, high or None) if ranged else value
         found.setdefault(name if given else "path", []).append(condition if given else text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,8 +70,11 @@ def check_pictures(images: Sequence[Any] | NDArray[Any], dim: int) -> None:
     ------
     ArrayError
         If an array is one pixel high or wide, has rows of unit norm, or is a grey picture of
-        floats that is `dim` pixels wide; or if the images are themselves one array of pixels.
+        floats that is `dim` pixels wide; or if the images are themselves one array of pixels, or
+        one image.
     """
+    if isinstance(images, (str, bytes, Mapping)) or not hasattr(images, "__getitem__"):
+        raise ArrayError(f"give a list of images, such as [image], not {reprlib.repr(images)}")
     if isinstance(images, np.ndarray) and pixel_fault(images) is None:
         raise ArrayError(
             f"array {images.shape} is one picture, or embeddings: give a list of images, such as "

@@ -49,7 +49,7 @@ def describe(source: object) -> str:
         return f"array {source.shape}"
     if isinstance(source, bytes):
         return f"{len(source):,} bytes"
-    return repr(source)
+    return " ".join(repr(source)[:60].split())
 
 
 def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
@@ -160,7 +160,9 @@ def _register_formats() -> tuple[str, ...]:
 def open_image(source: ImageSource) -> Image.Image:
     """Open any source with Pillow; nothing is decoded yet."""
     if isinstance(source, Image.Image):
-        return source.copy()  # closed by load_image; the caller's own stays open
+        from simsearch.images.fallback import copy_of
+
+        return copy_of(source)  # closed by load_image; the caller's own stays open
     if isinstance(source, np.ndarray):
         from simsearch.images.from_array import from_array
 
@@ -177,7 +179,7 @@ def open_image(source: ImageSource) -> Image.Image:
         return _open_file(path, os.path.getsize(path), path)  # noqa: PTH202
     raise ImageError(
         f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
-        "a PIL image or a numpy array"
+        "a PIL image or a numpy array, or a list of these for several"
     )
 
 

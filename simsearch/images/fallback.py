@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from simsearch.errors import ImageError
 from simsearch.images.repair import JPEG_START, PNG_START, TIFF_STARTS, open_clean_png
@@ -43,16 +43,50 @@ def open_otherwise(file: str | io.BytesIO, name: str, error: Exception) -> Image
 
 
 def prefer_preview(image: Image.Image, file: str | io.BytesIO, name: str) -> Image.Image:
-    """Return a TIFF as Pillow opened it or, where it is a raw file, the preview in it."""
+    """Return a TIFF as Pillow opened it, or otherwise where that is wrong.
+
+    Of a raw file, the preview in it is taken; of a TIFF that Pillow misreads, the first page.
+    """
     try:
         preview = _open_raw(file, name)
     except ImageError:
         image.close()
         raise
     if preview is None:
-        return image
+        from simsearch.images.tiff import open_tiff, read_as_written
+
+        if read_as_written(image):
+            if _is_mapped_wrongly(image):
+                image.filename = ""  # type: ignore[attr-defined]
+            return image
+        preview = open_tiff(file)
     image.close()
     return preview
+
+
+def copy_of(image: Image.Image) -> Image.Image:
+    """Copy a caller's image, decoded; of a TIFF that lies on its side with its rows in order."""
+    if image.format == "TIFF" and _is_mapped_wrongly(image):
+        name = image.filename  # type: ignore[attr-defined]
+        image.filename = ""  # type: ignore[attr-defined]
+        try:
+            image.load()
+        finally:
+            image.filename = name  # type: ignore[attr-defined]
+    return image.copy()
+
+
+def _is_mapped_wrongly(image: Image.Image) -> bool:
+    """Tell whether an image lies on its side, in a file that Pillow may map into memory.
+
+    Pillow maps uncompressed TIFFs by their upright size, which mixes up the rows of such a one. It
+    maps no image without a file name.
+    """
+    try:
+        lies = image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
+    except Exception:  # broken EXIF: there is no orientation
+        return False
+    return lies and bool(getattr(image, "filename", ""))
 
 
 def _open_raw(file: str | io.BytesIO, name: str) -> Image.Image | None:

@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
 # Thumbnails, waste and snapshots of NAS boxes and systems, in lower case.
 FOLDERS_LEFT_OUT = frozenset(
     {"@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "recycler", ".thumbnails"}
-    | {"system volume information", "__macosx"}
+    | {"system volume information", "__macosx", "@tmp", "@recently-snapshot", "lost+found"}
 )
 
 
@@ -67,39 +67,6 @@ class Listing(NamedTuple):
             self.left_out[content.kind] += 1
 
 
-def find_images(
-    root: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None
-) -> tuple[list[ImageFile], list[Skipped]]:
-    """List the image files below a folder.
-
-    Links are followed, but no folder is entered twice, so that a loop ends. A file without an
-    image suffix (in any case) is listed if its first bytes are those of an image. Hidden files
-    and folders, and folders such as `@eaDir` and `$RECYCLE.BIN`, are left out.
-
-    Parameters
-    ----------
-    root
-        The dataset's folder, or its address where fsspec opens that (`s3://bucket/photos`).
-    exclude
-        A folder below it to leave out, such as the outputs.
-
-    Returns
-    -------
-    files
-        Sorted by name, without repeats.
-    skipped
-        Folders that could not be read.
-
-    Raises
-    ------
-    DatasetError
-        If `root` is not a folder, or a storage cannot be listed.
-    MissingExtraError
-        If the package for such an address is not installed.
-    """
-    return list_dataset(root, exclude)[:2]
-
-
 def list_dataset(
     root: str | os.PathLike[str],
     outputs: str | os.PathLike[str] | None = None,
@@ -122,8 +89,8 @@ def list_dataset(
             'or make the sample one with simsearch.make_sample("dataset")'
         )
     else:
-        entered = {_identity(outputs)} if outputs and Path(outputs).is_dir() else set()
-        _scan(listing, root, rule, entered)
+        own = {_identity(outputs)} if outputs and Path(outputs).is_dir() else set()
+        _scan(listing, root, rule, own - {_identity(root)})
     for found in listing[:3]:
         found.sort()
     if globs:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypedDict
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from simsearch.errors import DatasetError
 from simsearch.images.find import FOLDERS_LEFT_OUT, left_out_by_default
@@ -78,7 +80,9 @@ class GlobRule:
 
 def _globs(option: str, globs: str | Sequence[str]) -> list[str]:
     """Check globs; `./` at the front and `/` at the end mean nothing."""
-    given = [globs] if isinstance(globs, str) else list(globs)
+    alone = isinstance(globs, (str, os.PathLike)) or not isinstance(globs, Iterable)
+    given: list[Any] = [globs] if alone and globs is not None else list(globs or ())
+    given = [PurePath(glob).as_posix() if isinstance(glob, PurePath) else glob for glob in given]
     for glob in given:
         if not isinstance(glob, str) or not glob.strip("./"):
             raise DatasetError(
@@ -94,11 +98,18 @@ def _names_a_default(glob: str) -> bool:
 
 
 def _matches(glob: str, name: str) -> bool:
-    """Compare a glob with a whole path or, if it has no slash, with the last name."""
+    """Compare a glob with a whole path or, if it has no slash, with the last name.
+
+    A name that holds brackets, such as `[raw]`, matches itself.
+    """
     if "/" not in glob:
-        return fnmatchcase(name[name.rfind("/") + 1 :], glob)
-    return fnmatchcase(name, glob.removeprefix("/")) or (
-        glob.startswith("**/") and _matches(glob[3:], name)
+        last = name[name.rfind("/") + 1 :]
+        return last == glob or fnmatchcase(last, glob)
+    whole = glob.removeprefix("/")
+    return (
+        name == whole
+        or fnmatchcase(name, whole)
+        or (glob.startswith("**/") and _matches(glob[3:], name))
     )
 
 
@@ -117,5 +128,5 @@ def _leads_to(glob: str, name: str) -> bool:
 def describe_left_out(left_out: Mapping[str, int], skipped: Sequence[Skipped] = ()) -> str:
     """Say what lies in a dataset that is no image to embed: the end of a sentence, or nothing."""
     counts = [f"{count:,} {kind}" for kind, count in sorted(left_out.items())]
-    counts += [f"{name} ({reason})" for name, reason in skipped[:3]]
+    counts += [f"{name or 'all'} ({reason})" for name, reason in skipped[:3]]
     return f"; left out: {', '.join(counts)}" if counts else ""

@@ -1,4 +1,4 @@
-"""TIFF files of kinds that Pillow does not know: many channels, 64 bits, float colours.
+"""TIFF files of kinds that Pillow does not know or misreads: many channels, 64 bits, int8.
 
 The first page is taken; of its channels the first three as red, green and blue, or the first
 alone where there are fewer. Values are scaled as `depth` describes.
@@ -14,10 +14,38 @@ from PIL import Image
 
 from simsearch.errors import ImageError
 from simsearch.images import decode
-from simsearch.images.depth import MIN_IS_WHITE, find_levels, scale
+from simsearch.images.depth import BITS, FORMAT, MIN_IS_WHITE, find_levels, scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+PLANAR_CONFIG, SEPARATE = 284, 2
+SIGNED = 2  # of the tag of the sample format
+SEPARATED = 5  # of the photometric tag: cyan, magenta, yellow and black
+
+
+def read_as_written(image: Any) -> bool:  # noqa: ANN401
+    """Tell whether Pillow reads a TIFF right, once its tiles are set right.
+
+    libtiff gives numbers in the order of this machine, where Pillow takes them for that of the
+    file. Pillow reads signed bytes as unsigned ones, and half of the bytes of planes of 16 bits.
+    """
+    image.tile = [
+        tile._replace(
+            args=(tile.args[0].replace(";32B", ";32N").replace(";16B", ";16N"), *tile.args[1:])
+        )
+        if tile.codec_name == "libtiff" and image.mode in {"I", "F"}
+        else tile
+        for tile in image.tile
+    ]
+    bits = (image.tag_v2.get(BITS) or (1,))[0]
+    if bits == 8 and (image.tag_v2.get(FORMAT) or (1,))[0] == SIGNED:
+        return False
+    if image.tag_v2.get(PLANAR_CONFIG) != SEPARATE:
+        return True
+    is_raw = image.tile[:1] and image.tile[0].codec_name == "raw"
+    return image.mode not in {"LA", "PA"} and not (bits > 8 and is_raw)
 
 
 def open_tiff(file: str | io.BytesIO) -> Image.Image:
@@ -37,14 +65,18 @@ def open_tiff(file: str | io.BytesIO) -> Image.Image:
             page = tiff.pages.first
             _check_size(page.imagewidth, page.imagelength)
             channels = _channels_last(page.asarray(), page.imagelength, page.imagewidth)
-            inverted = page.photometric == MIN_IS_WHITE
+            photometric = page.photometric
             orientation = page.tags.valueof(274)
     except ImageError:
         raise
     except Exception as error:  # tifffile raises nearly anything on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"a kind of TIFF that is not read: {reason}") from error
-    image = Image.fromarray(_to_8_bit(channels, inverted=inverted))
+    if photometric == SEPARATED and channels.shape[2] >= 4:
+        image = Image.fromarray(_to_8_bit(channels[..., :4]), "CMYK").convert("RGB")
+    else:
+        colours = channels[..., :3] if channels.shape[2] >= 3 else channels[..., 0]
+        image = Image.fromarray(_to_8_bit(colours, inverted=photometric == MIN_IS_WHITE))
     exif = Image.Exif()
     exif[274] = orientation if isinstance(orientation, int) else 1
     image.info["exif"] = exif.tobytes()
@@ -68,8 +100,7 @@ def _channels_last(values: NDArray[Any], height: int, width: int) -> NDArray[Any
     return np.moveaxis(page, 0, -1)
 
 
-def _to_8_bit(channels: NDArray[Any], *, inverted: bool) -> NDArray[np.uint8]:
-    colours = channels[..., :3] if channels.shape[2] >= 3 else channels[..., 0]
+def _to_8_bit(colours: NDArray[Any], *, inverted: bool = False) -> NDArray[np.uint8]:
     if np.iscomplexobj(colours):
         colours = np.abs(colours)
     if colours.dtype == np.bool_:

@@ -192,8 +192,11 @@ def _why_text(name: str, cells: Mapping[str, int], options: TableOptions) -> str
     dates = [cell for cell in cells if _is_date_like(cell)]
     if len(dates) > len(number_like):
         return _why_no_dates(cells, dates)
-    if not number_like:
-        return f"{_at(others[0], cells)} is neither a number nor an ISO date"
+    if not number_like and not _is_code(others[0]):
+        return (
+            f"{_at(others[0], cells)} is neither a number nor an ISO date, so only its text can be "
+            "asked for: by a value, a list or a glob"
+        )
     if others:
         return _why_no_number(name, others[0], cells)
     decimal, padded = options.of("decimal", name)
@@ -206,14 +209,20 @@ def _why_text(name: str, cells: Mapping[str, int], options: TableOptions) -> str
 
 
 def _why_no_number(name: str, cell: str, cells: Mapping[str, int]) -> str:
-    money = split_money(cell)
-    forms = CONVENTIONS if money else ()
-    if money and any(parse_number(money.number, form, padded=True) is not None for form in forms):
+    if _is_code(cell):
         return (
             f"{_at(cell, cells)} has the look of a code, not of a number: decimal="
             f"{{{name!r}: '.'}} or --decimal '{name}=.' says that it is one"
         )
     return f"{_at(cell, cells)} is no number: {_as_missing(cell)}"
+
+
+def _is_code(cell: str) -> bool:
+    """Tell whether a cell would be a number but for leading zeros, or an exponent as in "1e5"."""
+    money = split_money(cell)
+    forms = CONVENTIONS if money else ()
+    texts = [money.number] if money else []
+    return any(parse_number(t, form, padded=True) is not None for t in texts for form in forms)
 
 
 def _why_no_dates(cells: Mapping[str, int], dates: list[str]) -> str:

@@ -78,6 +78,8 @@ def parse_date(text: str, form: str) -> Span | None:
 def span_of(value: Any) -> Span | None:  # noqa: ANN401
     """Return the span of a date or a time of `datetime`, pandas or numpy; None for other values."""
     if type(value).__name__ == "datetime64":
+        if re.fullmatch("[0-9]{4}(-[0-9]{2}){0,2}", str(value)):  # a day, a month or a year
+            return parse_iso(str(value), years=True)
         import pandas as pd
 
         value = pd.Timestamp(value)

@@ -54,17 +54,27 @@ def read_delimited(file: str | os.PathLike[str], key: str) -> TextTable:
     """
     text, given = _given_separator(read_text(file))
     headers = {mark: _header(text, mark) for mark in given or SEPARATORS}
+    headers = {mark: named(header, key) for mark, header in headers.items()}
     proven = [mark for mark, header in headers.items() if key in header]
     if not proven:
         widest = max(headers.values(), key=len)
         raise QueryError(
             f"{file} has no {key!r} column, only {', '.join(widest)}; rename the one with paths"
         )
-    return _checked(file, _parse(file, text, max(proven, key=lambda mark: len(headers[mark]))))
+    parsed = _parse(file, text, max(proven, key=lambda mark: len(headers[mark])))
+    return _checked(file, parsed._replace(header=named(parsed.header, key)))
+
+
+def named(header: list[str], key: str) -> list[str]:
+    """Return a header in which a column such as `Path` is called `path`, if it alone is."""
+    alike = [place for place, name in enumerate(header) if name.strip().casefold() == key]
+    if key in header or len(alike) != 1:
+        return header
+    return [key if place == alike[0] else name for place, name in enumerate(header)]
 
 
 def read_pairs(file: str | os.PathLike[str], key: str, value: str) -> dict[str, str]:
-    """Read lines of a path and a label, with or without a header.
+    """Read lines of a path and a label, with or without a header; of more columns, with one.
 
     Raises
     ------
@@ -81,14 +91,22 @@ def read_pairs(file: str | os.PathLike[str], key: str, value: str) -> dict[str, 
         raise QueryError(f"{file} does not hold lines of {key},{value}: it has {problem}")
     (table,) = parsed
     rows, lines = [table.header, *table.rows], [table.first, *table.lines]
-    if table.header[0].casefold() == key:
+    names = [name.casefold() for name in table.header]
+    places = (names.index(key), names.index(value)) if {key, value} <= set(names) else None
+    if places is None and any(names[2:]):
+        raise QueryError(
+            f"{file} has {len(names)} columns: name the one with paths {key!r} and the one with "
+            f"labels {value!r} in a header"
+        )
+    if places or names[0] == key:
         rows, lines = rows[1:], lines[1:]
+    first, second = places or (0, 1)
     found: dict[str, str] = {}
     for row, line in zip(rows, lines, strict=True):
-        if len(row) < len("ab"):
+        if len(row) <= max(first, second):
             raise QueryError(f"{file} does not hold lines of {key},{value}: line {line} has one")
-        if found.setdefault(row[0], row[1]) != row[1]:
-            raise QueryError(f"{file} has two labels for {row[0]!r}, the second on line {line}")
+        if found.setdefault(row[first], row[second]) != row[second]:
+            raise QueryError(f"{file} has two labels for {row[first]!r}, the second on line {line}")
     return found
 
 
@@ -171,6 +189,7 @@ def _checked(file: str | os.PathLike[str], table: _Parsed) -> TextTable:
     while len(header) > 1 and not header[-1] and all(_ends_blank(row, len(header)) for row in rows):
         header = header[:-1]  # a separator at the end of each line
         rows = [row[: len(header)] for row in rows]
+    rows = [_without_blank_end(row, len(header)) for row in rows]
     for place, name in enumerate(header, 1):
         if name in header[: place - 1]:
             raise QueryError(
@@ -187,6 +206,11 @@ def _checked(file: str | os.PathLike[str], table: _Parsed) -> TextTable:
     if "" in header:
         raise QueryError(f"{file}: column {header.index('') + 1} has no name; give it one")
     return TextTable(header, rows, table.lines)
+
+
+def _without_blank_end(row: list[str], width: int) -> list[str]:
+    """Leave out separators at the end of a line that has more of them than the header."""
+    return row if "".join(row[width:]).strip() else row[:width]
 
 
 def _ends_blank(row: list[str], width: int) -> bool:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.images.find import Skipped
-from simsearch.library.paths import absolute_root
+from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def replace_library(
         "rows": len(paths),
         "dim": dim,
         "root": root,
-        "absolute_root": absolute_root(root),
+        "absolute_root": absolute_root(root_of(paths) if root is None else root),
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},

@@ -56,7 +56,8 @@ def _meets(library: RowTable, name: str, condition: object) -> NDArray[np.bool_]
     from simsearch.library.metadata import find_column
 
     column = find_column(library, name)
-    if name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
+    own = library.metadata is None or name not in library.metadata.columns
+    if own and name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
         return np.array([fnmatchcase(cell, condition) for cell in column.cells.tolist()], bool)
     return column.meets(condition)
 
@@ -119,6 +120,8 @@ class FilterColumn:
         QueryError
             If the two cannot be compared.
         """
+        if isinstance(condition, np.ndarray) and not condition.ndim:
+            condition = condition[()]
         if condition is None or isinstance(condition, (bytes, Mapping)):
             raise QueryError(
                 f"{condition!r} is no condition for {self.name!r}: give a value, a list of them, "
@@ -237,7 +240,7 @@ def _known(answers: pd.Series[Any]) -> NDArray[np.bool_]:
 
 def folded_parts(cell: object) -> list[str]:
     """Return what text is compared with: a whole cell and each of its tags, in lower case."""
-    if isinstance(cell, (list, tuple, set)):
+    if isinstance(cell, (list, tuple, set, np.ndarray)):
         return [part for tag in cell for part in folded_parts(tag)]
     if cell is None:
         return []
@@ -247,7 +250,7 @@ def folded_parts(cell: object) -> list[str]:
 
 def split_tags(cell: object) -> list[str]:
     """Split a cell into its tags, as they are written."""
-    if isinstance(cell, (list, tuple, set)):
+    if isinstance(cell, (list, tuple, set, np.ndarray)):
         return [tag for each in cell for tag in split_tags(each)]
     return _SEPARATORS.split(str(cell).strip())
 
@@ -266,7 +269,8 @@ def mask_of(rows: NDArray[Any], count: int) -> NDArray[np.bool_]:
     if not numbers or not ((rows >= 0) & (rows < count)).all():
         raise QueryError(
             f"an array of shape {rows.shape} and dtype {rows.dtype} chooses no rows: give a "
-            f"mask of {count} booleans, or row numbers from 0 to {count - 1}"
+            f"mask of {count} booleans, row numbers from 0 to {count - 1}, or several globs as "
+            "{'path': [...]}"
         )
     chosen = np.zeros(count, bool)
     chosen[rows] = True

@@ -17,7 +17,7 @@ import numpy as np
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import LibraryError
 from simsearch.library.files import open_latest
-from simsearch.library.paths import as_posix, is_unchanged, spellings
+from simsearch.library.paths import Placed, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -50,7 +50,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     embeddings : numpy.ndarray
         (N, D) float32, C order, rows of unit L2 norm; memory-mapped where it comes from a file.
     paths : numpy.ndarray
-        (N,) unicode, POSIX separators.
+        (N,) unicode, POSIX separators; absolute once `os.chdir` has made them lead elsewhere.
     stats : numpy.ndarray or None
         (N, 2) int64, the size in bytes and the modification time in ns of each file when it was
         embedded.
@@ -80,9 +80,11 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     """
 
     embeddings: NDArray[np.float32]
+    paths = Placed["NDArray[np.str_]"]()
+    root = Placed["str | None"](None)
+    opened_in: str = ""  # the folder that relative paths are relative to
     stats: NDArray[np.int64] | None = None
     digests: NDArray[np.uint8] | None = None  # (N, 16), of the files' bytes; zeros if unknown
-    root: str | None = None
     head: Head | None = None
     index: Any = None
     absolute_root: str | None = None  # where the dataset was when it was embedded
@@ -96,10 +98,10 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         paths: Sequence[str | os.PathLike[str]] | NDArray[Any],
         backbone: Backbone | str | None = None,
     ) -> None:
-        from simsearch.library.unit_rows import unit_rows
+        from simsearch.library.unit_rows import listed_paths, unit_rows
 
         self.embeddings = unit_rows(embeddings)
-        self.paths = np.array([as_posix(path) for path in paths], "U")
+        self.paths = listed_paths(paths)
         if len(self.paths) != len(self.embeddings):
             raise LibraryError(
                 f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
@@ -134,11 +136,10 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         LibraryError
             If files are missing, damaged, or do not belong together.
         """
-        library = cls.as_stored(outputs, backbone)
-        if root is not None or library.root is not None:
-            from simsearch.library.location import locate
+        from simsearch.library.location import locate
 
-            locate(library, root)
+        library = cls.as_stored(outputs, backbone)
+        locate(library, root)
         return library
 
     @classmethod

@@ -15,7 +15,7 @@ import numpy as np
 
 from simsearch.files import valid_unicode
 from simsearch.images.address import is_uri, local_path
-from simsearch.library.paths import absolute_root, as_root, in_folder
+from simsearch.library.paths import absolute_root, as_root, in_folder, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
         Where the dataset lies now, as the caller knows.
     """
     sample = np.unique(np.linspace(0, len(library) - 1, SAMPLE_FILES).astype(int)).tolist()
-    given = library.root
+    given = root_of(library.paths) if library.root is None else library.root
     if root is not None:
         _move(library, as_root(root))
     elif given is not None and not is_uri(local_path(given)):
@@ -55,6 +55,21 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
         if Path(found).resolve() != Path(here).resolve():
             _move(library, found)
     _warn_if_missing(library, sample)
+
+
+def make_absolute(library: ImageLibrary) -> None:
+    """Make paths and root absolute, since the current folder is no longer the one of the library.
+
+    Without a root, the folder in which it was opened becomes the root of relative paths.
+    """
+    folder, library.opened_in = PurePath(library.opened_in).as_posix(), ""
+    paths, root = library.paths, library.root
+    root = root_of(paths) if root is None else root
+    whole = [path if is_uri(path) else in_folder(folder, path) for path in paths.tolist()]
+    library.paths = np.array(whole, "U")
+    if root is not None and not is_uri(root):
+        library.root = folder if root in {"", "."} else in_folder(folder, root)
+    library.__dict__.pop("_by_path", None)  # an order that may have changed
 
 
 def _places_beside(library: ImageLibrary, root: str) -> Iterator[str]:

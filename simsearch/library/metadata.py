@@ -16,7 +16,7 @@ from simsearch.errors import QueryError
 from simsearch.library.alignment import TableReport, match_lines
 from simsearch.library.column_proof import read_column
 from simsearch.library.columns import NUMBER, ColumnReading, TableOptions
-from simsearch.library.delimited import read_delimited
+from simsearch.library.delimited import named, read_delimited
 from simsearch.library.filters import FilterColumn, split_tags
 from simsearch.library.types import Overview
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 KEY = "path"
 MENU_VALUES = 100  # of a column that a menu of filters offers
-DECIMALS = (".", ",")
 
 
 class SourceTable(NamedTuple):
@@ -95,11 +94,13 @@ def attach_table(
     missing: Collection[str],
 ) -> None:
     """Attach a table to a library; see `RowTable.attach`."""
-    gaps = frozenset([missing] if isinstance(missing, str) else missing)
-    options = TableOptions(decimal, dates, gaps)
-    _check_options(options)
+    from simsearch.library.table_options import caption_columns, read_table_options
+
+    options = read_table_options(decimal, dates, missing)
     source = read_table(table, options.missing)
     places = match_lines(source.paths, library, source.name, source.numbers)
+    if not source.paths:
+        raise QueryError(f"{source.name} has no lines below its header")
     if (places < 0).all():
         raise QueryError(
             f"no line of the table is an image of the library: it has such as "
@@ -108,7 +109,7 @@ def attach_table(
         )
     frame = source.frame.reset_index(drop=True)
     metadata = frame.reindex(places).reset_index(drop=True)
-    columns = [caption] if isinstance(caption, str) else caption
+    columns = caption_columns(caption)
     for option in (options.decimal, options.dates):
         _check_columns(option if not isinstance(option, str) else (), metadata, "decimal or dates")
     _check_columns(columns, metadata, "the caption")
@@ -116,13 +117,6 @@ def attach_table(
     library.metadata, library.attached = metadata, AttachedTable(metadata, source, options)
     library.table_report = _report(source, library, places)
     library.table_report.log()
-
-
-def _check_options(options: TableOptions) -> None:
-    given = options.decimal
-    for sign in given.values() if not isinstance(given, (str, type(None))) else [given]:
-        if sign not in (None, *DECIMALS):
-            raise QueryError(f"decimal={sign!r}: give '.' or ',', or one of them by column")
 
 
 def _check_columns(columns: object, metadata: pd.DataFrame, what: str) -> None:
@@ -158,6 +152,11 @@ def read_table(
     QueryError
         If it cannot be read, has no paths, or a column twice.
     """
+    if not isinstance(table, (pd.DataFrame, str, os.PathLike)):
+        raise QueryError(
+            f"a table of type {type(table).__name__} is not read: give a CSV file or a pandas "
+            "frame, such as pd.DataFrame(table)"
+        )
     source = _read_frame(table) if isinstance(table, pd.DataFrame) else _read_file(table)
     frame = source.frame.copy()
     for column in frame.columns:
@@ -179,7 +178,7 @@ def _read_file(file: str | os.PathLike[str]) -> SourceTable:
 
 def _read_frame(table: pd.DataFrame) -> SourceTable:
     """Read a frame, whose own types are kept; text is read as that of a file."""
-    columns = [str(column) for column in table.columns]
+    columns = named([str(column) for column in table.columns], KEY)
     for column, count in Counter(columns).items():
         if count > 1:
             raise QueryError(f"the table has two columns {column!r}; rename or remove one")
@@ -290,7 +289,11 @@ def summarise_column(column: FilterColumn) -> dict[str, Any]:
 def facts_of(metadata: pd.DataFrame, row: int) -> dict[str, Any]:
     """Return a line as plain values by column, without what is missing."""
     line = metadata.iloc[row].dropna().to_dict()
-    return {str(name): getattr(cell, "item", lambda: cell)() for name, cell in line.items()}  # noqa: B023
+    return {str(name): _plain_cell(cell) for name, cell in line.items()}
+
+
+def _plain_cell(cell: Any) -> Any:  # noqa: ANN401
+    return cell.tolist() if isinstance(cell, (np.generic, np.ndarray)) else cell
 
 
 def join_caption(line: Mapping[str, object], columns: Sequence[str]) -> str:

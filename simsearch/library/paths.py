@@ -5,13 +5,47 @@ from __future__ import annotations
 import os
 import posixpath
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from simsearch.library.library import ImageLibrary
+
+_T = TypeVar("_T")
+
+
+class Placed(Generic[_T]):
+    """Attribute of a library with paths, which become absolute when the current folder changes."""
+
+    def __init__(self, default: _T | None = None) -> None:
+        self.default: Any = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, library: ImageLibrary, owner: type) -> _T:
+        if library.opened_in not in {"", _current_folder() or library.opened_in}:
+            from simsearch.library.location import make_absolute
+
+            make_absolute(library)
+        value: _T = library.__dict__.get(self.name, self.default)
+        return value
+
+    def __set__(self, library: ImageLibrary, value: _T) -> None:
+        library.__dict__[self.name], library.opened_in = value, _current_folder()
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:  # it is gone
+        return ""
 
 
 def as_root(folder: str | os.PathLike[str]) -> str:
@@ -24,6 +58,12 @@ def as_root(folder: str | os.PathLike[str]) -> str:
 def absolute_root(root: str | None) -> str | None:
     """Return a dataset's folder as seen from anywhere; None for an address, or without a root."""
     return None if root is None or is_uri(root) else Path(root).absolute().as_posix()
+
+
+def root_of(paths: NDArray[Any]) -> str | None:
+    """Return the root of paths that are all relative, the current folder; None of others."""
+    whole = any(is_uri(path) or os.path.isabs(path) for path in paths.tolist())  # noqa: PTH117
+    return None if whole else "."
 
 
 def in_folder(folder: str, name: str) -> str:
@@ -47,8 +87,9 @@ def spellings(path: str | os.PathLike[str], root: str | None) -> Iterator[str]:
     """Yield the ways in which a library with this root may list a path, the cheapest first."""
     yield as_posix(path)
     folder = root or "."
+    local = local_path(folder)
     for resolve in (Path.absolute, os.path.realpath):  # a link may be listed, or its target
-        file, base = Path(resolve(Path(path))), Path(resolve(Path(folder)))
+        file, base = Path(resolve(Path(path))), Path(resolve(Path(local)))
         if file.is_relative_to(base):
             yield in_folder(folder, file.relative_to(base).as_posix())
         yield file.as_posix()

@@ -27,7 +27,7 @@ class EmbedReport:
     reused : int
         Rows taken over from the last library or an unfinished run, the next two included.
     moved : int
-        Of the reused, those whose file was renamed, moved, copied or touched: known by content.
+        Of the reused, those whose file was renamed, moved or touched: known by content.
     kept : int
         Of the reused, those whose file was not seen, for the reasons in `kept_reasons`.
     removed : int
@@ -87,7 +87,9 @@ def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
     >>> count_kinds([Skipped("a", "8×9 pixels"), Skipped("b", "70×1,000 pixels")])
     {'N×N pixels': 2}
     """
-    kinds = (re.sub(r"\d[\d,.]*", "N", reason.partition(":")[0]) for _, reason in skipped)
+    kinds = (
+        re.sub(r"(?<![a-zA-Z])\d[\d,.]*", "N", reason.partition(":")[0]) for _, reason in skipped
+    )
     return dict(Counter(kinds).most_common())
 
 

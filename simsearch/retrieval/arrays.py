@@ -11,6 +11,7 @@ The rule, by shape, for a library of D-d embeddings:
 
 from __future__ import annotations
 
+import os
 from array import array as array_type
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
@@ -32,13 +33,15 @@ def split_queries(queries: Any, dim: int) -> tuple[list[Any], bool]:  # noqa: AN
     """Return the queries in what was given, and whether that stands for several.
 
     A list or tuple is several queries, unless it is one embedding: numbers, not all whole. A
-    (Q, D) array of embeddings is several queries, unless Q is 1.
+    (Q, D) array of embeddings is several queries, unless Q is 1; so is an array of paths.
     """
     if isinstance(queries, (list, tuple)):
         if _is_vector(queries) and not all(isinstance(one, Integral) for one in queries):
             return [np.array(queries, object)], False
         return list(queries), True
     array = _to_array(queries)
+    if array is not None and array.ndim == 1 and array.size and _is_paths(array):
+        return array.tolist(), True
     if array is None or array.ndim != 2:
         return [queries], False
     read = _embeddings(array, dim)
@@ -136,6 +139,10 @@ def _to_array(query: Any) -> NDArray[Any] | None:  # noqa: ANN401
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArrayError(f"{type(query).__name__} gives no array of numbers: {error}") from error
     return None
+
+
+def _is_paths(array: NDArray[Any]) -> bool:
+    return all(isinstance(one, (str, os.PathLike)) for one in array.tolist())
 
 
 def _nested_array(query: Any) -> NDArray[Any]:  # noqa: ANN401

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsearch.errors import QueryError
 from simsearch.images.crop import crop
-from simsearch.images.decode import load_image
+from simsearch.images.decode import describe, load_image
 from simsearch.retrieval.exact import TopK
 from simsearch.retrieval.query import Box, ResolvedQuery, resolve
 
@@ -95,15 +96,34 @@ def weighted_mean(
 
 
 def rows_of(library: Searchable, images: Any) -> frozenset[int]:  # noqa: ANN401
-    """Row numbers of images, without those that the library does not hold."""
+    """Row numbers of images, without those that the library does not hold.
+
+    Raises
+    ------
+    QueryError
+        If something is neither a row number nor a path.
+    """
     one = isinstance(images, (int, np.integer, str, os.PathLike))
+    if not one and not isinstance(images, Iterable):
+        raise _no_rows(images)
     rows: set[int] = set()
     for image in [images] if one else images:
+        if isinstance(image, (bool, np.bool_)):
+            raise _no_rows(image)
         if isinstance(image, (int, np.integer)):
             rows |= resolve(library, image).exclude
+        elif not isinstance(image, (str, os.PathLike)):
+            raise _no_rows(image)
         elif (row := library.find(image)) is not None:
             rows.add(row)
     return frozenset(rows)
+
+
+def _no_rows(image: object) -> QueryError:
+    return QueryError(
+        f"{describe(image)} cannot be left out: give row numbers or paths, such as those of a "
+        "mask, np.flatnonzero(mask)"
+    )
 
 
 def merge_rankings(library: Searchable, rankings: Sequence[TopK]) -> TopK:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PRUNED_FROM_BYTES = 10**8  # of rows, from which on a pruned copy is worth its making
 RESCORED_ROWS = 64  # scored in float64 together: they stay in the cache
 CROWDED_SHARE = 1 / 50  # of all rows: more than these are too many to score in float64
-SHORT_SUM_COLUMNS, SHORT_SUM_ROWS = 64, 4096  # of a product that rounds less
 GATHERED_NUMBERS = 2**18  # that are copied together: they stay in the cache
 THREADED_BYTES = 2**28  # of rows, times queries, from which on all cores share a product
 SCORES_BYTES = 2**26  # of scores that are held at once, however many queries there are
@@ -99,6 +98,8 @@ class ExactScan:
             scores = self.apply_mask(vectors @ self.rows.T)  # (Q, N)
         crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
         if crowded:
+            from simsearch.retrieval.short_sums import short_sum_scores
+
             scores[crowded], errors[crowded] = short_sum_scores(self.rows, vectors[crowded])
             scores = self.apply_mask(scores)
         for vector, some, error in zip(vectors, scores, errors.tolist(), strict=True):
@@ -155,19 +156,6 @@ def gathered_scores(
         part = np.take(matrix, some, axis=0, out=buffer[: len(some)], mode="clip")
         np.matmul(part, vectors, out=products[block])
     return products
-
-
-def short_sum_scores(
-    rows: NDArray[np.float32], vectors: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], float]:
-    """Products in short sums, which round less, and their error at most: (Q, N) float32."""
-    scores = np.zeros((len(vectors), len(rows)), np.float32)
-    columns = list(iter_blocks(rows.shape[1], SHORT_SUM_COLUMNS))
-    with one_blas_thread():  # these products are so short that two threads would mostly wait
-        for block in iter_blocks(len(rows), SHORT_SUM_ROWS):
-            for some in columns:
-                scores[:, block] += vectors[:, some] @ rows[block, some].T
-    return scores, rounding_error(SHORT_SUM_COLUMNS + len(columns))
 
 
 def rounding_error(terms: int) -> float:

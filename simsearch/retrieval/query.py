@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from simsearch.errors import ImageError, QueryError
+from simsearch.errors import QueryError
 from simsearch.images.decode import describe
 
 if TYPE_CHECKING:
@@ -85,7 +84,9 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
     file = getattr(query, "filename", None) if opened else query
     found = library.find(file) if isinstance(file, (str, os.PathLike)) else None
     if found is None and isinstance(query, (str, os.PathLike)):
-        _check_exists(query)
+        from simsearch.images.read import check_exists
+
+        check_exists(query)
     known = not opened and found is not None and library.is_current(found)
     return ResolvedQuery(
         name,
@@ -93,15 +94,6 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
         library.embeddings[found][None] if known else None,
         frozenset([found] if exclude_query and found is not None else []),
     )
-
-
-def _check_exists(path: str | os.PathLike[str]) -> None:
-    """Fail on a mistyped path at once, not after a backbone has been loaded for it."""
-    try:
-        Path(path).expanduser().stat()
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error).lower()
-        raise ImageError(reason, describe(path)) from error
 
 
 def embed(library: Searchable, queries: Sequence[ResolvedQuery]) -> list[ResolvedQuery]:

@@ -25,7 +25,7 @@ def read_where(text: str) -> Any:  # noqa: ANN401
     if len(text) > MAX_WHERE_CHARACTERS:
         raise QueryError(f"where has {len(text):,} characters; give up to {MAX_WHERE_CHARACTERS:,}")
     try:
-        parsed = json.loads(text)
+        parsed = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
     if isinstance(parsed, str):
@@ -33,6 +33,16 @@ def read_where(text: str) -> Any:  # noqa: ANN401
     if not isinstance(parsed, dict) or len(parsed) > MAX_ITEMS:
         raise QueryError(f"where={text!r:.80}: give a glob, or up to {MAX_ITEMS} columns")
     return {name: _read_condition(name, value) for name, value in parsed.items()}
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its pairs; of a name that stands twice, JSON would keep the last value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise QueryError(f"where: {twice!r:.80} stands twice; give its values as one list")
+    return found
 
 
 def _read_condition(name: str, value: object) -> object:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import skimage.data
 import torch
@@ -229,3 +230,19 @@ def test_heat_lies_where_the_query_was_pasted(shared, tmp_path):
         pasted = heat[150:280, 20:150].mean()
         elsewhere = heat[20:140, 160:280].mean()
         assert pasted > 1.5 * elsewhere
+
+
+@pytest.mark.parametrize(
+    "read", [np.float64, lambda row: 7 * row, lambda row: row[None], torch.tensor, pd.Series]
+)
+def test_an_embedding_of_any_kind_and_length(colors, read):
+    row = colors.embeddings[0]
+    (expected,) = contributions(colors, colors.paths[:1], row)
+    (found,) = contributions(colors, colors.paths[:1], read(row))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0, np.nan, np.inf, 1j])
+def test_refuses_an_embedding_without_a_direction(colors, factor):
+    with pytest.raises(QueryError, match="finite and not zero"):
+        contributions(colors, colors.paths, np.ones(3) * factor)

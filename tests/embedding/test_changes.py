@@ -71,6 +71,16 @@ def test_file_with_other_content_under_a_known_name_is_embedded_again(run, datas
     np.testing.assert_allclose(rows_by_name(library)["a/00.png"], expected, atol=1e-6)
 
 
+def test_file_of_the_same_name_size_and_time_is_not_read_again(run, dataset):
+    run()
+    status = (dataset / "a" / "00.png").stat()
+    (dataset / "a" / "00.png").write_bytes(b"x" * status.st_size)
+    os.utime(dataset / "a" / "00.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "a/00.png" in run().names
+    os.utime(dataset / "a" / "00.png")
+    assert "a/00.png" not in run().names
+
+
 def test_two_files_that_swap_their_names_swap_their_rows(run, dataset):
     before = rows_by_name(run())
     one, two, other = dataset / "a" / "00.png", dataset / "b" / "01.png", dataset / "x"

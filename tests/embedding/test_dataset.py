@@ -160,6 +160,12 @@ def test_outputs_inside_the_dataset_are_no_images_of_it(dataset, monkeypatch):
     assert library.paths[0] == "a/00.png"
 
 
+def test_outputs_may_be_the_folder_of_the_dataset_itself(dataset):
+    for embedded in (40, 0):
+        library = ss.embed_dataset(dataset, dataset, tiny_backbone(), progress=False)
+        assert (len(library), library.report.embedded) == (40, embedded)
+
+
 # Bad input
 
 

@@ -249,3 +249,42 @@ def test_any_values_give_an_order_that_agrees_with_theirs(values):
     assert (np.diff(image[there][order].astype(int)) >= 0).all()
     if there.any() and np.ptp(values[there].astype(float)) > 0:
         assert image[there].max() > image[there].min() or values[there].max() < 3
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
+)
+def test_every_order_of_bytes_and_planes_shows_the_scene(dtype, byteorder, compression, planes):
+    kind, top = np.dtype(dtype).kind, 1.0
+    if kind != "f":
+        top = float(np.iinfo(dtype).max)
+    colours = smooth() / 255
+    for photometric, channels in (("minisblack", 1), ("minisblack", 2), ("rgb", 3), ("rgb", 4)):
+        shown = colours if channels > 2 else np.repeat(GREY[..., None], 3, axis=2)
+        opaque = np.ones((*GREY.shape, 1))
+        values = np.concatenate([shown[..., : channels - (channels % 2 == 0)], opaque], axis=2)
+        signed = values * 2 - 1 if kind == "i" else values
+        values = (signed[..., :channels] * top).astype(dtype)
+        if channels == 1:
+            values = values[..., 0]
+        elif planes == "separate":
+            values = np.moveaxis(values, -1, 0)
+        options = {"planarconfig": planes} if channels > 1 else {}
+        if channels % 2 == 0:
+            options["extrasamples"] = ["unassalpha"]
+        options |= {"photometric": photometric, "compression": compression}
+        file = tiff(values, byteorder=byteorder, **options)
+        image = pixels(load_image(file)).astype(float)
+        assert np.corrcoef(image.ravel(), shown.ravel())[0, 1] > 0.99, (photometric, channels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32"])
+def test_inks_of_any_type_are_subtracted(dtype):
+    colours = smooth() / 255
+    inks = np.concatenate([1 - colours, np.zeros((*GREY.shape, 1))], axis=2)
+    top = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
+    image = pixels(load_image(tiff((inks * top).astype(dtype), photometric="separated")))
+    assert np.corrcoef(image.ravel(), colours.ravel())[0, 1] > 0.99

@@ -14,7 +14,8 @@ from PIL import Image
 
 from simsearch.errors import DatasetError, ImageError
 from simsearch.images.decode import load_image
-from simsearch.images.find import SUFFIXES, find_images
+from simsearch.images.find import SUFFIXES
+from simsearch.images.listing import find_images
 
 
 def plant(root, *names):

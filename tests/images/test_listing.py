@@ -4,6 +4,7 @@ import logging
 import sys
 import zipfile
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,8 @@ from simsearch.cli.main import main
 from simsearch.errors import DatasetError, ImageError
 from simsearch.images import sniff
 from simsearch.images.decode import load_image
-from simsearch.images.find import Skipped, find_images, list_dataset
+from simsearch.images.find import Skipped, list_dataset
+from simsearch.images.listing import find_images
 from simsearch.library.files import read_skipped
 
 READ = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"]
@@ -237,7 +239,7 @@ def test_a_raw_file_without_a_preview_is_an_error(raw):
 
 def test_waste_of_systems_is_left_out_and_counted(tmp_path):
     waste = ["@eaDir", "#recycle", "$RECYCLE.BIN", ".thumbnails", "System Volume Information"]
-    waste += ["__MACOSX", "a/@eaDir"]
+    waste += ["__MACOSX", "a/@eaDir", "lost+found", "b/@tmp"]
     plant(tmp_path, {f"{folder}/1.jpg": picture() for folder in waste} | {"a/2.jpg": picture()})
     listing = list_dataset(tmp_path)
     assert names(listing) == ["a/2.jpg"]
@@ -248,6 +250,8 @@ def test_waste_of_systems_is_left_out_and_counted(tmp_path):
         ".thumbnails/": 1,
         "System Volume Information/": 1,
         "__MACOSX/": 1,
+        "lost+found/": 1,
+        "@tmp/": 1,
     }
 
 
@@ -272,6 +276,9 @@ TREE += ["a/@eaDir/7.jpg", ".h/8.jpg"]
         ({"include": ["@eaDir", "*.png", "7.jpg"]}, ["1.png", "a/b/3.png", "a/@eaDir/7.jpg"]),
         ({"include": ["@eaDir"], "exclude": ["@eaDir"]}, TREE[:7]),
         ({"include": [], "exclude": ()}, TREE[:7]),
+        ({"include": None, "exclude": None}, TREE[:7]),
+        ({"exclude": PurePosixPath("a/b")}, [*TREE[:3], *TREE[4:7]]),
+        ({"include": [PurePosixPath("a")], "exclude": "b"}, ["a/2.jpg", "a/drafts/6.jpg"]),
     ],
 )
 def test_globs_choose_files(options, wanted, tmp_path, caplog):
@@ -279,6 +286,13 @@ def test_globs_choose_files(options, wanted, tmp_path, caplog):
     listing = list_dataset(tmp_path, **options)
     assert names(listing) == sorted(wanted)
     assert caplog.messages == []
+
+
+def test_a_name_with_brackets_matches_itself(tmp_path):
+    plant(tmp_path, dict.fromkeys(["[raw]/1.jpg", "b/[raw]/2.jpg", "b/3[1].jpg", "b/r.jpg"], b"x"))
+    assert names(list_dataset(tmp_path, exclude="[raw]")) == ["b/3[1].jpg", "b/r.jpg"]
+    assert names(list_dataset(tmp_path, include="b/3[1].jpg")) == ["b/3[1].jpg"]
+    assert names(list_dataset(tmp_path, include="[qr].jpg")) == ["b/r.jpg"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -317,8 +331,9 @@ def test_a_glob_that_matches_nothing_is_said(tmp_path, caplog):
 
 @pytest.mark.parametrize("glob", ["", "/", "./", 7, None])
 def test_a_glob_must_be_text(glob, tmp_path):
-    with pytest.raises(DatasetError, match=r"exclude=.* is not a glob: give names or paths"):
-        list_dataset(tmp_path, exclude=[glob])
+    for globs in ([glob], *([glob] if glob is not None else [])):
+        with pytest.raises(DatasetError, match=r"exclude=.* is not a glob: give names or paths"):
+            list_dataset(tmp_path, exclude=globs)
 
 
 # The whole run

@@ -37,6 +37,30 @@ def test_files_bytes_and_pillows_own_file_objects_are_turned(kind, orientation, 
     assert warnings() == []
 
 
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_tiff_that_pillow_maps_into_memory_is_not_mixed_up(mode, orientation, tmp_path):
+    """Pillow maps uncompressed ones of some modes, which mixes their rows up if they lie."""
+    grey = Image.fromarray(STORED[orientation](smooth())).convert("L")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    data = encoded(deep if mode == "I;16" else grey.convert(mode), "TIFF", exif=_exif(orientation))
+    (tmp_path / "1.tif").write_bytes(data)
+    with Image.open(tmp_path / "1.tif") as file:
+        for source in (tmp_path / "1.tif", file, file):
+            assert load_image(source).size == smooth().shape[1::-1]
+            assert difference(load_image(source), np.asarray(load_image(data))) == 0
+        assert file.filename == str(tmp_path / "1.tif")
+    if mode != "1":
+        grey = np.asarray(Image.fromarray(smooth()).convert("L"))[..., None]
+        assert difference(load_image(data), grey) < 3
+
+
+def _exif(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return exif
+
+
 @pytest.mark.parametrize("orientation", [each for each in STORED if each > 1])
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_a_picture_in_memory_is_taken_as_it_is_with_one_warning(kind, orientation, warnings):

@@ -149,7 +149,8 @@ def test_numbers_by_hand(cells, condition, expected):
         (["5 €", "7 €"], (None, "$6"), "holds numbers with €, and '\\$6' has \\$"),
         (["38,39", "40"], "39", r"'38,39' \(line 1\) may be one number or two tags"),
         (["38,39", "40"], 40, "may be one number or two tags: decimal=',' or decimal='.' decides"),
-        (["a", "b"], ("a", "b"), r"'a' \(line 1\) is neither a number nor an ISO date"),
+        (["a", "b"], ("a", "b"), r"'a' \(line 1\) is neither a number nor an ISO date, so only"),
+        (["007", "008"], ("007", None), r"'007' \(line 1\) has the look of a code.*--decimal"),
         (["1,299", "ask"], 1299, "cannot be compared with 1299: '1,299' .*may be 1.299 or 1299"),
     ],
     ids=str,
@@ -186,6 +187,15 @@ def test_options_decide(cells, options, condition, expected):
         ({"decimal": {"x": "comma"}}, "decimal='comma'"),
         ({"decimal": {"y": ","}}, "no column 'y' for decimal or dates; there are x"),
         ({"dates": {"y": "%Y"}}, "no column 'y'"),
+        ({"decimal": 1}, "decimal=1: give '.' or ','"),
+        ({"decimal": [","]}, "decimal="),
+        ({"dates": "dd/mm/yyyy"}, "dates='dd/mm/yyyy': give a format of strptime"),
+        ({"dates": {"x": "%Q"}}, "dates='%Q': give a format of strptime"),
+        ({"dates": 5}, "dates=5: give a format"),
+        ({"missing": None}, "missing=None: give a list of text"),
+        ({"missing": [15]}, r"missing=\[15\]: give a list of text"),
+        ({"missing": {"x": ["1"]}}, "missing=.*: give a list of text"),
+        ({"caption": 5}, "caption=5: give a column"),
     ],
     ids=str,
 )
@@ -294,6 +304,10 @@ def test_ranges_over_times(values, low, zone, data):
         (["2024-01-01 00:00:00.000000001", "2024-01-01"], (None, "2024-01-01T00:00:00"), [1]),
         (["2024-05", "2024-06"], (None, "2024-05-31"), [0]),
         (["2024-05-01", "2024-06-01"], "2024-05*", [0]),
+        (["2024-05-01T23:59", "2024-05-02"], np.datetime64("2024-05-01"), [0]),
+        (["2024-05-01T23:59", "2024-05-02"], (np.datetime64("2024-06"), None), []),
+        (["2024-05-01T23:59", "2024-05-02"], np.datetime64("2024"), [0, 1]),
+        (["2024-05-01", "2024-05-02"], np.datetime64("2024-05-02T00:00"), [1]),
     ],
     ids=str,
 )
@@ -344,6 +358,7 @@ def test_dates_that_are_not_proven_are_refused(cells, condition, message):
         (pd.to_datetime(["2024-05-01 10:00"]).tz_localize("Europe/Paris"), "2024-05-01", [0]),
         (pd.Categorical(["5", "12"]), (6, None), [1]),
         ([True, None, False], True, [0]),
+        ([np.array(["a", "b"]), None, np.array(["c"])], "B", [0]),
         (pd.to_timedelta(["1h", "3h"]), (pd.Timedelta("2h"), None), [1]),
     ],
     ids=str,
@@ -367,3 +382,15 @@ def test_the_menu_gives_the_limits_of_numbers_and_money():
         {"name": "x", "kind": "number", "min": 5, "max": 1299.5}
     ]
     assert with_column(["5", "on request"]).overview().columns[0]["kind"] == "text"
+
+
+def test_an_array_of_no_dimension_is_its_value():
+    library = with_column(["1", "2"])
+    assert rows(library, np.array(2)) == [1]
+    assert rows(library, np.array("2")) == [1]
+
+
+def test_arrays_in_a_frame_are_lists_of_tags():
+    library = with_column([np.array([1, 2]), np.array([3]), None])
+    assert [library.facts(row) for row in range(3)] == [{"x": [1, 2]}, {"x": [3]}, {}]
+    assert rows(library, "2") == [0]

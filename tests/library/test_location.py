@@ -117,3 +117,54 @@ def test_update_from_another_folder_embeds_nothing_again(project, monkeypatch, c
     caplog.set_level(logging.INFO)
     library = ss.embed_dataset(project / "photos", project / "out", tiny_backbone(), progress=False)
     assert (library.report.embedded, library.report.reused) == (0, 6)
+
+
+def test_library_stays_with_its_files_when_the_current_folder_changes(
+    project, monkeypatch, tmp_path
+):
+    backup = tmp_path / "two"
+    paint(backup / "photos" / "1.png", 50)
+    made = ss.embed_dataset("photos", "out", tiny_backbone(), progress=False)
+    plain = ss.ImageLibrary(made.embeddings, made.paths, tiny_backbone())
+    for library in (made, load("out"), plain):
+        monkeypatch.chdir(project)
+        names = library.names
+        assert library.paths[1] == "photos/1.png"
+        monkeypatch.chdir(backup)
+        assert library.find("photos/1.png") is None
+        assert library.find(project / "photos" / "1.png") == 1
+        assert library.is_current(1)
+        assert library.names == names
+        found = ss.search(library, str(project / "photos" / "1.png"), k=5)
+        assert 1 not in found.rows
+        assert all((project / "photos").samefile(Path(path).parent) for path in found.paths)
+        library.save(tmp_path / "saved")  # from here
+        monkeypatch.chdir("/")
+        assert [Path(path).is_file() for path in load(tmp_path / "saved").paths] == [True] * 6
+
+
+def test_library_without_a_root_is_found_from_another_folder(
+    project, monkeypatch, tmp_path, caplog
+):
+    made = load("out")
+    ss.ImageLibrary(made.embeddings, made.paths, tiny_backbone()).save("plain")
+    whole = [project / path for path in made.paths]
+    ss.ImageLibrary(made.embeddings, whole, tiny_backbone()).save("whole")
+    monkeypatch.chdir("/")
+    for name in ("plain", "whole"):
+        library = load(project / name)
+        assert 1 not in ss.search(library, str(project / "photos" / "1.png"), k=5).rows
+        assert all(Path(path).is_file() for path in library.paths)
+    assert not caplog.messages
+    shutil.move(project / "photos", tmp_path / "gone")
+    for name in ("plain", "whole"):
+        caplog.clear()
+        load(project / name)
+        assert "6 of 6 images" in caplog.text
+
+
+def test_path_of_a_file_is_found_in_a_library_of_a_file_uri(project):
+    root = (project / "photos").as_uri()
+    library = ss.embed_dataset(root, "uri", tiny_backbone(), progress=False)
+    for query in ("photos/1.png", str(project / "photos" / "1.png"), f"{root}/1.png"):
+        assert library.find(query) == 1

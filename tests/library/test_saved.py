@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from library_cases import make_library, same, unit_rows
 from PIL import Image
 from tiny import tiny_backbone
@@ -144,3 +145,38 @@ def test_a_stale_library_is_not_embedded_over_a_newer_one(pictures):
     with pytest.raises(LibraryError, match="has changed since"):
         reembed(stale, "outputs", backbone, progress=False)
     assert len(ImageLibrary.load("outputs")) == 6
+
+
+@pytest.mark.parametrize(
+    "embeddings",
+    [
+        [[1.0], [1.0, 2.0]],
+        np.ma.masked_array(np.eye(2), [[0, 1], [0, 0]]),
+        None,
+        {"a": 1},
+        torch.eye(2).to_sparse(),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_embeddings_that_are_no_plain_numbers_are_refused(embeddings):
+    with pytest.raises(LibraryError, match="embeddings"):
+        ss.ImageLibrary(embeddings, ["a.jpg", "b.jpg"])
+
+
+def test_embeddings_of_a_network_in_training_are_taken():
+    rows = torch.eye(2, requires_grad=True)
+    for given in (rows, rows.bfloat16()):
+        assert ss.ImageLibrary(given, ["a.jpg", "b.jpg"]).embeddings.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    "paths", [[None, "a"], ["a", float("nan")], [1, 2], [b"a", b"b"], ["", "a"]]
+)
+def test_what_is_no_path_is_refused_with_its_row(paths):
+    with pytest.raises(LibraryError, match=r"row [01] has the path .*; give text or a Path"):
+        ss.ImageLibrary(np.eye(2), paths)
+
+
+def test_one_text_is_no_list_of_paths():
+    with pytest.raises(LibraryError, match="paths='ab': give a list of them"):
+        ss.ImageLibrary(np.eye(2), "ab")

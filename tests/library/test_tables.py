@@ -99,6 +99,8 @@ def test_ids_and_words_stay_as_they_are(tmp_path):
         "price|path\n1,5|shoes/1.jpg\n2|hats/3.jpg\n",
         "\n\npath\tprice\n\nshoes/1.jpg\t1,5\n\t\nhats/3.jpg\t2",
         "path;price;\nshoes/1.jpg;1,5;\nhats/3.jpg;2;\n",
+        "path;price\nshoes/1.jpg;1,5;\nhats/3.jpg;2; ;\n",
+        " Path ;price\nshoes/1.jpg;1,5\nhats/3.jpg;2\n",
         '"path";"price"\n"shoes/1.jpg";"1,5"\n"hats/3.jpg";"2"\n',
         "path ; price\nshoes/1.jpg ; 1,5\nhats/3.jpg;2\n",
         "path;price\rshoes/1.jpg;1,5\rhats/3.jpg;2\r",
@@ -136,7 +138,9 @@ def test_separators_and_blank_lines(tmp_path, text):
             "two lines for 'data/shoes/1.jpg'; .*lines 2 and 3",
         ),
         ("path,a\n.\\shoes\\1.jpg,1\n./shoes/1.jpg,2\n", "two lines for './shoes/1.jpg'"),
-        ("path,a\n", "no line of the table is an image .* such as 'nothing', and the library 'sho"),
+        ("path,a\n", "has no lines below its header"),
+        ("Path,PATH,a\nshoes/1.jpg,shoes/1.jpg,1\n", "has no 'path' column, only Path, PATH, a"),
+        ("path,a\nshoes/1.jpg,1,,2\n", "line 2 has 4 cells, and the header 2"),
     ],
 )
 def test_tables_that_are_refused_say_where(tmp_path, content, message):
@@ -271,6 +275,9 @@ def test_labels_of_a_column_say_which_pictures_have_none(tmp_path, caplog):
         ("path;label\na,1.jpg;007\n\nb.jpg;NA\n", {"a,1.jpg": "007", "b.jpg": "NA"}),
         ("\ufeffpath\tlabel\na.jpg\tx\n", {"a.jpg": "x"}),
         ("a.jpg,x\na.jpg,x\n", {"a.jpg": "x"}),
+        ("price;Label;Path\n5;x;a.jpg\n", {"a.jpg": "x"}),
+        ("label,path\nx,a.jpg\n", {"a.jpg": "x"}),
+        ("path,kind,\na.jpg,x,\n", {"a.jpg": "x"}),
     ],
 )
 def test_pairs_of_path_and_label(tmp_path, text, expected):
@@ -285,6 +292,8 @@ def test_pairs_of_path_and_label(tmp_path, text, expected):
         ("a.jpg,x\na.jpg,y\n", "has two labels for 'a.jpg', the second on line 2"),
         ("a.jpg\n", "does not hold lines of path,label: it has no separator"),
         ("a.jpg,x\nb.jpg\n", "line 2 has one"),
+        ("path,price,kind\na.jpg,5,x\n", "3 columns: name the one with paths 'path' and the one"),
+        ("a.jpg,5,x\n", "has 3 columns"),
         ("a,b.jpg;x\nc,d.jpg;y\n", "it has several separators"),
     ],
 )
@@ -292,3 +301,25 @@ def test_pairs_that_are_refused(tmp_path, text, message):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ss.QueryError, match=message):
         read_pairs(tmp_path / "labels.csv", "path", "label")
+
+
+@pytest.mark.parametrize("name", ["Path", "PATH", " path "])
+def test_the_column_of_paths_may_be_written_otherwise(name):
+    frame = pd.DataFrame({name: NAMES[:1], "Price": [1]})
+    assert make_library().attach(frame).facts(0) == {"Price": 1}
+    both = pd.DataFrame({name: ["x"], "path": NAMES[:1]})
+    assert make_library().attach(both).facts(0) == {name: "x"}
+
+
+@pytest.mark.parametrize(
+    "table", [None, 5, b"table.csv", {"path": NAMES}, [{"path": "1"}], np.eye(2), pd.Series(NAMES)]
+)
+def test_a_table_of_another_type_is_refused(table):
+    with pytest.raises(ss.QueryError, match="is not read: give a CSV file or a pandas frame"):
+        make_library().attach(table)
+
+
+def test_a_column_called_folder_takes_the_place_of_the_librarys_own(tmp_path):
+    library = attach(tmp_path, "path,folder\nshoes/1.jpg,Red\nshoes/2.jpg,blue\n")
+    assert library.where({"folder": "red"}).tolist() == [True, False, False]
+    assert library.where({"folder": "shoes"}).tolist() == [False] * 3

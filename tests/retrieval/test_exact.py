@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned, pruned_copy
+from simsearch.retrieval import exact, pruned, pruned_copy, short_sums
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_short_sums_err_less_than_they_promise():
     rng = np.random.default_rng(0)
     rows = np.abs(rng.standard_normal((300, 2048)))  # all of one sign: the sums grow, and round
     rows = unit(rows)
-    scores, error = exact.short_sum_scores(rows, rows[:7])
+    scores, error = short_sums.short_sum_scores(rows, rows[:7])
     reference = rows[:7].astype(float) @ rows.T.astype(float)
     assert error < exact.rounding_error(2048) / 15
     assert 0 < np.abs(scores - reference).max() < error
@@ -199,8 +199,10 @@ def test_a_crowd_is_thinned_before_it_is_scored(monkeypatch):
     rows = rng.standard_normal(512) + 0.05 * rng.standard_normal((3000, 512)) / np.sqrt(512)
     library = make_library(rows)
     seen = []
-    careful = exact.short_sum_scores
-    monkeypatch.setattr(exact, "short_sum_scores", lambda *args: seen.append(1) or careful(*args))
+    careful = short_sums.short_sum_scores
+    monkeypatch.setattr(
+        short_sums, "short_sum_scores", lambda *args: seen.append(1) or careful(*args)
+    )
     vectors = np.concatenate([library.embeddings[:2], unit(rng.standard_normal((1, 512)))])
     among = rng.random(3000) < 0.8
     for mask in (None, among):

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.errors import ArrayError, ImageError, QueryError
+from simsearch.errors import ArrayError, ImageError, QueryError, SimsearchError
 from simsearch.images.decode import load_image
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval.query import resolve
@@ -224,7 +224,7 @@ def test_every_container_of_an_embedding_is_that_embedding(query):
         np.float64(0.5),
         np.ma.masked_array(VECTOR, mask=[1, 0, 0, 0, 0]),
         pd.Series([1.0, None, 2, 3, 4], dtype="Float64"),
-        pd.Series(list("abcde")),
+        pd.Series([*"abcd", 5]),
         pd.DataFrame({name: ["a", "b"] for name in "abcde"}),
         torch.ones(5) * 1j,
         torch.eye(5).to_sparse(),
@@ -311,3 +311,36 @@ def test_a_bare_picture_is_not_embedded_line_by_line():
         backbone.encode(picture)
     stack = np.stack([picture, picture[::-1]])
     np.testing.assert_array_equal(backbone.encode(stack), backbone.encode(list(stack)))
+
+
+@pytest.mark.parametrize("array", [np.array, lambda paths: np.array(paths, object), pd.Series])
+def test_an_array_of_paths_is_queries(array):
+    library = make_library(5)
+    paths = library.paths[[3, 1]].tolist()
+    found = search(library, array(paths), k=2)
+    assert [one.paths for one in found] == [one.paths for one in search(library, paths, k=2)]
+    assert [one.query for one in found] == paths
+
+
+@pytest.mark.parametrize(
+    "exclude", [VECTOR, [VECTOR], [0.5], None, True, np.array([True, False]), [b"00.jpg"], 1.5]
+)
+def test_what_is_no_row_cannot_be_left_out(exclude):
+    with pytest.raises(QueryError, match="cannot be left out: give row numbers or paths"):
+        recommend(make_library(5), [0], exclude=exclude)
+
+
+@pytest.mark.parametrize(
+    "images", ["00.jpg", b"\xff\xd8", {"a": "00.jpg"}, {"00.jpg"}, None, 1.5, iter(["00.jpg"])]
+)
+def test_one_image_in_place_of_a_list_is_refused(images):
+    with pytest.raises(ArrayError, match=r"give a list of images, such as \[image\], not"):
+        tiny_backbone().encode(images)
+
+
+@pytest.mark.parametrize("query", [bytearray(10**6), torch.zeros(3, 9, 9, 9), {*range(1000)}])
+def test_what_is_no_query_is_named_in_one_short_line(query):
+    with pytest.raises(SimsearchError) as caught:
+        search(make_library(5), query)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)

@@ -372,3 +372,9 @@ def test_page_beyond_the_end_is_empty(open_server):
 def test_a_column_with_an_infinite_cell_is_text(open_server):
     columns = json.loads(send(open_server, "GET", "/api/library").body)["columns"]
     assert {"name": "price", "kind": "text", "values": ["-7", "1.5", "inf"]} in columns
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": {"min": 1, "min": 2}}'])
+def test_a_column_that_stands_twice_in_where_is_refused(text):
+    with pytest.raises(QueryError, match="stands twice; give its values as one list"):
+        read_where(text)
