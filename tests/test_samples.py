@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 import simsearch as ss
 from simsearch import samples
 from simsearch.errors import DatasetError, MissingExtraError
-from simsearch.images.find import find_images
+from simsearch.images.listing import find_images
 from simsearch.samples import make_sample
 
 CLASSES = {subject.label for subject in samples._SUBJECTS}
