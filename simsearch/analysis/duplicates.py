@@ -69,7 +69,7 @@ def duplicates(
     library
         From `embed_dataset` or `ImageLibrary.load`.
     threshold
-        Least cosine of two candidates, in [-1, 1]; 0.6 if it is not given, for the 20 nearest of
+        Least cosine of two candidates, in [-1, 1]; 0.8 if it is not given, for the 20 nearest of
         each. For level "similar", the least cosine of an extra to the image to keep: 0.95.
     level
         "identical": equal bytes, or equal pixels. "near": the same picture, perhaps edited, too.
