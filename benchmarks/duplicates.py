@@ -32,7 +32,7 @@ from simsearch.images.confirm import confirm
 from simsearch.images.decode import load_image
 from simsearch.images.signature import SIGNATURE, candidates, signature
 
-COSINE, NEIGHBOURS = 0.6, 20
+NEIGHBOURS = 20
 EDITED_PAIRS = 500  # of two edits of one photo, drawn from the candidates of each seed
 TEXT = (
     "invoice total amount due date customer name address order number item price quantity "
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=125)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--distractors", type=int, default=40, help="of each kind")
+    parser.add_argument("--cosine", type=float, default=0.8, help="least one of candidates")
     arguments = parser.parse_args()
     photos = sorted(path for path in PHOTOS.iterdir() if path.is_file())
     paths = photos[1::2][: arguments.photos]
@@ -67,7 +68,12 @@ def main() -> None:
     totals = Totals()
     for seed in range(1, arguments.seeds + 1):
         print(f"seed {seed}", flush=True)
-        measure(make_pictures(paths, photos[::2], arguments.distractors, seed), backbone, totals)
+        measure(
+            make_pictures(paths, photos[::2], arguments.distractors, seed),
+            backbone,
+            totals,
+            arguments.cosine,
+        )
         totals.report()
 
 
@@ -106,13 +112,13 @@ class Totals:
             print(f"      {name}: CPU ms a pair, mean {np.mean(times):.1f} of {len(times)}")
 
 
-def measure(pictures: list[Picture], backbone: ss.Backbone, totals: Totals) -> None:
+def measure(pictures: list[Picture], backbone: ss.Backbone, totals: Totals, cosine: float) -> None:
     rows = np.zeros(len(pictures), SIGNATURE)
     for i, picture in enumerate(pictures):
         start = time.process_time()
         rows[i] = signature(picture.image)
         totals.signature_ms.append(1e3 * (time.process_time() - start))
-    pairs = all_candidates(pictures, rows, backbone)
+    pairs = all_candidates(pictures, rows, backbone, cosine)
     originals = {each.group: i for i, each in enumerate(pictures) if not each.edit}
     for i, picture in enumerate(pictures):
         if picture.edit in RIGHT_KINDS:
@@ -153,7 +159,7 @@ def decide(
 
 
 def all_candidates(
-    pictures: list[Picture], rows: np.ndarray, backbone: ss.Backbone
+    pictures: list[Picture], rows: np.ndarray, backbone: ss.Backbone, cosine: float
 ) -> set[tuple[int, int]]:
     start = time.process_time()
     pairs = {(int(i), int(j)) for i, j in candidates(rows)}
@@ -162,7 +168,7 @@ def all_candidates(
     scores = embeddings @ embeddings.T
     np.fill_diagonal(scores, -1)
     for i, nearest in enumerate(np.argpartition(-scores, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]):
-        pairs |= {(min(i, int(j)), max(i, int(j))) for j in nearest if scores[i, j] >= COSINE}
+        pairs |= {(min(i, int(j)), max(i, int(j))) for j in nearest if scores[i, j] >= cosine}
     print(f"      {len(pairs)} pairs by hash or embedding, of {len(pictures)} pictures", flush=True)
     return pairs
 

@@ -188,14 +188,27 @@ def test_recommend_is_that_of_the_library(capsys, tmp_path):
 def test_duplicates_go_to_a_table_and_a_figure(capsys, tmp_path):
     table, figure = tmp_path / "duplicates.csv", tmp_path / "duplicates.png"
     code, out, _ = run(
-        *(capsys, "duplicates", "outputs", "--threshold", 0.8, "--csv", table, "--save", figure)
+        *(capsys, "duplicates", "outputs", "--threshold", 0.8, "--level", "similar"),
+        *("--csv", table, "--save", figure),
     )
-    found = ss.duplicates(ss.ImageLibrary.load("outputs"), 0.8)
+    found = ss.duplicates(ss.ImageLibrary.load("outputs"), 0.8, level="similar")
     assert code == 0
     assert out.strip() == str(found)
     assert len(found) > 0
     assert table.read_text().count("\n") == 1 + sum(map(len, found))
     assert figure.exists()
+
+
+def test_duplicates_are_confirmed_unless_another_level_is_given(capsys):
+    library = ss.ImageLibrary.load("outputs")
+    for flags, level in (((), "near"), (("--level", "identical"), "identical")):
+        code, out, _ = run(capsys, "duplicates", "outputs", *flags)
+        assert code == 0
+        assert out.strip() == str(ss.duplicates(library, level=level))
+        assert "compared on their pixels" in out
+    code, _, err = run(capsys, "duplicates", "outputs", "--level", "exact")
+    assert code == 1
+    assert "level='exact'" in err
 
 
 def test_an_index_is_built_and_searched(capsys, project, tmp_path):

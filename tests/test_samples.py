@@ -375,8 +375,8 @@ def test_searches_for_duplicates_find_the_copies(library, sample):
         groups = group_of.get(row[name], "none"), group_of.get(row[original], "other")
         found[kind].append(groups[0] == groups[1])
     assert all(found["exact"])
-    assert 2 <= sum(found["mirrored"]) < 8  # a mirror changes the embedding: not all are found
-    assert 2 <= sum(found["smaller"]) < 8
+    assert all(found["mirrored"])  # by the hash: a mirror changes the embedding
+    assert sum(found["smaller"]) >= 6
 
 
 @pytest.mark.slow

@@ -148,7 +148,10 @@ def _add_duplicates(commands: Commands) -> None:
         FOLDER,
     )
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="lowest cosine of a pair")
-    parser.add_argument("--csv", metavar="FILE", help="write group, path and cosine")
+    parser.add_argument(
+        "--level", help="identical; near: the same picture, edited (default); similar: unconfirmed"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="write group, path, cosine, level and edit")
     parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
     parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the groups to a file")
 

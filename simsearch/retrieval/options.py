@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simsearch.retrieval.query import Box
 
 NEAR_DUPLICATE = 0.95
-"""Cosine from which on two images pass for one; see `duplicates` for what it was measured on."""
+"""Cosine from which on two images pass for one; see `similar_rows` for what it was measured on."""
 
 Threshold: TypeAlias = "SupportsFloat | Literal['auto'] | None"
 """A cosine, "auto" for `ImageLibrary.threshold`, or None for no threshold."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ImageEnhance
 
 import simsearch as ss
-from simsearch.analysis import duplicates
+from simsearch.analysis import similar_rows
 from simsearch.errors import QueryError
 
 
@@ -24,22 +24,24 @@ def library_of(rows, sizes=None):
 
 
 def find(rows, threshold=ss.NEAR_DUPLICATE, sizes=None):
-    return ss.duplicates(library_of(rows, sizes), threshold, progress=False)
+    library = library_of(rows, sizes)
+    return ss.duplicates(library, threshold, level="similar", progress=False)
 
 
-def components(rows, threshold):
-    """Compare every pair in float64, then flood: sets of rows that are linked."""
+def check_stars(found, rows, threshold):
+    """Compare every pair in float64: who is near whom, and what follows for the groups."""
     wide = rows.astype(np.float64)
-    joined = wide @ wide.T >= threshold - 1e-12
-    left, found = set(range(len(rows))), set()
-    while left:
-        group, reached = set(), {left.pop()}
-        while reached:
-            group |= reached
-            reached = set(np.flatnonzero(joined[list(reached)].any(axis=0)).tolist()) - group
-        left -= group
-        found |= {frozenset(group)} if len(group) > 1 else set()
-    return found
+    near = wide @ wide.T >= threshold - 1e-12
+    near |= (rows[:, None] == rows[None]).all(axis=2)
+    members = [row for group in found for row in group.rows]
+    assert len(members) == len(set(members))
+    kept = [group.rows[0] for group in found]
+    for group in found:
+        assert all(near[group.rows[0], row] for row in group.rows)
+        assert len(group) > 1
+    alone = sorted(set(range(len(rows))) - set(members))
+    centres = kept + alone  # none is near another, or it would be one of its extras
+    assert (near[np.ix_(centres, centres)] == np.eye(len(centres), dtype=bool)).all()
 
 
 def random_rows(kind, count, dim, seed):
@@ -66,23 +68,15 @@ class TestDuplicates:
         st.integers(0, 2**32),
         st.sampled_from([0.5, 0.9, 0.95, 0.995, "a pair's own"]),
     )
-    def test_groups_equal_those_of_comparing_every_pair(self, kind, count, dim, seed, threshold):
+    def test_groups_are_stars_of_near_pairs(self, kind, count, dim, seed, threshold):
         rows = random_rows(kind, count, dim, seed)
         if threshold == "a pair's own":  # the closest call that there is
             wide = rows.astype(np.float64)
             threshold = min(1.0, float(wide[0] @ wide[-1]))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(duplicates, "BLOCK_ROWS", 16)
+            patch.setattr(similar_rows, "BLOCK_ROWS", 16)
             found = find(rows, threshold)
-        equal = {tuple(row): set() for row in rows.tolist()}
-        for i, row in enumerate(rows.tolist()):
-            equal[tuple(row)].add(i)
-        expected = components(rows, threshold)
-        if threshold < 1 - 1e-6:  # where equal rows reach it by rounding, too
-            assert {frozenset(group.rows) for group in found} == expected
-        else:
-            for same in equal.values():
-                assert len(same) == 1 or any(same <= set(group.rows) for group in found)
+        check_stars(found, rows, threshold)
 
     def test_float64_decides_where_float32_cannot(self):
         rng = np.random.default_rng(0)
@@ -91,8 +85,7 @@ class TestDuplicates:
         cosines = np.sort((wide @ wide.T).max(axis=1, where=~np.eye(60, dtype=bool), initial=-1))
         mistaken = 0
         for threshold in rng.choice(cosines, 12):
-            expected = components(rows, threshold)
-            assert {frozenset(group.rows) for group in find(rows, threshold)} == expected
+            check_stars(find(rows, threshold), rows, threshold)
             seen = rows @ rows.T >= np.float32(threshold)
             mistaken += (seen != (wide @ wide.T >= threshold)).any()
         assert mistaken > 6
@@ -103,16 +96,15 @@ class TestDuplicates:
         assert [group.rows for group in found] == [(0, 40), (1, 41), (2, 42)]
         assert [group.scores for group in found] == [pytest.approx((1, 1))] * 3
 
-    def test_a_chain_is_one_group_with_a_lowest_cosine_below_the_threshold(self):
-        angles = np.radians([0, 15, 30, 90])
-        (group,) = find(np.stack([np.cos(angles), np.sin(angles)], axis=1), 0.96)
-        assert group.rows[0] == 1  # most like both others
-        assert set(group.rows) == {0, 1, 2}
-        (group,) = find(np.stack([np.cos(angles), np.sin(angles)], axis=1), 0.96, [9, 1, 1, 1])
-        assert group.rows == (0, 1, 2)
-        assert group.scores == pytest.approx((1, np.cos(np.radians(15)), np.cos(np.radians(30))))
-        assert group.lowest == pytest.approx(np.cos(np.radians(30)))
-        assert group.lowest < 0.96 < group.highest
+    def test_a_chain_is_cut_so_that_each_extra_is_near_what_is_kept(self):
+        angles = np.radians([0, 15, 30, 45, 90])
+        rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        found = find(rows, 0.96, [1, 9, 1, 1, 1])
+        assert [group.rows for group in found] == [(1, 0, 2)]
+        assert found.extras == ["00000.jpg", "00002.jpg"]
+        found = find(rows, 0.96, [9, 1, 1, 8, 1])
+        assert [group.rows for group in found] == [(0, 1), (3, 2)]
+        assert [group.lowest for group in found] == pytest.approx([np.cos(np.radians(15))] * 2)
 
     def test_first_is_the_largest_file_then_the_highest_mean_cosine_then_by_path(self):
         pair = [[1, 0], [0.99, 0.1]]
@@ -130,7 +122,7 @@ class TestDuplicates:
         rows = rng.normal(size=16) + noise * rng.normal(size=(8_000, 16))
         library = library_of(np.concatenate([rows, rng.normal(size=(200, 16))]))
         tracemalloc.start()
-        found = ss.duplicates(library, 0.98, progress=False)
+        found = ss.duplicates(library, 0.98, level="similar", progress=False)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert max(map(len, found)) == 8_000
@@ -139,7 +131,7 @@ class TestDuplicates:
     def test_memory_does_not_grow_with_the_square_of_the_rows(self):
         library = library_of(np.random.default_rng(0).normal(size=(10_000, 32)))
         tracemalloc.start()
-        assert not ss.duplicates(library, progress=False)
+        assert not ss.duplicates(library, level="similar", progress=False)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 60e6  # all scores at once: 400 MB
@@ -155,13 +147,13 @@ class TestDuplicates:
     def test_progress_bar_counts_every_pair(self, monkeypatch):
         bars = []
 
-        class Bar(duplicates.tqdm):
+        class Bar(similar_rows.tqdm):
             def __init__(self, **options):
                 super().__init__(**options | {"disable": False, "file": io.StringIO()})
                 bars.append(self)
 
-        monkeypatch.setattr(duplicates, "tqdm", Bar)
-        monkeypatch.setattr(duplicates, "BLOCK_ROWS", 10)
+        monkeypatch.setattr(similar_rows, "tqdm", Bar)
+        monkeypatch.setattr(similar_rows, "BLOCK_ROWS", 10)
         find(np.eye(40))
         assert bars[0].n == bars[0].total == 800
 
@@ -194,8 +186,10 @@ class TestCopies:
         assert len(set.union(*folders)) == len(found) == len(set(library.labels))
         # Views with grain lose more when they are made smaller, and one or two stay alone.
         assert len(found.extras) >= 0.95 * len(changes) * len(found)
-        # The largest file is the original, which lost nothing.
-        assert all(group.paths[0].endswith("original.png") for group in found)
+        # The one of most pixels is kept; of the others each is told to be smaller, or edited.
+        assert all(group.paths[0].endswith("large.jpg") for group in found)
+        assert {edit for group in found for edit in group.edits[1:]} == {"resized"}
+        assert {level for group in found for level in group.levels[1:]} == {"near"}
 
     @pytest.mark.shared
     def test_real_photos_of_different_things_are_no_duplicates(self, shared):
@@ -217,23 +211,27 @@ class TestResult:
         assert found[:1] == found.groups[:1]
         assert len(found[0]) == 3
         assert found.extras == ["00002.jpg", "00004.jpg", "00000.jpg"]
+        assert found.extras == [path for group in found for path in group.extras]
 
     def test_prints_a_short_table(self, found):
         assert str(found).splitlines() == [
             "2 groups of near-duplicates among 6 images at a cosine of 0.95 or more: 3 extra",
             "     3  1.000–1.000  00003.jpg",
             "     2  0.995–0.995  00001.jpg",
+            "told by embeddings alone, not confirmed on the pixels: look before you delete",
         ]
         many = find(np.eye(50)[np.arange(100) // 2])
-        assert len(str(many).splitlines()) == 12
-        assert str(many).endswith("... and 40 more: to_frame()")
+        assert len(str(many).splitlines()) == 13
+        assert str(many).splitlines()[11] == "... and 40 more: to_frame()"
         assert str(find(np.eye(3))).startswith("no near-duplicates among 3 images")
 
     def test_frame_has_one_row_per_image(self, found):
         frame = found.to_frame()
-        assert list(frame.columns) == ["group", "path", "cosine", "row"]
+        assert list(frame.columns) == ["group", "path", "cosine", "row", "level", "edit"]
         assert frame.group.tolist() == [1, 1, 1, 2, 2]
         assert frame.row.tolist() == [3, 2, 4, 1, 0]
+        assert frame.level.tolist() == ["", "similar", "similar", "", "similar"]
+        assert frame.edit.tolist() == [""] * 5
         assert frame.cosine.tolist() == [score for group in found for score in group.scores]
         assert find(np.eye(2)).to_frame().empty
 
@@ -241,9 +239,9 @@ class TestResult:
         found.save(tmp_path / "copies.csv")
         with (tmp_path / "copies.csv").open(newline="") as stream:
             header, *rows = csv.reader(stream)
-        assert header == ["group", "path", "cosine"]
+        assert header == ["group", "path", "cosine", "level", "edit"]
         frame = found.to_frame()
-        assert [(int(group), path) for group, path, _ in rows] == [
+        assert [(int(group), path) for group, path, *_ in rows] == [
             *zip(frame.group, frame.path, strict=True)
         ]
         assert [float(row[2]) for row in rows] == pytest.approx(frame.cosine.tolist(), abs=1e-6)

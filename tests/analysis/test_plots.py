@@ -7,6 +7,7 @@ from figures import assert_not_clipped, found, pixels, texts
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from PIL import Image
+from scenes import scene
 
 import simsearch as ss
 from simsearch.analysis.duplicates import show_duplicates
@@ -104,7 +105,7 @@ class TestShowDuplicates:
     def copies(self, library):
         """Groups of 4, 2 and 2."""
         rows = np.eye(5)[[0, 0, 0, 0, 1, 1, 2, 2, 3]] + 0.01 * np.eye(9)[:, :5]
-        return ss.duplicates(ss.ImageLibrary(rows, library.paths[:9]))
+        return ss.duplicates(ss.ImageLibrary(rows, library.paths[:9]), level="similar")
 
     def test_one_row_per_group_the_image_to_keep_first(self, copies):
         fig, axes = show_duplicates(copies)
@@ -133,6 +134,14 @@ class TestShowDuplicates:
     def test_a_group_that_just_fits(self, copies):
         _, axes = show_duplicates(copies, columns=4)
         assert [len(texts(ax)) for ax in axes[0]] == [2, 2, 2, 2]
+
+    def test_the_edit_is_told_beside_the_cosine(self, tmp_path):
+        picture = scene(1)
+        picture.save(tmp_path / "a.png")
+        picture.rotate(90, expand=True).save(tmp_path / "b.png")
+        paths = [tmp_path / "a.png", tmp_path / "b.png"]
+        _, axes = show_duplicates(ss.duplicates(ss.ImageLibrary([[1, 0], [0.8, 0.6]], paths)))
+        assert "0.800 turn" in [texts(ax)[0] for ax in axes[0]]
 
     def test_missing_files_leave_the_reason(self):
         gone = ss.duplicates(ss.ImageLibrary(np.ones((2, 2)), ["a/1.jpg", "a/2.jpg"]))

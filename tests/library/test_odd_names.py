@@ -50,7 +50,7 @@ def test_results_print_and_become_frames_and_json(library):
     assert matches.to_frame()["path"].tolist() == matches.paths
     assert matches.to_frame()["score"].dtype.kind == "f"
     assert [m["path"] for m in json.loads(matches.to_json())["matches"]] == matches.paths
-    copies = ss.duplicates(library, -1, progress=False)
+    copies = ss.duplicates(library, -1, level="similar", progress=False)
     str(copies).encode("utf-8")
     assert sorted(copies.to_frame()["path"]) == sorted(library.paths)
     copies.save("copies.csv")
