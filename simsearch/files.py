@@ -52,11 +52,6 @@ def write_text(file: Path, text: str) -> None:
         stream.write(text.encode("utf-8", sys.getfilesystemencodeerrors()))
 
 
-def valid_unicode(text: str) -> str:
-    """Return text that every UTF-8 stream takes; a byte that is not UTF-8 is written in hex."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def modified_ns(status: os.stat_result) -> int:
     """Return a file's time in ns, modulo 2**64: from 2262 on it would not fit into an int64."""
     return (status.st_mtime_ns + 2**63) % 2**64 - 2**63

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from simsearch.csv_file import write_csv
 from simsearch.errors import QueryError
-from simsearch.files import valid_unicode, write_text
+from simsearch.printable import one_line, valid_unicode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,13 +140,12 @@ class Duplicates(Sequence[DuplicateGroup]):
         QueryError
             If the file cannot be written.
         """
-        text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
-        lines = csv.writer(text)
-        lines.writerow(("group", "path", "cosine", "level", "edit"))
-        for number, path, score, _, level, edit in self._table():
-            lines.writerow((number, path, f"{score:.6f}", level, edit))
+        rows = (
+            (number, path, f"{score:.6f}", level, edit)
+            for number, path, score, _, level, edit in self._table()
+        )
         try:
-            write_text(Path(file).expanduser(), text.getvalue())
+            write_csv(Path(file).expanduser(), ("group", "path", "cosine", "level", "edit"), rows)
         except OSError as error:
             raise QueryError(
                 f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a "
@@ -178,5 +176,5 @@ class Duplicates(Sequence[DuplicateGroup]):
 def _describe(group: DuplicateGroup) -> str:
     """Count, range of cosines, path and edits of a group in one line."""
     edits = [edit for edit in dict.fromkeys(group.edits[1:]) if edit]
-    line = f"{len(group):>6,}  {group.lowest:.3f}–{group.highest:.3f}  {group.paths[0]}"
+    line = f"{len(group):>6,}  {group.lowest:.3f}–{group.highest:.3f}  {one_line(group.paths[0])}"
     return f"{line}  ({', '.join(edits)})" if edits else line

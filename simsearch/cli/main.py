@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 import simsearch as ss
 from simsearch.cli.parser import build_parser
+from simsearch.printable import valid_unicode
+
+
+class TerminalFormatter(logging.Formatter):
+    """Lines of a log, in which names of files move no terminal's cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line or more."""
+        return valid_unicode(super().format(record))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that it lacks ends no command
             stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort:  # which writes a library's warnings where no log is set up
+        logging.lastResort.setFormatter(TerminalFormatter())
     options = vars(build_parser().parse_args(argv))
     run: Callable[..., None] = options.pop("run")
     try:
@@ -31,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ss.SimsearchError as error:
-        sys.stderr.write(f"simsearch: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"simsearch: {valid_unicode(' '.join(str(error).split()))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nsimsearch: stopped; what was done is kept, run again to go on\n")

@@ -19,11 +19,11 @@ from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError
-from simsearch.files import valid_unicode
 from simsearch.images.find import Skipped, list_dataset
-from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
+from simsearch.library.files import MANIFEST, SKIPPED, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
+from simsearch.library.skipped import write_skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,6 +172,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
     library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
+        from simsearch.printable import valid_unicode
+
         see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped" if skipped else ""
         tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
     return library

@@ -112,6 +112,10 @@ def decode(source: ImageSource, min_side: int | None) -> Image.Image:
 
 def decode_open(image: Image.Image, source: ImageSource, min_side: int | None) -> Image.Image:
     """Decode an open image, of which `source` is the file."""
+    if image.format in {"JPEG", "MPO"}:
+        from simsearch.images.scans import check_scans
+
+        check_scans(image)
     if image.width * image.height > min(LARGE_PIXELS, MAX_PIXELS):
         from simsearch.images.large import load_large
 

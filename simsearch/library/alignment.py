@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.files import valid_unicode
 from simsearch.images.address import is_uri
+from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

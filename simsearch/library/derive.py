@@ -10,8 +10,8 @@ import numpy as np
 
 from simsearch.backbones.heads import chain
 from simsearch.errors import BackboneError
-from simsearch.files import valid_unicode
 from simsearch.library.unit_rows import unit_rows
+from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
     from simsearch.backbones.heads import Head

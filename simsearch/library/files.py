@@ -7,11 +7,8 @@ short at any instruction and finished by the next writer. Nothing here opens an 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import sys
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,12 +19,11 @@ from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
-from simsearch.images.find import Skipped
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Literal
 
     from numpy.typing import NDArray
@@ -308,19 +304,3 @@ def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable
         except (OSError, ValueError) as error:
             raise _unusable(folder, f"{name} cannot be opened ({error})") from error
     raise _unusable(folder, f"{name} is missing")
-
-
-def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
-    """Write skipped.csv: path and reason of each file that is not in the library."""
-    text = io.StringIO()
-    csv.writer(text).writerows([("path", "reason"), *skipped])
-    write_text(folder / SKIPPED, text.getvalue())
-
-
-def read_skipped(outputs: str | os.PathLike[str]) -> list[Skipped]:
-    """Read skipped.csv; an empty list where there is none."""
-    file = Path(outputs) / SKIPPED
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as stream:
-        return [Skipped(*row) for row in csv.reader(stream)][1:]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.files import valid_unicode
 from simsearch.images.address import is_uri, local_path
 from simsearch.library.paths import absolute_root, as_root, in_folder, root_of
+from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

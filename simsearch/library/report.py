@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simsearch.library.files import read_skipped
+from simsearch.library.skipped import read_skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

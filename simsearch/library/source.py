@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import BackboneError
 

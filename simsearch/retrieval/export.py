@@ -6,9 +6,9 @@ from dataclasses import asdict, fields
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from simsearch.files import valid_unicode
 from simsearch.library.odd_names import make_frame
 from simsearch.plain_json import plain
+from simsearch.printable import one_line, valid_unicode
 from simsearch.retrieval.matches import Match, also, percentile
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ def to_frame(matches: Matches) -> pd.DataFrame:
 def to_text(matches: Matches) -> str:
     """Return matches as lines of text, under a heading; see `print(matches)`."""
     how = "" if matches.exact else " (approximate)"
-    lines = [f"{len(matches)} match{'es' * (len(matches) != 1)} for {matches.query}{how}"]
+    heading = f"{len(matches)} match{'es' * (len(matches) != 1)} for {one_line(matches.query)}{how}"
+    lines = [heading]
     lines += [
-        f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {m.path}"
+        f"{m.rank:>4}  {m.score:6.3f}  {percentile(m.percentile):>9}  {one_line(m.path)}"
         + "".join(f"  {words}" for words in (m.caption, also(m)) if words)
         for m in matches.rows
     ]

@@ -8,8 +8,8 @@ import io
 from typing import TYPE_CHECKING
 
 from simsearch.errors import ImageError
-from simsearch.files import valid_unicode
 from simsearch.images.decode import load_preview
+from simsearch.printable import valid_unicode
 from simsearch.retrieval.matches import also, percentile
 
 if TYPE_CHECKING:

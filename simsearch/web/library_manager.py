@@ -17,8 +17,9 @@ from pathlib import Path
 
 from simsearch.cluster.milvus.remote_library import RemoteLibrary, split_address
 from simsearch.errors import BackboneError, LibraryError, QueryError
-from simsearch.library.files import MANIFEST, NEXT, read_skipped
+from simsearch.library.files import MANIFEST, NEXT
 from simsearch.library.library import ImageLibrary
+from simsearch.library.skipped import read_skipped
 from simsearch.library.types import Browsable
 from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, load_index
 from simsearch.retrieval.search import search

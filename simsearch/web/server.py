@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 from typing import Any
-from urllib.parse import quote
 
 from simsearch.errors import MissingExtraError, QueryError
 
@@ -32,7 +31,8 @@ def serve(
     port
         To listen at; 0 for any free one.
     token
-        What clients have to send; generated and printed if needed and not given.
+        What clients have to send; generated and printed if needed and not given. One that is
+        given is not printed, as what is printed may be kept in a log.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -56,12 +56,12 @@ def serve(
             'serving needs more packages: pip install "simsearch[web]"'
         ) from error
     local = is_local(host)
-    if not local and token is None:
-        token = secrets.token_urlsafe(24)
+    made = None if local or token is not None else secrets.token_urlsafe(24)
+    token = token or made
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
     app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
     listening = listen(host, port)
-    print(_start_message(listening, host, token), flush=True)  # noqa: T201  # users open it
+    print(_start_message(listening, host, token, made), flush=True)  # noqa: T201  # users open it
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
@@ -102,13 +102,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _start_message(listening: socket.socket, host: str, token: str | None) -> str:
+def _start_message(listening: socket.socket, host: str, token: str | None, made: str | None) -> str:
+    """Tell the address, and how to log in: with the token if it was made here."""
     port = listening.getsockname()[1]
     name = _host_name(host)
-    shown = f"?token={quote(token, safe='')}" if token else ""
+    shown = f"?token={made}" if made else ""
     lines = [f"simsearch is at  http://{f'[{name}]' if ':' in name else name}:{port}/{shown}"]
+    if token and not made:
+        lines.append("it asks for the token that the server was given")
     if token:
-        lines.append(f"programs send    Authorization: Bearer {token}")
+        lines.append(f"programs send    Authorization: Bearer {made or 'TOKEN'}")
     return "\n".join([*lines, "Ctrl-C stops it."])
 
 

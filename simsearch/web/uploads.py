@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +11,6 @@ from simsearch.errors import ImageError
 from simsearch.images.download import DOWNLOAD_SECONDS
 from simsearch.images.header import read_header
 from simsearch.web.url_fetch import fetch_public_url
-
-MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten
-# Markers of a JPEG that start a segment; the segment's length follows.
-SEGMENT_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")
-SCAN_MARKER, END_MARKER = b"\xda", b"\xd9"
 
 
 def fetch_images(urls: Sequence[str], max_bytes: int) -> list[bytes]:
@@ -59,7 +53,7 @@ class PixelBudget:
         Raises
         ------
         ImageError
-            If one is no image, has too many pixels, or takes too long to decode.
+            If one is no image, or has too many pixels.
         """
         pixels = min(sum(map(self._count_pixels, images)), self._size)
         with self._released:
@@ -81,19 +75,4 @@ class PixelBudget:
                 f"{header.width}×{header.height} pixels, over the limit of "
                 f"{self._max_pixels:,}: send a smaller copy"
             )
-        if header.format in {"JPEG", "MPO"} and count_scans(data) > MAX_JPEG_SCANS:
-            raise ImageError(f"over {MAX_JPEG_SCANS} scans: send another copy")
         return pixels
-
-
-def count_scans(data: bytes) -> int:
-    """Count the scans of a progressive JPEG.
-
-    Each costs as much to decode as the whole image, and may have only a hundred bytes, so that a
-    small file could occupy a decoder for hours.
-    """
-    count, position = 0, 2
-    while (marker := SEGMENT_MARKER.search(data, position)) and marker[1] != END_MARKER:
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-        count += marker[1] == SCAN_MARKER
-    return count

@@ -22,7 +22,7 @@ from simsearch.images import sniff
 from simsearch.images.decode import load_image
 from simsearch.images.find import Skipped, list_dataset
 from simsearch.images.listing import find_images
-from simsearch.library.files import read_skipped
+from simsearch.library.skipped import read_skipped
 
 READ = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF"]
 ODD_NAMES = ["IMG_0001", "1.jpg_large", "1.jpg?w=200", "1.hif", "1.psd", "1.mpo", "1.", "ünï 1"]

@@ -17,8 +17,8 @@ import simsearch as ss
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.read import read_file
 from simsearch.images.remote import list_files
-from simsearch.library.files import read_skipped
 from simsearch.library.paths import as_root, in_folder
+from simsearch.library.skipped import read_skipped
 
 
 class Bucket(MemoryFileSystem):

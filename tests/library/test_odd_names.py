@@ -11,7 +11,7 @@ from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.library.files import read_skipped
+from simsearch.library.skipped import read_skipped
 
 NAMES = [b"caf\xe9.png", b"a b.png", "größe 象.png".encode(), b"~.png", b"100%25.png", b"n\nl.png"]
 FOLDER = os.fsdecode(b"d\xe9j\xe0")

@@ -1,0 +1,49 @@
+"""CSV files that hold names as they are, and that no spreadsheet runs as formulas."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from simsearch.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+GUARD = "'"
+
+
+def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as UTF-8, atomically; names that are not UTF-8 keep their bytes.
+
+    A text that a spreadsheet would run, as one that starts with ``=``, gets an apostrophe before
+    it (https://owasp.org/www-community/attacks/CSV_Injection). `read_csv` takes it off again.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
+    csv.writer(text).writerows([header, *([*map(_guarded, row)] for row in rows)])
+    write_text(file, text.getvalue())
+
+
+def read_csv(file: Path) -> list[list[str]]:
+    """Read the rows of a table that `write_csv` wrote, its header first."""
+    with file.open(encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as stream:
+        return [[*map(_bare, row)] for row in csv.reader(stream)]
+
+
+def _guarded(cell: object) -> object:
+    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
+        return GUARD + cell
+    return cell
+
+
+def _bare(cell: str) -> str:
+    return cell[1:] if cell.startswith(GUARD) and cell[1:].startswith(FORMULA_STARTS) else cell
