@@ -1,5 +1,7 @@
 """Types of the public names, and where each is defined: `__init__.py` loads them on use."""
 
+from .analysis.album_levels import Album, AlbumLevel, Albums
+from .analysis.albums import albums, show_albums
 from .analysis.duplicates import DuplicateGroup, Duplicates, duplicates, show_duplicates
 from .analysis.explain import heat_map
 from .analysis.map import show_map
@@ -54,6 +56,9 @@ from .training.report import TrainedHead, show_history
 
 __all__ = [
     "NEAR_DUPLICATE",
+    "Album",
+    "AlbumLevel",
+    "Albums",
     "ArrayError",
     "Backbone",
     "BackboneError",
@@ -92,6 +97,7 @@ __all__ = [
     "TrainingError",
     "UndoResult",
     "WeightsError",
+    "albums",
     "apply_cleanup",
     "build_index",
     "duplicates",
@@ -113,6 +119,7 @@ __all__ = [
     "refine",
     "save_head",
     "search",
+    "show_albums",
     "show_confusion",
     "show_duplicates",
     "show_history",

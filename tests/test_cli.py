@@ -199,6 +199,22 @@ def test_duplicates_go_to_a_table_and_a_figure(capsys, tmp_path):
     assert figure.exists()
 
 
+def test_albums_go_to_a_table_and_a_figure(capsys, tmp_path):
+    table, figure = tmp_path / "albums.csv", tmp_path / "albums.png"
+    code, out, _ = run(
+        capsys, "albums", "outputs", "--grain", "fine", "--csv", table, "--figure", figure
+    )
+    found = ss.albums(ss.ImageLibrary.load("outputs"))
+    assert code == 0
+    assert out.strip() == str(found.level("fine"))
+    assert table.read_text().count("\n") == 1 + found.images
+    assert figure.exists()
+    assert run(capsys, "albums", "outputs")[1].strip() == str(found)
+    code, _, err = run(capsys, "albums", "outputs", "--grain", "huge")
+    assert code == 1
+    assert "grain='huge'" in err
+
+
 def test_duplicates_are_confirmed_unless_another_level_is_given(capsys):
     library = ss.ImageLibrary.load("outputs")
     for flags, level in (((), "near"), (("--level", "identical"), "identical")):

@@ -116,6 +116,35 @@ def duplicates(
         plan(found)
 
 
+def albums(
+    outputs: str,
+    grain: str | None = None,
+    root: str | None = None,
+    csv: str | None = None,
+    save: Path | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Group images that are alike, and print the albums of one grain or of all."""
+    table = take_table_options(options)
+    library = _load(outputs, root, options.pop("metadata", None), table)
+    found = ss.albums(library, **_read_labels(options))
+    shown = found.level(grain) if grain else found
+    if csv:
+        found.to_csv(csv, grain)
+    if save:
+        figure = ss.show_albums(found, grain) if grain else ss.show_albums(found)
+        _save(figure[0], save)
+    print(shown)
+
+
+def _read_labels(options: dict[str, Any]) -> dict[str, Any]:
+    """Replace a file of labels by what it holds."""
+    labels = options.get("labels")
+    if labels and Path(labels).is_file():
+        options["labels"] = read_pairs(labels, "path", "label")
+    return options
+
+
 def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
     """Build an index, and print its report."""
     print(ss.build_index(ss.ImageLibrary.load(outputs), **options).report)
@@ -123,7 +152,6 @@ def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
 
 def evaluate(
     outputs: str,
-    labels: str | None = None,
     save: Path | None = None,
     json: bool = False,
     **options: Any,  # noqa: ANN401
@@ -131,11 +159,7 @@ def evaluate(
     """Measure how well images find their class."""
     table = take_table_options(options)
     library = _load(outputs, None, options.pop("metadata", None), table)
-    if labels:
-        options["labels"] = (
-            read_pairs(labels, "path", "label") if Path(labels).is_file() else labels
-        )
-    evaluation = ss.evaluate(library, **options)
+    evaluation = ss.evaluate(library, **_read_labels(options))
     if save:
         _save(ss.show_precision_recall(evaluation)[0], save)
     print(evaluation.to_json() if json else evaluation)

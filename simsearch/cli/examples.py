@@ -44,6 +44,11 @@ examples:
   simsearch duplicates outputs --undo --root dataset
   simsearch duplicates outputs --not-duplicates a.jpg b.jpg
 """,
+    "albums": """\
+examples:
+  simsearch albums outputs
+  simsearch albums outputs --grain fine --csv albums.csv --save albums.png
+""",
     "index": """\
 examples:
   simsearch index outputs

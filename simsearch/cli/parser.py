@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_search,
         _add_recommend,
         _add_duplicates,
+        _add_albums,
         _add_index,
         _add_evaluate,
         _add_train,
@@ -189,6 +190,22 @@ def _add_duplicates(commands: Commands) -> None:
         action="store_true",
         help="with --apply: to the system's trash, from where --undo brings nothing back",
     )
+
+
+def _add_albums(commands: Commands) -> None:
+    parser = _describe(
+        commands.add_parser, "albums", "Group images that are alike.", run.albums, FOLDER
+    )
+    parser.add_argument("--grain", help="coarse, medium or fine; all, if it is not given")
+    parser.add_argument(
+        "--labels", metavar="CSV|COLUMN", help="that name albums: lines of path,label; or a column"
+    )
+    _add_table_flags(parser)
+    parser.add_argument("--csv", metavar="FILE", help="write grain, album, name, path and typical")
+    parser.add_argument(
+        *("--save", "--figure"), type=Path, metavar="FIGURE", help="draw the albums to a file"
+    )
+    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
 
 
 def _add_index(commands: Commands) -> None:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 def to_html(matches: Matches) -> str:
     """Show the query and its matches as cards with thumbnails."""
-    cards = [_card(matches.image, "query", matches.query)] if matches.image is not None else []
+    cards = (
+        [picture_card(matches.image, "query", matches.query)] if matches.image is not None else []
+    )
     cards += [
-        _card(
+        picture_card(
             m.path,
             f"{m.rank}. {m.score:.3f} ({percentile(m.percentile)}) {also(m)}".strip(),
             " · ".join(filter(None, (m.caption, m.path))),
@@ -32,7 +34,8 @@ def to_html(matches: Matches) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cards)}</div>{notes}'
 
 
-def _card(source: ImageSources, title: str, caption: str) -> str:
+def picture_card(source: ImageSources, title: str, caption: str) -> str:
+    """Return a picture over a title and a caption as HTML; one that cannot be read says so."""
     picture = '<div style="height:112px">(unreadable)</div>'
     try:
         thumbnail = load_preview(source, min_side=224)
