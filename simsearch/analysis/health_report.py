@@ -80,6 +80,13 @@ class HealthReport(Mapping[str, "tuple[Finding, ...]"]):
             raise QueryError(f"{kind!r} was not checked: {self.unchecked.get(kind, 'left out')}")
         return self.findings[kind]
 
+    def __contains__(self, kind: object) -> bool:
+        return kind in self.findings
+
+    def get(self, kind: str, default: Any = None) -> Any:  # noqa: ANN401
+        """Return the findings of a kind; the default where that was not checked."""
+        return self.findings.get(kind, default)
+
     def __iter__(self) -> Any:  # noqa: ANN401
         return iter(self.findings)
 
