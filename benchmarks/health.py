@@ -24,6 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def main() -> None:
     strange = sorted(PHOTOS.iterdir())[odd::2]
     scenes = sorted((INTEL / ("seg_test" if odd else "seg_train")).rglob("*.jpg"))
     for name, paths in (("intel", scenes), ("photos", strange)):
-        results: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(
+        results: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(
             lambda: defaultdict(list)
         )
         for seed in range(100 * odd, 100 * odd + arguments.seeds):
@@ -96,7 +97,13 @@ def describe(values: list[tuple[float, ...]]) -> str:
     return "   ".join(text)
 
 
-def one_seed(folder: str, planted: dict[str, str], backbone, results, arguments) -> None:
+def one_seed(
+    folder: str,
+    planted: dict[str, str],
+    backbone: ss.Backbone,
+    results: dict[str, dict[str, list[tuple[float, ...]]]],
+    arguments: argparse.Namespace,
+) -> None:
     root = Path(folder) / "data"
     library = ss.embed_dataset(root, Path(folder) / "out", backbone=backbone)
     start = time.process_time()
@@ -115,9 +122,9 @@ def one_seed(folder: str, planted: dict[str, str], backbone, results, arguments)
         elif any(kind in faults.split() for faults in planted.values()):
             results[kind]["simsearch"].append(rate(kind, set(scores), others, planted))
     if arguments.cleanvision:
-        for kind, (found, others) in cleanvision(arguments.cleanvision, root).items():
+        for kind, (theirs, sets) in cleanvision(arguments.cleanvision, root).items():
             if any(kind in faults.split() for faults in planted.values()):
-                results[kind]["cleanvision"].append(rate(kind, found, others, planted))
+                results[kind]["cleanvision"].append(rate(kind, theirs, sets, planted))
 
 
 def thresholds(tune: bool) -> dict[str, float] | None:
@@ -134,7 +141,9 @@ def thresholds(tune: bool) -> dict[str, float] | None:
     )
 
 
-def rate(kind, found, others, planted) -> tuple[float, float]:
+def rate(
+    kind: str, found: set[str], others: dict[str, str], planted: dict[str, str]
+) -> tuple[float, ...]:
     """Precision and recall; of two copies either may be named."""
     wanted = {name for name, faults in planted.items() if kind in faults.split()}
     hits = {name for name in wanted if name in found}
@@ -144,10 +153,12 @@ def rate(kind, found, others, planted) -> tuple[float, float]:
     return right / max(1, right + len(wrong)), right / len(wanted)
 
 
-def best_threshold(kind, scores, planted) -> tuple[float, ...] | None:
+def best_threshold(
+    kind: str, scores: dict[str, float], planted: dict[str, str]
+) -> tuple[float, ...] | None:
     """Precision, recall and threshold at the best F1, and the next worse score beside it."""
     wanted = {name for name, faults in planted.items() if kind in faults.split()}
-    ordered = sorted(scores, key=scores.get, reverse=not CHECKS[kind].low)
+    ordered = sorted(scores, key=lambda name: scores[name], reverse=not CHECKS[kind].low)
     ordered = [name for name in ordered if name in wanted or name not in planted]
     hits = np.cumsum([name in wanted for name in ordered])
     if not len(hits) or not wanted:
@@ -158,7 +169,9 @@ def best_threshold(kind, scores, planted) -> tuple[float, ...] | None:
     return hits[at] / (at + 1), hits[at] / len(wanted), scores[ordered[at]], after
 
 
-def plant(paths, strange, *, labelled, count, seed, folder) -> dict[str, str]:
+def plant(
+    paths: list[Path], strange: list[Path], *, labelled: bool, count: int, seed: int, folder: str
+) -> dict[str, str]:
     """Write a dataset, and return the faults of each picture by name."""
     rng = np.random.default_rng(seed)
     chosen = [paths[i] for i in rng.permutation(len(paths))[:count]]
@@ -211,21 +224,21 @@ def save(image: Image.Image, file: Path, quality: int = 90) -> None:
     image.save(file, quality=quality)
 
 
-def darken(image, rng):
+def darken(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(rng.uniform(0.05, 0.25))
 
 
-def brighten(image, rng):
+def brighten(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     lift = rng.uniform(0.7, 0.92)
     return Image.blend(image, Image.new("RGB", image.size, "white"), lift)
 
 
-def flatten(image, rng):
+def flatten(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     grey = Image.new("RGB", image.size, (int(rng.integers(90, 160)),) * 3)
     return Image.blend(image, grey, rng.uniform(0.75, 0.9))
 
 
-def blur(image, rng):
+def blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Out of focus, or moved along one axis."""
     side = min(image.size)
     if rng.random() < 0.5:
@@ -236,13 +249,13 @@ def blur(image, rng):
     return Image.fromarray(moved.clip(0, 255).astype(np.uint8))
 
 
-def blank(image, rng):
+def blank(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     color = rng.integers(0, 256, 3)
     noise = rng.normal(0, rng.uniform(0, 1), (image.height, image.width, 3))
     return Image.fromarray((color + noise).clip(0, 255).astype(np.uint8))
 
 
-def lengthen(image, rng):
+def lengthen(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Cut a strip, 3 to 6 times as long as wide."""
     short = round(min(image.size) / rng.uniform(3, 6))
     if rng.random() < 0.5:
@@ -250,16 +263,16 @@ def lengthen(image, rng):
     return image.crop((image.width // 2, 0, image.width // 2 + short, image.height))
 
 
-def rescale(image, rng):
+def rescale(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     factor = rng.uniform(3.5, 6) ** rng.choice([-1, 1])
     return image.resize(tuple(max(8, round(side * factor)) for side in image.size))
 
 
-EDITS = {
+EDITS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "dark": darken, "bright": brighten, "low_contrast": flatten, "blurred": blur,
     "blank": blank, "odd_shape": lengthen, "odd_size": rescale,
 }  # fmt: skip
-NEAR = [
+NEAR: list[Callable[[Image.Image], Image.Image]] = [
     lambda image: image,
     lambda image: image.resize((image.width * 2 // 3, image.height * 2 // 3), 1),
     lambda image: ImageEnhance.Brightness(image).enhance(1.1),
@@ -276,7 +289,7 @@ def cleanvision(python: str, root: Path) -> dict[str, tuple[set[str], dict[str, 
     found = {}
     for theirs, ours in CLEANVISION.items():
         names = {Path(p).relative_to(root).as_posix() for p in answer["found"].get(theirs, [])}
-        others = {}
+        others: dict[str, str] = {}
         for group in answer["sets"].get(theirs, []):
             members = [Path(path).relative_to(root).as_posix() for path in group]
             others |= {name: next(m for m in members if m != name) for name in members}

@@ -119,9 +119,15 @@ class _Findings:
         self.unchecked: dict[str, str] = {}
 
     def add_scores(
-        self, kind: str, scores: NDArray[np.float64], notes: Sequence[str] | None = None
+        self,
+        kind: str,
+        scores: NDArray[np.float64],
+        notes: Sequence[str] | None = None,
+        but: Sequence[int] = (),
     ) -> None:
-        """Add the rows whose scores fail a check."""
+        """Add the rows whose scores fail a check, but for some."""
+        fails = self.checks[kind].fails(scores)
+        fails[list(but)] = False
         self.by_kind[kind] = [
             Finding(
                 kind,
@@ -130,8 +136,13 @@ class _Findings:
                 note=notes[row] if notes else "",
                 row=row,
             )
-            for row in np.flatnonzero(self.checks[kind].fails(scores)).tolist()
+            for row in np.flatnonzero(fails).tolist()
         ]
+
+    @property
+    def blank_rows(self) -> list[int]:
+        """Rows that show nothing: they are told as that alone."""
+        return [each.row for each in self.by_kind.get("blank", ()) if each.row is not None]
 
     def in_order(self) -> dict[str, tuple[Finding, ...]]:
         """Sort findings: kinds as the checks, in each the worst first, then by path."""
@@ -242,7 +253,7 @@ def _check_neighbours(found: _Findings, names: NDArray[np.str_], *, progress: bo
         return
     neighbours = nearest_neighbours(found.library, NEIGHBOURS, progress=progress)
     if count >= LEAST_IMAGES:
-        found.add_scores("outlier", outlier_scores(neighbours))
+        found.add_scores("outlier", outlier_scores(neighbours), but=found.blank_rows)
     if len(classes) >= 2:
         _check_labels(found, names, neighbours, set(classes[sizes < LEAST_OF_LABEL].tolist()))
 
@@ -258,9 +269,13 @@ def _check_labels(
             f"that fewer than {LEAST_OF_LABEL} have"
         )
     notes = [
-        f"{name}; {share:.0%} of its neighbours: {other}"
-        for name, other, share in zip(
-            names.tolist(), votes.other.tolist(), votes.share.tolist(), strict=True
+        f"{name} {own:.0%}, {other} {share:.0%}"
+        for name, own, other, share in zip(
+            names.tolist(),
+            votes.own.tolist(),
+            votes.other.tolist(),
+            votes.share.tolist(),
+            strict=True,
         )
     ]
-    found.add_scores("label", np.where(unsure, np.nan, votes.own), notes)
+    found.add_scores("label", np.where(unsure, np.nan, votes.own), notes, but=found.blank_rows)

@@ -52,17 +52,17 @@ class Check:
 
 CHECKS: dict[str, Check] = {
     "unreadable": Check("files that could not be read, or were left out, with the reason"),
-    "blank": Check("shows (nearly) nothing", "levels of range and steps", 8.0, low=True),
+    "blank": Check("shows (nearly) nothing", "range of levels", 8.0, low=True),
     "dark": Check("even its lightest parts are dark", "lightest level", 75.0, low=True),
     "bright": Check("even its darkest parts are bright", "darkest level", 182.0),
     "low_contrast": Check("all its levels are close together", "range of levels", 65.0, low=True),
     "blurred": Check("even its sharpest edges are soft", "sharpness", 0.29, low=True),
-    "odd_size": Check("much larger or smaller than is usual here", "times the usual side", 3.0),
-    "odd_shape": Check("much longer than it is wide, or the other way", "long by short side", 2.5),
+    "odd_size": Check("much larger or smaller than is usual here", "side / usual", 3.0),
+    "odd_shape": Check("much longer than it is wide, or the other way", "long / short side", 2.5),
     "exact_duplicate": Check("holds the same bytes or pixels as another", "cosine"),
     "near_duplicate": Check("another picture, edited; confirmed on the pixels", "cosine"),
     "leak": Check("the same picture in two splits, such as train and test", "cosine"),
-    "outlier": Check("far from all other pictures", "times the usual distance", 1.75),
+    "outlier": Check("far from all other pictures", "distance / usual", 1.75),
     "label": Check("its neighbours have another label", "share of its label", 0.1, low=True),
 }
 
@@ -118,6 +118,8 @@ def quality_scores(rows: NDArray[np.void], checks: Mapping[str, Check]) -> Quali
     blank = checks["blank"].fails(scores["blank"])
     for kind in names:
         scores[kind][~measured | (blank & (kind != "blank"))] = np.nan
+    told = CHECKS["dark"].fails(scores["dark"]) | CHECKS["bright"].fails(scores["bright"])
+    scores["low_contrast"][told] = np.nan  # of dark and of bright pictures it goes without saying
     scores["odd_size"] = np.maximum(side / usual, usual / side)
     scores["odd_shape"] = np.maximum(width / height, height / width)
     for kind in ("odd_size", "odd_shape"):

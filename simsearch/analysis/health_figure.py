@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from simsearch.analysis.health_checks import Check
     from simsearch.analysis.health_report import Finding
 
 
@@ -126,12 +127,19 @@ def _overview_row(report: HealthReport, kind: str, columns: int, size: float) ->
     return [*cells, Cell(f"{more:,} more")] if more and len(cells) < columns else cells
 
 
+def _caption(check: Check, finding: Finding) -> str:
+    """Say the most important in the width of a thumbnail."""
+    if finding.kind.endswith("duplicate"):
+        return f"{finding.note} {finding.score:.3f}".lstrip()
+    return finding.note or describe(check, finding)
+
+
 def _cells(report: HealthReport, finding: Finding, size: float) -> Iterator[Cell]:
     """Make the cell of a finding, and before it that of the picture that it is a copy of."""
     if finding.other:
         yield Cell(
             load_thumbnail(finding.other, size), ("", short_path(finding.other)), accent=True
         )
-    words = describe(report.checks[finding.kind], finding)
+    words = _caption(report.checks[finding.kind], finding)
     picture = "not in the library" if finding.row is None else load_thumbnail(finding.path, size)
     yield Cell(picture, (words, short_path(finding.path)))

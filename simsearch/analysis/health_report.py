@@ -163,7 +163,7 @@ class HealthReport(Mapping[str, "tuple[Finding, ...]"]):
                 kind,
                 each.path,
                 None if math.isnan(each.score) else round(float(each.score), 6),
-                self.checks[kind].threshold,
+                None if math.isnan(self.checks[kind].threshold) else self.checks[kind].threshold,
                 each.other,
                 each.note,
                 each.row,

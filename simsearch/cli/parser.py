@@ -50,7 +50,7 @@ def _describe(
     make: Callable[..., argparse.ArgumentParser],
     name: str | None,
     description: str,
-    run: Callable[..., None] | None = None,
+    run: Callable[..., int | None] | None = None,
     outputs: str | None = None,
 ) -> argparse.ArgumentParser:
     """Make a parser with help and examples; flags that are not given set nothing.

@@ -126,7 +126,7 @@ def test_labels_that_the_neighbours_do_not_share_are_found(root, sound):
     (wrong,) = check(library)["label"]
     assert wrong.path.endswith("b/05.png")
     assert wrong.score == 0
-    assert wrong.note == "b; 100% of its neighbours: a"
+    assert wrong.note == "b 0%, a 100%"
 
 
 def test_an_outlier_is_far_from_all_others(root, sound):
