@@ -12,41 +12,32 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.analysis.duplicate_groups import SAME_FILE
+from simsearch.analysis.duplicate_groups import SAME_FILE, Copy
 from simsearch.analysis.picture_files import label_equal_bytes, look_at_files
-from simsearch.analysis.stored_signatures import signatures_of
-from simsearch.errors import SimsearchError
+from simsearch.analysis.stored_signatures import PictureSignatures, signatures_of
+from simsearch.errors import QueryError, SimsearchError
 from simsearch.files import iter_blocks
 from simsearch.images.alignment import alignments
-from simsearch.images.confirm import confirm
-from simsearch.images.decode import has_16_bit_colour, load_image, open_image
-from simsearch.images.signature import candidates, is_blank
+from simsearch.images.compare import COMPARED_SIDE, equal_pixels, judge
+from simsearch.images.decode import load_image
+from simsearch.images.signature import MAX_DISTANCE, candidates, is_blank
+from simsearch.library.library import ImageLibrary
+from simsearch.library.not_duplicates import pairs_apart
 from simsearch.retrieval.exact import rounding_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
 
     from simsearch.analysis.picture_files import PictureFiles
-    from simsearch.analysis.stored_signatures import PictureSignatures
-    from simsearch.library.library import ImageLibrary
 
 
 # Of embeddings. 0.6 takes 18 times as long on 1,000 scenes of six kinds.
 CANDIDATE_COSINE, NEIGHBOURS = 0.8, 20
 BLOCK_ROWS = 1024
-COMPARED_SIDE = 1024  # pixels: least side of a JPEG that is decoded at a part of its size
 HELD_PICTURES = 8  # decoded
-
-
-class Copy(NamedTuple):
-    """A picture of a group: row, level and edit, both "" for the one to keep."""
-
-    row: int
-    level: str = ""
-    edit: str = ""
 
 
 class Confirmed(NamedTuple):
@@ -79,6 +70,7 @@ def confirmed_copies(
     library: ImageLibrary,
     threshold: float = CANDIDATE_COSINE,
     *,
+    reference: ImageLibrary | None = None,
     identical: bool = False,
     progress: bool = True,
 ) -> Confirmed:
@@ -90,24 +82,48 @@ def confirmed_copies(
         Whose files are where its paths say.
     threshold
         Least cosine of two candidates; those that are near in hash are candidates anyway.
+    reference
+        Another library: then only copies of its pictures are found, and all are kept. Its rows
+        count first in the groups, those of `library` from `len(reference)` on.
     identical
         Whether only equal bytes and equal pixels count.
     progress
         Whether to show progress bars, for what takes more than a second.
     """
+    parts = (library,) if reference is None else (reference, library)
+    made = _signatures_of_all(parts, progress=progress)
+    library = library if reference is None else pool(reference, library)
     files = look_at_files(library)
-    made = signatures_of(library, files, progress=progress)
     labels = label_equal_bytes(library, files)
     order = keeping_order(library, files, made.rows)
+    known = np.arange(len(order)) < len(parts[0]) * (reference is not None)  # rows of the reference
+    order = np.concatenate([order[known[order]], order[~known[order]]])
     rank = np.empty(len(order), np.intp)
     rank[order] = np.arange(len(order))
     first = _first_of(labels[files.same], rank)  # (N,), the row that stands for equal bytes
     blank = (made.frames == 1) & is_blank(made.rows)
     compared = (made.frames == 1) & ~blank & (first == np.arange(len(first)))
-    search = _Stars(library, made, rank, identical=identical)
-    near = _candidate_pairs(library, made, np.flatnonzero(compared), threshold, identical=identical)
-    stars = search.find(np.flatnonzero(compared), near, progress=progress)
+    apart = pairs_apart(library) if reference is None else set()
+    search = _Stars(library, made, rank, apart, identical=identical)
+    rows = np.flatnonzero(compared)
+    asked, gallery_rows = (
+        (rows, rows) if reference is None else (rows[~known[rows]], rows[known[rows]])
+    )
+    pairs = [rows[candidates(made.rows[rows], 0 if identical else MAX_DISTANCE)]]
+    pairs += [] if identical else list(_neighbours(library, asked, gallery_rows, threshold))
+    near = _candidates_of_each(pairs)
+    if reference is not None:
+        near = {row: {each for each in near[row] if not known[each]} for row in near if known[row]}
+    stars = search.find(rows, near, progress=progress)
     groups = _with_equal_files(stars, first, files, rank)
+    if reference is not None:
+        ours = [group for group in groups if known[group[0].row]]
+        groups = [[first, *(copy for copy in rest if not known[copy.row])] for first, *rest in ours]
+    groups = [
+        [first, *(copy for copy in rest if frozenset((first.row, copy.row)) not in apart)]
+        for first, *rest in groups
+    ]
+    groups = [group for group in groups if len(group) > 1]
     return Confirmed(
         groups,
         int((~files.there).sum()),
@@ -116,6 +132,35 @@ def confirmed_copies(
         int(blank.sum()),
         int((made.frames > 0).sum()),
     )
+
+
+def pool(reference: ImageLibrary, library: ImageLibrary) -> ImageLibrary:
+    """Join the rows of two libraries, those of the first one first; only to be compared.
+
+    Raises
+    ------
+    QueryError
+        If their embeddings were not made in the same way.
+    """
+    if (reference.dim, reference.fingerprint) != (library.dim, library.fingerprint):
+        raise QueryError(
+            f"the embeddings of {reference!r} and {library!r} cannot be compared; embed one of "
+            "the two datasets again, with the backbone of the other"
+        )
+    both = ImageLibrary(
+        np.concatenate([reference.embeddings, library.embeddings]),
+        np.concatenate([reference.paths, library.paths]),
+    )
+    if reference.stats is not None and library.stats is not None:
+        both.stats = np.concatenate([reference.stats, library.stats])
+        if reference.digests is not None and library.digests is not None:
+            both.digests = np.concatenate([reference.digests, library.digests])
+    return both
+
+
+def _signatures_of_all(parts: Sequence[ImageLibrary], *, progress: bool) -> PictureSignatures:
+    made = [signatures_of(each, look_at_files(each), progress=progress) for each in parts]
+    return PictureSignatures(*(np.concatenate(arrays) for arrays in zip(*made, strict=True)))
 
 
 def keeping_order(
@@ -128,7 +173,7 @@ def keeping_order(
 
 
 def _first_of(labels: NDArray[np.intp], rank: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Row of the best rank among those of one label: (N,)."""
+    """Row of the best rank gallery_rows those of one label: (N,)."""
     order = np.lexsort((rank, labels))
     _, start, inverse = np.unique(labels[order], return_index=True, return_inverse=True)
     first = np.empty(len(labels), np.intp)
@@ -165,20 +210,9 @@ def _with_equal_files(
     return groups
 
 
-def _candidate_pairs(
-    library: ImageLibrary,
-    made: PictureSignatures,
-    rows: NDArray[np.intp],
-    threshold: float,
-    *,
-    identical: bool,
-) -> dict[int, set[int]]:
-    """Candidates of each row."""
+def _candidates_of_each(pairs: Sequence[NDArray[np.intp]]) -> dict[int, set[int]]:
+    """Candidates of each row, of (P, 2) arrays of pairs."""
     near: dict[int, set[int]] = {}
-    signatures = made.rows[rows]
-    pairs = [rows[candidates(signatures, 0 if identical else 7)]]
-    if not identical:
-        pairs += list(_neighbours(library, rows, threshold))
     for i, j in np.concatenate(pairs).tolist():
         near.setdefault(i, set()).add(j)
         near.setdefault(j, set()).add(i)
@@ -186,18 +220,18 @@ def _candidate_pairs(
 
 
 def _neighbours(
-    library: ImageLibrary, rows: NDArray[np.intp], threshold: float
+    library: ImageLibrary, rows: NDArray[np.intp], gallery_rows: NDArray[np.intp], threshold: float
 ) -> Iterator[NDArray[np.intp]]:
-    """Pairs of rows with their nearest in embedding, from a cosine up: (P, 2) each."""
-    embeddings = np.asarray(library.embeddings[rows])
+    """Pairs of rows with their nearest others in embedding, from a cosine up: (P, 2) each."""
+    gallery = np.asarray(library.embeddings[gallery_rows])
     least = threshold - rounding_error(library.dim)
-    count = min(NEIGHBOURS, len(rows) - 1)
-    for block in iter_blocks(len(rows), BLOCK_ROWS) if count > 0 else ():
-        scores = embeddings[block] @ embeddings.T
-        scores[np.arange(len(scores)), np.arange(len(rows))[block]] = -2
+    count = min(NEIGHBOURS + 1, len(gallery_rows))  # a row may find itself
+    for block in iter_blocks(len(rows), BLOCK_ROWS) if count else ():
+        scores = np.asarray(library.embeddings[rows[block]]) @ gallery.T
         nearest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
         i, place = np.nonzero(np.take_along_axis(scores, nearest, axis=1) >= least)
-        yield rows[np.stack([i + block.start, nearest[i, place]], axis=1)]
+        pairs = np.stack([rows[block][i], gallery_rows[nearest[i, place]]], axis=1)
+        yield pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 class _Stars:
@@ -208,11 +242,12 @@ class _Stars:
         library: ImageLibrary,
         made: PictureSignatures,
         rank: NDArray[np.intp],
+        apart: set[frozenset[int]],
         *,
         identical: bool,
     ) -> None:
         self.paths, self.signatures, self.rank = library.paths, made.rows, rank
-        self.identical = identical
+        self.apart, self.identical = apart, identical
         self.unread: set[int] = set()
         self._pictures: OrderedDict[int, Image.Image] = OrderedDict()
 
@@ -251,21 +286,20 @@ class _Stars:
 
     def _compare(self, kept: int, row: int) -> Copy | None:
         """Compare two pictures on their pixels."""
+        if frozenset((kept, row)) in self.apart:
+            return None
         rows = self.signatures[kept], self.signatures[row]
+        paths = str(self.paths[kept]), str(self.paths[row])
         if self.identical:
-            same = rows[0] == rows[1] and self._equal_pixels(kept, row)
+            same = rows[0] == rows[1] and equal_pixels(*paths)
             return Copy(row, "identical", "identical") if same else None
         if not alignments(*rows):
             return None
         a, b = self._load(kept), self._load(row)
-        edit = confirm(a, b, rows) if a is not None and b is not None else None
-        if edit is None:
+        if a is None or b is None:
             return None
-        if edit.level != "identical":
-            return Copy(row, "near", edit.kind)
-        if self._equal_pixels(kept, row):
-            return Copy(row, "identical", "identical")
-        return Copy(row, "near", "recompressed")
+        verdict = judge(paths, (a, b), rows)
+        return verdict and Copy(row, verdict.level, verdict.edit)
 
     def _load(self, row: int) -> Image.Image | None:
         if row not in self._pictures:
@@ -278,24 +312,3 @@ class _Stars:
                 self._pictures.popitem(last=False)
         self._pictures.move_to_end(row)
         return self._pictures[row]
-
-    def _equal_pixels(self, a: int, b: int) -> bool:
-        """Tell whether two whole pictures, as they are in their files, have equal pixels."""
-        paths = str(self.paths[a]), str(self.paths[b])
-        try:
-            first, second = map(load_image, paths)
-            if first.size != second.size or first.tobytes() != second.tobytes():
-                return False
-            return _pixels_of_file(paths[0]) == _pixels_of_file(paths[1]) is not None
-        except SimsearchError:
-            return False
-
-
-def _pixels_of_file(path: str) -> tuple[bool, bytes] | None:
-    """Return what a picture has beyond 8-bit RGB: its transparency; None for deeper pixels."""
-    with open_image(path) as image:
-        if has_16_bit_colour(image) or image.mode[0] in "IF":
-            return None
-        if not image.has_transparency_data:
-            return False, b""
-        return True, image.convert("RGBA").tobytes()

@@ -13,6 +13,7 @@ from scenes import scene
 import simsearch as ss
 from simsearch.analysis import confirmation
 from simsearch.errors import ImageError, QueryError
+from simsearch.images import compare
 from simsearch.images.confirm import Edit
 
 
@@ -108,7 +109,7 @@ class TestConfirmed:
             sizes = sorted(abs(int(each["width"]) - 400) // 4 for each in signatures)
             return Edit("crop", ("crop",), "similar") if sizes[1] - sizes[0] == 1 else None
 
-        monkeypatch.setattr(confirmation, "confirm", only_neighbours)
+        monkeypatch.setattr(compare, "confirm", only_neighbours)
         found = groups(find(tmp_path, np.ones((count, 2))))
         assert found == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png", "5.png"]]
 
