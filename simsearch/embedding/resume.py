@@ -16,9 +16,9 @@ from simsearch.library.source import Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Self
 
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
 
