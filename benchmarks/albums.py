@@ -127,9 +127,9 @@ def many(rows: np.ndarray) -> None:
     """Print what 100,000 rows cost."""
     rng = np.random.default_rng(0)
     made = rng.standard_normal((ROWS, rows.shape[1]), dtype=np.float32) * np.float32(0.005)
-    for start in range(0, ROWS, 5000):
+    for first_row in range(0, ROWS, 5000):
         first, second = rng.integers(len(rows), size=(2, 5000))
-        made[start : start + 5000] += 0.85 * rows[first] + 0.15 * rows[second]
+        made[first_row : first_row + 5000] += 0.85 * rows[first] + 0.15 * rows[second]
     library = ss.ImageLibrary(made, [f"{i:06}.jpg" for i in range(ROWS)])
     del made
     # The making of the rows counts, too: 512 MB, and a copy of them for a while.

@@ -63,6 +63,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "show_map",
             "show_duplicates",
             "show_albums",
+            "show_health",
             "show_confusion",
             "show_history",
             "show_precision_recall",
@@ -87,8 +88,11 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "analysis": (
         "Duplicates, albums and analysis",
-        "Groups of near-identical and of similar images, and heat maps of a match.",
+        "Health of a dataset, groups of copies and of similar images, heat maps of a match.",
         (
+            "check_dataset",
+            "HealthReport",
+            "Finding",
             "duplicates",
             "Duplicates",
             "DuplicateGroup",

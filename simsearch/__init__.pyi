@@ -4,6 +4,7 @@ from .analysis.album_levels import Album, AlbumLevel, Albums
 from .analysis.albums import albums, show_albums
 from .analysis.duplicates import DuplicateGroup, Duplicates, duplicates, show_duplicates
 from .analysis.explain import heat_map
+from .analysis.health import Finding, HealthReport, check_dataset, show_health
 from .analysis.map import show_map
 from .analysis.query_expansion import refine
 from .backbones.backbone import Backbone, load_backbone
@@ -70,7 +71,9 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "FaissIndex",
+    "Finding",
     "Head",
+    "HealthReport",
     "ImageError",
     "ImageLibrary",
     "IndexReport",
@@ -100,6 +103,7 @@ __all__ = [
     "albums",
     "apply_cleanup",
     "build_index",
+    "check_dataset",
     "duplicates",
     "embed_dataset",
     "embed_images",
@@ -122,6 +126,7 @@ __all__ = [
     "show_albums",
     "show_confusion",
     "show_duplicates",
+    "show_health",
     "show_history",
     "show_images",
     "show_map",

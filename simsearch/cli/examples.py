@@ -49,6 +49,15 @@ examples:
   simsearch albums outputs
   simsearch albums outputs --grain fine --csv albums.csv --save albums.png
 """,
+    "check": """\
+examples:
+  simsearch check outputs
+  simsearch check outputs --csv health.csv --figure health.pdf
+  simsearch check outputs --metadata metadata.csv --labels brand --split part
+  simsearch check outputs --fail-on leak exact_duplicate       in a script
+
+exit status: 0, whatever is found; 3 if a kind of --fail-on is found; 1 for an error
+""",
     "index": """\
 examples:
   simsearch index outputs
