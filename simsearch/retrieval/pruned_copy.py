@@ -1,7 +1,7 @@
 """The pruned copy of a library's rows: a narrow, rotated one that bounds every cosine from above.
 
 What the first few directions leave open is bounded by Cauchy-Schwarz. Made once, and stored beside
-the library; a stored one that is stale or damaged is made anew. Nothing here ranks.
+the library; of one that is stale, rows that are still there are kept. Nothing here ranks.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 
 from simsearch.files import atomic_write, write_text
 from simsearch.library.files import file_record, matches_record
+from simsearch.library.row_digests import digests_of
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import gather_cost, scan_cost
 
@@ -44,6 +46,7 @@ BATCH_QUERIES = 100  # that a copy is chosen for, beside a single one
 FLOAT32_ULP = 2.0**-24
 FORMAT = 1
 ARRAY, RECORD, LOCK = "sketch.npy", "sketch.json", ".sketch.lock"  # as format 1 has them
+ROWS = "sketch_rows.npy"  # digests of the rows that it was made of
 
 
 class PrunedCopy(NamedTuple):
@@ -196,6 +199,7 @@ def residual_norms(
 
 
 Put = Callable[[int, "NDArray[np.float32]"], object]
+Fill = Callable[[Put], None]
 
 
 def fill_copy(rows: NDArray[np.float32], plan: Plan, put: Put) -> None:
@@ -237,7 +241,7 @@ def split_copy(
     )
 
 
-def in_memory(rows: NDArray[np.float32], plan: Plan) -> PrunedCopy:
+def in_memory(rows: NDArray[np.float32], plan: Plan, fill: Fill | None = None) -> PrunedCopy:
     """Make a copy in memory."""
     if not plan.survivor_shares:
         return empty_copy(*rows.shape)
@@ -246,7 +250,7 @@ def in_memory(rows: NDArray[np.float32], plan: Plan) -> PrunedCopy:
     def put(start: int, values: NDArray[np.float32]) -> None:
         flat[start : start + values.size] = values.ravel()
 
-    fill_copy(rows, plan, put)
+    (fill or partial(fill_copy, rows, plan))(put)
     return split_copy(flat, rows.shape, plan.survivor_shares)
 
 
@@ -269,33 +273,56 @@ def pruned_copy_of(library: ImageLibrary) -> PrunedCopy:
     with _lock:
         known = _known.get(library)
         if known is None or known[0] is not rows:
-            known = _known[library] = (rows, open_copy(library) or make_copy(library))
+            known = _known[library] = (rows, open_copy(library) or _renew(library))
     return known[1]
+
+
+def _renew(library: ImageLibrary) -> PrunedCopy:
+    """Bring a copy of earlier rows up to date, or make one."""
+    from simsearch.retrieval.pruned_update import update_copy
+
+    return update_copy(library) or make_copy(library)
 
 
 def make_copy(library: ImageLibrary) -> PrunedCopy:
     """Make a copy and store it; where it cannot be stored it is kept in memory."""
     rows = np.asarray(library.embeddings)
     plan = make_plan(rows)
+    return keep_copy(library, plan, partial(fill_copy, rows, plan), {"planned_for": len(rows)})
+
+
+def keep_copy(library: ImageLibrary, plan: Plan, fill: Fill, facts: dict[str, int]) -> PrunedCopy:
+    """Store a copy, or keep it in memory: `fill` puts its parts, and `facts` join the record."""
     if library.stored:
         with suppress(OSError):  # read-only, full, or another process is just storing its own
-            _store(*library.stored, rows, plan)
-    return open_copy(library) or in_memory(rows, plan)
+            _store(library, library.stored, plan, fill, facts)
+    return open_copy(library) or in_memory(np.asarray(library.embeddings), plan, fill)
 
 
-def _store(folder: Path, digest: str, rows: NDArray[np.float32], plan: Plan) -> None:
+def _store(
+    library: ImageLibrary, stored: tuple[Path, str], plan: Plan, fill: Fill, facts: dict[str, int]
+) -> None:
     """Write a copy beside its library; the record comes last, and tells whether it is whole."""
-    shares = plan.survivor_shares
+    folder, digest = stored
+    rows, shares = np.asarray(library.embeddings), plan.survivor_shares
     record: dict[str, Any] = {"format": FORMAT, "of": digest, "shares": shares, "file": None}
     with FileLock(folder / LOCK, timeout=0):
-        if shares:
-            _write_copy(folder / ARRAY, rows, plan)
-            record["file"] = file_record(folder / ARRAY)
+        try:
+            with atomic_write(folder / ROWS) as stream:
+                np.save(stream, digests_of(library), allow_pickle=False)
+            if shares:
+                _write_copy(folder / ARRAY, rows, plan, fill)
+                record["file"] = file_record(folder / ARRAY)
+        except BaseException:
+            with suppress(OSError):
+                (folder / ROWS).unlink(missing_ok=True)
+            raise
+        record |= {"rows": file_record(folder / ROWS), "dim": library.dim, **facts}
         record["sha256"] = _record_digest(record)
         write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False))
 
 
-def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan) -> None:
+def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan, fill: Fill) -> None:
     with atomic_write(file) as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (copy_size(rows, plan),)}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -305,7 +332,7 @@ def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan) -> None:
             stream.seek(begin + 4 * start)
             stream.write(np.ascontiguousarray(values, "<f4").data)
 
-        fill_copy(rows, plan, put)
+        fill(put)
 
 
 def _record_digest(record: dict[str, Any]) -> str:
@@ -318,18 +345,42 @@ def open_copy(library: ImageLibrary) -> PrunedCopy | None:
     if library.stored is None:
         return None
     folder, digest = library.stored
-    # Windows cannot replace a file that is mapped, so there the copy is read instead.
-    mode: Literal["r"] | None = "r" if os.name != "nt" else None
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-        made_for = record["format"], record["of"], record["sha256"]
-        if made_for != (FORMAT, digest, _record_digest(record)):
+        record = read_record(folder)
+        if record["of"] != digest:
             return None
-        if not record["shares"]:
-            return empty_copy(*library.embeddings.shape)
-        if not matches_record(folder / ARRAY, record["file"]):
-            return None
-        flat = np.load(folder / ARRAY, mmap_mode=mode, allow_pickle=False)
-        return split_copy(np.asarray(flat), library.embeddings.shape, tuple(record["shares"]))
+        return open_array(folder, record, library.embeddings.shape)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read the record of the stored copy, whichever rows it is of.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError
+        If there is none, or it is damaged.
+    """
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
+    if (record["format"], record["sha256"]) != (FORMAT, _record_digest(record)):
+        raise ValueError(f"{RECORD} is damaged")
+    return record
+
+
+def open_array(folder: Path, record: dict[str, Any], shape: tuple[int, ...]) -> PrunedCopy:
+    """Open the copy that a record describes, of rows of this shape.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError
+        If its file is missing, or is not the one that was recorded.
+    """
+    if not record["shares"]:
+        return empty_copy(*shape)
+    if not matches_record(folder / ARRAY, record["file"]):
+        raise ValueError(f"{ARRAY} is damaged")
+    # Windows cannot replace a file that is mapped, so there the copy is read instead.
+    mode: Literal["r"] | None = "r" if os.name != "nt" else None
+    flat = np.load(folder / ARRAY, mmap_mode=mode, allow_pickle=False)
+    return split_copy(np.asarray(flat), shape, tuple(record["shares"]))
