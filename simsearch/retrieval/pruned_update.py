@@ -15,16 +15,8 @@ from simsearch.files import iter_blocks
 from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of, match_rows
 from simsearch.retrieval import pruned_copy
-from simsearch.retrieval.pruned_copy import (
-    ROWS,
-    Plan,
-    keep_copy,
-    open_array,
-    project_rows,
-    read_record,
-    residual_norms,
-    rounding_bounds,
-)
+from simsearch.retrieval.pruned_copy import Plan, project_rows, residual_norms, rounding_bounds
+from simsearch.retrieval.pruned_store import ROWS, keep_copy, open_array, read_record
 
 if TYPE_CHECKING:
     from typing import Any

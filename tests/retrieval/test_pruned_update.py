@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from oracle import answers, clustered, expected, make_library, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned_copy, pruned_update
-from simsearch.retrieval.pruned_copy import ARRAY, RECORD, ROWS, open_copy, pruned_copy_of
+from simsearch.retrieval import exact, pruned_copy, pruned_store, pruned_update
+from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS, open_copy, pruned_copy_of
 
 COUNT = 1500
 LAST_INSTANT = 22  # by which a copy is written
@@ -33,9 +33,9 @@ def small(monkeypatch):
 @pytest.fixture
 def made(monkeypatch):
     """Libraries whose copy was made from nothing."""
-    made, make = [], pruned_copy.make_copy
+    made, make = [], pruned_store.make_copy
     monkeypatch.setattr(
-        pruned_copy, "make_copy", lambda library: made.append(library) or make(library)
+        pruned_store, "make_copy", lambda library, **kw: made.append(library) or make(library, **kw)
     )
     return made
 
@@ -158,7 +158,7 @@ def test_a_record_of_an_earlier_version_is_used_for_its_own_rows_only(tmp_path, 
     check(store(tmp_path, rows))
     record = json.loads((tmp_path / RECORD).read_text())
     record = {key: record[key] for key in ("format", "of", "shares", "file")}
-    record["sha256"] = pruned_copy._record_digest(record)
+    record["sha256"] = pruned_store._record_digest(record)
     (tmp_path / RECORD).write_text(json.dumps(record))
     (tmp_path / ROWS).unlink()
     check(ImageLibrary.load(tmp_path))
@@ -170,7 +170,7 @@ def test_a_record_of_an_earlier_version_is_used_for_its_own_rows_only(tmp_path, 
 KILLED = """
 import os, sys
 sys.path[:0] = {folders!r}
-from simsearch.retrieval import exact, pruned_copy
+from simsearch.retrieval import exact, pruned_copy, pruned_store
 exact.PRUNED_FROM_BYTES, exact.GATHER_ROW_COST = 0, 0.0
 pruned_copy.LEVEL_COLUMNS, pruned_copy.MAX_COLUMNS = (2, 4, 8), 16
 from simsearch.library.library import ImageLibrary
@@ -184,7 +184,7 @@ def count(event, args):
             os._exit(9)
 
 sys.addaudithook(count)
-pruned_copy.pruned_copy_of(library)
+pruned_store.pruned_copy_of(library)
 """
 
 
