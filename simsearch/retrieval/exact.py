@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Searchable
 
-PRUNED_FROM_BYTES = 10**8  # of rows, from which on a pruned copy is worth its making
+PRUNED_FROM_BYTES = registry.LARGE_BYTES  # of rows, from which on a pruned copy is worth its making
 RESCORED_ROWS = 64  # scored in float64 together: they stay in the cache
 CROWDED_SHARE = 1 / 50  # of all rows: more than these are too many to score in float64
 THREADED_BYTES = 2**28  # of rows, times queries, from which on all cores share a product

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, gather, pruned, pruned_copy, short_sums
+from simsearch.retrieval import exact, gather, pruned, pruned_copy, pruned_store, short_sums
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_query_unlike_the_library_reads_every_row(small, monkeypatch):
 
 def test_who_wants_many_rows_reads_every_row(small, monkeypatch):
     library = make_library(clustered())
-    monkeypatch.setattr(pruned, "pruned_copy_of", refuse)
+    monkeypatch.setattr(pruned, "ready_copy", refuse)
     assert answers(library, library.embeddings[:1], 1500)[0] == expected(
         library, library.embeddings[0], 1500
     )
@@ -162,7 +162,7 @@ def test_who_wants_many_rows_reads_every_row(small, monkeypatch):
 
 def test_of_few_rows_only_these_are_read(small, monkeypatch):
     library = make_library(clustered())
-    monkeypatch.setattr(pruned, "pruned_copy_of", refuse)
+    monkeypatch.setattr(pruned, "ready_copy", refuse)
     monkeypatch.setattr(exact.ExactScan, "rank_all", refuse)
     among = np.zeros(1500, bool)
     among[[7, 8, 900]] = True
@@ -174,7 +174,7 @@ def test_of_few_rows_only_these_are_read(small, monkeypatch):
 
 
 def test_small_libraries_need_no_sketch(monkeypatch):
-    monkeypatch.setattr(pruned_copy, "make_copy", refuse)
+    monkeypatch.setattr(pruned_store, "make_copy", refuse)
     library = make_library(clustered())
     assert answers(library, library.embeddings[:1], 5)[0] == expected(
         library, library.embeddings[0], 5
@@ -221,7 +221,7 @@ def test_memory_stays_bounded_however_many_ask(small, monkeypatch, sketched):
     library = make_library(clustered(4000))
     vectors = library.embeddings[:2000]
     if sketched:
-        assert pruned_copy.pruned_copy_of(library).depth(16) > 0
+        assert pruned_store.pruned_copy_of(library).depth(16) > 0
     else:
         monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 2**40)
     next(exact.exact_index(library).top_k(library, vectors[:1], 5))
