@@ -18,9 +18,10 @@ from simsearch.analysis.stored_signatures import signatures_of
 from simsearch.errors import SimsearchError
 from simsearch.files import iter_blocks
 from simsearch.images.alignment import alignments
+from simsearch.images.coarse_search import find_positions
 from simsearch.images.confirm import confirm
 from simsearch.images.decode import has_16_bit_colour, load_image, open_image
-from simsearch.images.signature import candidates, is_blank
+from simsearch.images.signature import MAX_DISTANCE, candidates, is_blank
 from simsearch.retrieval.exact import rounding_error
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
     from simsearch.analysis.picture_files import PictureFiles
     from simsearch.analysis.stored_signatures import PictureSignatures
+    from simsearch.images.alignment import Alignment
     from simsearch.library.library import ImageLibrary
 
+    Positions = dict[tuple[int, int], list[Alignment] | None]
 
-# Of embeddings. 0.6 takes 18 times as long on 1,000 scenes of six kinds.
-CANDIDATE_COSINE, NEIGHBOURS = 0.8, 20
+CANDIDATE_COSINE, NEIGHBOURS = 0.6, 20  # of embeddings
 BLOCK_ROWS = 1024
 COMPARED_SIDE = 1024  # pixels: least side of a JPEG that is decoded at a part of its size
 HELD_PICTURES = 8  # decoded
@@ -104,9 +106,10 @@ def confirmed_copies(
     first = _first_of(labels[files.same], rank)  # (N,), the row that stands for equal bytes
     blank = (made.frames == 1) & is_blank(made.rows)
     compared = (made.frames == 1) & ~blank & (first == np.arange(len(first)))
-    search = _Stars(library, made, rank, identical=identical)
-    near = _candidate_pairs(library, made, np.flatnonzero(compared), threshold, identical=identical)
-    stars = search.find(np.flatnonzero(compared), near, progress=progress)
+    rows = np.flatnonzero(compared)
+    positions = candidate_pairs(library, made, rows, threshold, identical=identical)
+    search = _Stars(library, made, rank, positions, identical=identical)
+    stars = search.find(rows, progress=progress)
     groups = _with_equal_files(stars, first, files, rank)
     return Confirmed(
         groups,
@@ -165,24 +168,30 @@ def _with_equal_files(
     return groups
 
 
-def _candidate_pairs(
+def candidate_pairs(
     library: ImageLibrary,
     made: PictureSignatures,
     rows: NDArray[np.intp],
     threshold: float,
     *,
-    identical: bool,
-) -> dict[int, set[int]]:
-    """Candidates of each row."""
-    near: dict[int, set[int]] = {}
-    signatures = made.rows[rows]
-    pairs = [rows[candidates(signatures, 0 if identical else 7)]]
+    identical: bool = False,
+) -> Positions:
+    """Find the pairs to compare, the smaller row first, and where; None where that is not known.
+
+    What is near in hash is compared anyway, and what is near in embedding where the thumbnails
+    are alike somewhere.
+    """
+    positions: Positions = {}
+    near = rows[candidates(made.rows[rows], 0 if identical else MAX_DISTANCE)]
     if not identical:
-        pairs += list(_neighbours(library, rows, threshold))
-    for i, j in np.concatenate(pairs).tolist():
-        near.setdefault(i, set()).add(j)
-        near.setdefault(j, set()).add(i)
-    return near
+        pairs = np.sort(np.concatenate([near[:0], *_neighbours(library, rows, threshold)]), axis=1)
+        codes = np.unique(pairs @ [len(library), 1])
+        codes = np.setdiff1d(codes, near @ [len(library), 1], assume_unique=True)
+        positions.update(
+            find_positions(made.rows, np.stack(np.divmod(codes, len(library)), axis=1))
+        )
+    positions.update(dict.fromkeys(map(tuple, near.tolist())))
+    return positions
 
 
 def _neighbours(
@@ -208,10 +217,16 @@ class _Stars:
         library: ImageLibrary,
         made: PictureSignatures,
         rank: NDArray[np.intp],
+        positions: Positions,
         *,
         identical: bool,
     ) -> None:
         self.paths, self.signatures, self.rank = library.paths, made.rows, rank
+        self.positions = positions
+        self.near: dict[int, set[int]] = {}
+        for i, j in positions:
+            self.near.setdefault(i, set()).add(j)
+            self.near.setdefault(j, set()).add(i)
         self.identical = identical
         self.unread: set[int] = set()
         self._pictures: OrderedDict[int, Image.Image] = OrderedDict()
@@ -221,9 +236,7 @@ class _Stars:
         """How many pictures could be read for their signature, and not for a comparison."""
         return len(self.unread)
 
-    def find(
-        self, rows: NDArray[np.intp], near: dict[int, set[int]], *, progress: bool
-    ) -> dict[int, list[Copy]]:
+    def find(self, rows: NDArray[np.intp], *, progress: bool) -> dict[int, list[Copy]]:
         """Find the stars: the rows that are kept, with their copies."""
         stars: dict[int, list[Copy]] = {}
         settled: set[int] = set()
@@ -231,34 +244,36 @@ class _Stars:
         for kept in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
             if kept not in settled:
                 settled.add(kept)
-                stars[kept] = [Copy(kept), *self._copies(kept, near, settled)]
+                stars[kept] = [Copy(kept), *self._copies(kept, settled)]
                 settled.update(copy.row for copy in stars[kept])
         return stars
 
-    def _copies(self, kept: int, near: dict[int, set[int]], settled: set[int]) -> list[Copy]:
+    def _copies(self, kept: int, settled: set[int]) -> list[Copy]:
         """Compare a picture with its candidates, and with those of the copies that are found."""
         copies: list[Copy] = []
-        tried, waiting = set(settled), near.get(kept, set()) - settled
+        tried, waiting = set(settled), self.near.get(kept, set()) - settled
         while waiting:
             row = min(waiting, key=lambda each: self.rank[each])
             tried.add(row)
             copy = self._compare(kept, row)
             if copy:
                 copies.append(copy)
-                waiting |= near.get(row, set())
+                waiting |= self.near.get(row, set())
             waiting -= tried
         return copies
 
     def _compare(self, kept: int, row: int) -> Copy | None:
         """Compare two pictures on their pixels."""
-        rows = self.signatures[kept], self.signatures[row]
+        first, second = pair = min(kept, row), max(kept, row)
+        rows = self.signatures[first], self.signatures[second]
         if self.identical:
             same = rows[0] == rows[1] and self._equal_pixels(kept, row)
             return Copy(row, "identical", "identical") if same else None
-        if not alignments(*rows):
+        positions = self.positions.get(pair) or alignments(*rows)
+        if not positions:
             return None
-        a, b = self._load(kept), self._load(row)
-        edit = confirm(a, b, rows) if a is not None and b is not None else None
+        a, b = self._load(first), self._load(second)
+        edit = confirm(a, b, rows, positions) if a is not None and b is not None else None
         if edit is None:
             return None
         if edit.level != "identical":

@@ -17,6 +17,8 @@ from simsearch.images.signature import signature
 from simsearch.images.tiles import DETAILED_SHARE, compare
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from simsearch.images.alignment import Alignment
     from simsearch.images.register import Registration
     from simsearch.images.tiles import Comparison
@@ -74,7 +76,10 @@ class Edit:
 
 
 def confirm(
-    a: Image.Image, b: Image.Image, signatures: tuple[np.void, np.void] | None = None
+    a: Image.Image,
+    b: Image.Image,
+    signatures: tuple[np.void, np.void] | None = None,
+    positions: Sequence[Alignment] | None = None,
 ) -> Edit | None:
     """Tell by what edit one picture is a copy of the other; None if it is none.
 
@@ -85,16 +90,20 @@ def confirm(
         all but "identical", which then is of what was decoded.
     signatures
         Of both, if they are there already: then only they tell the sizes of the files.
+    positions
+        In which b may show what a shows, the likeliest first, if they are known.
 
     Returns
     -------
     Edit or None
-        The same for (b, a). None for pictures that show nothing (see `is_blank`), even equal ones.
+        The same for (b, a), if no positions are given. None for pictures that show nothing (see
+        `is_blank`), even equal ones.
     """
     first, second = signatures or (signature(a), signature(b))
-    if _order(first) > _order(second):  # so that the answer is the same the other way round
-        a, b, first, second = b, a, second, first
-    positions = alignments(first, second)
+    if positions is None:
+        if _order(first) > _order(second):  # so that the answer is the same the other way round
+            a, b, first, second = b, a, second, first
+        positions = alignments(first, second)
     if not positions:
         return None
     if first == second and a.size == b.size and a.tobytes() == b.tobytes():

@@ -104,7 +104,7 @@ class TestConfirmed:
         for i in range(count):  # the larger, the better to keep
             scene(1, (400 - 4 * i, 300 - 3 * i)).save(tmp_path / f"{i}.png")
 
-        def only_neighbours(a, b, signatures):
+        def only_neighbours(a, b, signatures, positions):
             sizes = sorted(abs(int(each["width"]) - 400) // 4 for each in signatures)
             return Edit("crop", ("crop",), "similar") if sizes[1] - sizes[0] == 1 else None
 
