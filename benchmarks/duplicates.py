@@ -29,8 +29,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import simsearch as ss
-from simsearch.analysis.confirmation import CANDIDATE_COSINE, candidate_pairs
-from simsearch.analysis.stored_signatures import PictureSignatures
+from simsearch.analysis.candidates import CANDIDATE_COSINE, candidate_pairs
 from simsearch.images.alignment import Alignment, alignments
 from simsearch.images.confirm import confirm
 from simsearch.images.decode import load_image
@@ -171,9 +170,7 @@ def all_candidates(
     embeddings = ss.embed_images([each.image for each in pictures], backbone, workers=1)
     library = ss.ImageLibrary(embeddings, [f"{i:06}.jpg" for i in range(len(pictures))])
     start = time.process_time()
-    made = PictureSignatures(rows, np.ones(len(rows), np.uint32))
-    shown = np.flatnonzero(~is_blank(rows))
-    pairs = candidate_pairs(library, made, shown, cosine)
+    pairs = candidate_pairs(library, rows, np.flatnonzero(~is_blank(rows)), cosine)
     totals.candidate_seconds += time.process_time() - start
     totals.pictures += len(pictures)
     print(f"      {len(pairs)} pairs to compare, of {len(pictures)} pictures", flush=True)

@@ -89,6 +89,21 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Groups of near-identical images, and heat maps of a match.",
         ("duplicates", "Duplicates", "DuplicateGroup", "NEAR_DUPLICATE", "heat_map"),
     ),
+    "cleanup": (
+        "Clean up copies",
+        "A plan of which copies may go, what it moves away, and the way back.",
+        (
+            "plan_cleanup",
+            "CleanupPlan",
+            "PlannedCopy",
+            "read_plan",
+            "apply_cleanup",
+            "CleanupResult",
+            "undo_cleanup",
+            "UndoResult",
+            "mark_not_duplicates",
+        ),
+    ),
     "scale": (
         "Indexes and clusters",
         "Approximate indexes, embedding on Ray, and search on Milvus.",

@@ -6,6 +6,10 @@ from .analysis.map import show_map
 from .analysis.query_expansion import refine
 from .backbones.backbone import Backbone, load_backbone
 from .backbones.heads import Head, ProjectionHead, load_head, save_head
+from .cleanup.apply import CleanupResult, apply_cleanup
+from .cleanup.plan import CleanupPlan, PlannedCopy, read_plan
+from .cleanup.rules import plan_cleanup
+from .cleanup.undo import UndoResult, undo_cleanup
 from .cluster.milvus.publish import Published, publish
 from .cluster.milvus.remote_library import RemoteLibrary
 from .cluster.ray import RayEngine
@@ -34,6 +38,7 @@ from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image
 from .images.listing import find_images
 from .library.library import ImageLibrary
+from .library.not_duplicates import mark_not_duplicates
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, IndexReport, load_index
@@ -52,6 +57,8 @@ __all__ = [
     "ArrayError",
     "Backbone",
     "BackboneError",
+    "CleanupPlan",
+    "CleanupResult",
     "DatasetError",
     "DuplicateGroup",
     "Duplicates",
@@ -67,6 +74,7 @@ __all__ = [
     "Match",
     "Matches",
     "MissingExtraError",
+    "PlannedCopy",
     "ProjectionHead",
     "Published",
     "QueryError",
@@ -82,7 +90,9 @@ __all__ = [
     "TrainConfig",
     "TrainedHead",
     "TrainingError",
+    "UndoResult",
     "WeightsError",
+    "apply_cleanup",
     "build_index",
     "duplicates",
     "embed_dataset",
@@ -95,7 +105,10 @@ __all__ = [
     "load_image",
     "load_index",
     "make_sample",
+    "mark_not_duplicates",
+    "plan_cleanup",
     "publish",
+    "read_plan",
     "recommend",
     "refine",
     "save_head",
@@ -110,5 +123,6 @@ __all__ = [
     "show_worst",
     "suggest_threshold",
     "train_head",
+    "undo_cleanup",
 ]
 __version__: str

@@ -1,7 +1,6 @@
 """Copies confirmed on the pixels of the whole pictures: a star around each picture to keep.
 
-Candidates are near in embedding or in the hash of their signatures; every copy was compared with
-the very picture that it is a copy of.
+Every copy was compared with the very picture that it is a copy of.
 """
 
 from __future__ import annotations
@@ -12,43 +11,29 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.analysis.duplicate_groups import SAME_FILE
+from simsearch.analysis.candidates import CANDIDATE_COSINE, candidate_pairs
+from simsearch.analysis.duplicate_groups import SAME_FILE, Copy
 from simsearch.analysis.picture_files import label_equal_bytes, look_at_files
-from simsearch.analysis.stored_signatures import signatures_of
-from simsearch.errors import SimsearchError
-from simsearch.files import iter_blocks
+from simsearch.analysis.stored_signatures import PictureSignatures, signatures_of
+from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.alignment import alignments
-from simsearch.images.coarse_search import find_positions
-from simsearch.images.confirm import confirm
-from simsearch.images.decode import has_16_bit_colour, load_image, open_image
-from simsearch.images.signature import MAX_DISTANCE, candidates, is_blank
-from simsearch.retrieval.exact import rounding_error
+from simsearch.images.compare import COMPARED_SIDE, equal_pixels, judge
+from simsearch.images.decode import load_image
+from simsearch.images.signature import is_blank
+from simsearch.library.library import ImageLibrary
+from simsearch.library.not_duplicates import pairs_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
 
+    from simsearch.analysis.candidates import Positions
     from simsearch.analysis.picture_files import PictureFiles
-    from simsearch.analysis.stored_signatures import PictureSignatures
-    from simsearch.images.alignment import Alignment
-    from simsearch.library.library import ImageLibrary
 
-    Positions = dict[tuple[int, int], list[Alignment] | None]
 
-CANDIDATE_COSINE, NEIGHBOURS = 0.6, 20  # of embeddings
-BLOCK_ROWS = 1024
-COMPARED_SIDE = 1024  # pixels: least side of a JPEG that is decoded at a part of its size
 HELD_PICTURES = 8  # decoded
-
-
-class Copy(NamedTuple):
-    """A picture of a group: row, level and edit, both "" for the one to keep."""
-
-    row: int
-    level: str = ""
-    edit: str = ""
 
 
 class Confirmed(NamedTuple):
@@ -81,6 +66,7 @@ def confirmed_copies(
     library: ImageLibrary,
     threshold: float = CANDIDATE_COSINE,
     *,
+    reference: ImageLibrary | None = None,
     identical: bool = False,
     progress: bool = True,
 ) -> Confirmed:
@@ -92,25 +78,48 @@ def confirmed_copies(
         Whose files are where its paths say.
     threshold
         Least cosine of two candidates; those that are near in hash are candidates anyway.
+    reference
+        Another library: then only copies of its pictures are found, and all are kept. Its rows
+        count first in the groups, those of `library` from `len(reference)` on.
     identical
         Whether only equal bytes and equal pixels count.
     progress
         Whether to show progress bars, for what takes more than a second.
     """
+    parts = (library,) if reference is None else (reference, library)
+    made = _signatures_of_all(parts, progress=progress)
+    library = library if reference is None else pool(reference, library)
     files = look_at_files(library)
-    made = signatures_of(library, files, progress=progress)
     labels = label_equal_bytes(library, files)
     order = keeping_order(library, files, made.rows)
+    known = np.arange(len(order)) < len(parts[0]) * (reference is not None)  # rows of the reference
+    order = np.concatenate([order[known[order]], order[~known[order]]])
     rank = np.empty(len(order), np.intp)
     rank[order] = np.arange(len(order))
     first = _first_of(labels[files.same], rank)  # (N,), the row that stands for equal bytes
     blank = (made.frames == 1) & is_blank(made.rows)
     compared = (made.frames == 1) & ~blank & (first == np.arange(len(first)))
+    apart = pairs_apart(library) if reference is None else set()
     rows = np.flatnonzero(compared)
-    positions = candidate_pairs(library, made, rows, threshold, identical=identical)
-    search = _Stars(library, made, rank, positions, identical=identical)
-    stars = search.find(rows, progress=progress)
+    positions = candidate_pairs(
+        *(library, made.rows, rows, threshold),
+        known=known if reference is not None else None,
+        identical=identical,
+    )
+    search = _Stars(library, made, rank, positions, apart, identical=identical)
+    near = search.near
+    if reference is not None:
+        near = {row: others for row, others in near.items() if known[row]}
+    stars = search.find(rows, near, progress=progress)
     groups = _with_equal_files(stars, first, files, rank)
+    if reference is not None:
+        ours = [group for group in groups if known[group[0].row]]
+        groups = [[first, *(copy for copy in rest if not known[copy.row])] for first, *rest in ours]
+    groups = [
+        [first, *(copy for copy in rest if frozenset((first.row, copy.row)) not in apart)]
+        for first, *rest in groups
+    ]
+    groups = [group for group in groups if len(group) > 1]
     return Confirmed(
         groups,
         int((~files.there).sum()),
@@ -119,6 +128,35 @@ def confirmed_copies(
         int(blank.sum()),
         int((made.frames > 0).sum()),
     )
+
+
+def pool(reference: ImageLibrary, library: ImageLibrary) -> ImageLibrary:
+    """Join the rows of two libraries, those of the first one first; only to be compared.
+
+    Raises
+    ------
+    QueryError
+        If their embeddings were not made in the same way.
+    """
+    if (reference.dim, reference.fingerprint) != (library.dim, library.fingerprint):
+        raise QueryError(
+            f"the embeddings of {reference!r} and {library!r} cannot be compared; embed one of "
+            "the two datasets again, with the backbone of the other"
+        )
+    both = ImageLibrary(
+        np.concatenate([reference.embeddings, library.embeddings]),
+        np.concatenate([reference.paths, library.paths]),
+    )
+    if reference.stats is not None and library.stats is not None:
+        both.stats = np.concatenate([reference.stats, library.stats])
+        if reference.digests is not None and library.digests is not None:
+            both.digests = np.concatenate([reference.digests, library.digests])
+    return both
+
+
+def _signatures_of_all(parts: Sequence[ImageLibrary], *, progress: bool) -> PictureSignatures:
+    made = [signatures_of(each, look_at_files(each), progress=progress) for each in parts]
+    return PictureSignatures(*(np.concatenate(arrays) for arrays in zip(*made, strict=True)))
 
 
 def keeping_order(
@@ -168,47 +206,6 @@ def _with_equal_files(
     return groups
 
 
-def candidate_pairs(
-    library: ImageLibrary,
-    made: PictureSignatures,
-    rows: NDArray[np.intp],
-    threshold: float,
-    *,
-    identical: bool = False,
-) -> Positions:
-    """Find the pairs to compare, the smaller row first, and where; None where that is not known.
-
-    What is near in hash is compared anyway, and what is near in embedding where the thumbnails
-    are alike somewhere.
-    """
-    positions: Positions = {}
-    near = rows[candidates(made.rows[rows], 0 if identical else MAX_DISTANCE)]
-    if not identical:
-        pairs = np.sort(np.concatenate([near[:0], *_neighbours(library, rows, threshold)]), axis=1)
-        codes = np.unique(pairs @ [len(library), 1])
-        codes = np.setdiff1d(codes, near @ [len(library), 1], assume_unique=True)
-        positions.update(
-            find_positions(made.rows, np.stack(np.divmod(codes, len(library)), axis=1))
-        )
-    positions.update(dict.fromkeys(map(tuple, near.tolist())))
-    return positions
-
-
-def _neighbours(
-    library: ImageLibrary, rows: NDArray[np.intp], threshold: float
-) -> Iterator[NDArray[np.intp]]:
-    """Pairs of rows with their nearest in embedding, from a cosine up: (P, 2) each."""
-    embeddings = np.asarray(library.embeddings[rows])
-    least = threshold - rounding_error(library.dim)
-    count = min(NEIGHBOURS, len(rows) - 1)
-    for block in iter_blocks(len(rows), BLOCK_ROWS) if count > 0 else ():
-        scores = embeddings[block] @ embeddings.T
-        scores[np.arange(len(scores)), np.arange(len(rows))[block]] = -2
-        nearest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        i, place = np.nonzero(np.take_along_axis(scores, nearest, axis=1) >= least)
-        yield rows[np.stack([i + block.start, nearest[i, place]], axis=1)]
-
-
 class _Stars:
     """Search for the copies of each picture, the best one to keep first."""
 
@@ -218,16 +215,17 @@ class _Stars:
         made: PictureSignatures,
         rank: NDArray[np.intp],
         positions: Positions,
+        apart: set[frozenset[int]],
         *,
         identical: bool,
     ) -> None:
         self.paths, self.signatures, self.rank = library.paths, made.rows, rank
+        self.apart, self.identical = apart, identical
         self.positions = positions
         self.near: dict[int, set[int]] = {}
         for i, j in positions:
             self.near.setdefault(i, set()).add(j)
             self.near.setdefault(j, set()).add(i)
-        self.identical = identical
         self.unread: set[int] = set()
         self._pictures: OrderedDict[int, Image.Image] = OrderedDict()
 
@@ -236,7 +234,9 @@ class _Stars:
         """How many pictures could be read for their signature, and not for a comparison."""
         return len(self.unread)
 
-    def find(self, rows: NDArray[np.intp], *, progress: bool) -> dict[int, list[Copy]]:
+    def find(
+        self, rows: NDArray[np.intp], near: dict[int, set[int]], *, progress: bool
+    ) -> dict[int, list[Copy]]:
         """Find the stars: the rows that are kept, with their copies."""
         stars: dict[int, list[Copy]] = {}
         settled: set[int] = set()
@@ -244,43 +244,42 @@ class _Stars:
         for kept in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
             if kept not in settled:
                 settled.add(kept)
-                stars[kept] = [Copy(kept), *self._copies(kept, settled)]
+                stars[kept] = [Copy(kept), *self._copies(kept, near, settled)]
                 settled.update(copy.row for copy in stars[kept])
         return stars
 
-    def _copies(self, kept: int, settled: set[int]) -> list[Copy]:
+    def _copies(self, kept: int, near: dict[int, set[int]], settled: set[int]) -> list[Copy]:
         """Compare a picture with its candidates, and with those of the copies that are found."""
         copies: list[Copy] = []
-        tried, waiting = set(settled), self.near.get(kept, set()) - settled
+        tried, waiting = set(settled), near.get(kept, set()) - settled
         while waiting:
             row = min(waiting, key=lambda each: self.rank[each])
             tried.add(row)
             copy = self._compare(kept, row)
             if copy:
                 copies.append(copy)
-                waiting |= self.near.get(row, set())
+                waiting |= near.get(row, set())
             waiting -= tried
         return copies
 
     def _compare(self, kept: int, row: int) -> Copy | None:
         """Compare two pictures on their pixels."""
+        if frozenset((kept, row)) in self.apart:
+            return None
         first, second = pair = min(kept, row), max(kept, row)
         rows = self.signatures[first], self.signatures[second]
+        paths = str(self.paths[first]), str(self.paths[second])
         if self.identical:
-            same = rows[0] == rows[1] and self._equal_pixels(kept, row)
+            same = rows[0] == rows[1] and equal_pixels(*paths)
             return Copy(row, "identical", "identical") if same else None
         positions = self.positions.get(pair) or alignments(*rows)
         if not positions:
             return None
         a, b = self._load(first), self._load(second)
-        edit = confirm(a, b, rows, positions) if a is not None and b is not None else None
-        if edit is None:
+        if a is None or b is None:
             return None
-        if edit.level != "identical":
-            return Copy(row, "near", edit.kind)
-        if self._equal_pixels(kept, row):
-            return Copy(row, "identical", "identical")
-        return Copy(row, "near", "recompressed")
+        verdict = judge(paths, (a, b), rows, positions)
+        return verdict and Copy(row, verdict.level, verdict.edit)
 
     def _load(self, row: int) -> Image.Image | None:
         if row not in self._pictures:
@@ -293,24 +292,3 @@ class _Stars:
                 self._pictures.popitem(last=False)
         self._pictures.move_to_end(row)
         return self._pictures[row]
-
-    def _equal_pixels(self, a: int, b: int) -> bool:
-        """Tell whether two whole pictures, as they are in their files, have equal pixels."""
-        paths = str(self.paths[a]), str(self.paths[b])
-        try:
-            first, second = map(load_image, paths)
-            if first.size != second.size or first.tobytes() != second.tobytes():
-                return False
-            return _pixels_of_file(paths[0]) == _pixels_of_file(paths[1]) is not None
-        except SimsearchError:
-            return False
-
-
-def _pixels_of_file(path: str) -> tuple[bool, bytes] | None:
-    """Return what a picture has beyond 8-bit RGB: its transparency; None for deeper pixels."""
-    with open_image(path) as image:
-        if has_16_bit_colour(image) or image.mode[0] in "IF":
-            return None
-        if not image.has_transparency_data:
-            return False, b""
-        return True, image.convert("RGBA").tobytes()

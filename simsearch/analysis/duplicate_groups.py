@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from simsearch.csv_file import write_csv
 from simsearch.errors import QueryError
@@ -20,6 +20,14 @@ LEVELS = ("identical", "near", "similar")
 SAME_FILE = "same file"
 PRINTED_GROUPS = 10
 UNCONFIRMED = "told by embeddings alone, not confirmed on the pixels: look before you delete"
+
+
+class Copy(NamedTuple):
+    """A picture of a group: row, level and edit, both "" for the one to keep."""
+
+    row: int
+    level: str = ""
+    edit: str = ""
 
 
 @dataclass(frozen=True)

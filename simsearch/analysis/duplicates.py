@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simsearch.analysis.confirmation import CANDIDATE_COSINE, Copy, confirmed_copies
+from simsearch.analysis.candidates import CANDIDATE_COSINE
+from simsearch.analysis.confirmation import confirmed_copies, pool
 from simsearch.analysis.duplicate_groups import (
     LEVELS,
     SAME_FILE,
     UNCONFIRMED,
+    Copy,
     DuplicateGroup,
     Duplicates,
 )
-from simsearch.analysis.similar_rows import similar_rows
+from simsearch.analysis.similar_rows import copies_of_reference, similar_rows
 from simsearch.errors import QueryError
+from simsearch.library.not_duplicates import pairs_apart
 from simsearch.plotting.grid import (
     Cell,
     check_positive,
@@ -43,6 +46,7 @@ __all__ = ["DuplicateGroup", "Duplicates", "duplicates", "show_duplicates"]
 
 def duplicates(
     library: ImageLibrary,
+    reference: ImageLibrary | float | None = None,
     threshold: float | None = None,
     *,
     level: str = "near",
@@ -68,8 +72,13 @@ def duplicates(
     ----------
     library
         From `embed_dataset` or `ImageLibrary.load`.
+    reference
+        Another library, with embeddings of the same kind: find the pictures of `library` that are
+        copies of one of its pictures. The first of each group is of the reference, with its row
+        there, and is kept; the others are of `library`. Copies within either are not looked for.
+        (A number is taken for the threshold.)
     threshold
-        Least cosine of two candidates, in [-1, 1]; 0.8 if it is not given, for the 20 nearest of
+        Least cosine of two candidates, in [-1, 1]; 0.6 if it is not given, for the 20 nearest of
         each. For level "similar", the least cosine of an extra to the image to keep: 0.95.
     level
         "identical": equal bytes, or equal pixels. "near": the same picture, perhaps edited, too.
@@ -84,7 +93,8 @@ def duplicates(
     Raises
     ------
     QueryError
-        If the threshold is not between -1 and 1, or there is no such level.
+        If the threshold is not between -1 and 1, there is no such level, or the embeddings of the
+        two libraries cannot be compared.
 
     Examples
     --------
@@ -94,32 +104,46 @@ def duplicates(
     >>> [group.paths for group in duplicates(library, level="similar")]
     [('a.jpg', 'b.jpg')]
     """
+    if isinstance(reference, (int, float)):
+        reference, threshold = None, reference
     if threshold is not None and not -1 <= threshold <= 1:
         raise QueryError(f"threshold={threshold}: a cosine lies between -1 and 1")
     if level not in LEVELS:
         raise QueryError(f"level={level!r}: give one of {', '.join(map(repr, LEVELS))}")
     if level == "similar":
-        return _similar(library, threshold, UNCONFIRMED, progress=progress)
+        return _similar(library, reference, threshold, UNCONFIRMED, progress=progress)
     least = CANDIDATE_COSINE if threshold is None else float(threshold)
-    found = confirmed_copies(library, least, identical=level == "identical", progress=progress)
+    found = confirmed_copies(
+        library, least, reference=reference, identical=level == "identical", progress=progress
+    )
     if not found.readable:
         reason = f"no picture of this library can be read, so the answer is {UNCONFIRMED}"
-        return _similar(library, threshold, reason, progress=progress)
+        return _similar(library, reference, threshold, reason, progress=progress)
     uncompared = {
         "not compared: the file is not there": found.missing,
         "not compared: the file cannot be read": found.unreadable,
         "of several frames or pages, compared by their bytes alone": found.animated,
         "that show nothing, compared by their bytes alone": found.blank,
     }
-    groups = [_make_group(library, group) for group in found.groups]
+    groups = [_make_group(library, group, reference) for group in found.groups]
     return Duplicates(_sorted(groups), least, len(library), level, uncompared)
 
 
 def _similar(
-    library: ImageLibrary, threshold: float | None, note: str, *, progress: bool
+    library: ImageLibrary,
+    reference: ImageLibrary | None,
+    threshold: float | None,
+    note: str,
+    *,
+    progress: bool,
 ) -> Duplicates:
     """Answer by embeddings alone."""
     least = NEAR_DUPLICATE if threshold is None else float(threshold)
+    if reference is not None:
+        found = copies_of_reference(pool(reference, library), len(reference), least)
+        groups = [_make_group(library, group, reference) for group in found]
+        return Duplicates(_sorted(groups), least, len(library), notes=(note,))
+    apart = pairs_apart(library)
     stars, files = similar_rows(library, least, progress=progress)
     groups = []
     for rows in stars:
@@ -128,9 +152,11 @@ def _similar(
         for row in rows.tolist():
             file = int(files.same[row])
             again = ("identical", SAME_FILE) if file in seen else ("similar", "")
-            copies.append(Copy(row, *again))
-            seen.add(file)
-        groups.append(_make_group(library, [Copy(copies[0].row), *copies[1:]]))
+            if frozenset((int(rows[0]), row)) not in apart:
+                copies.append(Copy(row, *again))
+                seen.add(file)
+        if len(copies) > 1:
+            groups.append(_make_group(library, [Copy(copies[0].row), *copies[1:]]))
     return Duplicates(_sorted(groups), least, len(library), notes=(note,))
 
 
@@ -138,15 +164,19 @@ def _sorted(groups: list[DuplicateGroup]) -> tuple[DuplicateGroup, ...]:
     return tuple(sorted(groups, key=lambda group: (-len(group), group.paths[0])))
 
 
-def _make_group(library: ImageLibrary, copies: list[Copy]) -> DuplicateGroup:
-    """Sort the others by falling cosine to the first."""
-    rows = np.array([copy.row for copy in copies])
-    scores = np.clip(exact_cosines(library, rows, library.embeddings[rows[0]]), -1, 1)
-    scores[0] = 1
-    order = np.lexsort((library.paths[rows], -scores, np.arange(len(rows)) != 0)).tolist()
+def _make_group(
+    library: ImageLibrary, copies: list[Copy], reference: ImageLibrary | None = None
+) -> DuplicateGroup:
+    """Sort the others by falling cosine to the first, which may be of a reference."""
+    first, start = (library, 0) if reference is None else (reference, len(reference))
+    rows = np.array([copies[0].row, *(copy.row - start for copy in copies[1:])])
+    others = exact_cosines(library, rows[1:], first.embeddings[rows[0]])
+    scores = np.concatenate([[1], np.clip(others, -1, 1)])
+    paths = np.concatenate([first.paths[rows[:1]], library.paths[rows[1:]]])
+    order = np.lexsort((paths, -scores, np.arange(len(rows)) != 0)).tolist()
     return DuplicateGroup(
         tuple(rows[order].tolist()),
-        tuple(library.paths[rows[order]].tolist()),
+        tuple(paths[order].tolist()),
         tuple(scores[order].tolist()),
         tuple(copies[i].level for i in order),
         tuple(copies[i].edit for i in order),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from simsearch.analysis.duplicate_groups import SAME_FILE, Copy
 from simsearch.analysis.picture_files import look_at_files
 from simsearch.files import iter_blocks
 from simsearch.images.address import is_uri, local_path
@@ -58,6 +59,30 @@ def similar_rows(
     files = look_at_files(library)
     chains = [each for each in members if len(each) > 1]
     return [star for each in chains for star in _stars(library, files, each, threshold)], files
+
+
+def copies_of_reference(both: ImageLibrary, count: int, threshold: float) -> list[list[Copy]]:
+    """Find the rows from `count` on that reach a cosine to one before: groups around these.
+
+    A row belongs to the one that is nearest to it.
+    """
+    files = look_at_files(both)
+    least = threshold - rounding_error(both.dim)
+    groups: dict[int, list[Copy]] = {}
+    known = np.asarray(both.embeddings[:count])
+    for block in iter_blocks(len(both) - count, BLOCK_ROWS):
+        scores = both.embeddings[count:][block] @ known.T
+        for place in np.flatnonzero(scores.max(axis=1, initial=-2) >= least).tolist():
+            row = count + block.start + place
+            close = scores[place].max() - 2 * rounding_error(both.dim)
+            near = np.flatnonzero(scores[place] >= close)
+            exact = exact_cosines(both, near, both.embeddings[row])
+            first, score = int(near[exact.argmax()]), float(exact.max())
+            if score >= threshold - TIE_TOLERANCE:
+                same = files.same[row] == files.same[first]
+                copy = Copy(row, *(("identical", SAME_FILE) if same else ("similar", "")))
+                groups.setdefault(first, [Copy(first)]).append(copy)
+    return list(groups.values())
 
 
 def _stars(

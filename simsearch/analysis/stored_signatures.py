@@ -17,19 +17,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from simsearch.errors import SimsearchError
 from simsearch.files import atomic_write, write_text
-from simsearch.images.address import is_uri, local_path
-from simsearch.images.decode import load_image, open_image
-from simsearch.images.read import read_file
-from simsearch.images.signature import SIGNATURE, SIGNATURE_VERSION, signature
+from simsearch.images.compare import read_signature
+from simsearch.images.signature import SIGNATURE, SIGNATURE_VERSION
 from simsearch.library.files import file_record, matches_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from PIL import Image
 
     from simsearch.analysis.picture_files import PictureFiles
     from simsearch.library.library import ImageLibrary
@@ -37,8 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ARRAY, RECORD, LOCK = "signatures.npy", "signatures.json", ".signatures.lock"
-DECODED_SIDE = 256  # pixels: least side of a JPEG that is decoded at a part of its size
-LAYERED = {"MPO", "PSD", "ICO", "ICNS"}  # formats whose further frames are no further pictures
 ROW = np.dtype([("key", np.uint8, (16,)), ("frames", np.uint32), ("signature", SIGNATURE)])
 
 
@@ -107,33 +101,6 @@ def _make(
             if found is not None:
                 made[row] = np.frombuffer(keys[row], np.uint8), found[1], found[0]
             bar.update()
-
-
-def read_signature(path: str) -> tuple[np.void, int] | None:
-    """Read a picture's signature and its number of frames; None if it cannot be read."""
-    try:
-        source = read_file(path) if is_uri(local_path(path)) else path
-        picture = load_image(source, DECODED_SIDE)
-    except SimsearchError:
-        return None
-    frames, size = 1, picture.size
-    try:
-        with open_image(source) as image:
-            size = _upright_size(image, picture)
-            frames = 1 if image.format in LAYERED else int(getattr(image, "n_frames", 1))
-    except Exception:  # on damaged files, decoders raise nearly anything; the picture was repaired
-        return signature(picture), 1
-    return signature(picture, size), max(frames, 1)
-
-
-def _upright_size(image: Image.Image, picture: Image.Image) -> tuple[int, int]:
-    """Size of the picture in its file, of which `picture` may be a part of the size."""
-    if picture.width * picture.height >= image.width * image.height:
-        return picture.size
-    lies = image.width / image.height, image.height / image.width
-    ratio = picture.width / picture.height
-    turned = abs(np.log(lies[1] / ratio)) < abs(np.log(lies[0] / ratio))
-    return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def _open(folder: Path) -> NDArray[np.void] | None:

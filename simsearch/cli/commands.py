@@ -93,18 +93,27 @@ def _show(
 
 def duplicates(
     outputs: str,
+    reference: str | None = None,
     root: str | None = None,
     csv: str | None = None,
     save: Path | None = None,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """List near-duplicates."""
-    found = ss.duplicates(_load(outputs, root), **options)
+    """List near-duplicates, and plan or do what is done about them."""
+    from simsearch.cli.clean_up import act_on_duplicates, take_plan_options
+
+    if act_on_duplicates(outputs, root, options):
+        return
+    plan = take_plan_options(options)
+    other = _load(reference) if reference else None
+    found = ss.duplicates(_load(outputs, root), other, **options)
     if csv:
         found.save(csv)
     if save:
         _save(ss.show_duplicates(found)[0], save)
     print(found)
+    if plan:
+        plan(found)
 
 
 def index(outputs: str, **options: Any) -> None:  # noqa: ANN401

@@ -143,17 +143,52 @@ def _add_duplicates(commands: Commands) -> None:
     parser = _describe(
         commands.add_parser,
         "duplicates",
-        "Find images that are nearly the same.",
+        "Find images that are nearly the same; move the copies away, by a plan.",
         run.duplicates,
         FOLDER,
+    )
+    parser.add_argument(
+        "reference",
+        metavar="REFERENCE",
+        nargs="?",
+        help="another library: find what is in it already",
     )
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="lowest cosine of a pair")
     parser.add_argument(
         "--level", help="identical; near: the same picture, edited (default); similar: unconfirmed"
     )
     parser.add_argument("--csv", metavar="FILE", help="write group, path, cosine, level and edit")
-    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    parser.add_argument(
+        "--root", metavar="DATASET", help="where the images are; for --apply and --undo needed"
+    )
     parser.add_argument("--save", type=Path, metavar="FIGURE", help="draw the groups to a file")
+    plan = parser.add_argument_group("clean-up, which deletes nothing")
+    plan.add_argument("--plan", metavar="FILE", help="write which copies may go, as CSV or JSON")
+    plan.add_argument(
+        "--keep",
+        nargs="+",
+        metavar="RULE",
+        help="with --plan: largest (default), oldest, or folders, the most important first",
+    )
+    plan.add_argument(
+        "--protect", nargs="+", metavar="FOLDER", help="with --plan: nothing in these may go"
+    )
+    act = plan.add_mutually_exclusive_group()
+    act.add_argument(
+        "--apply", metavar="PLAN", help="move its copies to .simsearch-removed below --root"
+    )
+    act.add_argument("--undo", action="store_true", help="bring back what --apply moved")
+    act.add_argument(
+        "--not-duplicates",
+        nargs="+",
+        metavar="IMAGE",
+        help="remember that these are no copies of each other",
+    )
+    plan.add_argument(
+        "--to-trash",
+        action="store_true",
+        help="with --apply: to the system's trash, from where --undo brings nothing back",
+    )
 
 
 def _add_index(commands: Commands) -> None:

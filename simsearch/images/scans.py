@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import IO, TYPE_CHECKING
 
@@ -38,9 +37,11 @@ def check_scans(image: Image.Image) -> None:
 
 def _has_one_scan(image: Image.Image, stream: IO[bytes]) -> bool:
     """Tell whether the first scan, after whose head Pillow stops, holds the whole image."""
+    if image.format == "MPO":  # where Pillow reads on
+        return False
     channels = getattr(image, "layers", 0)
     length = 6 + 2 * channels
-    stream.seek(-length, os.SEEK_CUR)
+    stream.seek(max(0, stream.tell() - length))
     head = stream.read(length)
     return "progressive" not in image.info and head[:3] == bytes((0, length, channels))
 

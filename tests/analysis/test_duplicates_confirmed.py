@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageOps
 from scenes import scene
 
 import simsearch as ss
-from simsearch.analysis import confirmation
+from simsearch.analysis import candidates, confirmation
 from simsearch.errors import ImageError, QueryError
+from simsearch.images import compare
 from simsearch.images.confirm import Edit
 
 
@@ -108,13 +109,13 @@ class TestConfirmed:
             sizes = sorted(abs(int(each["width"]) - 400) // 4 for each in signatures)
             return Edit("crop", ("crop",), "similar") if sizes[1] - sizes[0] == 1 else None
 
-        monkeypatch.setattr(confirmation, "confirm", only_neighbours)
+        monkeypatch.setattr(compare, "confirm", only_neighbours)
         found = groups(find(tmp_path, np.ones((count, 2))))
         assert found == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png", "5.png"]]
 
     def test_more_copies_than_neighbours_are_one_group(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(confirmation, "NEIGHBOURS", 2)
-        monkeypatch.setattr(confirmation, "candidates", lambda *_: np.empty((0, 2), np.int64))
+        monkeypatch.setattr(candidates, "NEIGHBOURS", 2)
+        monkeypatch.setattr(candidates, "candidates", lambda *_: np.empty((0, 2), np.int64))
         for i in range(12):
             scene(1, (200 + i, 150)).save(tmp_path / f"{i:02}.png")
         angles = np.arange(12) * 0.05

@@ -17,6 +17,9 @@ SHELL = {
     r"simsearch embed .*--engine ray": "starts a cluster; tests/cluster/test_ray.py runs it",
     r"simsearch train .*--finetune": "takes minutes; tests/training/test_finetune.py runs it",
     r"SIMSEARCH_TOKEN=\S+ simsearch serve": "listens on every network address of the machine",
+    r"simsearch duplicates .*--apply": "moves pictures of a shared dataset; tests/cleanup runs it",
+    r"simsearch duplicates inbox": "needs a second library; tests/cleanup runs it",
+    r"simsearch duplicates .*--not-duplicates": "needs its pictures; tests/cleanup runs it",
     r"nohup simsearch serve": "would outlive the test; the same command is run without nohup",
     r"simsearch serve images\.db#": "tests/web/test_serving.py serves what was published",
 }

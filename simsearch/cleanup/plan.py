@@ -1,0 +1,211 @@
+"""Plan of a clean-up: which copies may go, for which pictures that stay; as a CSV or JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+from simsearch.csv_file import read_csv, write_csv
+from simsearch.errors import QueryError
+from simsearch.files import write_text
+from simsearch.printable import one_line, valid_unicode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+FORMAT = "simsearch clean-up plan 1"
+PRINTED_COPIES = 10
+COLUMNS = (
+    *("group", "keep", "extra", "level", "edit", "reason"),
+    *("keep_bytes", "keep_time_ns", "keep_digest", "extra_bytes", "extra_time_ns", "extra_digest"),
+)
+
+
+class FileState(NamedTuple):
+    """A file as it was when the plan was made.
+
+    Attributes
+    ----------
+    path : str
+        Absolute.
+    bytes, time_ns : int
+        Size, and time of the last change.
+    digest : str
+        BLAKE2b of 16 bytes, as hex digits.
+    """
+
+    path: str
+    bytes: int
+    time_ns: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class PlannedCopy:
+    """A copy that may go, and the picture that stays in its place.
+
+    Attributes
+    ----------
+    group : int
+        Number of the group, from 1: all copies of one picture that stays.
+    keep, extra : FileState
+    level, edit : str
+        How the extra was found to be a copy; see `DuplicateGroup`.
+    reason : str
+        Why that picture stays.
+    """
+
+    group: int
+    keep: FileState
+    extra: FileState
+    level: str
+    edit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CleanupPlan(Sequence[PlannedCopy]):
+    """Copies that may go. Making or saving a plan moves nothing; `apply_cleanup` does.
+
+    Attributes
+    ----------
+    copies : tuple of PlannedCopy
+    left : mapping of str to int
+        How many copies are not in the plan, by reason.
+    """
+
+    copies: tuple[PlannedCopy, ...] = field(repr=False)
+    left: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.copies)
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedCopy: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[PlannedCopy, ...]: ...
+    def __getitem__(self, index: int | slice) -> PlannedCopy | tuple[PlannedCopy, ...]:
+        return self.copies[index]
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes all extras have together."""
+        return sum(copy.extra.bytes for copy in self.copies)
+
+    def groups(self) -> list[list[PlannedCopy]]:
+        """Return the copies by group."""
+        groups: dict[int, list[PlannedCopy]] = {}
+        for copy in self.copies:
+            groups.setdefault(copy.group, []).append(copy)
+        return list(groups.values())
+
+    def save(self, file: str | os.PathLike[str] = "plan.csv") -> None:
+        """Write the plan to a file: JSON if its name ends in .json, else CSV.
+
+        Raises
+        ------
+        QueryError
+            If the file cannot be written.
+        """
+        target = Path(file).expanduser()
+        try:
+            if target.suffix.lower() == ".json":
+                record = {"format": FORMAT, "copies": [asdict(copy) for copy in self.copies]}
+                write_text(target, json.dumps(record, indent=2, default=list))
+            else:
+                write_csv(target, COLUMNS, [_row(copy) for copy in self.copies])
+        except OSError as error:
+            raise QueryError(
+                f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a "
+                "folder that exists, on a disk with free space"
+            ) from error
+
+    def __str__(self) -> str:
+        groups = len(self.groups())
+        lines = [
+            f"{len(self):,} cop{'y' if len(self) == 1 else 'ies'} of {groups:,} "
+            f"picture{'s' * (groups != 1)} may go: {self.bytes / 1e6:,.1f} MB"
+        ]
+        lines += [
+            f"  {one_line(copy.extra.path)}  ({copy.edit or copy.level} of "
+            f"{one_line(copy.keep.path)}; {copy.reason})"
+            for copy in self.copies[:PRINTED_COPIES]
+        ]
+        hidden = len(self) - PRINTED_COPIES
+        lines += [f"  ... and {hidden:,} more"] if hidden > 0 else []
+        lines += [f"{count:,} left: {reason}" for reason, count in self.left.items()]
+        return valid_unicode("\n".join(lines))
+
+
+def _row(copy: PlannedCopy) -> tuple[object, ...]:
+    head = (copy.group, copy.keep.path, copy.extra.path, copy.level, copy.edit, copy.reason)
+    return (*head, *copy.keep[1:], *copy.extra[1:])
+
+
+def read_plan(file: str | os.PathLike[str]) -> CleanupPlan:
+    """Read a plan that `CleanupPlan.save`, or the page, wrote; lines may have been deleted since.
+
+    Raises
+    ------
+    QueryError
+        If it cannot be read, or is no such plan.
+    """
+    source = Path(file).expanduser()
+    try:
+        if source.suffix.lower() == ".json":
+            rows: Sequence[Mapping[str, Any]] = _rows_of_json(source)
+        else:
+            header, *lines = read_csv(source) or [[]]
+            if tuple(header) != COLUMNS:
+                raise ValueError(f"its first line is not {','.join(COLUMNS)}")
+            rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        return CleanupPlan(tuple(_planned(row, i) for i, row in enumerate(rows, 1)))
+    except OSError as error:
+        raise QueryError(f"cannot read {os.fspath(file)!r}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise QueryError(
+            f"{os.fspath(file)!r} is no plan of a clean-up: {error}; make one with "
+            "`simsearch duplicates outputs --plan plan.csv`"
+        ) from error
+
+
+def _rows_of_json(source: Path) -> Sequence[Mapping[str, Any]]:
+    record = json.loads(source.read_text("utf-8"))
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT!r}")
+    rows = []
+    for copy in record["copies"]:
+        row = {name: copy[name] for name in ("group", "level", "edit", "reason")}
+        for side in ("keep", "extra"):
+            path, size, time, digest = copy[side]
+            state = {"": path, "_bytes": size, "_time_ns": time, "_digest": digest}
+            row |= {f"{side}{key}": value for key, value in state.items()}
+        rows.append(row)
+    return rows
+
+
+def _planned(row: Mapping[str, Any], number: int) -> PlannedCopy:
+    """Check one line of a plan."""
+    try:
+        keep, extra = (
+            FileState(
+                str(row[side]),
+                int(row[f"{side}_bytes"]),
+                int(row[f"{side}_time_ns"]),
+                str(row[f"{side}_digest"]),
+            )
+            for side in ("keep", "extra")
+        )
+        texts = (str(row[name]) for name in ("level", "edit", "reason"))
+        copy = PlannedCopy(int(row["group"]), keep, extra, *texts)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    for state in (keep, extra):
+        if not os.path.isabs(state.path):  # noqa: PTH117 (a name such as "~1.jpg")
+            raise ValueError(f"line {number}: {state.path!r} is not an absolute path")
+    return copy

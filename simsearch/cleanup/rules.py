@@ -1,0 +1,202 @@
+"""Which picture of a group of copies stays: by pixels, age or folder; and what is protected."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from simsearch.cleanup.journal import absolute
+from simsearch.cleanup.plan import CleanupPlan, FileState, PlannedCopy
+from simsearch.errors import QueryError, SimsearchError
+from simsearch.files import digest_unchanged, modified_ns
+from simsearch.images.address import is_uri, local_path
+from simsearch.images.compare import compare_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    class Group(Protocol):
+        """What a plan needs of a `DuplicateGroup`."""
+
+        @property
+        def paths(self) -> tuple[str, ...]:
+            """Paths, the best one first."""
+
+        @property
+        def levels(self) -> tuple[str, ...]:
+            """Level of each as a copy of the first."""
+
+        @property
+        def edits(self) -> tuple[str, ...]:
+            """Edit of each."""
+
+
+RULES = ("largest", "oldest")
+SAME_FILE = "same file"
+UNCONFIRMED = "not confirmed as a copy of the picture that stays"
+
+
+class _Member(NamedTuple):
+    """A file of a group, in the order of `duplicates`: the best one first."""
+
+    path: str
+    level: str
+    edit: str
+    time_ns: int
+
+
+def plan_cleanup(
+    duplicates: Sequence[Group],
+    *,
+    keep: str | Sequence[str] = "largest",
+    protect: str | Sequence[str] = (),
+) -> CleanupPlan:
+    """Plan which copies may go. Nothing is moved: see `apply_cleanup`.
+
+    Parameters
+    ----------
+    duplicates
+        What `simsearch.duplicates` returned, or some of its groups.
+    keep
+        "largest": the picture of most pixels, then of most bytes, then the oldest file, as
+        `duplicates` orders them. "oldest": the file that was changed last the longest ago. Or
+        folders, the most important first: a picture in an earlier one stays; those in none come
+        last. A copy is compared anew, on its pixels, with the picture that stays by the rule.
+    protect
+        Folders of which nothing may go.
+
+    Returns
+    -------
+    CleanupPlan
+        Sorted as the groups are. Further paths of one file (links) are in no plan.
+
+    Raises
+    ------
+    QueryError
+        If the rule is unknown.
+    """
+    folders = _folders(keep)
+    protected = [protect] if isinstance(protect, str) else list(protect)
+    guarded = [absolute(folder) for folder in protected]
+    copies: list[PlannedCopy] = []
+    left: Counter[str] = Counter()
+    for number, group in enumerate(duplicates, 1):
+        members = _members(group, left)
+        if len(members) > 1:
+            order = _ordered(members, keep, folders, guarded)
+            copies += _plan_group(number, members, order, _reason(keep, order[0], guarded), left)
+    kept = {copy.keep.path for copy in copies}
+    safe = [copy for copy in copies if copy.extra.path not in kept]
+    left["also stay for another group"] += len(copies) - len(safe)
+    free = [copy for copy in safe if not _lies_in(copy.extra.path, guarded)]
+    left["in a protected folder"] += len(safe) - len(free)
+    return CleanupPlan(tuple(free), {reason: count for reason, count in left.items() if count})
+
+
+def _folders(keep: str | Sequence[str]) -> list[Path]:
+    if isinstance(keep, str):
+        if keep not in RULES:
+            raise QueryError(
+                f"keep={keep!r}: give 'largest', 'oldest', or a list of folders, the most "
+                "important first"
+            )
+        return []
+    if not keep:
+        raise QueryError("keep=[]: give at least one folder, or 'largest'")
+    return [absolute(folder) for folder in keep]
+
+
+def _lies_in(path: str, folders: Sequence[Path]) -> bool:
+    return any(Path(path).is_relative_to(each) for each in folders)
+
+
+def _members(group: Group, left: Counter[str]) -> list[_Member]:
+    members = []
+    for path, level, edit in zip(group.paths, group.levels, group.edits, strict=True):
+        plain = str(local_path(path))
+        if edit == SAME_FILE:
+            left["further paths of one file"] += 1
+        elif is_uri(plain):
+            left["not on this machine"] += 1
+        else:
+            try:
+                time = modified_ns(os.lstat(plain))
+            except OSError:
+                left["the file is not there"] += 1
+                continue
+            whole = os.path.abspath(plain)  # noqa: PTH100 (a name such as "~1.jpg")
+            members.append(_Member(whole, level, edit, time))
+    return members
+
+
+def _ordered(
+    members: list[_Member], keep: str | Sequence[str], folders: list[Path], guarded: list[Path]
+) -> list[_Member]:
+    """Sort the members, the one to keep first; a protected one stays anyway."""
+
+    def place(member: _Member) -> tuple[bool, int]:
+        if keep == "oldest":
+            value = member.time_ns
+        else:
+            within = (i for i, each in enumerate(folders) if _lies_in(member.path, [each]))
+            value = next(within, len(folders))
+        return not _lies_in(member.path, guarded), value
+
+    return sorted(members, key=place)
+
+
+def _reason(keep: str | Sequence[str], member: _Member, guarded: list[Path]) -> str:
+    if _lies_in(member.path, guarded):
+        return "it is in a protected folder"
+    if isinstance(keep, str):
+        return f"it is the {keep}"
+    return "its folder comes first"
+
+
+def _plan_group(
+    number: int,
+    members: list[_Member],
+    order: list[_Member],
+    reason: str,
+    left: Counter[str],
+) -> list[PlannedCopy]:
+    """Plan a group; its copies were compared with its first member, perhaps not the one to keep."""
+    kept = _state(order[0].path)
+    if kept is None:
+        left["the file cannot be read"] += len(order) - 1
+        return []
+    copies = []
+    for member in order[1:]:
+        level, edit = member.level, member.edit
+        if order[0] is not members[0]:
+            level, edit = _compared(order[0].path, member.path)
+        state = _state(member.path)
+        if state is None:
+            left["the file cannot be read"] += 1
+        elif not level:
+            left[UNCONFIRMED] += 1
+        else:
+            copies.append(PlannedCopy(number, kept, state, level, edit, reason))
+    return copies
+
+
+def _compared(a: str, b: str) -> tuple[str, str]:
+    try:
+        verdict = compare_files(a, b)
+    except SimsearchError:
+        return "", ""
+    return verdict or ("", "")
+
+
+def _state(path: str) -> FileState | None:
+    """Look at a file; None if it is not there, or changes meanwhile."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    size, time = status.st_size, modified_ns(status)
+    digest = digest_unchanged(path, size, time)
+    return FileState(path, size, time, digest.hex()) if digest else None

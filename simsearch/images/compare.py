@@ -1,0 +1,117 @@
+"""Two picture files compared: equal bytes, equal pixels, or one an edited copy of the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from simsearch.errors import SimsearchError
+from simsearch.images.address import is_uri, local_path
+from simsearch.images.confirm import confirm
+from simsearch.images.decode import has_16_bit_colour, load_image, open_image
+from simsearch.images.read import read_file
+from simsearch.images.signature import signature
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from simsearch.images.alignment import Alignment
+
+DECODED_SIDE = 256  # pixels: least side of a JPEG that is decoded for its signature
+COMPARED_SIDE = 1024  # and for a comparison
+LAYERED = {"MPO", "PSD", "ICO", "ICNS"}  # formats whose further frames are no further pictures
+
+
+class Verdict(NamedTuple):
+    """How one picture is a copy of another: level "identical" or "near", and the edit."""
+
+    level: str
+    edit: str
+
+
+def compare_files(a: str, b: str) -> Verdict | None:
+    """Compare the pictures of two files on their pixels; None if neither is a copy of the other.
+
+    Of animations and files of several pages, and of pictures that show nothing, only equal bytes
+    are copies.
+
+    Raises
+    ------
+    ImageError
+        If one cannot be read.
+    """
+    first, second = read_file(a), read_file(b)
+    if first == second:
+        return Verdict("identical", "identical")
+    pictures = load_image(a, COMPARED_SIDE), load_image(b, COMPARED_SIDE)
+    read = read_signature(a), read_signature(b)
+    if read[0] is None or read[1] is None or max(read[0][1], read[1][1]) > 1:
+        return None
+    return judge((a, b), pictures, (read[0][0], read[1][0]))
+
+
+def judge(
+    paths: tuple[str, str],
+    pictures: tuple[Image.Image, Image.Image],
+    signatures: tuple[np.void, np.void],
+    positions: Sequence[Alignment] | None = None,
+) -> Verdict | None:
+    """Compare two pictures that are decoded, perhaps at a part of their size; see `confirm`."""
+    edit = confirm(*pictures, signatures, positions)
+    if edit is None:
+        return None
+    if edit.level != "identical":
+        return Verdict("near", edit.kind)
+    same = equal_pixels(*paths)
+    return Verdict("identical", "identical") if same else Verdict("near", "recompressed")
+
+
+def equal_pixels(a: str, b: str) -> bool:
+    """Tell whether two whole pictures, as they are in their files, have equal pixels."""
+    try:
+        first, second = load_image(a), load_image(b)
+        if first.size != second.size or first.tobytes() != second.tobytes():
+            return False
+        return _pixels_of_file(a) == _pixels_of_file(b) is not None
+    except SimsearchError:
+        return False
+
+
+def _pixels_of_file(path: str) -> tuple[bool, bytes] | None:
+    """Return what a picture has beyond 8-bit RGB: its transparency; None for deeper pixels."""
+    with open_image(path) as image:
+        if has_16_bit_colour(image) or image.mode[0] in "IF":
+            return None
+        if not image.has_transparency_data:
+            return False, b""
+        return True, image.convert("RGBA").tobytes()
+
+
+def read_signature(path: str) -> tuple[np.void, int] | None:
+    """Read a picture's signature and its number of frames; None if it cannot be read."""
+    try:
+        source = read_file(path) if is_uri(local_path(path)) else path
+        picture = load_image(source, DECODED_SIDE)
+    except SimsearchError:
+        return None
+    frames, size = 1, picture.size
+    try:
+        with open_image(source) as image:
+            size = _upright_size(image, picture)
+            frames = 1 if image.format in LAYERED else int(getattr(image, "n_frames", 1))
+    except Exception:  # on damaged files, decoders raise nearly anything; the picture was repaired
+        return signature(picture), 1
+    return signature(picture, size), max(frames, 1)
+
+
+def _upright_size(image: Image.Image, picture: Image.Image) -> tuple[int, int]:
+    """Size of the picture in its file, of which `picture` may be a part of the size."""
+    if picture.width * picture.height >= image.width * image.height:
+        return picture.size
+    lies = image.width / image.height, image.height / image.width
+    ratio = picture.width / picture.height
+    turned = abs(np.log(lies[1] / ratio)) < abs(np.log(lies[0] / ratio))
+    return (image.height, image.width) if turned else (image.width, image.height)
