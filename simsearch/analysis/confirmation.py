@@ -18,6 +18,7 @@ from simsearch.analysis.stored_signatures import PictureSignatures, signatures_o
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.alignment import alignments
 from simsearch.images.compare import COMPARED_SIDE, equal_pixels, judge
+from simsearch.images.confirm import FRAMES
 from simsearch.images.decode import load_image
 from simsearch.images.signature import is_blank
 from simsearch.library.library import ImageLibrary
@@ -106,7 +107,7 @@ def confirmed_copies(
         known=known if reference is not None else None,
         identical=identical,
     )
-    search = _Stars(library, made, rank, positions, apart, identical=identical)
+    search = _Stars(library, made, files.times, rank, positions, apart=apart, identical=identical)
     near = search.near
     if reference is not None:
         near = {row: others for row, others in near.items() if known[row]}
@@ -213,20 +214,22 @@ class _Stars:
         self,
         library: ImageLibrary,
         made: PictureSignatures,
+        times: NDArray[np.int64],
         rank: NDArray[np.intp],
         positions: Positions,
-        apart: set[frozenset[int]],
         *,
+        apart: set[frozenset[int]],
         identical: bool,
     ) -> None:
         self.paths, self.signatures, self.rank = library.paths, made.rows, rank
-        self.apart, self.identical = apart, identical
+        self.times, self.apart, self.identical = times, apart, identical
         self.positions = positions
         self.near: dict[int, set[int]] = {}
         for i, j in positions:
             self.near.setdefault(i, set()).add(j)
             self.near.setdefault(j, set()).add(i)
         self.unread: set[int] = set()
+        self._made_of: set[tuple[int, int]] = set()  # (enlarged or framed copy, its original)
         self._pictures: OrderedDict[int, Image.Image] = OrderedDict()
 
     @property
@@ -241,24 +244,37 @@ class _Stars:
         stars: dict[int, list[Copy]] = {}
         settled: set[int] = set()
         ordered = rows[np.argsort(self.rank[rows])].tolist()
-        for kept in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
-            if kept not in settled:
-                settled.add(kept)
-                stars[kept] = [Copy(kept), *self._copies(kept, near, settled)]
+        for row in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
+            if row not in settled:
+                kept, copies = self._star(row, near, settled)
+                stars[kept] = [Copy(kept), *copies]
                 settled.update(copy.row for copy in stars[kept])
         return stars
+
+    def _star(
+        self, kept: int, near: dict[int, set[int]], settled: set[int]
+    ) -> tuple[int, list[Copy]]:
+        """Find the copies of a picture, or of the one that it was made of."""
+        tried: set[int] = set()
+        while True:
+            tried.add(kept)
+            copies = self._copies(kept, near, settled)
+            originals = {copy.row for copy in copies if (kept, copy.row) in self._made_of} - tried
+            if not originals.intersection(near):
+                return kept, copies
+            kept = min(originals.intersection(near), key=lambda each: self.rank[each])
 
     def _copies(self, kept: int, near: dict[int, set[int]], settled: set[int]) -> list[Copy]:
         """Compare a picture with its candidates, and with those of the copies that are found."""
         copies: list[Copy] = []
-        tried, waiting = set(settled), near.get(kept, set()) - settled
+        tried, waiting = {kept}, near.get(kept, set()) - settled
         while waiting:
             row = min(waiting, key=lambda each: self.rank[each])
             tried.add(row)
             copy = self._compare(kept, row)
             if copy:
                 copies.append(copy)
-                waiting |= near.get(row, set())
+                waiting |= near.get(row, set()) - settled
             waiting -= tried
         return copies
 
@@ -279,6 +295,11 @@ class _Stars:
         if a is None or b is None:
             return None
         verdict = judge(paths, (a, b), rows, positions)
+        if verdict and verdict.derived is not None:
+            made, original = pair[verdict.derived], pair[1 - verdict.derived]
+            # A reduced copy of a soft photo looks like the original of an enlarged one.
+            if verdict.edit in FRAMES or self.times[original] < self.times[made]:
+                self._made_of.add((made, original))
         return verdict and Copy(row, verdict.level, verdict.edit)
 
     def _load(self, row: int) -> Image.Image | None:

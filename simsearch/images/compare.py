@@ -26,10 +26,19 @@ LAYERED = {"MPO", "PSD", "ICO", "ICNS"}  # formats whose further frames are no f
 
 
 class Verdict(NamedTuple):
-    """How one picture is a copy of another: level "identical" or "near", and the edit."""
+    """How one picture is a copy of another.
+
+    Attributes
+    ----------
+    level, edit : str
+        "identical" or "near", and what was edited.
+    derived : int or None
+        Which of the two was made of the other, where that is seen; see `confirm.Edit`.
+    """
 
     level: str
     edit: str
+    derived: int | None = None
 
 
 def compare_files(a: str, b: str) -> Verdict | None:
@@ -64,7 +73,7 @@ def judge(
     if edit is None:
         return None
     if edit.level != "identical":
-        return Verdict("near", edit.kind)
+        return Verdict("near", edit.kind, edit.derived)
     same = equal_pixels(*paths)
     return Verdict("identical", "identical") if same else Verdict("near", "recompressed")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
-from scenes import scene
+from scenes import scene, textured
 
 import simsearch as ss
 from simsearch.analysis import candidates, confirmation
@@ -107,11 +107,36 @@ class TestConfirmed:
 
         def only_neighbours(a, b, signatures, positions):
             sizes = sorted(abs(int(each["width"]) - 400) // 4 for each in signatures)
-            return Edit("crop", ("crop",), "similar") if sizes[1] - sizes[0] == 1 else None
+            return Edit("crop", ("crop",), "near") if sizes[1] - sizes[0] == 1 else None
 
         monkeypatch.setattr(compare, "confirm", only_neighbours)
         found = groups(find(tmp_path, np.ones((count, 2))))
         assert found == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png", "5.png"]]
+
+    @pytest.mark.parametrize("edit", ["border", "screenshot"])
+    def test_a_framed_copy_is_never_kept_for_what_it_contains(self, tmp_path, edit):
+        original = scene(3)
+        original.save(tmp_path / "original.jpg", quality=80)
+        framed = ImageOps.expand(original, 20, "navy")
+        if edit == "screenshot":
+            framed = Image.new("RGB", (600, 450), (235, 235, 240))
+            ImageDraw.Draw(framed).rectangle((0, 0, 600, 30), fill=(50, 60, 70))
+            framed.paste(original, (140, 90))
+        framed.save(tmp_path / "framed.png")  # more pixels, and more bytes
+        original.resize((200, 150)).save(tmp_path / "small.png")
+        found = groups(find(tmp_path, np.ones((3, 2))))
+        assert [group[0] for group in found] == ["original.jpg"]
+        assert sorted(found[0]) == ["framed.png", "original.jpg", "small.png"]
+
+    @pytest.mark.parametrize(("age", "kept"), [(-60, "original.png"), (60, "enlarged.png")])
+    def test_an_enlarged_copy_is_not_kept_for_an_older_original(self, tmp_path, age, kept):
+        original = textured(3)
+        original.save(tmp_path / "original.png")
+        original.resize((640, 480), 3).save(tmp_path / "enlarged.png")
+        time = (tmp_path / "enlarged.png").stat().st_mtime + age
+        os.utime(tmp_path / "original.png", (time, time))
+        found = groups(find(tmp_path, np.ones((2, 2))))
+        assert [group[0] for group in found] == [kept]
 
     def test_more_copies_than_neighbours_are_one_group(self, tmp_path, monkeypatch):
         monkeypatch.setattr(candidates, "NEIGHBOURS", 2)
