@@ -16,11 +16,11 @@ from simsearch.retrieval.exact import (
     ExactScan,
     blas_threads,
     gather_cost,
-    gathered_scores,
     rescore,
     rounding_error,
     scan_cost,
 )
+from simsearch.retrieval.gather import gathered_scores
 from simsearch.retrieval.pruned_copy import pruned_copy_of
 
 if TYPE_CHECKING:

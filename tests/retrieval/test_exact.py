@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned, pruned_copy, short_sums
+from simsearch.retrieval import exact, gather, pruned, pruned_copy, short_sums
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_every_way_finds_what_brute_force_finds(data, seed, kind):
         force(patch, width, levels, data.draw(st.sampled_from(["energy", "any", "axes"])))
         patch.setattr(pruned, "DEEP_SHARE", data.draw(st.sampled_from([1 / 8, 1 / 2, 2])))
         patch.setattr(exact, "CROWDED_SHARE", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
-        patch.setattr(exact, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
+        patch.setattr(gather, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
         patch.setattr(exact, "SCORES_BYTES", data.draw(st.sampled_from([1, 2**26])))
         patch.setattr(exact, "GATHER_COST", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
         patch.setattr(exact, "GATHER_ROW_COST", data.draw(st.sampled_from([0.0, 60.0])))
@@ -114,7 +114,7 @@ def test_most_rows_are_never_read(small, monkeypatch):
     monkeypatch.setattr(exact, "GATHER_ROW_COST", 0.0)  # which such narrow rows would not be worth
     library = make_library(clustered())
     read = []
-    gathered = exact.gathered_scores
+    gathered = gather.gathered_scores
 
     def spy(matrix, rows, vectors):
         if matrix.shape == library.embeddings.shape:
@@ -124,7 +124,7 @@ def test_most_rows_are_never_read(small, monkeypatch):
     monkeypatch.setattr(
         exact.ExactScan, "rank_all", lambda self, vectors: iter(map(refuse, vectors))
     )
-    for module in (exact, pruned):
+    for module in (gather, pruned):
         monkeypatch.setattr(module, "gathered_scores", spy)
     vectors = library.embeddings[:40]
     for blocks in (np.split(vectors, 40), [vectors]):  # one at a time, and together
