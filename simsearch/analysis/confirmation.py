@@ -18,7 +18,6 @@ from simsearch.analysis.stored_signatures import PictureSignatures, signatures_o
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.alignment import alignments
 from simsearch.images.compare import COMPARED_SIDE, equal_pixels, judge
-from simsearch.images.confirm import FRAMES
 from simsearch.images.decode import load_image
 from simsearch.images.signature import is_blank
 from simsearch.library.library import ImageLibrary
@@ -107,7 +106,7 @@ def confirmed_copies(
         known=known if reference is not None else None,
         identical=identical,
     )
-    search = _Stars(library, made, files.times, rank, positions, apart=apart, identical=identical)
+    search = _Stars(library, made, rank, positions, apart=apart, identical=identical)
     near = search.near
     if reference is not None:
         near = {row: others for row, others in near.items() if known[row]}
@@ -214,7 +213,6 @@ class _Stars:
         self,
         library: ImageLibrary,
         made: PictureSignatures,
-        times: NDArray[np.int64],
         rank: NDArray[np.intp],
         positions: Positions,
         *,
@@ -222,14 +220,14 @@ class _Stars:
         identical: bool,
     ) -> None:
         self.paths, self.signatures, self.rank = library.paths, made.rows, rank
-        self.times, self.apart, self.identical = times, apart, identical
+        self.apart, self.identical = apart, identical
         self.positions = positions
         self.near: dict[int, set[int]] = {}
         for i, j in positions:
             self.near.setdefault(i, set()).add(j)
             self.near.setdefault(j, set()).add(i)
         self.unread: set[int] = set()
-        self._made_of: set[tuple[int, int]] = set()  # (enlarged or framed copy, its original)
+        self._made_of: set[tuple[int, int]] = set()  # (framed copy, its original)
         self._pictures: OrderedDict[int, Image.Image] = OrderedDict()
 
     @property
@@ -296,10 +294,7 @@ class _Stars:
             return None
         verdict = judge(paths, (a, b), rows, positions)
         if verdict and verdict.derived is not None:
-            made, original = pair[verdict.derived], pair[1 - verdict.derived]
-            # A reduced copy of a soft photo looks like the original of an enlarged one.
-            if verdict.edit in FRAMES or self.times[original] < self.times[made]:
-                self._made_of.add((made, original))
+            self._made_of.add((pair[verdict.derived], pair[1 - verdict.derived]))
         return verdict and Copy(row, verdict.level, verdict.edit)
 
     def _load(self, row: int) -> Image.Image | None:

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from simsearch.images.alignment import alignments
-from simsearch.images.enlarged import is_enlarged
 from simsearch.images.register import inner_box, outer_box, register
 from simsearch.images.signature import signature
 from simsearch.images.tiles import DETAILED_SHARE, compare
@@ -70,8 +69,7 @@ class Edit:
         As in `simsearch.duplicates`: "identical" for equal pixels, "near" for every edit.
     derived : int or None
         Which of the two was made of the other, where that is seen: 0 for the first, 1 for the
-        second. A frame or a screen is around one of them; or one is larger and holds no more
-        detail than the other, which may also be a reduced copy of a soft photo.
+        second. A border or a screen is around one of them.
     """
 
     kind: str
@@ -133,26 +131,11 @@ def _confirm(
             if sizes[0] != sizes[1] and not edits & PARTS:
                 edits.add("resized")
             ordered = tuple(each for each in EDITS if each in edits) or ("recompressed",)
-            derived = _derived(edits, pair, (a, oriented(b, position.orientation)), sizes)
+            derived = 1 - pair.inner_number if edits & FRAMES else None
             return Edit(ordered[0], ordered, "near", derived)
         if pair is not None and pair.correlation >= SURE_CORRELATION:
             return None  # this is how they lie, and they differ
     return None
-
-
-def _derived(
-    edits: set[str],
-    pair: Registration,
-    pictures: tuple[Image.Image, Image.Image],
-    sizes: tuple[tuple[int, int], tuple[int, int]],
-) -> int | None:
-    """Tell which of two upright pictures was made of the other; see `Edit.derived`."""
-    if edits & FRAMES:
-        return 1 - pair.inner_number
-    if edits & PARTS or sizes[0] == sizes[1]:
-        return None
-    larger = int(sizes[1][0] * sizes[1][1] > sizes[0][0] * sizes[0][1])
-    return larger if is_enlarged(pictures[larger], pictures[1 - larger]) else None
 
 
 def _order(row: np.void) -> tuple[int, bytes]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
-from scenes import scene, textured
+from scenes import scene
 
 import simsearch as ss
 from simsearch.analysis import candidates, confirmation
@@ -127,16 +127,6 @@ class TestConfirmed:
         found = groups(find(tmp_path, np.ones((3, 2))))
         assert [group[0] for group in found] == ["original.jpg"]
         assert sorted(found[0]) == ["framed.png", "original.jpg", "small.png"]
-
-    @pytest.mark.parametrize(("age", "kept"), [(-60, "original.png"), (60, "enlarged.png")])
-    def test_an_enlarged_copy_is_not_kept_for_an_older_original(self, tmp_path, age, kept):
-        original = textured(3)
-        original.save(tmp_path / "original.png")
-        original.resize((640, 480), 3).save(tmp_path / "enlarged.png")
-        time = (tmp_path / "enlarged.png").stat().st_mtime + age
-        os.utime(tmp_path / "original.png", (time, time))
-        found = groups(find(tmp_path, np.ones((2, 2))))
-        assert [group[0] for group in found] == [kept]
 
     def test_more_copies_than_neighbours_are_one_group(self, tmp_path, monkeypatch):
         monkeypatch.setattr(candidates, "NEIGHBOURS", 2)
