@@ -1,12 +1,14 @@
 """Copies among photos: how many pairs are confirmed, how many of them are wrong, and what it costs.
 
-    python benchmarks/duplicates.py                      # 125 photos, three seeds; about an hour
-    python benchmarks/duplicates.py --photos 60 --seeds 1
+    python benchmarks/duplicates.py                      # 250 photos, three seeds
+    python benchmarks/duplicates.py --photos 60 --seeds 2
 
 Twelve edits of each photo, each saved as a JPEG of quality 85, among pages of text, codes, skies,
-digits, and bursts (one background, an object of 5% of the area elsewhere). Candidates are near in
-hash (in eight orientations) or in embedding (EfficientNet-Lite0); the pixels decide. The thresholds
-were chosen on the photos of even number; these figures are of those of odd number.
+digits, scenes, and bursts (one background, an object of 5% of the area elsewhere). Candidates are
+near in hash (in eight orientations) or in embedding (EfficientNet-Lite0), as in `ss.duplicates`;
+the pixels decide. The thresholds were chosen on the photos of even number, and on scenes of
+Intel's seg_train and seg_test. These figures are of the photos of odd number, and of as many
+scenes of seg_pred (150 x 150 pixels).
 
 Recall is of pairs of a photo and its edit. Precision is of all pairs that are confirmed, those of
 two edits drawn; its bound is Clopper and Pearson's, of 95%, one-sided.
@@ -22,17 +24,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from common import PHOTOS, verdict
+from common import INTEL, PHOTOS, verdict
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import simsearch as ss
-from simsearch.images.alignment import alignments
+from simsearch.analysis.candidates import CANDIDATE_COSINE, candidate_pairs
+from simsearch.images.alignment import Alignment, alignments
 from simsearch.images.confirm import confirm
 from simsearch.images.decode import load_image
-from simsearch.images.signature import SIGNATURE, candidates, signature
+from simsearch.images.signature import SIGNATURE, is_blank, signature
 
-NEIGHBOURS = 20
 EDITED_PAIRS = 500  # of two edits of one photo, drawn from the candidates of each seed
 TEXT = (
     "invoice total amount due date customer name address order number item price quantity "
@@ -57,23 +59,22 @@ class Picture(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--photos", type=int, default=125)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--photos", type=int, default=250, help="half of them scenes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--distractors", type=int, default=40, help="of each kind")
-    parser.add_argument("--cosine", type=float, default=0.8, help="least one of candidates")
+    parser.add_argument("--cosine", type=float, default=CANDIDATE_COSINE, help="of candidates")
     arguments = parser.parse_args()
     photos = sorted(path for path in PHOTOS.iterdir() if path.is_file())
-    paths = photos[1::2][: arguments.photos]
+    scenes = sorted((INTEL / "seg_pred").iterdir())
+    count = arguments.photos // 2
+    paths = photos[1::2][: arguments.photos - count] + scenes[1::2][:count]
     backbone = ss.load_backbone("efficientnet_lite0")
     totals = Totals()
-    for seed in range(1, arguments.seeds + 1):
+    for seed in arguments.seeds:
         print(f"seed {seed}", flush=True)
-        measure(
-            make_pictures(paths, photos[::2], arguments.distractors, seed),
-            backbone,
-            totals,
-            arguments.cosine,
-        )
+        pictures = make_pictures(paths, photos[::2], arguments.distractors, seed)
+        pictures += [Picture(load_image(path), path.name) for path in scenes[::2]]
+        measure(pictures, backbone, totals, arguments.cosine)
         totals.report()
 
 
@@ -90,7 +91,7 @@ class Totals:
         self.signature_ms: list[float] = []
         self.yes_ms: list[float] = []
         self.no_ms: list[float] = []
-        self.coarse_ms: list[float] = []
+        self.pictures, self.candidate_seconds = 0, 0.0
 
     def report(self) -> None:
         for edit in self.tried:
@@ -107,9 +108,11 @@ class Totals:
         print(f"      {found} right, {wrong} wrong of {self.unlike_pairs} unlike candidates")
         print("\n".join(f"      wrong: {pair}" for pair in self.wrong[:10]))
         verdict("signature, CPU ms", float(np.median(self.signature_ms)), 2, at_most=True)
-        for name in ("coarse", "yes", "no"):
+        seconds = 1e3 * self.candidate_seconds / self.pictures
+        print(f"      candidates: CPU s per 1,000 of {self.pictures} pictures {seconds:.1f}")
+        for name in ("yes", "no"):
             times = getattr(self, f"{name}_ms")
-            print(f"      {name}: CPU ms a pair, mean {np.mean(times):.1f} of {len(times)}")
+            print(f"      {name}: CPU ms a pair, mean {np.mean(times or 0):.1f} of {len(times)}")
 
 
 def measure(pictures: list[Picture], backbone: ss.Backbone, totals: Totals, cosine: float) -> None:
@@ -118,7 +121,7 @@ def measure(pictures: list[Picture], backbone: ss.Backbone, totals: Totals, cosi
         start = time.process_time()
         rows[i] = signature(picture.image)
         totals.signature_ms.append(1e3 * (time.process_time() - start))
-    pairs = all_candidates(pictures, rows, backbone, cosine)
+    pairs = all_candidates(pictures, rows, backbone, totals, cosine)
     originals = {each.group: i for i, each in enumerate(pictures) if not each.edit}
     for i, picture in enumerate(pictures):
         if picture.edit in RIGHT_KINDS:
@@ -126,50 +129,51 @@ def measure(pictures: list[Picture], backbone: ss.Backbone, totals: Totals, cosi
             pair = tuple(sorted((originals[picture.group], i)))
             if pair in pairs:
                 totals.candidates[picture.edit] += 1
-                kind = decide(pictures, rows, pair, totals)
+                kind = decide(pictures, rows, pair, pairs, totals)
                 totals.found[picture.edit] += kind is not None
                 totals.named[picture.edit] += kind in RIGHT_KINDS[picture.edit]
     of_one = [(i, j) for i, j in sorted(pairs) if pictures[i].group == pictures[j].group]
     edited = [pair for pair in of_one if all(pictures[i].edit in RIGHT_KINDS for i in pair)]
     for i in np.random.default_rng(0).permutation(len(edited))[:EDITED_PAIRS]:
         totals.edited_pairs += 1
-        totals.edited_found += decide(pictures, rows, edited[i], totals) is not None
+        totals.edited_found += decide(pictures, rows, edited[i], pairs, totals) is not None
     for i, j in sorted(pairs):
         a, b = pictures[i], pictures[j]
         if a.group != b.group:
             totals.unlike_pairs += 1
-            kind = decide(pictures, rows, (i, j), totals)
+            kind = decide(pictures, rows, (i, j), pairs, totals)
             if kind:
                 totals.wrong.append(f"{a.group} {a.edit} | {b.group} {b.edit}: {kind}")
 
 
 def decide(
-    pictures: list[Picture], rows: np.ndarray, pair: tuple[int, ...], totals: Totals
+    pictures: list[Picture],
+    rows: np.ndarray,
+    pair: tuple[int, ...],
+    pairs: dict[tuple[int, int], list[Alignment] | None],
+    totals: Totals,
 ) -> str | None:
     i, j = pair
     start = time.process_time()
-    positions = alignments(rows[i], rows[j])
-    middle = time.process_time()
-    edit = confirm(pictures[i].image, pictures[j].image, (rows[i], rows[j])) if positions else None
-    end = time.process_time()
-    totals.coarse_ms.append(1e3 * (middle - start))
-    if positions:
-        (totals.yes_ms if edit else totals.no_ms).append(1e3 * (end - middle))
+    positions = pairs[i, j] or alignments(rows[i], rows[j])
+    images = pictures[i].image, pictures[j].image
+    edit = confirm(*images, (rows[i], rows[j]), positions) if positions else None
+    milliseconds = 1e3 * (time.process_time() - start)
+    (totals.yes_ms if edit else totals.no_ms).append(milliseconds)
     return edit.kind if edit else None
 
 
 def all_candidates(
-    pictures: list[Picture], rows: np.ndarray, backbone: ss.Backbone, cosine: float
-) -> set[tuple[int, int]]:
-    start = time.process_time()
-    pairs = {(int(i), int(j)) for i, j in candidates(rows)}
-    print(f"      {len(pairs)} pairs by hash, CPU s {time.process_time() - start:.2f}")
+    pictures: list[Picture], rows: np.ndarray, backbone: ss.Backbone, totals: Totals, cosine: float
+) -> dict[tuple[int, int], list[Alignment] | None]:
+    """Choose pairs as `ss.duplicates` does, with the positions to compare, if they are known."""
     embeddings = ss.embed_images([each.image for each in pictures], backbone, workers=1)
-    scores = embeddings @ embeddings.T
-    np.fill_diagonal(scores, -1)
-    for i, nearest in enumerate(np.argpartition(-scores, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]):
-        pairs |= {(min(i, int(j)), max(i, int(j))) for j in nearest if scores[i, j] >= cosine}
-    print(f"      {len(pairs)} pairs by hash or embedding, of {len(pictures)} pictures", flush=True)
+    library = ss.ImageLibrary(embeddings, [f"{i:06}.jpg" for i in range(len(pictures))])
+    start = time.process_time()
+    pairs = candidate_pairs(library, rows, np.flatnonzero(~is_blank(rows)), cosine)
+    totals.candidate_seconds += time.process_time() - start
+    totals.pictures += len(pictures)
+    print(f"      {len(pairs)} pairs to compare, of {len(pictures)} pictures", flush=True)
     return pairs
 
 

@@ -1,7 +1,6 @@
 """Copies confirmed on the pixels of the whole pictures: a star around each picture to keep.
 
-Candidates are near in embedding or in the hash of their signatures; every copy was compared with
-the very picture that it is a copy of.
+Every copy was compared with the very picture that it is a copy of.
 """
 
 from __future__ import annotations
@@ -12,31 +11,28 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from simsearch.analysis.candidates import CANDIDATE_COSINE, candidate_pairs
 from simsearch.analysis.duplicate_groups import SAME_FILE, Copy
 from simsearch.analysis.picture_files import label_equal_bytes, look_at_files
 from simsearch.analysis.stored_signatures import PictureSignatures, signatures_of
 from simsearch.errors import QueryError, SimsearchError
-from simsearch.files import iter_blocks
 from simsearch.images.alignment import alignments
 from simsearch.images.compare import COMPARED_SIDE, equal_pixels, judge
 from simsearch.images.decode import load_image
-from simsearch.images.signature import MAX_DISTANCE, candidates, is_blank
+from simsearch.images.signature import is_blank
 from simsearch.library.library import ImageLibrary
 from simsearch.library.not_duplicates import pairs_apart
-from simsearch.retrieval.exact import rounding_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
 
+    from simsearch.analysis.candidates import Positions
     from simsearch.analysis.picture_files import PictureFiles
 
 
-# Of embeddings. 0.6 takes 18 times as long on 1,000 scenes of six kinds.
-CANDIDATE_COSINE, NEIGHBOURS = 0.8, 20
-BLOCK_ROWS = 1024
 HELD_PICTURES = 8  # decoded
 
 
@@ -104,16 +100,16 @@ def confirmed_copies(
     blank = (made.frames == 1) & is_blank(made.rows)
     compared = (made.frames == 1) & ~blank & (first == np.arange(len(first)))
     apart = pairs_apart(library) if reference is None else set()
-    search = _Stars(library, made, rank, apart, identical=identical)
     rows = np.flatnonzero(compared)
-    asked, gallery_rows = (
-        (rows, rows) if reference is None else (rows[~known[rows]], rows[known[rows]])
+    positions = candidate_pairs(
+        *(library, made.rows, rows, threshold),
+        known=known if reference is not None else None,
+        identical=identical,
     )
-    pairs = [rows[candidates(made.rows[rows], 0 if identical else MAX_DISTANCE)]]
-    pairs += [] if identical else list(_neighbours(library, asked, gallery_rows, threshold))
-    near = _candidates_of_each(pairs)
+    search = _Stars(library, made, rank, positions, apart=apart, identical=identical)
+    near = search.near
     if reference is not None:
-        near = {row: {each for each in near[row] if not known[each]} for row in near if known[row]}
+        near = {row: others for row, others in near.items() if known[row]}
     stars = search.find(rows, near, progress=progress)
     groups = _with_equal_files(stars, first, files, rank)
     if reference is not None:
@@ -173,7 +169,7 @@ def keeping_order(
 
 
 def _first_of(labels: NDArray[np.intp], rank: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Row of the best rank gallery_rows those of one label: (N,)."""
+    """Row of the best rank among those of one label: (N,)."""
     order = np.lexsort((rank, labels))
     _, start, inverse = np.unique(labels[order], return_index=True, return_inverse=True)
     first = np.empty(len(labels), np.intp)
@@ -210,30 +206,6 @@ def _with_equal_files(
     return groups
 
 
-def _candidates_of_each(pairs: Sequence[NDArray[np.intp]]) -> dict[int, set[int]]:
-    """Candidates of each row, of (P, 2) arrays of pairs."""
-    near: dict[int, set[int]] = {}
-    for i, j in np.concatenate(pairs).tolist():
-        near.setdefault(i, set()).add(j)
-        near.setdefault(j, set()).add(i)
-    return near
-
-
-def _neighbours(
-    library: ImageLibrary, rows: NDArray[np.intp], gallery_rows: NDArray[np.intp], threshold: float
-) -> Iterator[NDArray[np.intp]]:
-    """Pairs of rows with their nearest others in embedding, from a cosine up: (P, 2) each."""
-    gallery = np.asarray(library.embeddings[gallery_rows])
-    least = threshold - rounding_error(library.dim)
-    count = min(NEIGHBOURS + 1, len(gallery_rows))  # a row may find itself
-    for block in iter_blocks(len(rows), BLOCK_ROWS) if count else ():
-        scores = np.asarray(library.embeddings[rows[block]]) @ gallery.T
-        nearest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        i, place = np.nonzero(np.take_along_axis(scores, nearest, axis=1) >= least)
-        pairs = np.stack([rows[block][i], gallery_rows[nearest[i, place]]], axis=1)
-        yield pairs[pairs[:, 0] != pairs[:, 1]]
-
-
 class _Stars:
     """Search for the copies of each picture, the best one to keep first."""
 
@@ -242,13 +214,20 @@ class _Stars:
         library: ImageLibrary,
         made: PictureSignatures,
         rank: NDArray[np.intp],
-        apart: set[frozenset[int]],
+        positions: Positions,
         *,
+        apart: set[frozenset[int]],
         identical: bool,
     ) -> None:
         self.paths, self.signatures, self.rank = library.paths, made.rows, rank
         self.apart, self.identical = apart, identical
+        self.positions = positions
+        self.near: dict[int, set[int]] = {}
+        for i, j in positions:
+            self.near.setdefault(i, set()).add(j)
+            self.near.setdefault(j, set()).add(i)
         self.unread: set[int] = set()
+        self._made_of: set[tuple[int, int]] = set()  # (framed copy, its original)
         self._pictures: OrderedDict[int, Image.Image] = OrderedDict()
 
     @property
@@ -263,24 +242,37 @@ class _Stars:
         stars: dict[int, list[Copy]] = {}
         settled: set[int] = set()
         ordered = rows[np.argsort(self.rank[rows])].tolist()
-        for kept in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
-            if kept not in settled:
-                settled.add(kept)
-                stars[kept] = [Copy(kept), *self._copies(kept, near, settled)]
+        for row in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
+            if row not in settled:
+                kept, copies = self._star(row, near, settled)
+                stars[kept] = [Copy(kept), *copies]
                 settled.update(copy.row for copy in stars[kept])
         return stars
+
+    def _star(
+        self, kept: int, near: dict[int, set[int]], settled: set[int]
+    ) -> tuple[int, list[Copy]]:
+        """Find the copies of a picture, or of the one that it was made of."""
+        tried: set[int] = set()
+        while True:
+            tried.add(kept)
+            copies = self._copies(kept, near, settled)
+            originals = {copy.row for copy in copies if (kept, copy.row) in self._made_of} - tried
+            if not originals.intersection(near):
+                return kept, copies
+            kept = min(originals.intersection(near), key=lambda each: self.rank[each])
 
     def _copies(self, kept: int, near: dict[int, set[int]], settled: set[int]) -> list[Copy]:
         """Compare a picture with its candidates, and with those of the copies that are found."""
         copies: list[Copy] = []
-        tried, waiting = set(settled), near.get(kept, set()) - settled
+        tried, waiting = {kept}, near.get(kept, set()) - settled
         while waiting:
             row = min(waiting, key=lambda each: self.rank[each])
             tried.add(row)
             copy = self._compare(kept, row)
             if copy:
                 copies.append(copy)
-                waiting |= near.get(row, set())
+                waiting |= near.get(row, set()) - settled
             waiting -= tried
         return copies
 
@@ -288,17 +280,21 @@ class _Stars:
         """Compare two pictures on their pixels."""
         if frozenset((kept, row)) in self.apart:
             return None
-        rows = self.signatures[kept], self.signatures[row]
-        paths = str(self.paths[kept]), str(self.paths[row])
+        first, second = pair = min(kept, row), max(kept, row)
+        rows = self.signatures[first], self.signatures[second]
+        paths = str(self.paths[first]), str(self.paths[second])
         if self.identical:
             same = rows[0] == rows[1] and equal_pixels(*paths)
             return Copy(row, "identical", "identical") if same else None
-        if not alignments(*rows):
+        positions = self.positions.get(pair) or alignments(*rows)
+        if not positions:
             return None
-        a, b = self._load(kept), self._load(row)
+        a, b = self._load(first), self._load(second)
         if a is None or b is None:
             return None
-        verdict = judge(paths, (a, b), rows)
+        verdict = judge(paths, (a, b), rows, positions)
+        if verdict and verdict.derived is not None:
+            self._made_of.add((pair[verdict.derived], pair[1 - verdict.derived]))
         return verdict and Copy(row, verdict.level, verdict.edit)
 
     def _load(self, row: int) -> Image.Image | None:

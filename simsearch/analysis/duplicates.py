@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simsearch.analysis.confirmation import CANDIDATE_COSINE, confirmed_copies, pool
+from simsearch.analysis.candidates import CANDIDATE_COSINE
+from simsearch.analysis.confirmation import confirmed_copies, pool
 from simsearch.analysis.duplicate_groups import (
     LEVELS,
     SAME_FILE,
@@ -60,8 +61,9 @@ def duplicates(
     copy. See `benchmarks/duplicates.py` for what is found, and what is not.
 
     The first of a group is the one to keep: the one of most pixels, then of most bytes, then the
-    oldest file. Every other one of the group is itself a copy of the first. Several paths of one
-    file (links) are told as "same file", and are no extras.
+    oldest file; but no picture in a border or on a screen in place of the picture itself. Every
+    other one of the group is itself a copy of the first. Several paths of one file (links) are
+    told as "same file", and are no extras.
 
     The first call reads every picture, and stores small signatures beside the library. Of
     animations and files of several pages, and of pictures that show nothing, only equal bytes are
@@ -77,7 +79,7 @@ def duplicates(
         there, and is kept; the others are of `library`. Copies within either are not looked for.
         (A number is taken for the threshold.)
     threshold
-        Least cosine of two candidates, in [-1, 1]; 0.8 if it is not given, for the 20 nearest of
+        Least cosine of two candidates, in [-1, 1]; 0.6 if it is not given, for the 20 nearest of
         each. For level "similar", the least cosine of an extra to the image to keep: 0.95.
     level
         "identical": equal bytes, or equal pixels. "near": the same picture, perhaps edited, too.

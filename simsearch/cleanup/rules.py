@@ -188,7 +188,7 @@ def _compared(a: str, b: str) -> tuple[str, str]:
         verdict = compare_files(a, b)
     except SimsearchError:
         return "", ""
-    return verdict or ("", "")
+    return (verdict.level, verdict.edit) if verdict else ("", "")
 
 
 def _state(path: str) -> FileState | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from simsearch.images.signature import is_blank, orient
+from simsearch.files import iter_blocks
+from simsearch.images.signature import THUMBNAIL_SIDE, is_blank, orient
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +19,8 @@ WHOLE_CORRELATION, PART_CORRELATION = 0.5, 0.7  # least of two thumbnails that a
 ASPECT_TOLERANCE = 0.08  # of two pictures that are compared whole, as a logarithm
 SEARCH_SIDE = 40  # pixels of the longer side, for the search of one picture within the other
 SCALE_STEP, LEAST_SCALE = 0.92, 0.38
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+PAIRS_AT_ONCE = 4096  # 16 MB of pixels
 
 
 class Alignment(NamedTuple):
@@ -51,7 +55,7 @@ def alignments(a: np.void, b: np.void) -> list[Alignment]:
         return []
     found = _whole_alignments(a, b)
     if not found or found[0].score < 0.95:
-        thumbnails = _thumbnail(a), _thumbnail(b)
+        thumbnails = thumbnail(a), thumbnail(b)
         for swapped in (False, True):
             score, box = _contained(*(thumbnails[::-1] if swapped else thumbnails))
             if score >= PART_CORRELATION:
@@ -60,32 +64,66 @@ def alignments(a: np.void, b: np.void) -> list[Alignment]:
 
 
 def _whole_alignments(a: np.void, b: np.void) -> list[Alignment]:
-    pixels_a, pixels_b = _standardized(a["luma"]), _standardized(b["luma"])
-    ratio_a, ratio_b = (float(each["width"]) / float(each["height"]) for each in (a, b))
-    found = []
+    scores = correlations(np.array([a, b]), np.array([[0, 1]]))[0]
+    return whole_alignments(scores, WHOLE_CORRELATION)
+
+
+def whole_alignments(scores: NDArray[np.float32], least: float) -> list[Alignment]:
+    """Name the orientations whose correlations, (8,), are high: at most two, the best first."""
+    order = np.argsort(-scores, kind="stable")[:2].tolist()
+    return [Alignment(float(scores[i]), i, False, WHOLE) for i in order if scores[i] >= least]
+
+
+def correlations(
+    signatures: NDArray[np.void], pairs: NDArray[np.integer[Any]]
+) -> NDArray[np.float32]:
+    """Correlations of (P, 2) pairs of whole thumbnails in the eight orientations of `orient`.
+
+    Returns
+    -------
+    (P, 8) float32
+        In [-1, 1]; -1 where the aspect ratios differ.
+    """
+    rows, places = np.unique(pairs, return_inverse=True)
+    i, j = places.reshape(pairs.shape).T
+    ratios = np.log(signatures["width"][rows] / np.maximum(signatures["height"][rows], 1))
+    pixels = _standardized(signatures["luma"][rows])  # (N, 32, 32)
+    scores = np.full((len(pairs), 8), -1, np.float32)
     for orientation in range(8):
-        ratio = 1 / ratio_b if orientation % 2 else ratio_b
-        if abs(np.log(ratio_a / ratio)) < ASPECT_TOLERANCE:
-            score = float((pixels_a * orient(pixels_b, orientation)).mean())
-            if score >= WHOLE_CORRELATION:
-                found.append(Alignment(score, orientation, False, (0.0, 0.0, 1.0, 1.0)))
-    return sorted(found, key=lambda each: -each.score)[:2]
+        turned = orient(pixels.transpose(1, 2, 0), orientation).transpose(2, 0, 1)
+        ratio = -ratios if orientation % 2 else ratios
+        fits = np.flatnonzero(np.abs(ratios[i] - ratio[j]) < ASPECT_TOLERANCE)
+        for block in iter_blocks(len(fits), PAIRS_AT_ONCE):
+            each = fits[block]
+            products = np.einsum("pyx,pyx->p", pixels[i[each]], turned[j[each]])
+            scores[each, orientation] = products / THUMBNAIL_SIDE**2
+    return scores
 
 
 def _standardized(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Take most of the shading away; mean 0, variance 1."""
-    image = Image.fromarray(luma).convert("F")
-    coarse = image.resize((4, 4), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
-    pixels = np.asarray(image) - np.float32(0.7) * np.asarray(coarse)
-    pixels = pixels - pixels.mean()
-    scaled: NDArray[np.float32] = pixels / (np.sqrt((pixels * pixels).mean()) + np.float32(1e-3))
+    """Take most of the shading of (N, 32, 32) luminances away; mean 0, variance 1."""
+    shading = _shading_matrix()
+    pixels: NDArray[Any] = luma.astype(np.float32)
+    pixels = pixels - np.float32(0.7) * (shading @ pixels @ shading.T)
+    pixels = pixels - pixels.mean(axis=(1, 2), keepdims=True)
+    sizes = np.sqrt((pixels * pixels).mean(axis=(1, 2), keepdims=True))
+    scaled: NDArray[np.float32] = pixels / (sizes + np.float32(1e-3))
     return scaled
 
 
-def _thumbnail(row: np.void) -> Image.Image:
-    """Bring a thumbnail back to its aspect ratio."""
+@lru_cache(maxsize=1)
+def _shading_matrix() -> NDArray[np.float32]:
+    """Reduce 32 pixels to four, and enlarge these again: (32, 32)."""
+    side = THUMBNAIL_SIDE
+    image = Image.fromarray(np.eye(side, dtype=np.float32))
+    image = image.resize((side, 4), Image.Resampling.BOX)
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def thumbnail(row: np.void, side: int = SEARCH_SIDE) -> Image.Image:
+    """Bring a thumbnail back to its aspect ratio; `side` is its longer one, in pixels."""
     width, height = float(row["width"]), float(row["height"])
-    scale = SEARCH_SIDE / max(width, height)
+    scale = side / max(width, height)
     size = max(4, round(width * scale)), max(4, round(height * scale))
     image = Image.fromarray(row["luma"]).convert("F")
     return image.resize(size, Image.Resampling.BILINEAR)

@@ -14,7 +14,11 @@ from simsearch.images.read import read_file
 from simsearch.images.signature import signature
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
+
+    from simsearch.images.alignment import Alignment
 
 DECODED_SIDE = 256  # pixels: least side of a JPEG that is decoded for its signature
 COMPARED_SIDE = 1024  # and for a comparison
@@ -22,10 +26,19 @@ LAYERED = {"MPO", "PSD", "ICO", "ICNS"}  # formats whose further frames are no f
 
 
 class Verdict(NamedTuple):
-    """How one picture is a copy of another: level "identical" or "near", and the edit."""
+    """How one picture is a copy of another.
+
+    Attributes
+    ----------
+    level, edit : str
+        "identical" or "near", and what was edited.
+    derived : int or None
+        Which of the two was made of the other, where that is seen; see `confirm.Edit`.
+    """
 
     level: str
     edit: str
+    derived: int | None = None
 
 
 def compare_files(a: str, b: str) -> Verdict | None:
@@ -53,13 +66,14 @@ def judge(
     paths: tuple[str, str],
     pictures: tuple[Image.Image, Image.Image],
     signatures: tuple[np.void, np.void],
+    positions: Sequence[Alignment] | None = None,
 ) -> Verdict | None:
-    """Compare two pictures that are decoded, perhaps at a part of their size."""
-    edit = confirm(*pictures, signatures)
+    """Compare two pictures that are decoded, perhaps at a part of their size; see `confirm`."""
+    edit = confirm(*pictures, signatures, positions)
     if edit is None:
         return None
     if edit.level != "identical":
-        return Verdict("near", edit.kind)
+        return Verdict("near", edit.kind, edit.derived)
     same = equal_pixels(*paths)
     return Verdict("identical", "identical") if same else Verdict("near", "recompressed")
 

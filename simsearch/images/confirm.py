@@ -5,7 +5,7 @@ A picture of which any part was replaced, such as the next one of a burst, is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ from simsearch.images.signature import signature
 from simsearch.images.tiles import DETAILED_SHARE, compare
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from simsearch.images.alignment import Alignment
     from simsearch.images.register import Registration
     from simsearch.images.tiles import Comparison
@@ -35,9 +37,8 @@ SURE_CORRELATION = 0.9  # of an alignment that is right: no other one is tried
 MOST_STRETCH = 1.06
 TINT_GAIN, TINT_BIAS = 0.06, 8.0
 
-LEVELS = ("identical", "near", "similar")
-NEAR_EDITS = {"resized", "recompressed"}
 PARTS = {"crop", "border", "screenshot"}  # one picture lies in the other
+FRAMES = {"border", "screenshot"}  # what is around it was added
 EDITS = (  # what is told first if there are several
     "screenshot",
     "border",
@@ -65,16 +66,23 @@ class Edit:
     edits : tuple of str
         All that were seen, in the order of `EDITS`.
     level : str
-        "identical": every pixel; "near": resized or recompressed; "similar": any other edit.
+        As in `simsearch.duplicates`: "identical" for equal pixels, "near" for every edit.
+    derived : int or None
+        Which of the two was made of the other, where that is seen: 0 for the first, 1 for the
+        second. A border or a screen is around one of them.
     """
 
     kind: str
     edits: tuple[str, ...]
     level: str
+    derived: int | None = None
 
 
 def confirm(
-    a: Image.Image, b: Image.Image, signatures: tuple[np.void, np.void] | None = None
+    a: Image.Image,
+    b: Image.Image,
+    signatures: tuple[np.void, np.void] | None = None,
+    positions: Sequence[Alignment] | None = None,
 ) -> Edit | None:
     """Tell by what edit one picture is a copy of the other; None if it is none.
 
@@ -85,26 +93,46 @@ def confirm(
         all but "identical", which then is of what was decoded.
     signatures
         Of both, if they are there already: then only they tell the sizes of the files.
+    positions
+        In which b may show what a shows, the likeliest first, if they are known.
 
     Returns
     -------
     Edit or None
-        The same for (b, a). None for pictures that show nothing (see `is_blank`), even equal ones.
+        The same for (b, a), if no positions are given, but for `derived`. None for pictures that
+        show nothing (see `is_blank`), even equal ones.
     """
     first, second = signatures or (signature(a), signature(b))
-    if _order(first) > _order(second):  # so that the answer is the same the other way round
-        a, b, first, second = b, a, second, first
-    positions = alignments(first, second)
+    if positions is not None:
+        return _confirm(a, b, (first, second), positions)
+    if _order(first) <= _order(second):
+        return _confirm(a, b, (first, second), alignments(first, second))
+    # So that the answer is the same the other way round
+    edit = _confirm(b, a, (second, first), alignments(second, first))
+    return edit if edit is None or edit.derived is None else replace(edit, derived=1 - edit.derived)
+
+
+def _confirm(
+    a: Image.Image,
+    b: Image.Image,
+    signatures: tuple[np.void, np.void],
+    positions: Sequence[Alignment],
+) -> Edit | None:
+    """Compare two pictures in some positions."""
+    first, second = signatures
     if not positions:
         return None
     if first == second and a.size == b.size and a.tobytes() == b.tobytes():
         return Edit("identical", ("identical",), "identical")
     for position in positions[:TRIES]:
         pair, edits = _compared_at(a, b, position)
-        if edits is not None:
-            if _size(first) != _size(second, position.orientation) and not edits & PARTS:
+        if pair is not None and edits is not None:
+            sizes = _size(first), _size(second, position.orientation)
+            if sizes[0] != sizes[1] and not edits & PARTS:
                 edits.add("resized")
-            return _edit(edits)
+            ordered = tuple(each for each in EDITS if each in edits) or ("recompressed",)
+            derived = 1 - pair.inner_number if edits & FRAMES else None
+            return Edit(ordered[0], ordered, "near", derived)
         if pair is not None and pair.correlation >= SURE_CORRELATION:
             return None  # this is how they lie, and they differ
     return None
@@ -119,11 +147,6 @@ def _size(row: np.void, orientation: int = 0) -> tuple[int, int]:
     return (height, width) if orientation % 2 else (width, height)
 
 
-def _edit(edits: set[str]) -> Edit:
-    ordered = tuple(each for each in EDITS if each in edits) or ("recompressed",)
-    return Edit(ordered[0], ordered, "near" if ordered[0] in NEAR_EDITS else "similar")
-
-
 def _compared_at(
     a: Image.Image, b: Image.Image, position: Alignment
 ) -> tuple[Registration | None, set[str] | None]:
@@ -131,8 +154,9 @@ def _compared_at(
     b = oriented(b, position.orientation)
     inner, outer = (b, a) if position.swapped else (a, b)
     pair, edits = _compared(inner, outer, position.box, SIDE)
-    if edits is None:
+    if pair is None or edits is None:
         return pair, None
+    pair.inner_number = int(position.swapped) ^ pair.inner_number
     if position.orientation:
         edits.add("mirror" if position.orientation >= 4 else "turn")
     return pair, edits
@@ -155,11 +179,12 @@ def _compared(
     pair = register(inner, outer, box, side)
     if pair.correlation < LEAST_CORRELATION:
         return None, None
-    shares = _shares(pair)
+    shares, exchanged = _shares(pair), 0
     if shares[0] < WHOLE_SHARE and shares[1] > shares[0] + 0.01:
-        inner, outer = outer, inner
+        inner, outer, exchanged = outer, inner, 1
         pair = register(inner, outer, inner_box(pair), side)
         shares = _shares(pair)
+    pair.inner_number = exchanged
     result = compare(pair.inner, pair.warped(), pair.mask(3))
     if result is None or pair.correlation < LEAST_CORRELATION:
         return None, None
@@ -167,7 +192,10 @@ def _compared(
     if edits is None or not _is_same(result, pair, edits):
         return pair, None
     if result.is_page and side == SIDE and max(pair.inner.size) == SIDE:
-        return _compared(inner, outer, outer_box(pair), PAGE_SIDE)
+        large, edits = _compared(inner, outer, outer_box(pair), PAGE_SIDE)
+        if large is not None:
+            large.inner_number ^= exchanged
+        return large, edits
     if result.unlike > (MOST_UNLIKE if edits else 0):
         edits.add("watermark")
     if result.to_grey:

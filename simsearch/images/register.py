@@ -38,6 +38,8 @@ class Registration:
         (width, height) of inner and outer before they were resized.
     correlation : float
         Of what they share, in luminance and robust, in [-1, 1].
+    inner_number : int
+        Which of the two pictures that a caller compares is the inner one: 0 or 1.
     """
 
     inner: Image.Image
@@ -45,6 +47,7 @@ class Registration:
     affine: NDArray[np.float64]
     sizes: tuple[tuple[int, int], tuple[int, int]]
     correlation: float = -1.0
+    inner_number: int = 0
 
     def warped(self) -> Image.Image:
         """Return what the outer picture shows in the frame of the inner one, black outside."""

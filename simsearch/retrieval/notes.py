@@ -1,4 +1,4 @@
-"""Notes on how queries were read: pictures of which the network saw the centre, EXIF left aside."""
+"""Notes on an answer: only the centre of a query was seen, EXIF left aside, what was folded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIN_CENTRE = 0.65  # of the longer side; a photo of 3:2 is no long picture
 
 
 def notes_of(matches: Matches) -> tuple[str, ...]:
-    """Return what there is to say of how the pictures of a query were read."""
+    """Return what there is to say of how a query was read, and its matches folded."""
     image = matches.image
     pictures = image if isinstance(image, tuple) else () if image is None else (image,)
     turned = sum(orientation_left(picture) > 0 for picture in pictures)
@@ -32,6 +32,10 @@ def notes_of(matches: Matches) -> tuple[str, ...]:
     if turned:
         words = "the query carries" if len(pictures) == 1 else f"{turned} of the queries carry"
         notes.append(f"{words} an EXIF orientation that was not applied")
+    if any(match.duplicates for match in matches):
+        from simsearch.retrieval.confirmed import unconfirmed_note
+
+        notes += unconfirmed_note(matches)
     return tuple(notes)
 
 

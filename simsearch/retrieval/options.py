@@ -54,7 +54,7 @@ class RankingOptions:
         From 0 to 1: how much it counts against a match that it is like the matches before it
         (maximal marginal relevance [1]_). Picks among the best 10 × `k`; at 0, by score alone.
     unique : bool or float
-        Fold near-duplicates of a match into it; True stands for a cosine from 0.95 up.
+        Fold copies of a match into it, by their pixels; True stands for a cosine from 0.95 up.
     false_match_rate : float
         With ``threshold="auto"``, the share of random pairs that may reach the threshold.
     index : Index or None

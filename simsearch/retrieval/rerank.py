@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.retrieval.confirmed import is_copy
 from simsearch.retrieval.matches import Candidate
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from simsearch.library.types import Searchable
+    from simsearch.library.types import Browsable, Searchable
     from simsearch.retrieval.exact import TopK
 
 
@@ -21,9 +22,11 @@ DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left 
 
 
 def fold_duplicates(
-    library: Searchable, ranking: TopK, cosine: float, limit: int
+    library: Browsable, ranking: TopK, cosine: float, limit: int
 ) -> list[Candidate]:
-    """Go down a ranking, folding each near-duplicate into the best match that it is like.
+    """Go down a ranking, folding each near-duplicate into the best match that it is a copy of.
+
+    Near in embedding is not enough: the pixels of the files decide, where these are here.
 
     Parameters
     ----------
@@ -37,12 +40,17 @@ def fold_duplicates(
         How many candidates to return at most.
     """
     ranked = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
+    paths = library.paths
     candidates: list[Candidate] = []
     kept = np.empty((limit, library.dim))
     for row, score in ranked:
         alike = _cosines(kept[: len(candidates)], library.embeddings[row]) >= cosine
-        if alike.any():
-            candidates[int(alike.argmax())].duplicates.append(row)
+        near = (candidates[i] for i in np.flatnonzero(alike))
+        original = next(
+            (one for one in near if is_copy(str(paths[one.row]), str(paths[row]))), None
+        )
+        if original:
+            original.duplicates.append(row)
             continue
         kept[len(candidates)] = library.embeddings[row]
         candidates.append(Candidate(row, score, []))
@@ -52,7 +60,7 @@ def fold_duplicates(
 
 
 def fold_deeper(
-    library: Searchable,
+    library: Browsable,
     ranking: TopK,
     cosine: float,
     wanted: int,

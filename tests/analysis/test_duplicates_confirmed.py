@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageOps
 from scenes import scene
 
 import simsearch as ss
-from simsearch.analysis import confirmation
+from simsearch.analysis import candidates, confirmation
 from simsearch.errors import ImageError, QueryError
 from simsearch.images import compare
 from simsearch.images.confirm import Edit
@@ -105,17 +105,32 @@ class TestConfirmed:
         for i in range(count):  # the larger, the better to keep
             scene(1, (400 - 4 * i, 300 - 3 * i)).save(tmp_path / f"{i}.png")
 
-        def only_neighbours(a, b, signatures):
+        def only_neighbours(a, b, signatures, positions):
             sizes = sorted(abs(int(each["width"]) - 400) // 4 for each in signatures)
-            return Edit("crop", ("crop",), "similar") if sizes[1] - sizes[0] == 1 else None
+            return Edit("crop", ("crop",), "near") if sizes[1] - sizes[0] == 1 else None
 
         monkeypatch.setattr(compare, "confirm", only_neighbours)
         found = groups(find(tmp_path, np.ones((count, 2))))
         assert found == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png", "5.png"]]
 
+    @pytest.mark.parametrize("edit", ["border", "screenshot"])
+    def test_a_framed_copy_is_never_kept_for_what_it_contains(self, tmp_path, edit):
+        original = scene(3)
+        original.save(tmp_path / "original.jpg", quality=80)
+        framed = ImageOps.expand(original, 20, "navy")
+        if edit == "screenshot":
+            framed = Image.new("RGB", (600, 450), (235, 235, 240))
+            ImageDraw.Draw(framed).rectangle((0, 0, 600, 30), fill=(50, 60, 70))
+            framed.paste(original, (140, 90))
+        framed.save(tmp_path / "framed.png")  # more pixels, and more bytes
+        original.resize((200, 150)).save(tmp_path / "small.png")
+        found = groups(find(tmp_path, np.ones((3, 2))))
+        assert [group[0] for group in found] == ["original.jpg"]
+        assert sorted(found[0]) == ["framed.png", "original.jpg", "small.png"]
+
     def test_more_copies_than_neighbours_are_one_group(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(confirmation, "NEIGHBOURS", 2)
-        monkeypatch.setattr(confirmation, "candidates", lambda *_: np.empty((0, 2), np.int64))
+        monkeypatch.setattr(candidates, "NEIGHBOURS", 2)
+        monkeypatch.setattr(candidates, "candidates", lambda *_: np.empty((0, 2), np.int64))
         for i in range(12):
             scene(1, (200 + i, 150)).save(tmp_path / f"{i:02}.png")
         angles = np.arange(12) * 0.05

@@ -1,6 +1,7 @@
 """Pixel signatures, candidates by hash, and confirmation of copies on whole pictures."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,8 +74,10 @@ def test_each_edit_is_confirmed_and_told_by_name(kind, seed):
     assert edit is not None
     assert edit.kind == kind
     assert edit.kind == edit.edits[0]
-    assert edit.level == ("near" if kind in {"resized", "recompressed"} else "similar")
-    assert confirm(copy, photo) == edit
+    assert edit.level == "near"
+    assert edit.derived == (1 if kind in {"border", "screenshot"} else None)
+    turned = None if edit.derived is None else 1 - edit.derived
+    assert confirm(copy, photo) == replace(edit, derived=turned)
 
 
 def test_equal_pixels_are_identical():
