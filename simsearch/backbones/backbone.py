@@ -70,7 +70,7 @@ class Backbone:
         self.transform = spec.transform
         self.device = torch.device(device)
         self.precision = choose_precision(spec.module, self.device, precision)
-        self._pooling = spec.pooling
+        self.pooling = spec.pooling
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
         example = normalise(torch.from_numpy(self.probe()), spec.transform)
@@ -82,8 +82,8 @@ class Backbone:
 
     def _set_local_state(self, own_spec: ModelSpec | None) -> None:
         """Set what does not go to another process: locks, the hook, a user's own module."""
-        self._device_lock, self._hook_lock = threading.Lock(), threading.Lock()
-        self._map_hook: FeatureMapHook | None = None
+        self._device_lock, self.hook_lock = threading.Lock(), threading.Lock()
+        self.map_hook: FeatureMapHook | None = None
         self._runtime: OpenVinoRuntime | None = None
         self.own_spec = own_spec
 
@@ -91,8 +91,8 @@ class Backbone:
         """Let another process embed as this one does: the folded network, from the processor."""
         left_out = {
             "_device_lock",
-            "_hook_lock",
-            "_map_hook",
+            "hook_lock",
+            "map_hook",
             "own_spec",
             "module",
             "device",
@@ -226,40 +226,15 @@ class Backbone:
         """Turn what the network gives into unit rows: (B, D) float32."""
         import torch
 
-        pooled = pool(output.float(), self._pooling)
+        pooled = pool(output.float(), self.pooling)
         units: torch.Tensor = pooled / torch.linalg.vector_norm(pooled, dim=1, keepdim=True)
         return units
 
     def feature_map(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Embed each cell of the last map before pooling, to see where an embedding comes from.
+        """Embed each cell of the last map before pooling: (B, h, w, D); see `embed_cells`."""
+        from simsearch.backbones.feature_map import embed_cells
 
-        Parameters
-        ----------
-        batch
-            As `embed` takes it.
-
-        Returns
-        -------
-        numpy.ndarray
-            (B, h, w, D) float32, C order: what the network would give, before it is scaled to
-            unit norm, for a last map whose cells are all equal to this one. Where the network
-            only averages that map (ResNet, EfficientNet, DenseNet), the mean over the cells has
-            exactly the direction of the embedding; where layers follow (ConvNeXt, MobileNetV3),
-            roughly.
-
-        Raises
-        ------
-        BackboneError
-            If the network has no such map, as vision transformers have none.
-        """
-        if self._pooling == "avg":
-            return self.run(lambda inputs: self.module(inputs).permute(0, 2, 3, 1), batch)
-        with self._hook_lock:
-            if self._map_hook is None:
-                from simsearch.backbones.feature_map import find_map_hook
-
-                self._map_hook = find_map_hook(self)
-        return self.run(self._map_hook, batch)
+        return embed_cells(self, batch)
 
     def run(
         self, forward: Callable[[torch.Tensor], torch.Tensor], batch: NDArray[Any]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     import torch
+    from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
 
@@ -101,3 +102,32 @@ def find_map_hook(backbone: Backbone) -> FeatureMapHook:
         "show where an embedding comes from: use a convolutional network such as resnet50 or "
         "efficientnet_lite0"
     ) from problem
+
+
+def embed_cells(backbone: Backbone, batch: NDArray[Any]) -> NDArray[np.float32]:
+    """Embed each cell of the last map before pooling, to see where an embedding comes from.
+
+    Parameters
+    ----------
+    batch
+        As `embed` takes it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (B, h, w, D) float32, C order: what the network would give, before it is scaled to
+        unit norm, for a last map whose cells are all equal to this one. Where the network
+        only averages that map (ResNet, EfficientNet, DenseNet), the mean over the cells has
+        exactly the direction of the embedding; where layers follow (ConvNeXt, MobileNetV3),
+        roughly.
+
+    Raises
+    ------
+    BackboneError
+        If the network has no such map, as vision transformers have none.
+    """
+    if backbone.pooling == "avg":
+        return backbone.run(lambda inputs: backbone.module(inputs).permute(0, 2, 3, 1), batch)
+    with backbone.hook_lock:
+        backbone.map_hook = backbone.map_hook or find_map_hook(backbone)
+    return backbone.run(backbone.map_hook, batch)

@@ -20,10 +20,9 @@ from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError
 from simsearch.images.find import Skipped, list_dataset
-from simsearch.library.files import MANIFEST, SKIPPED, writing
+from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
-from simsearch.library.skipped import write_skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,10 +12,9 @@ from simsearch.errors import DatasetError
 from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile
-from simsearch.library.files import writing
+from simsearch.library.files import write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.save import check_not_stale
-from simsearch.library.skipped import write_skipped
 
 if TYPE_CHECKING:
     import os

@@ -23,12 +23,13 @@ from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, Literal
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.heads import Head
+    from simsearch.images.find import Skipped
 
 
 _T = TypeVar("_T")
@@ -323,3 +324,13 @@ def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable
         except Exception as error:  # decoders of damaged headers raise nearly anything
             raise _unusable(folder, f"{name} cannot be opened ({error})") from error
     raise _unusable(folder, f"{name} is missing")
+
+
+def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+    """Write skipped.csv: path and reason of each file that is not in the library."""
+    if not skipped:
+        write_text(folder / SKIPPED, "path,reason\r\n")
+        return
+    from simsearch.library.skipped import write_reasons
+
+    write_reasons(folder, skipped)

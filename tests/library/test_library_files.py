@@ -15,9 +15,9 @@ from simsearch.errors import LibraryError
 from simsearch.images.find import Skipped
 from simsearch.library import files
 from simsearch.library import save as save_module
-from simsearch.library.files import EMBEDDINGS, MANIFEST, NEXT, PATHS, STATS
+from simsearch.library.files import EMBEDDINGS, MANIFEST, NEXT, PATHS, STATS, write_skipped
 from simsearch.library.library import ImageLibrary
-from simsearch.library.skipped import read_skipped, write_skipped
+from simsearch.library.skipped import read_skipped
 
 
 def edit_manifest(folder, edit):

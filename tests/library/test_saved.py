@@ -12,8 +12,9 @@ from simsearch.embedding.reembed import reembed
 from simsearch.embedding.resume import ResumeLog
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile, Skipped
+from simsearch.library.files import write_skipped
 from simsearch.library.library import ImageLibrary
-from simsearch.library.skipped import read_skipped, write_skipped
+from simsearch.library.skipped import read_skipped
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 
