@@ -185,24 +185,26 @@ def _make_group(
 
 
 def show_duplicates(
-    duplicates: Duplicates, limit: int = 10, columns: int = 6, size: float = 1.6
+    duplicates: Duplicates, limit: int = 10, columns: int = 6, size: float = 1.6, *, page: int = 1
 ) -> tuple[Figure, NDArray[Any]]:
     """Show near-duplicates, one row per group.
 
     The image to keep is on the left, in a blue frame; the others follow with their cosine to it,
-    the most similar first, and with the edit. The last cell of a full row counts those that are not
-    shown.
+    the most similar first, and with the edit, or else the level. The last cell of a full row counts
+    those that are not shown; the title tells which groups of how many are on this page.
 
     Parameters
     ----------
     duplicates
         What `simsearch.duplicates` returned.
     limit
-        How many groups to show at most, the largest.
+        How many groups to show at most, the largest first.
     columns
         Images per row, at least two.
     size
         Width of a picture in inches.
+    page
+        Which `limit` groups to show: 2 for those after the first page, and so on.
 
     Returns
     -------
@@ -223,9 +225,15 @@ def show_duplicates(
     check_positive(limit=limit, size=size)
     if columns < 2:
         raise QueryError(f"columns={columns}: give at least 2, one for a copy beside its original")
-    shown = duplicates[:limit]
-    rows = [_group_cells(i, group, columns, size) for i, group in enumerate(shown, 1)]
-    title = f"{len(shown):,} of {len(duplicates):,} groups" if len(shown) < len(duplicates) else ""
+    pages = max(1, -(-len(duplicates) // limit))
+    if not 1 <= page <= pages:
+        raise QueryError(f"page={page}: with limit={limit} there are {pages:,}, from 1 on")
+    start = (page - 1) * limit
+    shown = duplicates[start : start + limit]
+    rows = [_group_cells(i, group, columns, size) for i, group in enumerate(shown, start + 1)]
+    title = f"{len(shown):,} of {len(duplicates):,} groups" if pages > 1 else ""
+    if page > 1:
+        title = f"groups {start + 1:,} to {start + len(shown):,} of {len(duplicates):,}"
     return draw_grid(rows or [[Cell("no duplicates")]], size, title)
 
 
@@ -241,6 +249,6 @@ def _group_cells(number: int, group: DuplicateGroup, columns: int, size: float) 
 
 
 def _captions(group: DuplicateGroup, shown: int) -> Iterator[str]:
-    """Cosine to the first, and the edit."""
-    for score, edit in list(zip(group.scores, group.edits, strict=True))[1:shown]:
-        yield f"{score:.3f} {edit}".rstrip()
+    """Cosine to the first, and the edit, or else the level."""
+    for i in range(1, shown):
+        yield f"{group.scores[i]:.3f} {group.edits[i] or group.levels[i]}".rstrip()

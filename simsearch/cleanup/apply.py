@@ -22,6 +22,7 @@ from simsearch.cleanup.journal import (
     REMOVED,
     check_folder,
     make_folders,
+    only_clean_up,
     rename_to_free_place,
     sync_folder,
 )
@@ -113,6 +114,7 @@ def apply_cleanup(
     moved: list[str] = []
     left: dict[str, str] = {}
     with (
+        only_clean_up(folder),
         _Removal(folder) as removal,
         tqdm(desc="Moving copies", total=len(plan), unit="image", disable=not progress) as bar,
     ):
@@ -123,8 +125,10 @@ def apply_cleanup(
             for copy in () if fault else group:
                 if not _is_unchanged(copy.extra):
                     left[copy.extra.path] = "it has changed just now"
+                elif not _is_unchanged(copy.keep, follow=True):
+                    left[copy.extra.path] = f"what stays has changed just now: {copy.keep.path}"
                 elif send:
-                    send(copy.extra.path)
+                    _send(send, copy.extra.path, len(moved))
                     moved.append(copy.extra.path)
                 else:
                     removal.move(copy.extra)
@@ -142,6 +146,16 @@ def _trash() -> Callable[[str], None]:
         ) from error
     send: Callable[[str], None] = send2trash
     return send
+
+
+def _send(send: Callable[[str], None], path: str, sent: int) -> None:
+    try:
+        send(path)
+    except Exception as error:  # each system's trash has errors of its own
+        raise QueryError(
+            f"cannot send {path} to the trash: {error}; {sent:,} were sent before it, and the rest "
+            "stays where it is"
+        ) from error
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -280,6 +294,7 @@ class _Removal:
             place = self.root / REMOVED / stamp
             place.mkdir(0o700)
             self._journal = (place / JOURNAL).open("xb")
-            sync_folder(place)
+            for folder in (place, place.parent, self.root):
+                sync_folder(folder)
             self.place = place
         return self.place, self._journal

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,34 @@ def check_folder(root: str | os.PathLike[str]) -> Path:
 def absolute(path: str) -> Path:
     """Return an absolute path without "..", links not followed; "~" is the home folder."""
     return Path(os.path.abspath(Path(local_path(path)).expanduser()))  # noqa: PTH100
+
+
+@contextmanager
+def only_clean_up(root: Path) -> Iterator[None]:
+    """Keep other clean-ups of a folder out, where the system can: two may hold opposite plans.
+
+    Raises
+    ------
+    QueryError
+        If one is running.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    number = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise QueryError(f"another clean-up of {root} is running; wait for its end") from None
+        except OSError as error:  # a file system without locks
+            if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EBADF}:
+                raise
+        yield
+    finally:
+        os.close(number)
 
 
 def make_folders(base: Path, name: Path) -> None:

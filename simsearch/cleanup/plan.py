@@ -167,7 +167,7 @@ def read_plan(file: str | os.PathLike[str]) -> CleanupPlan:
         return CleanupPlan(tuple(_planned(row, i) for i, row in enumerate(rows, 1)))
     except OSError as error:
         raise QueryError(f"cannot read {os.fspath(file)!r}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise QueryError(
             f"{os.fspath(file)!r} is no plan of a clean-up: {error}; make one with "
             "`simsearch duplicates outputs --plan plan.csv`"

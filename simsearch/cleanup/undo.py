@@ -13,6 +13,7 @@ from simsearch.cleanup.journal import (
     REMOVED,
     check_folder,
     make_folders,
+    only_clean_up,
     read_journal,
     rename_to_free_place,
     sync_folder,
@@ -68,21 +69,26 @@ def undo_cleanup(root: str | os.PathLike[str]) -> UndoResult:
         clean-up.
     """
     folder = check_folder(root)
-    removed = folder / REMOVED
     restored: list[str] = []
     left: dict[str, str] = {}
-    if removed.is_symlink():
-        raise QueryError(f"{removed} is a link: nothing is brought back through it")
-    for place in sorted(removed.iterdir(), reverse=True) if removed.is_dir() else ():
-        if not place.is_symlink() and (place / JOURNAL).is_file():
+    if (folder / REMOVED).is_symlink():
+        raise QueryError(f"{folder / REMOVED} is a link: nothing is brought back through it")
+    with only_clean_up(folder):
+        for place in _places(folder / REMOVED):
             faults = _undo_one(folder, place, restored)
             left |= faults
             if not faults:
                 (place / JOURNAL).unlink()
                 _drop_empty(place)
-    with suppress(OSError):
-        removed.rmdir()
+        with suppress(OSError):
+            (folder / REMOVED).rmdir()
     return UndoResult(tuple(restored), left)
+
+
+def _places(removed: Path) -> list[Path]:
+    """List the folders of clean-ups that were not undone, the last one first."""
+    places = sorted(removed.iterdir(), reverse=True) if removed.is_dir() else []
+    return [each for each in places if not each.is_symlink() and (each / JOURNAL).is_file()]
 
 
 def _undo_one(root: Path, place: Path, restored: list[str]) -> dict[str, str]:
@@ -105,8 +111,8 @@ def _bring_back(place: Path, root: Path, name: Path) -> str:
     source, target = place / name, root / name
     try:
         make_folders(root, name.parent)
-        if os.path.lexists(target) and source.samefile(target):
-            source.unlink()  # killed between the two steps of a move
+        if os.path.lexists(target) and os.path.samestat(source.lstat(), target.lstat()):
+            source.unlink()  # killed between the two steps of a move; a link to it is another file
         else:
             rename_to_free_place(source, target)
     except FileExistsError:

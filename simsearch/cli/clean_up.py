@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,10 @@ def act_on_duplicates(outputs: str, root: str | None, options: dict[str, Any]) -
     """
     action = next((name for name in ACTIONS if name in options), None)
     trash = options.pop("to_trash", False)
-    if trash and action != "apply":
-        raise ss.QueryError("--to-trash belongs to --apply PLAN")
+    yes = options.pop("yes", False)
+    for flag, is_given in (("--to-trash", trash), ("--yes", yes)):
+        if is_given and action != "apply":
+            raise ss.QueryError(f"{flag} belongs to --apply PLAN")
     if action is None:
         return False
     value = options.pop(action)
@@ -38,7 +41,15 @@ def act_on_duplicates(outputs: str, root: str | None, options: dict[str, Any]) -
     if action == "undo":
         print(ss.undo_cleanup(root))
         return True
-    result = ss.apply_cleanup(ss.read_plan(value), root, to_trash=trash)
+    _apply(outputs, root, ss.read_plan(value), trash=trash, yes=yes)
+    return True
+
+
+def _apply(outputs: str, root: str, plan: ss.CleanupPlan, *, trash: bool, yes: bool) -> None:
+    """Carry a plan out, once somebody has agreed."""
+    if not yes:
+        _ask(plan, root, trash=trash)
+    result = ss.apply_cleanup(plan, root, to_trash=trash)
     print(result)
     if result.moved and not trash:
         print(f"To bring them back: simsearch duplicates {outputs} --undo --root {root}")
@@ -46,7 +57,17 @@ def act_on_duplicates(outputs: str, root: str | None, options: dict[str, Any]) -
         print(f"To update the library: simsearch embed {root} {outputs}")
     if result.left:
         raise ss.QueryError(f"{len(result.left):,} copies were left where they are, see above")
-    return True
+
+
+def _ask(plan: ss.CleanupPlan, root: str, *, trash: bool) -> None:
+    """Ask at the terminal; raise where there is none, or the answer is not yes."""
+    if not sys.stdin.isatty():
+        raise ss.QueryError("--apply asks before it moves anything; without a terminal, give --yes")
+    print(plan)
+    place = "the system's trash, with no way back from here" if trash else ".simsearch-removed"
+    answer = input(f"Move what the plan names below {root} to {place}? [y/N] ")
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise ss.QueryError("nothing was moved, as the answer was not yes")
 
 
 def take_plan_options(options: dict[str, Any]) -> Callable[[ss.Duplicates], None] | None:

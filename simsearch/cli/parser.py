@@ -187,6 +187,9 @@ def _add_duplicates(commands: Commands) -> None:
         help="remember that these are no copies of each other",
     )
     plan.add_argument(
+        "--yes", action="store_true", help="with --apply: do not ask, such as in a script"
+    )
+    plan.add_argument(
         "--to-trash",
         action="store_true",
         help="with --apply: to the system's trash, from where --undo brings nothing back",

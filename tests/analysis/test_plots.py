@@ -114,7 +114,7 @@ class TestShowDuplicates:
             tails = ["/".join(path.split("/")[-2:]) for path in group.paths]
             assert texts(row[0]) == [f"{number} · {len(group)} images", tails[0]]
             shown = [texts(ax) for ax in row[1:] if ax.texts]
-            scores = [f"{score:.3f}" for score in group.scores[1:]]
+            scores = [f"{score:.3f} similar" for score in group.scores[1:]]
             assert shown == [[*pair] for pair in zip(scores, tails[1:], strict=True)]
             frames = [to_hex(ax.patches[0].get_edgecolor()) for ax in row if ax.patches]
             assert frames == [grid.ACCENT] + [grid.EDGE] * (len(group) - 1)
@@ -130,6 +130,14 @@ class TestShowDuplicates:
         assert texts(axes[0, 2]) == ["2 more"]
         assert len(texts(axes[0, 1])) == 2
         assert_not_clipped(fig)
+
+    def test_pages(self, copies):
+        fig, axes = show_duplicates(copies, limit=2, page=2)
+        assert fig.texts[0].get_text() == "groups 3 to 3 of 3"
+        assert len(axes) == 1
+        for page in (0, 3, -1):
+            with pytest.raises(ss.QueryError, match=f"page={page}"):
+                show_duplicates(copies, limit=2, page=page)
 
     def test_a_group_that_just_fits(self, copies):
         _, axes = show_duplicates(copies, columns=4)

@@ -50,7 +50,7 @@ def test_plan_apply_and_undo(capsys):
         rows = list(csv.DictReader(stream))
     assert [Path(row["extra"]).name for row in rows] == ["small 0.png", "small 1.png"]
     assert pictures() == before
-    code, out, _ = run(capsys, "outputs", "--apply", "plan.csv", "--root", "dataset")
+    code, out, _ = run(capsys, "outputs", "--apply", "plan.csv", "--root", "dataset", "--yes")
     assert code == 0
     assert "2 copies moved to" in out
     assert "--undo --root dataset" in out
@@ -63,11 +63,34 @@ def test_plan_apply_and_undo(capsys):
 def test_what_was_left_ends_with_an_error(capsys):
     run(capsys, "outputs", "--plan", "plan.json")
     os.utime("dataset/small 0.png")
-    code, out, err = run(capsys, "outputs", "--apply", "plan.json", "--root", "dataset")
+    code, out, err = run(capsys, "outputs", "--apply", "plan.json", "--root", "dataset", "--yes")
     assert code == 1
     assert "1 copy moved" in out
     assert "small 0.png: it has changed since the plan was made" in out
     assert "1 copies were left" in err
+
+
+@pytest.mark.parametrize("answer", [None, "", "n", "no", "EOF"])
+def test_nothing_moves_unless_somebody_agrees(capsys, monkeypatch, answer):
+    run(capsys, "outputs", "--plan", "plan.csv")
+    before = pictures()
+    if answer is not None:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr("builtins.input", lambda text: answer)
+    code, out, err = run(capsys, "outputs", "--apply", "plan.csv", "--root", "dataset")
+    assert code == 1
+    assert ("give --yes" if answer is None else "nothing was moved") in err
+    assert answer is None or "2 copies of 2 pictures may go" in out
+    assert pictures() == before
+
+
+def test_a_yes_at_the_terminal(capsys, monkeypatch):
+    run(capsys, "outputs", "--plan", "plan.csv")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda text: "Y")
+    code, out, _ = run(capsys, "outputs", "--apply", "plan.csv", "--root", "dataset")
+    assert code == 0
+    assert "2 copies moved" in out
 
 
 def test_a_folder_that_comes_first(capsys):
@@ -80,7 +103,7 @@ def test_another_library_as_reference(capsys):
     code, out, _ = run(capsys, "inbox_outputs", "outputs", "--plan", "plan.csv", "--csv", "x.csv")
     assert code == 0
     assert "2 extra" in out
-    code, _, _ = run(capsys, "inbox_outputs", "--apply", "plan.csv", "--root", "inbox")
+    code, _, _ = run(capsys, "inbox_outputs", "--apply", "plan.csv", "--root", "inbox", "--yes")
     assert code == 0
     assert pictures("inbox") == []
     assert len(pictures()) == 4
@@ -102,6 +125,7 @@ def test_pairs_that_are_no_duplicates(capsys):
         (("--apply", "plan.csv", "--root", "gone"), "cannot read 'plan.csv'"),
         (("--undo", "--root", "gone"), "is no folder"),
         (("--to-trash",), "--to-trash belongs to --apply"),
+        (("--yes",), "--yes belongs to --apply"),
         (("--keep", "oldest"), "--keep belongs to --plan"),
         (("--protect", "x"), "--protect belongs to --plan"),
         (("--undo", "--root", "dataset", "--plan", "x"), "--undo does not go with --plan"),
