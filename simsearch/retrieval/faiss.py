@@ -9,6 +9,7 @@ An index names candidates, and the library's own embeddings rank these exactly. 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from dataclasses import asdict, dataclass
@@ -23,8 +24,9 @@ from simsearch.library.files import file_record, matches_record, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.plain_json import dumps
 from simsearch.retrieval.exact import exact_index
-from simsearch.retrieval.faiss_candidates import CandidateIndex, SearchEffort
+from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
+from simsearch.retrieval.faiss_held_out import TUNED_K
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,18 +35,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.retrieval.exact import TopK
+    from simsearch.retrieval.faiss_candidates import Candidates
 
 
-Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq"]
-"""All rows in full; all rows, quantised; a graph; inverted lists; the same, product-quantised."""
+Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq", "rabitq"]
+"""All rows in full; in 8 bits; a graph of these; lists of these, of 2 bits a number, of 1 bit."""
 
-FORMAT = 1
+logger = logging.getLogger("simsearch")
+
+FORMAT = 2
+OLD_FORMAT = 1  # its recall was measured on rows of the library alone
 INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
 
-TUNED_K = 10  # for which the effort is set
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
 WIDENING_FACTOR = 4  # of the effort, for queries that are not settled
+GOOD_RECALL = 0.99  # at 10: for less, the report warns
 SCAN_SHARE = 0.1  # of the rows that a filter leaves, below which a scan is better
 
 
@@ -55,20 +61,27 @@ class IndexReport:
     Attributes
     ----------
     kind : Kind
-        "flat", "sq", "hnsw", "ivf" or "ivfpq".
+        "flat", "sq", "hnsw", "ivf", "ivfpq" or "rabitq".
     why : str
         Why this kind.
     rows : int
         Images in it.
     recall_at_10 : float
-        Share of the ten nearest images that it finds, by up to 300 rows as queries, each without
-        itself; an image that scores as high as the tenth counts as well.
+        Share of the ten nearest images that it finds: the lowest of the kinds of queries below but
+        `recall_unlike`. An image that scores as high as the tenth counts as well. None of the
+        queries has set the index up.
     ms_per_query, exact_ms : float
         Median time of one query for ten images through the index, and by exact search, in ms.
     size_bytes : int
         Of the index as a file, without the embeddings.
     build_seconds : float
         Time to make the index and to set its effort, without measuring and saving.
+    recall_like, recall_new, recall_unlike, recall_asked : float or None
+        By kind of query: images of the library, each without itself; new images, which are rows
+        that were held out with their near-copies; images unlike any, composed of parts of several
+        rows; and those that were given as `queries`. None where there were none.
+    recall_floor : float or None
+        The lowest mean of five groups of all these queries, from near to far from the library.
     """
 
     kind: Kind
@@ -79,16 +92,36 @@ class IndexReport:
     exact_ms: float
     size_bytes: int
     build_seconds: float
+    recall_like: float | None = None
+    recall_new: float | None = None
+    recall_unlike: float | None = None
+    recall_asked: float | None = None
+    recall_floor: float | None = None
 
     def __str__(self) -> str:
         answers = "exact" if self.kind == "flat" else "approximate"
         return (
             f"{self.kind} index of {self.rows:,} images, {answers}: {self.why}\n"
-            f"recall@10  {self.recall_at_10:.3f}\n"
+            f"recall@10  {self.recall_at_10:.3f}{self._by_kind()}\n"
             f"a query    {self.ms_per_query:.2f} ms (exact search: {self.exact_ms:.2f} ms)\n"
             f"size       {self.size_bytes / 1e6:,.1f} MB\n"
             f"built in   {self.build_seconds:,.1f} s"
         )
+
+    def _by_kind(self) -> str:
+        """Say what each kind of query gets, and that it is little."""
+        kinds = (
+            ("images of the library", self.recall_like),
+            ("new images", self.recall_new),
+            ("images unlike any", self.recall_unlike),
+            ("your queries", self.recall_asked),
+            ("the worst fifth", self.recall_floor),
+        )
+        told = [f"{name} {value:.3f}" for name, value in kinds if value is not None]
+        if not told:
+            return " for images of the library; unknown for new ones: build it again"
+        low = f"; below {GOOD_RECALL}" if self.recall_at_10 < GOOD_RECALL else ""
+        return f" ({', '.join(told)}){low}"
 
 
 class FaissIndex:
@@ -195,19 +228,42 @@ class FaissIndex:
         pending = list(range(len(vectors)))
         while pending and 2 * effort.candidates <= allowed:
             found = self._candidates.find(vectors[pending], effort, mask)
-            ranked = self._candidates.rank(library, vectors[pending], k, found)
+            ranked = list(self._candidates.rank(library, vectors[pending], k, found))
+            settled = self._settled(vectors[pending], ranked, found, effort)
             unsettled = []
-            for i, one in zip(pending, ranked, strict=True):
+            for i, one, done in zip(pending, ranked, settled, strict=True):
                 before, answers[i] = answers.get(i), one
                 same = one and before and np.array_equal(one.rows, before.rows)
-                if one is None or not (mask is None or self.exact or same):
+                if not done or (self._must_confirm and mask is not None and not same):
                     unsettled.append(i)
             pending = unsettled
             effort = SearchEffort(*(WIDENING_FACTOR * amount for amount in effort))
         if pending:
-            scanned = exact_index(library).top_k(library, vectors[pending], k, mask)
+            scanned = exact_index(library).top_k(
+                library, vectors[pending], k, self._candidates.only_added(mask)
+            )
             answers.update(zip(pending, scanned, strict=True))
         return (one for _, one in sorted(answers.items()) if one)
+
+    @property
+    def _must_confirm(self) -> bool:
+        """Whether only a wider search tells that one with a filter was wide enough."""
+        return self.kind == "hnsw" or not (self.exact or self._candidates.margins)
+
+    def _settled(
+        self,
+        vectors: NDArray[np.float32],
+        ranked: list[TopK | None],
+        found: Candidates,
+        effort: SearchEffort,
+    ) -> NDArray[np.bool_]:
+        """Tell for which queries the answer stands."""
+        kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
+        if self.exact:
+            return np.isfinite(kth)
+        last = np.where(found.rows[:, -1] < 0, np.inf, found.scores[:, -1])
+        settled = self._candidates.settled(vectors, kth, last, effort.reach)
+        return np.isfinite(kth) & settled
 
     def effort_for(self, k: int, share: float) -> SearchEffort:
         """Return the effort for k rows among the share of rows that a filter allows.
@@ -240,10 +296,12 @@ class FaissIndex:
         flags = 0 if os.name == "nt" else int(faiss.IO_FLAG_MMAP_IFC)
         try:
             record = json.loads((place / RECORD_FILE).read_text("utf-8"))
-            if record["format"] != FORMAT:
+            if record["format"] not in {FORMAT, OLD_FORMAT}:
                 raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
             report = IndexReport(**record["report"])
             effort = SearchEffort(*map(int, record["effort"]))
+            margins = Margins(*map(float, some)) if (some := record.get("margins")) else None
+            rows = rows_in_order(report.rows, record.get("held_out", []))
             if not matches_record(place / INDEX_FILE, record["seal"]):
                 raise _damaged(place, f"{INDEX_FILE} is damaged, or belongs to another index")
             raw = faiss.read_index(os.fspath(place / INDEX_FILE), flags)
@@ -256,7 +314,16 @@ class FaissIndex:
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise _damaged(place, f"it cannot be read ({error})") from error
-        return cls(CandidateIndex(raw, report.kind), effort, report, digest=record["digest"])
+        if record["format"] == OLD_FORMAT and report.kind != "flat":
+            logger.warning(
+                "the index in %r is of an earlier version, which measured recall on images of the "
+                "library alone: new images may get less. Build it again with "
+                "simsearch.build_index(library)",
+                os.fspath(folder),
+            )
+        held_out = record.get("held_out", [])
+        candidates = CandidateIndex(raw, report.kind, rows, margins, held_out)
+        return cls(candidates, effort, report, digest=record["digest"])
 
     def save(self, folder: Path) -> None:
         """Write the index into its library's folder; it counts once its record is written.
@@ -280,6 +347,8 @@ class FaissIndex:
                 "digest": self._digest,
                 "seal": seal,
                 "effort": self._effort,
+                "margins": self._candidates.margins,
+                "held_out": self._candidates.held_out,
                 "report": asdict(self.report),
             }
             write_text(folder / RECORD_FILE, dumps(record, indent=2))
@@ -312,6 +381,18 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     index = FaissIndex.load(source.stored[0])
     index.check(source)
     return index
+
+
+def rows_in_order(count: int, held_out: list[int]) -> NDArray[np.int64] | None:
+    """Return the row at each position of an index to which some rows were added last."""
+    if not held_out:
+        return None
+    last = np.asarray(held_out, np.int64)
+    if last.ndim != 1 or last.min() < 0 or last.max() >= count or len(set(held_out)) < len(last):
+        raise ValueError("rows that were held out are wrong")
+    first = np.ones(count, np.bool_)
+    first[last] = False
+    return np.concatenate([np.flatnonzero(first), last])
 
 
 def _damaged(folder: Path, reason: str) -> LibraryError:
