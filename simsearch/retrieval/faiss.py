@@ -229,15 +229,17 @@ class FaissIndex:
         while pending and 2 * effort.candidates <= allowed:
             found = self._candidates.find(vectors[pending], effort, mask)
             ranked = list(self._candidates.rank(library, vectors[pending], k, found))
-            settled = self._settled(vectors[pending], ranked, found, effort)
+            kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
+            settled = self._settled(vectors[pending], kth, found, effort)
             unsettled = []
             for i, one, done in zip(pending, ranked, settled, strict=True):
                 before, answers[i] = answers.get(i), one
                 same = one and before and np.array_equal(one.rows, before.rows)
                 if not done or (self._must_confirm and mask is not None and not same):
                     unsettled.append(i)
+            lists = self._candidates.lists_needed(vectors[pending], kth)
             pending = unsettled
-            effort = SearchEffort(*(WIDENING_FACTOR * amount for amount in effort))
+            effort = self._wider(effort, lists)
         if pending:
             scanned = exact_index(library).top_k(
                 library, vectors[pending], k, self._candidates.only_added(mask)
@@ -250,15 +252,19 @@ class FaissIndex:
         """Whether only a wider search tells that one with a filter was wide enough."""
         return self.kind == "hnsw" or not (self.exact or self._candidates.margins)
 
+    def _wider(self, effort: SearchEffort, lists: int) -> SearchEffort:
+        """Return the next effort; `lists` are known to be enough, unless it is 0."""
+        candidates, reach = (WIDENING_FACTOR * amount for amount in effort)
+        return SearchEffort(candidates, max(lists, effort.reach) if lists else reach)
+
     def _settled(
         self,
         vectors: NDArray[np.float32],
-        ranked: list[TopK | None],
+        kth: NDArray[np.float64],
         found: Candidates,
         effort: SearchEffort,
     ) -> NDArray[np.bool_]:
-        """Tell for which queries the answer stands."""
-        kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
+        """Tell for which queries the answer stands, by the distance of the k-th row found."""
         if self.exact:
             return np.isfinite(kth)
         last = np.where(found.rows[:, -1] < 0, np.inf, found.scores[:, -1])

@@ -59,7 +59,7 @@ FACTORIES: dict[str, Callable[[int, int], str]] = {  # rows and width to FAISS's
     "hnsw": lambda _, __: "HNSW32_SQ8",
     "ivf": lambda lists, _: f"IVF{lists},SQ8",
     "ivfpq": lambda lists, width: f"IVF{lists},PQ{width // (2 - width % 2)}x4fs",
-    "rabitq": lambda lists, _: f"IVF{lists},RaBitQ",
+    "rabitq": lambda lists, _: f"IVF{lists},RaBitQfs",
 }
 
 

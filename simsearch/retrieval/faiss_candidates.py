@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.retrieval.blas import one_blas_thread
-from simsearch.retrieval.exact import rounding_error
+from simsearch.retrieval.exact import gathered_scores, rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
 from simsearch.retrieval.pruned import top_k_of_rows
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 LIST_KINDS = ("ivf", "ivfpq", "rabitq")
+FIRST_RANKED = 2  # times k candidates, which tell what others are worth ranking
 ONE_THREAD_QUERIES = 4  # up to which waking FAISS's threads takes longer than the search
 
 
@@ -147,7 +148,41 @@ class CandidateIndex:
             # Exact, if all rows that float32 could have kept from the first k are here.
             complete = not self.exact or scores[-1] < scores[k - 1] - 2 * error
             found = rows[rows >= 0]
-            yield top_k_of_rows(library, vector, found, k) if complete and len(found) >= k else None
+            if not complete or len(found) < k:
+                yield None
+                continue
+            if self.margins is not None and len(found) > FIRST_RANKED * k:
+                found = found[: self._worth_ranking(library, vector, k, scores, found)]
+            yield top_k_of_rows(library, vector, found, k)
+
+    def _worth_ranking(
+        self,
+        library: ImageLibrary,
+        vector: NDArray[np.float32],
+        k: int,
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> int:
+        """Count the candidates, best first, that may be among the k best as the first ones score."""
+        first = FIRST_RANKED * k
+        with one_blas_thread():
+            exact = gathered_scores(np.asarray(library.embeddings), rows[:first], vector)
+        kth = 2 - 2 * float(np.partition(exact, -k)[-k])
+        limit = kth + self._scale(kth) * self.margins.code  # type: ignore[union-attr]
+        return max(first, int(np.searchsorted(scores[: len(rows)], limit, side="right")))
+
+    def _scale(self, kth: Any) -> Any:  # noqa: ANN401 (a float or an array)
+        """Return how many times as large as usual errors are for queries far from the library."""
+        usual = max(self.margins.usual, np.finfo(np.float32).tiny)  # type: ignore[union-attr]
+        return np.sqrt(np.maximum(1, kth / usual))
+
+    def lists_needed(self, vectors: NDArray[np.float32], kth: NDArray[Any]) -> int:
+        """Count the lists that settle all of these queries, as far as they are known by now."""
+        if self.margins is None or not self.has_lists or not np.isfinite(kth).all():
+            return 0
+        limits = kth + self._scale(kth) * self.margins.centre
+        near = np.count_nonzero(self.centre_distances(vectors) < limits[:, None], axis=1)
+        return int(near.max(initial=0))
 
     def settled(
         self, vectors: NDArray[np.float32], kth: NDArray[Any], last: NDArray[Any], lists: int
@@ -167,7 +202,7 @@ class CandidateIndex:
         """
         if self.margins is None:
             return np.ones(len(vectors), np.bool_)
-        scale = np.maximum(1, kth / max(self.margins.usual, np.finfo(np.float32).tiny))
+        scale = self._scale(kth)
         done: NDArray[np.bool_] = last >= kth + scale * self.margins.code
         if self.has_lists:
             done &= self.next_centre(vectors, lists) >= kth + scale * self.margins.centre

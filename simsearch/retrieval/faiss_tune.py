@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 TARGET_RECALL = 0.997  # at 10, so that 0.99 is reached by other queries too
 RECALL_TOLERANCE = 0.002  # of the highest recall in reach, given up for speed
-MARGIN_QUANTILE = 0.998  # of the nearest rows that a margin lets in
-SETTLED_SHARE = 0.8  # of the queries, that the first search settles
+CODE_QUANTILE, CENTRE_QUANTILE = 0.998, 0.995  # of the nearest rows, that the margins let in
+SETTLED_SHARE = 0.5  # of the queries, for which the first search reads lists enough
+CANDIDATES_SHARE = 0.95  # of the queries, for which it has candidates enough
 MIN_CANDIDATES, MAX_CANDIDATES = 20, 1000
 MAX_REACH = 1024  # of efSearch
 MIN_EF_SEARCH = 40  # however little the sample needs
@@ -54,15 +55,16 @@ def tune(
     found = index.find(vectors, widest)
     kth = np.array([2 - 2 * best.scores[-1] if len(best.rows) else 0.0 for best in truth])
     code = _code_margin(found, truth)
-    usual = float(np.quantile(kth, 0.9))
+    likely = np.concatenate([np.full(len(some.own), some.kind != "unlike") for some in questions])
+    usual = float(np.quantile(kth[likely], 0.9))
     centre = _centre_margin(index, library, vectors, truth, kth) if lists else 0.0
     candidates = np.count_nonzero(found.scores < (kth + code)[:, None], axis=1) + 1
-    count = int(np.quantile(candidates, SETTLED_SHARE, method="higher"))
+    count = int(np.quantile(candidates[likely], CANDIDATES_SHARE, method="higher"))
     count = min(max(MIN_CANDIDATES, count), MAX_CANDIDATES)
     reach = 1
     if lists:
         near = np.count_nonzero(index.centre_distances(vectors) < (kth + centre)[:, None], axis=1)
-        reach = max(1, int(np.quantile(near, SETTLED_SHARE, method="higher")))
+        reach = max(1, int(np.quantile(near[likely], SETTLED_SHARE, method="higher")))
     elif index.kind == "hnsw":
         reach = _graph_reach(index, library, questions, count)
     return SearchEffort(count, reach), Margins(code, centre, usual)
@@ -85,7 +87,7 @@ def _code_margin(found: Candidates, truth: Sequence[TopK]) -> float:
         places = order[np.searchsorted(rows, best.rows, sorter=order).clip(max=len(rows) - 1)]
         seen = np.where(rows[places] == best.rows, scores[places], scores[rows >= 0].max())
         errors.append(seen - (2 - 2 * best.scores[-1]))
-    return _margin(errors)
+    return _margin(errors, CODE_QUANTILE)
 
 
 def _centre_margin(
@@ -101,11 +103,11 @@ def _centre_margin(
         if len(best.rows):
             own = index.centre_distances(np.asarray(library.embeddings[best.rows])).argmin(axis=1)
             farther.append(distances[own] - limit)
-    return _margin(farther)
+    return _margin(farther, CENTRE_QUANTILE)
 
 
-def _margin(values: list[NDArray[Any]]) -> float:
-    return max(0.0, float(np.quantile(np.concatenate(values), MARGIN_QUANTILE))) if values else 0.0
+def _margin(values: list[NDArray[Any]], share: float) -> float:
+    return max(0.0, float(np.quantile(np.concatenate(values), share))) if values else 0.0
 
 
 def _graph_reach(
