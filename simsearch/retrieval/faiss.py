@@ -223,28 +223,30 @@ class FaissIndex:
         The effort was set without a filter. With one, all allowed rows can lie far from the query,
         where rows are many and alike: there a wider search has to confirm the answer.
         """
-        effort = self.effort_for(k, allowed / len(library))
         answers: dict[int, TopK | None] = {}
-        pending = list(range(len(vectors)))
-        while pending and 2 * effort.candidates <= allowed:
+        scanned: list[int] = []
+        work = [(self.effort_for(k, allowed / len(library)), list(range(len(vectors))))]
+        while work:
+            effort, pending = work.pop()
+            if 2 * effort.candidates > allowed:
+                scanned += pending
+                continue
             found = self._candidates.find(vectors[pending], effort, mask)
             ranked = list(self._candidates.rank(library, vectors[pending], k, found))
             kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
             settled = self._settled(vectors[pending], kth, found, effort)
-            unsettled = []
-            for i, one, done in zip(pending, ranked, settled, strict=True):
+            wider: dict[SearchEffort, list[int]] = {}
+            for i, one, done, limit in zip(pending, ranked, settled, kth, strict=True):
                 before, answers[i] = answers.get(i), one
                 same = one and before and np.array_equal(one.rows, before.rows)
                 if not done or (self._must_confirm and mask is not None and not same):
-                    unsettled.append(i)
-            lists = self._candidates.lists_needed(vectors[pending], kth)
-            pending = unsettled
-            effort = self._wider(effort, lists)
-        if pending:
-            scanned = exact_index(library).top_k(
-                library, vectors[pending], k, self._candidates.only_added(mask)
-            )
-            answers.update(zip(pending, scanned, strict=True))
+                    lists = self._candidates.lists_needed(vectors[i], limit)
+                    wider.setdefault(self._wider(effort, lists), []).append(i)
+            work += wider.items()
+        if scanned:
+            only = self._candidates.only_added(mask)
+            exact = exact_index(library).top_k(library, vectors[scanned], k, only)
+            answers.update(zip(scanned, exact, strict=True))
         return (one for _, one in sorted(answers.items()) if one)
 
     @property
@@ -255,7 +257,9 @@ class FaissIndex:
     def _wider(self, effort: SearchEffort, lists: int) -> SearchEffort:
         """Return the next effort; `lists` are known to be enough, unless it is 0."""
         candidates, reach = (WIDENING_FACTOR * amount for amount in effort)
-        return SearchEffort(candidates, max(lists, effort.reach) if lists else reach)
+        if lists:  # in powers of two, so that queries that need about as many share a search
+            reach = max(effort.reach, 1 << (lists - 1).bit_length())
+        return SearchEffort(candidates, reach)
 
     def _settled(
         self,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 SCAN_MAX_ROWS = 10_000  # below, a full scan is as fast
 TRAINING_ROWS = 20_000  # that set the quantiser
 ROWS_PER_LIST = 50  # of training for the centre of each list
+CODES_PER_LIST, LISTED_ROWS = 2500, 200_000  # of 1 bit a number
 KMEANS_ITERATIONS = 6
 KMEANS_MIN_ROWS = 16  # FAISS wants one row per centre of a 4-bit quantiser
 EF_CONSTRUCTION = 160  # rows that are looked at to link a new one into the graph
@@ -184,10 +185,11 @@ def add_rows(index: Any, library: ImageLibrary, rows: NDArray[Any], progress: bo
 
 
 def empty_index(library: ImageLibrary, kind: Kind) -> Any:  # noqa: ANN401
+    """Make a FAISS index without rows, trained by a sample of them."""
     faiss = import_faiss()
     if kind == "flat":
         return faiss.IndexFlatIP(library.dim)
-    lists = count_lists(len(library))
+    lists = count_lists(len(library), kind)
     inner = faiss.index_factory(library.dim, FACTORIES[kind](lists, library.dim))
     rotation = faiss.RandomRotationMatrix(library.dim, library.dim)
     rotation.init(ROTATION_SEED)
@@ -207,15 +209,21 @@ def _train(
         index.hnsw.efConstruction = EF_CONSTRUCTION
     if kind in LIST_KINDS:
         index.cp.niter, index.cp.min_points_per_centroid = KMEANS_ITERATIONS, 1
-        count = max(count, ROWS_PER_LIST * count_lists(len(library)))
+        count = max(count, ROWS_PER_LIST * count_lists(len(library), kind))
     sample = np.concatenate([rotation.apply(rows) for rows in _sample_blocks(library, count)])
     if len(sample) < KMEANS_MIN_ROWS:
         sample = np.resize(sample, (KMEANS_MIN_ROWS, library.dim))
     index.train(sample)
 
 
-def count_lists(rows: int) -> int:
-    """Return the number of inverted lists for this many rows."""
+def count_lists(rows: int, kind: Kind) -> int:
+    """Return the number of inverted lists for this many rows.
+
+    To start a list of 1-bit codes takes as long as to read some hundreds of them: they are long,
+    and up to 200,000 rows it is as quick to read all codes.
+    """
+    if kind == "rabitq":
+        return 1 if rows < LISTED_ROWS else rows // CODES_PER_LIST
     return max(1, min(int(math.sqrt(rows)), rows // ROWS_PER_LIST))
 
 

@@ -6,6 +6,7 @@ that the codes give, and by the centres of the lists. Others are searched for mo
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ class CandidateIndex:
         self.raw, self.kind, self.exact = raw, kind, kind == "flat"
         self.held_out = list(held_out)
         self.rows, self.margins = rows, margins
-        self._centres: NDArray[np.float32] | None = None
+        self._centres: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     @property
     def has_lists(self) -> bool:
@@ -163,7 +164,7 @@ class CandidateIndex:
         scores: NDArray[np.float32],
         rows: NDArray[np.int64],
     ) -> int:
-        """Count the candidates, best first, that may be among the k best as the first ones score."""
+        """Count the candidates that may be among the k best, by the scores of the first."""
         first = FIRST_RANKED * k
         with one_blas_thread():
             exact = gathered_scores(np.asarray(library.embeddings), rows[:first], vector)
@@ -176,13 +177,12 @@ class CandidateIndex:
         usual = max(self.margins.usual, np.finfo(np.float32).tiny)  # type: ignore[union-attr]
         return np.sqrt(np.maximum(1, kth / usual))
 
-    def lists_needed(self, vectors: NDArray[np.float32], kth: NDArray[Any]) -> int:
-        """Count the lists that settle all of these queries, as far as they are known by now."""
-        if self.margins is None or not self.has_lists or not np.isfinite(kth).all():
+    def lists_needed(self, vector: NDArray[np.float32], kth: float) -> int:
+        """Count the lists that settle a query, as far as its answer is known; 0 if it is not."""
+        if self.margins is None or not self.has_lists or not math.isfinite(kth):
             return 0
-        limits = kth + self._scale(kth) * self.margins.centre
-        near = np.count_nonzero(self.centre_distances(vectors) < limits[:, None], axis=1)
-        return int(near.max(initial=0))
+        limit = kth + self._scale(kth) * self.margins.centre
+        return int(np.count_nonzero(self.centre_distances(vector[None]) < limit))
 
     def settled(
         self, vectors: NDArray[np.float32], kth: NDArray[Any], last: NDArray[Any], lists: int
@@ -218,11 +218,11 @@ class CandidateIndex:
     def centre_distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Squared distances of queries to the centres of all lists: (Q, lists)."""
         if self._centres is None:
-            self._centres = self._read_centres()
-        centres = self._centres
+            centres = self._read_centres()
+            self._centres = centres, 1 + np.einsum("ij,ij->i", centres, centres)
+        centres, constant = self._centres
         with one_blas_thread():
-            distances: NDArray[np.float32] = -2 * (vectors @ centres.T)
-        distances += 1 + np.einsum("ij,ij->i", centres, centres)
+            distances: NDArray[np.float32] = constant - 2 * (vectors @ centres.T)
         return distances
 
     def _read_centres(self) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ TUNED_K = 10  # for which the effort is set, and recall is stated
 NEW_QUERIES = 300  # rows that are held out, at most; half of each kind tunes, and half measures
 LIKE_QUERIES, UNLIKE_QUERIES = 300, 200
 NEAR_ROWS = 100  # of a row: its near-copies score more than halfway from these to the nearest
-HELD_OUT_SHARE = 0.1  # of the rows, at most
+HELD_OUT_SHARE = 0.2  # of the rows, at most
 PARTS = 3  # rows that a picture unlike any is composed of
 FLOOR_GROUPS = 5
 SCORE_TOLERANCE = 1e-12  # by which sums in another order may differ
@@ -95,11 +95,11 @@ def ask_questions(
     }
     questions = []
     for kind, (vectors, rows) in kinds.items():
-        rows = np.full(len(vectors), -1) if rows is None else rows
         if len(vectors):
-            questions.append(
-                Questions(kind, vectors, rows, exact_neighbours(library, vectors, rows, kept))
-            )
+            none = np.full(len(vectors), -1)
+            own_rows = none if rows is None else rows
+            truth = exact_neighbours(library, vectors, own_rows, kept)
+            questions.append(Questions(kind, vectors, own_rows, truth))
     return questions
 
 

@@ -34,8 +34,9 @@ TARGET_RECALL = 0.997  # at 10, so that 0.99 is reached by other queries too
 RECALL_TOLERANCE = 0.002  # of the highest recall in reach, given up for speed
 CODE_QUANTILE, CENTRE_QUANTILE = 0.998, 0.995  # of the nearest rows, that the margins let in
 SETTLED_SHARE = 0.5  # of the queries, for which the first search reads lists enough
-CANDIDATES_SHARE = 0.95  # of the queries, for which it has candidates enough
+CANDIDATES_SHARE = 0.99  # of the queries, for which it has candidates enough
 MIN_CANDIDATES, MAX_CANDIDATES = 20, 1000
+MIN_CODES = 200  # of 1 or 2 bits a number: more codes cost little, a second search much
 MAX_REACH = 1024  # of efSearch
 MIN_EF_SEARCH = 40  # however little the sample needs
 TIMED_QUERIES, TIMED_EXACT_QUERIES = 100, 15  # of which the median time is reported
@@ -60,7 +61,8 @@ def tune(
     centre = _centre_margin(index, library, vectors, truth, kth) if lists else 0.0
     candidates = np.count_nonzero(found.scores < (kth + code)[:, None], axis=1) + 1
     count = int(np.quantile(candidates[likely], CANDIDATES_SHARE, method="higher"))
-    count = min(max(MIN_CANDIDATES, count), MAX_CANDIDATES)
+    least = MIN_CODES if index.kind in {"rabitq", "ivfpq"} else MIN_CANDIDATES
+    count = min(max(least, count), MAX_CANDIDATES)
     reach = 1
     if lists:
         near = np.count_nonzero(index.centre_distances(vectors) < (kth + centre)[:, None], axis=1)
@@ -134,9 +136,9 @@ def _graph_reach(
 
 def measure_recall(
     index: FaissIndex, library: ImageLibrary, questions: Sequence[Questions]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return the recalls of a report; the index lacks the rows that were held out."""
-    recalls: dict[str, float] = {}
+    recalls: dict[str, Any] = {}
     all_found: list[TopK] = []
     for some in questions:
         ranked = index.top_k(library, some.vectors, TUNED_K + 1)
@@ -150,7 +152,7 @@ def measure_recall(
 
 def measure_cost(
     index: FaissIndex, library: ImageLibrary, questions: Sequence[Questions]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return the times of a report, over queries of all kinds but those unlike any picture."""
     vectors = np.concatenate([some.vectors for some in questions if some.kind != "unlike"])
     vectors = vectors[np.random.default_rng(6).permutation(len(vectors))]
