@@ -12,9 +12,9 @@ import json
 import logging
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,19 +27,16 @@ from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import TUNED_K
+from simsearch.retrieval.faiss_report import IndexReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from simsearch.retrieval.exact import TopK
     from simsearch.retrieval.faiss_candidates import Candidates
 
-
-Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq", "rabitq"]
-"""All rows in full; in 8 bits; a graph of these; lists of these, of 2 bits a number, of 1 bit."""
 
 logger = logging.getLogger("simsearch")
 
@@ -50,78 +47,8 @@ INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
 WIDENING_FACTOR = 4  # of the effort, for queries that are not settled
-GOOD_RECALL = 0.99  # at 10: for less, the report warns
 SCAN_SHARE = 0.1  # of the rows that a filter leaves, below which a scan is better
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """Recall, speed and size of an index on the library it was built for; prints as a few lines.
-
-    Attributes
-    ----------
-    kind : Kind
-        "flat", "sq", "hnsw", "ivf", "ivfpq" or "rabitq".
-    why : str
-        Why this kind.
-    rows : int
-        Images in it.
-    recall_at_10 : float
-        Share of the ten nearest images that it finds: the lowest of the kinds of queries below but
-        `recall_unlike`. An image that scores as high as the tenth counts as well. None of the
-        queries has set the index up.
-    ms_per_query, exact_ms : float
-        Median time of one query for ten images through the index, and by exact search, in ms.
-    size_bytes : int
-        Of the index as a file, without the embeddings.
-    build_seconds : float
-        Time to make the index and to set its effort, without measuring and saving.
-    recall_like, recall_new, recall_unlike, recall_asked : float or None
-        By kind of query: images of the library, each without itself; new images, which are rows
-        that were held out with their near-copies; images unlike any, composed of parts of several
-        rows; and those that were given as `queries`. None where there were none.
-    recall_floor : float or None
-        The lowest mean of five groups of all these queries, from near to far from the library.
-    """
-
-    kind: Kind
-    why: str
-    rows: int
-    recall_at_10: float
-    ms_per_query: float
-    exact_ms: float
-    size_bytes: int
-    build_seconds: float
-    recall_like: float | None = None
-    recall_new: float | None = None
-    recall_unlike: float | None = None
-    recall_asked: float | None = None
-    recall_floor: float | None = None
-
-    def __str__(self) -> str:
-        answers = "exact" if self.kind == "flat" else "approximate"
-        return (
-            f"{self.kind} index of {self.rows:,} images, {answers}: {self.why}\n"
-            f"recall@10  {self.recall_at_10:.3f}{self._by_kind()}\n"
-            f"a query    {self.ms_per_query:.2f} ms (exact search: {self.exact_ms:.2f} ms)\n"
-            f"size       {self.size_bytes / 1e6:,.1f} MB\n"
-            f"built in   {self.build_seconds:,.1f} s"
-        )
-
-    def _by_kind(self) -> str:
-        """Say what each kind of query gets, and that it is little."""
-        kinds = (
-            ("images of the library", self.recall_like),
-            ("new images", self.recall_new),
-            ("images unlike any", self.recall_unlike),
-            ("your queries", self.recall_asked),
-            ("the worst fifth", self.recall_floor),
-        )
-        told = [f"{name} {value:.3f}" for name, value in kinds if value is not None]
-        if not told:
-            return " for images of the library; unknown for new ones: build it again"
-        low = f"; below {GOOD_RECALL}" if self.recall_at_10 < GOOD_RECALL else ""
-        return f" ({', '.join(told)}){low}"
+CODES_SCAN_SHARE = 0.02  # the same beside codes of 1 bit, which are read in no time
 
 
 class FaissIndex:
@@ -204,7 +131,8 @@ class FaissIndex:
         """
         self.check(library)
         allowed = len(library) if mask is None else int(np.count_nonzero(mask))
-        if allowed < SCAN_SHARE * len(library):
+        share = CODES_SCAN_SHARE if self.kind == "rabitq" else SCAN_SHARE
+        if allowed < share * len(library):
             yield from exact_index(library).top_k(library, vectors, k, mask)
             return
         for block in iter_blocks(len(vectors), BATCH_QUERIES):

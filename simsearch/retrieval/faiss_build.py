@@ -23,17 +23,11 @@ from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.files import iter_blocks
-from simsearch.retrieval.faiss import (
-    GOOD_RECALL,
-    FaissIndex,
-    IndexReport,
-    Kind,
-    logger,
-    rows_in_order,
-)
+from simsearch.retrieval.faiss import FaissIndex, logger, rows_in_order
 from simsearch.retrieval.faiss_candidates import LIST_KINDS, CandidateIndex
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import ask_questions, draw_rows, hold_out
+from simsearch.retrieval.faiss_report import GOOD_RECALL, IndexReport, Kind
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 
 if TYPE_CHECKING:
