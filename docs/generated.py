@@ -62,6 +62,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "show_images",
             "show_map",
             "show_duplicates",
+            "show_health",
             "show_confusion",
             "show_history",
             "show_precision_recall",
@@ -86,8 +87,17 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "analysis": (
         "Duplicates and analysis",
-        "Groups of near-identical images, and heat maps of a match.",
-        ("duplicates", "Duplicates", "DuplicateGroup", "NEAR_DUPLICATE", "heat_map"),
+        "The health of a dataset, groups of near-identical images, and heat maps of a match.",
+        (
+            "check_dataset",
+            "HealthReport",
+            "Finding",
+            "duplicates",
+            "Duplicates",
+            "DuplicateGroup",
+            "NEAR_DUPLICATE",
+            "heat_map",
+        ),
     ),
     "cleanup": (
         "Clean up copies",

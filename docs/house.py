@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs/images/house.svg"

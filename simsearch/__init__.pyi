@@ -2,6 +2,7 @@
 
 from .analysis.duplicates import DuplicateGroup, Duplicates, duplicates, show_duplicates
 from .analysis.explain import heat_map
+from .analysis.health import Finding, HealthReport, check_dataset, show_health
 from .analysis.map import show_map
 from .analysis.query_expansion import refine
 from .backbones.backbone import Backbone, load_backbone
@@ -66,7 +67,9 @@ __all__ = [
     "EngineError",
     "Evaluation",
     "FaissIndex",
+    "Finding",
     "Head",
+    "HealthReport",
     "ImageError",
     "ImageLibrary",
     "IndexReport",
@@ -95,6 +98,7 @@ __all__ = [
     "WeightsError",
     "apply_cleanup",
     "build_index",
+    "check_dataset",
     "duplicates",
     "embed_dataset",
     "embed_images",
@@ -116,6 +120,7 @@ __all__ = [
     "search",
     "show_confusion",
     "show_duplicates",
+    "show_health",
     "show_history",
     "show_images",
     "show_map",

@@ -36,7 +36,8 @@ def atomic_write(file: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
     writer = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
     part = file.with_name(f"{file.name}{writer}.part")
     try:
-        with part.open("w+b") as stream:
+        part.unlink(missing_ok=True)  # left by a kill, or a link that leads elsewhere
+        with part.open("x+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -44,6 +45,12 @@ def atomic_write(file: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
     except BaseException:
         part.unlink(missing_ok=True)  # half a file would keep a full disk full
         raise
+
+
+def open_plain(file: Path) -> IO[bytes]:
+    """Open a file for reading and writing, or make it; a link is an error, and not followed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(file, flags, 0o666), "r+b")
 
 
 def write_text(file: Path, text: str) -> None:

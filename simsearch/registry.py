@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+LARGE_BYTES = 10**8  # of rows, from which on a search reads a shortened copy of them
 PATHS = {
     "backbone": {  # by name, or by prefix with its colon; "" for all others
         "efficientnet_lite0": "simsearch.backbones.adapters.efficientnet_lite0:efficientnet_lite0",
@@ -21,6 +22,7 @@ PATHS = {
     },
     "index": {  # of the exact search, by what suits the size
         "pruned": "simsearch.retrieval.pruned:PrunedIndex",
+        "prepare": "simsearch.retrieval.pruned_background:prepare",
     },
     "executor": {  # by `embed_dataset(engine=...)`
         "local": "simsearch.embedding.batching:embed_batches",
@@ -33,13 +35,7 @@ PATHS = {
 
 
 def resolve(role: str, name: str) -> Any:  # noqa: ANN401 (whatever the table points to)
-    """Import what a name of a role stands for.
-
-    Raises
-    ------
-    KeyError
-        If the role has no such name.
-    """
+    """Import what a name of a role stands for; a KeyError if the role has no such name."""
     module, _, attribute = PATHS[role][name].partition(":")
     return getattr(import_module(module), attribute)
 

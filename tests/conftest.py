@@ -1,5 +1,6 @@
 """What the tests share: real photos, a small library, and no way out to the network."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import simsearch as ss
 pytest_plugins = ["marks", "skips"]
 
 mpl.use("agg")  # no window, whatever this machine has
+# Converting a network takes longer than most tests; those of OpenVINO ask for it by name.
+os.environ["SIMSEARCH_RUNTIME"] = "torch"
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -110,6 +110,8 @@ def test_private_names_stay_in_their_module(trees):
                 assert private == [], file
 
 
+# As where the extra "fast" is not installed, and without a network.
+BASE_INSTALL = {"SIMSEARCH_RUNTIME": "torch", "HF_HUB_OFFLINE": "1"}
 MISSION = """
 import sys
 import matplotlib
@@ -133,7 +135,7 @@ def test_the_mission_loads_its_six_stages_alone(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", MISSION],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path), **BASE_INSTALL},
         capture_output=True,
         text=True,
         check=False,

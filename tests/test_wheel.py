@@ -20,7 +20,10 @@ from urllib.request import urlopen
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BUILT_FROM = ["simsearch", "pyproject.toml", "requirements.txt", "README.md", "LICENSE"]
+BUILT_FROM = [
+    *("simsearch", "tests", "docs", "benchmarks", "pyproject.toml", "requirements.txt"),
+    *("MANIFEST.in", "README.md", "LICENSE", "Makefile", "mkdocs.yml"),
+]
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 
 pytestmark = pytest.mark.wheel
@@ -118,6 +121,19 @@ def test_the_sdist_can_be_built_from(dist):
     with tarfile.open(file) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "requirements.txt", "README.md", "LICENSE"} <= held
+
+
+def test_the_sdist_holds_the_tests_and_what_they_need(dist):
+    (file,) = dist.glob("*.tar.gz")
+    with tarfile.open(file) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"tests/conftest.py", "tests/support/scenes.py"} <= expected <= held
+    assert not [name for name in held if name.endswith(".pyc")]
 
 
 def test_the_metadata_is_accepted_by_an_index(dist):

@@ -21,10 +21,9 @@ from simsearch.files import atomic_write, iter_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any, ClassVar, TypeAlias
+    from typing import Any, ClassVar, Self, TypeAlias
 
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
 
 BLOCK_ROWS = 4096  # mapped at once

@@ -15,10 +15,9 @@ from simsearch.files import iter_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any
+    from typing import Any, Self
 
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
 
 BLOCK_BYTES = 2**25  # of scores, and of neighbours' rows, held at once

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import logging
 import math
 import queue
 import re
 import threading
-import time
 import urllib.request
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from simsearch.backbones.spec import BUNDLED
 from simsearch.errors import WeightsError
@@ -74,7 +70,9 @@ def fetch_weights(
             atomic_write(target, shared=True) as file,
             _open_url(url, stall_seconds) as response,
         ):
-            digest = _copy(response, file, name, stall_seconds, max_seconds)
+            from simsearch.backbones.stream import copy_stream
+
+            digest = copy_stream(response, file, name, stall_seconds, max_seconds)
             published = re.search(r"-([0-9a-f]{8,})\.", name)
             if published and not digest.startswith(published[1]):
                 raise OSError("the file arrived damaged")
@@ -115,29 +113,3 @@ def _open_url(url: str, seconds: float) -> Any:  # noqa: ANN401
     if isinstance(response, Exception):
         raise response
     return response
-
-
-def _copy(
-    source: Any,  # noqa: ANN401
-    target: IO[bytes],
-    name: str,
-    stall_seconds: float,
-    max_seconds: float,
-) -> str:
-    """Copy a download to a file under a progress bar; return its SHA-256."""
-    digest = hashlib.sha256()
-    total = int(source.headers.get("Content-Length") or 0)
-    received = 0  # the bar does not count while it is disabled
-    start = time.monotonic()
-    with tqdm(desc=name, total=total or None, unit="B", unit_scale=True) as bar:
-        while chunk := source.read1(2**18):
-            target.write(chunk)
-            digest.update(chunk)
-            bar.update(len(chunk))
-            received += len(chunk)
-            elapsed = time.monotonic() - start
-            if elapsed > stall_seconds and elapsed * max(1, total / received) > max_seconds:
-                raise TimeoutError(f"the connection is slow: {received / elapsed / 1e3:.0f} kB/s")
-    if total > received:
-        raise OSError(f"the connection broke after {received:,} of {total:,} bytes")
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -276,7 +276,7 @@ class _Removal:
         """Make the folder, under a name of its own, and the journal in it."""
         if self.place is None or self._journal is None:
             make_folders(self.root, Path(REMOVED))
-            stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%S.%f")
+            stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%f")
             place = self.root / REMOVED / stamp
             place.mkdir(0o700)
             self._journal = (place / JOURNAL).open("xb")

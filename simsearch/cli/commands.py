@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import simsearch as ss
-from simsearch.cli.flags import read_options, take_table_options
+from simsearch.cli.flags import read_options, read_thresholds, take_table_options
 from simsearch.library.delimited import read_pairs
 from simsearch.library.report import describe_kinds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+FOUND = 3  # exit status of `check --fail-on`
 
 
 def embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
@@ -116,6 +119,37 @@ def duplicates(
         plan(found)
 
 
+def check(
+    outputs: str,
+    *,
+    root: str | None = None,
+    thresholds: Sequence[str] = (),
+    fail_on: Sequence[str] = (),
+    csv: str | None = None,
+    figure: Path | None = None,
+    **options: Any,  # noqa: ANN401
+) -> int:
+    """Report on the health of a dataset; 3 if a kind of `fail_on` was found, else 0."""
+    from simsearch.analysis.health_checks import CHECKS
+    from simsearch.analysis.health_figure import save_health
+
+    table = take_table_options(options)
+    library = _load(outputs, root, options.pop("metadata", None), table)
+    limits = read_thresholds(thresholds)
+    known = {"any", *CHECKS}
+    if unknown := [kind for kind in fail_on if kind not in known]:
+        raise ss.QueryError(f"--fail-on {unknown[0]}: give some of {', '.join(sorted(known))}")
+    report = ss.check_dataset(library, thresholds=limits, **options)
+    if csv:
+        report.to_csv(csv)
+    if figure:
+        with _saving(figure):
+            save_health(report, figure)
+    print(report)
+    kinds = list(report) if "any" in fail_on else fail_on
+    return FOUND if sum(len(report[kind]) for kind in kinds) else 0
+
+
 def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
     """Build an index, and print its report."""
     print(ss.build_index(ss.ImageLibrary.load(outputs), **options).report)
@@ -158,8 +192,14 @@ def train(
 
 
 def _save(figure: Figure, file: Path) -> None:
-    try:
+    with _saving(file):
         figure.savefig(file)
+
+
+@contextmanager
+def _saving(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:  # no such folder, or no such format
         raise ss.QueryError(f"cannot save the figure to {file}: {error}") from error
 

@@ -44,6 +44,15 @@ examples:
   simsearch duplicates outputs --undo --root dataset
   simsearch duplicates outputs --not-duplicates a.jpg b.jpg
 """,
+    "check": """\
+examples:
+  simsearch check outputs
+  simsearch check outputs --csv health.csv --figure health.pdf
+  simsearch check outputs --metadata metadata.csv --labels brand --split part
+  simsearch check outputs --fail-on leak exact_duplicate       in a script
+
+exit status: 0, whatever is found; 3 if a kind of --fail-on is found; 1 for an error
+""",
     "index": """\
 examples:
   simsearch index outputs

@@ -22,6 +22,24 @@ def read_threshold(text: str) -> float | str:
         return text
 
 
+def read_thresholds(texts: Sequence[str]) -> dict[str, float]:
+    """Read KIND=NUMBER, as in ["blurred=0.35"].
+
+    Raises
+    ------
+    QueryError
+        If a text has another form.
+    """
+    limits = {}
+    for text in texts:
+        kind, _, number = text.partition("=")
+        try:
+            limits[kind] = float(number)
+        except ValueError as error:
+            raise ss.QueryError(f"--threshold {text}: give KIND=NUMBER") from error
+    return limits
+
+
 # How a flag is parsed, by the type that its option is annotated with.
 PARSED_AS: dict[str, dict[str, Any]] = {
     "int": {"type": int, "metavar": "N"},

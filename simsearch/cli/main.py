@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0, or 1 for an error that is said in one line, or 130 after Ctrl-C. A command line that
-        cannot be parsed exits with 2.
+        cannot be parsed exits with 2, and `check --fail-on` that finds something with 3.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that it lacks ends no command
@@ -36,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if logging.lastResort:  # which writes a library's warnings where no log is set up
         logging.lastResort.setFormatter(TerminalFormatter())
     options = vars(build_parser().parse_args(argv))
-    run: Callable[..., None] = options.pop("run")
+    run: Callable[..., int | None] = options.pop("run")
+    status = 0
     try:
-        run(**options)
+        status = run(**options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,4 +49,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nsimsearch: stopped; what was done is kept, run again to go on\n")
         return 130
-    return 0
+    return status

@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_search,
         _add_recommend,
         _add_duplicates,
+        _add_check,
         _add_index,
         _add_evaluate,
         _add_train,
@@ -49,7 +50,7 @@ def _describe(
     make: Callable[..., argparse.ArgumentParser],
     name: str | None,
     description: str,
-    run: Callable[..., None] | None = None,
+    run: Callable[..., int | None] | None = None,
     outputs: str | None = None,
 ) -> argparse.ArgumentParser:
     """Make a parser with help and examples; flags that are not given set nothing.
@@ -189,6 +190,42 @@ def _add_duplicates(commands: Commands) -> None:
         action="store_true",
         help="with --apply: to the system's trash, from where --undo brings nothing back",
     )
+
+
+def _add_check(commands: Commands) -> None:
+    parser = _describe(
+        commands.add_parser,
+        "check",
+        "Look for all that may be wrong with the images: the health of a dataset.",
+        run.check,
+        FOLDER,
+    )
+    parser.add_argument("--labels", metavar="COLUMN", help="of the metadata; else the folders")
+    parser.add_argument(
+        "--split",
+        metavar="COLUMN",
+        help="of the metadata, such as train and test; else folders of such names",
+    )
+    parser.add_argument(
+        "--threshold",
+        dest="thresholds",
+        nargs="+",
+        metavar="KIND=NUMBER",
+        help="other thresholds, such as blurred=0.35",
+    )
+    parser.add_argument(
+        "--fail-on",
+        nargs="+",
+        metavar="KIND",
+        help="exit with status 3 if any of these is found, such as leak; or any",
+    )
+    parser.add_argument("--csv", metavar="FILE", help="write all findings; or a folder, by kind")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="draw the worst; a .pdf has a page per kind"
+    )
+    _add_table_flags(parser)
+    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that read images")
 
 
 def _add_index(commands: Commands) -> None:

@@ -166,6 +166,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
                 amend(rows, old, folder)
             rows.log.discard()
         library = ImageLibrary.as_stored(folder, backbone=network)
+    if library.embeddings.nbytes >= registry.LARGE_BYTES:
+        registry.resolve("index", "prepare")(library, progress=progress)
     embedded = len(set(missing).intersection(kept))
     removed = len(set(old.names if old else ()).difference(file.name for file in kept))
     removed -= changes.pop("renamed", 0)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simsearch.files import open_plain
 from simsearch.images.find import ImageFile
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Self
 
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
 
@@ -36,9 +37,12 @@ class ResumeLog:
         self.rows: dict[ImageFile, int] = {}
 
     def __enter__(self) -> Self:
-        for place in self._places:
-            place.touch()
-        self._index, self._data = (place.open("r+b") for place in self._places)
+        self._index = open_plain(self._places[0])
+        try:
+            self._data = open_plain(self._places[1])
+        except OSError:
+            self._index.close()
+            raise
         header = json.dumps(asdict(self._source)).encode() + b"\n"
         if self._index.readline() != header:  # none yet, or another backbone's
             self._index.seek(0)

@@ -293,7 +293,7 @@ def evaluate(
     rows, gallery_rows, lonely = _choose_rows(names, codes, is_query, in_gallery)
     depths = _check_depths(k, len(gallery_rows) - bool(in_gallery[rows].any()))
     rankings = tqdm(
-        rank_gallery(library, rows, gallery_rows),
+        rank_gallery(library, rows, gallery_rows, codes),
         desc="Evaluating",
         total=len(rows),
         unit="query",

@@ -46,6 +46,7 @@ RECALL_PERCENTS = np.arange(101)
 
 SCORE_BLOCK_BYTES = 2**26  # of scores, or of embeddings of queries, that are held at once
 DRAW_BLOCK = 2**20  # draws of the bootstrap that are held at once
+LEAST_SPREAD = 1e-6  # of scores that share out the bins
 PERCENTILES = (2.5, 97.5)  # the ends of an interval
 
 
@@ -68,13 +69,13 @@ class QueryMetrics(NamedTuple):
 
 
 def metric_names(depths: Sequence[int] | NDArray[np.intp]) -> tuple[str, ...]:
-    """Return the names of the metrics that `measure_ranking` computes, in its order."""
+    """Return the names of the metrics that `measure_ranks` computes, in its order."""
     names = [f"{name}@{k}" for name in ("precision", "recall", "hit_rate") for k in depths]
     return (*names, "r_precision", "mAP", "mAP@R")
 
 
 def measure_rankings(
-    rankings: Iterable[NDArray[np.intp]],
+    rankings: Iterable[Ranking],
     rows: NDArray[np.intp],
     codes: NDArray[np.intp],
     depths: NDArray[np.intp],
@@ -84,7 +85,7 @@ def measure_rankings(
     Parameters
     ----------
     rankings
-        For each query the gallery's rows, most similar first.
+        Of each query, from `rank_gallery`.
     rows
         (Q,) int, the queries' rows.
     codes
@@ -97,17 +98,22 @@ def measure_rankings(
     nearest = np.empty(len(rows), np.intp)
     curves = np.zeros((len(counts), len(RECALL_PERCENTS)))
     for i, ranking in enumerate(rankings):
-        values[i], curve = measure_ranking(codes[ranking] == codes[rows[i]], depths)
-        nearest[i] = ranking[0]
+        values[i], curve = measure_ranks(ranking.ranks, depths)
+        nearest[i] = ranking.nearest
         curves[classes[i]] += curve
     return QueryMetrics(values, nearest, curves / counts[:, None])
 
 
-def measure_ranking(
-    relevant: NDArray[np.bool_], depths: NDArray[np.intp]
+def measure_ranks(
+    ranks: NDArray[np.intp], depths: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure one ranking of (G,) images: the (M,) metrics, and the (101,) curve."""
-    ranks = np.flatnonzero(relevant) + 1  # (R,)
+    """Measure one ranking by the ranks of its R relevant images, rising from 1.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        The (M,) metrics, and the (101,) curve.
+    """
     count = len(ranks)
     precisions = np.arange(1, count + 1) / ranks
     hits = np.searchsorted(ranks, depths, side="right")
@@ -119,18 +125,82 @@ def measure_ranking(
     return values, best[np.maximum(needed - 1, 0)]
 
 
+class Ranking(NamedTuple):
+    """What the metrics need of one query's ranking of the gallery."""
+
+    nearest: int  # the first row
+    ranks: NDArray[np.intp]  # (R,) of the relevant images, rising from 1
+
+
 def rank_gallery(
-    library: ImageLibrary, rows: NDArray[np.intp], gallery: NDArray[np.intp]
-) -> Iterator[NDArray[np.intp]]:
-    """Rank the gallery for each query in turn: its rows, most similar first, without the query."""
+    library: ImageLibrary,
+    rows: NDArray[np.intp],
+    gallery: NDArray[np.intp],
+    codes: NDArray[np.intp],
+) -> Iterator[Ranking]:
+    """Rank the gallery for each query in turn, without the query.
+
+    Parameters
+    ----------
+    library
+        What the rows are of.
+    rows, gallery
+        (Q,) and (G,) int, rising.
+    codes
+        (N,) int, class number of each row of the library.
+    """
     candidates = _take(library.embeddings, gallery)  # (G, D)
+    order = np.argsort(codes[gallery], kind="stable")
+    sizes = np.bincount(codes[gallery], minlength=int(codes.max()) + 1)
+    of_class = np.split(order, np.cumsum(sizes)[:-1])  # positions in the gallery, rising
+    own = np.searchsorted(gallery, rows)
+    is_own = gallery[np.minimum(own, len(gallery) - 1)] == rows
     for block in iter_blocks(len(rows), max(1, SCORE_BLOCK_BYTES // (4 * max(candidates.shape)))):
-        queries = rows[block]
-        for row, scores in zip(
-            queries, _take(library.embeddings, queries) @ candidates.T, strict=True
-        ):
-            ranking = gallery[order_by_score(scores)]
-            yield ranking[ranking != row]
+        table = _take(library.embeddings, rows[block]) @ candidates.T
+        for i, scores in zip(range(block.start, block.stop), table, strict=True):
+            relevant = of_class[codes[rows[i]]]
+            if is_own[i]:
+                scores[own[i]] = -np.inf
+                relevant = relevant[relevant != own[i]]
+            yield Ranking(int(gallery[scores.argmax()]), ranks_of(scores, relevant))
+
+
+def ranks_of(scores: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Find which ranks some positions have by falling score, equal scores by position.
+
+    Scores are put into bins, as in a bucket sort, and only bins that hold a chosen one are sorted:
+    a bin's number never falls as the score rises, so that whole bins need only be counted.
+
+    Parameters
+    ----------
+    scores
+        (G,) float32; minus infinity ranks last.
+    chosen
+        (R,) int, positions, with finite scores.
+
+    Returns
+    -------
+    numpy.ndarray
+        (R,) int, rising from 1.
+    """
+    if not len(chosen):
+        return np.empty(0, np.intp)
+    low, bins = scores[chosen].min(), len(scores)
+    scale = np.float32(bins / max(float(scores.max() - low), LEAST_SPREAD))
+    keys = np.clip((scores - low) * scale + 1, 0, bins + 1).astype(np.intp)  # 0 is below them all
+    counts = np.bincount(keys)
+    holds = np.zeros(len(counts), bool)
+    holds[keys[chosen]] = True
+    some = np.flatnonzero(holds[keys])
+    some = some[order_by_score(scores[some])]
+    bin_of = keys[some]  # falling
+    starts = np.flatnonzero(np.append(True, bin_of[1:] != bin_of[:-1]))
+    sizes = np.diff(np.append(starts, len(some)))
+    ahead = len(scores) - np.cumsum(counts)[bin_of[starts]]  # in higher bins
+    ranks = np.arange(1, len(some) + 1) + np.repeat(ahead - starts, sizes)
+    is_chosen = np.zeros(len(scores), bool)
+    is_chosen[chosen] = True
+    return np.asarray(ranks[is_chosen[some]])
 
 
 def _take(embeddings: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ _T = TypeVar("_T")
 FORMAT = 1
 EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
 DIGESTS = "file_digests.npy"
+CHECKED_ROWS = 512
 HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
 
 
@@ -128,7 +129,7 @@ def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
     Unlike `np.save`, which only counts items, this says so when the disk is full.
     """
     width = 0
-    with file.open("wb") as stream:
+    with file.open("xb") as stream:
         for i, block in enumerate(blocks):
             if not i:
                 descr = np.lib.format.dtype_to_descr(block.dtype)
@@ -150,6 +151,8 @@ def _contents(part: Path) -> list[Path]:
 def finish_commit(folder: Path) -> None:
     """Move a committed library into place; the remains of an uncommitted one are dropped."""
     part = folder / NEXT
+    if part.is_symlink():  # never of this program, which would write and delete what lies there
+        part.unlink()
     if (part / MANIFEST).exists():
         for file in (*_contents(part), part / MANIFEST):  # the manifest last
             file.replace(folder / file.name)
@@ -181,7 +184,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text("utf-8"))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise _unusable(folder, f"manifest.json cannot be read ({error})") from error
         found = manifest.get("format") if isinstance(manifest, dict) else None
         if found != FORMAT:
@@ -240,7 +243,7 @@ def open_latest(folder: Path) -> LibraryFiles:
         manifest = read_manifest(folder)
         try:
             files = _open_files(folder, manifest)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
         except LibraryError:
             if read_manifest(folder) == manifest:
@@ -261,13 +264,27 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     head = _open_head(folder, manifest) if manifest["head"] else None
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
+    if embeddings.dtype != np.float32 or paths.dtype.kind != "U" or not _are_unit_rows(embeddings):
+        raise _unusable(
+            folder, f"{EMBEDDINGS} holds no float32 rows of unit norm, or {PATHS} no text"
+        )
     if head and (head.fingerprint != manifest["head"] or head.dim != embeddings.shape[1]):
         raise _unusable(folder, f"{HEAD} is not the head that its rows have passed through")
     source = Source(**manifest["source"]).beside(folder) if manifest["source"] else None
     digest = manifest["files"][EMBEDDINGS]["sha256"]
     roots = (manifest["root"], manifest.get("absolute_root"))
+    if not all(root is None or isinstance(root, str) for root in roots):
+        raise TypeError(f"root={roots[0]!r}, absolute_root={roots[1]!r}")
     parts = embeddings, paths, stats, digests, *roots, source, head, version_of(manifest)
     return LibraryFiles(folder.absolute(), digest, *parts)
+
+
+def _are_unit_rows(embeddings: NDArray[np.float32]) -> bool:
+    """Look at the first and the last rows: all of a large library would take seconds."""
+    ends = np.concatenate([embeddings[:CHECKED_ROWS], embeddings[-CHECKED_ROWS:]])
+    with np.errstate(all="ignore"):
+        norms = np.einsum("nd,nd->n", ends, ends)
+    return bool((np.abs(norms - 1) <= 1e-3).all())
 
 
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
@@ -301,6 +318,8 @@ def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable
             return read(file)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
+        except (LibraryError, KeyError):  # the latter of the manifest
+            raise
+        except Exception as error:  # decoders of damaged headers raise nearly anything
             raise _unusable(folder, f"{name} cannot be opened ({error})") from error
     raise _unusable(folder, f"{name} is missing")

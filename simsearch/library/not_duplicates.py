@@ -94,7 +94,10 @@ def _row(
 
 def _read(file: Path) -> set[tuple[str, ...]]:
     """Read the pairs; those of a file that was edited by hand and makes no sense are an error."""
-    rows = read_csv(file)[1:] if file.exists() else []
+    try:
+        rows = read_csv(file)[1:] if file.exists() else []
+    except (OSError, ValueError) as error:
+        raise LibraryError(f"{file} cannot be read ({error}); mend or delete it") from error
     if any(len(row) != 2 for row in rows):
         raise LibraryError(f"{file}: each line has two pictures; mend or delete the file")
     return {tuple(sorted(row)) for row in rows}

@@ -13,10 +13,10 @@ from simsearch.errors import BackboneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     import numpy as np
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.backbones.heads import Head
     from simsearch.images.decode import ImageSource

@@ -13,11 +13,10 @@ from simsearch.library.paths import in_folder
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     import pandas as pd
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.library.alignment import TableReport
     from simsearch.library.metadata import AttachedTable

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any, Self, TypeAlias
 
     import numpy as np
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.backbones.heads import Head

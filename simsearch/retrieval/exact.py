@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Searchable
 
-PRUNED_FROM_BYTES = 10**8  # of rows, from which on a pruned copy is worth its making
+PRUNED_FROM_BYTES = registry.LARGE_BYTES  # of rows, from which on a pruned copy is worth its making
 RESCORED_ROWS = 64  # scored in float64 together: they stay in the cache
 CROWDED_SHARE = 1 / 50  # of all rows: more than these are too many to score in float64
-GATHERED_NUMBERS = 2**18  # that are copied together: they stay in the cache
 THREADED_BYTES = 2**28  # of rows, times queries, from which on all cores share a product
 SCORES_BYTES = 2**26  # of scores that are held at once, however many queries there are
 
@@ -108,6 +107,8 @@ class ExactScan:
     def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
         """Score only the rows that may be found."""
         with one_blas_thread():
+            from simsearch.retrieval.gather import gathered_scores
+
             scores = gathered_scores(self.rows, rows, vectors.T)
         for vector, some in zip(vectors, scores.T, strict=True):
             yield rescore(self.library, vector, some, self.k, rows=rows)
@@ -141,21 +142,6 @@ def blas_threads(
 ) -> AbstractContextManager[object]:
     """Wake numpy's BLAS threads for a large product only."""
     return one_blas_thread() if rows.nbytes * len(vectors) < THREADED_BYTES else nullcontext()
-
-
-def gathered_scores(
-    matrix: NDArray[np.float32], rows: NDArray[np.intp], vectors: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Products of some rows of a matrix with a vector or with (D, Q) vectors: (n,) or (n, Q)."""
-    size = max(1, GATHERED_NUMBERS // matrix.shape[1])
-    buffer = np.empty((min(size, len(rows)), matrix.shape[1]), np.float32)
-    products = np.empty((len(rows), *vectors.shape[1:]), np.float32)
-    for block in iter_blocks(len(rows), size):
-        some = rows[block]
-        # "clip" as the numbers are known to be right: "raise" would go through a buffer
-        part = np.take(matrix, some, axis=0, out=buffer[: len(some)], mode="clip")
-        np.matmul(part, vectors, out=products[block])
-    return products
 
 
 def rounding_error(terms: int) -> float:

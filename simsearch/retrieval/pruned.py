@@ -16,12 +16,12 @@ from simsearch.retrieval.exact import (
     ExactScan,
     blas_threads,
     gather_cost,
-    gathered_scores,
     rescore,
     rounding_error,
     scan_cost,
 )
-from simsearch.retrieval.pruned_copy import pruned_copy_of
+from simsearch.retrieval.gather import gathered_scores
+from simsearch.retrieval.pruned_background import ready_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class PrunedScan(ExactScan):
         total, dim = self.rows.shape
         masked_cost = self.count * gather_cost(dim)
         if self.count == total or masked_cost > CHEAP_SHARE * total * scan_cost(dim, 1):
-            copy = pruned_copy_of(self.library) if 0 < self.k < DEEP_SHARE * total else None
+            copy = ready_copy(self.library) if 0 < self.k < DEEP_SHARE * total else None
             if copy and (depth := copy.depth(len(vectors))):
                 return self._rank_pruned(vectors, copy, depth)
         return super().rank(vectors)

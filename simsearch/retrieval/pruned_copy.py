@@ -1,37 +1,25 @@
-"""The pruned copy of a library's rows: a narrow, rotated one that bounds every cosine from above.
+"""A copy of the rows: a narrow, rotated one that bounds every cosine from above.
 
-What the first few directions leave open is bounded by Cauchy-Schwarz. Made once, and stored beside
-the library; a stored one that is stale or damaged is made anew. Nothing here ranks.
+What the first few directions leave open is bounded by Cauchy-Schwarz. Nothing here ranks.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from filelock import FileLock
 from tqdm.auto import tqdm
 
-from simsearch.files import atomic_write, write_text
-from simsearch.library.files import file_record, matches_record
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import gather_cost, scan_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-    from typing import Any, Literal
 
     from numpy.typing import NDArray
-
-    from simsearch.library.library import ImageLibrary
 
 PROGRESS_BYTES = 2**31  # of rows, from which on the making takes long enough to show a bar
 LEVEL_COLUMNS = (64, 128, 256)  # widths that a level may have
@@ -41,9 +29,8 @@ SUMMED_COLUMNS = 128  # whose products are summed in float32
 SAMPLE_ROWS = 4096  # that the directions are computed from
 TRIAL_ROWS_QUERIES_K = (2048, 32, 10)  # rows and queries that measure the survivors, for so many
 BATCH_QUERIES = 100  # that a copy is chosen for, beside a single one
+PREPARING = "Preparing the library for search"
 FLOAT32_ULP = 2.0**-24
-FORMAT = 1
-ARRAY, RECORD, LOCK = "sketch.npy", "sketch.json", ".sketch.lock"  # as format 1 has them
 
 
 class PrunedCopy(NamedTuple):
@@ -85,6 +72,13 @@ def best_depth(
         costs.append(scan_cost(width * depth, queries) + gathers)
     depth = int(np.argmin(costs))
     return depth, costs[depth]
+
+
+stopping = threading.Event()  # set when the process ends
+
+
+class StoppedError(Exception):
+    """The process ends while a copy is made in the background."""
 
 
 class Plan(NamedTuple):
@@ -156,6 +150,8 @@ def _blocks(
     """Yield the rows in parts, with the number of the first of each."""
     starts = range(0, len(rows), BLOCK_ROWS)
     for i in tqdm(starts, desc=shown, disable=not shown or rows.nbytes < PROGRESS_BYTES):
+        if stopping.is_set():
+            raise StoppedError("the process ends")
         yield i, np.asarray(rows[i : i + BLOCK_ROWS])
 
 
@@ -196,14 +192,15 @@ def residual_norms(
 
 
 Put = Callable[[int, "NDArray[np.float32]"], object]
+Fill = Callable[[Put], None]
 
 
-def fill_copy(rows: NDArray[np.float32], plan: Plan, put: Put) -> None:
+def fill_copy(rows: NDArray[np.float32], plan: Plan, put: Put, *, progress: bool = True) -> None:
     """Compute the copy, a block of rows at a time, and put each part where it belongs."""
     count, total = len(plan.survivor_shares), len(rows)
     square_error, _ = rounding_bounds(plan.basis)
     put(0, plan.basis)
-    for start, block in _blocks(rows, "Preparing the library for search"):
+    for start, block in _blocks(rows, PREPARING if progress else None):
         projections = project_rows(block, plan.basis)
         norms = residual_norms(block, projections, count, square_error)
         for level in range(count):
@@ -237,7 +234,7 @@ def split_copy(
     )
 
 
-def in_memory(rows: NDArray[np.float32], plan: Plan) -> PrunedCopy:
+def in_memory(rows: NDArray[np.float32], plan: Plan, fill: Fill | None = None) -> PrunedCopy:
     """Make a copy in memory."""
     if not plan.survivor_shares:
         return empty_copy(*rows.shape)
@@ -246,7 +243,7 @@ def in_memory(rows: NDArray[np.float32], plan: Plan) -> PrunedCopy:
     def put(start: int, values: NDArray[np.float32]) -> None:
         flat[start : start + values.size] = values.ravel()
 
-    fill_copy(rows, plan, put)
+    (fill or partial(fill_copy, rows, plan))(put)
     return split_copy(flat, rows.shape, plan.survivor_shares)
 
 
@@ -254,82 +251,3 @@ def empty_copy(rows: int, dim: int) -> PrunedCopy:
     """Stand for a copy where none pays."""
     empty = np.empty((0, rows), np.float32)
     return PrunedCopy(np.empty((dim, 0), np.float32), empty[:, :, None], empty, (), 0.0, 0.0)
-
-
-_lock = threading.Lock()
-# With the rows that each belongs to: a library may come to hold others.
-_known: WeakKeyDictionary[ImageLibrary, tuple[NDArray[np.float32], PrunedCopy]] = (
-    WeakKeyDictionary()
-)
-
-
-def pruned_copy_of(library: ImageLibrary) -> PrunedCopy:
-    """Open the copy of a library's rows, or make it."""
-    rows = library.embeddings
-    with _lock:
-        known = _known.get(library)
-        if known is None or known[0] is not rows:
-            known = _known[library] = (rows, open_copy(library) or make_copy(library))
-    return known[1]
-
-
-def make_copy(library: ImageLibrary) -> PrunedCopy:
-    """Make a copy and store it; where it cannot be stored it is kept in memory."""
-    rows = np.asarray(library.embeddings)
-    plan = make_plan(rows)
-    if library.stored:
-        with suppress(OSError):  # read-only, full, or another process is just storing its own
-            _store(*library.stored, rows, plan)
-    return open_copy(library) or in_memory(rows, plan)
-
-
-def _store(folder: Path, digest: str, rows: NDArray[np.float32], plan: Plan) -> None:
-    """Write a copy beside its library; the record comes last, and tells whether it is whole."""
-    shares = plan.survivor_shares
-    record: dict[str, Any] = {"format": FORMAT, "of": digest, "shares": shares, "file": None}
-    with FileLock(folder / LOCK, timeout=0):
-        if shares:
-            _write_copy(folder / ARRAY, rows, plan)
-            record["file"] = file_record(folder / ARRAY)
-        record["sha256"] = _record_digest(record)
-        write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False))
-
-
-def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan) -> None:
-    with atomic_write(file) as stream:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (copy_size(rows, plan),)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        begin = stream.tell()
-
-        def put(start: int, values: NDArray[np.float32]) -> None:
-            stream.seek(begin + 4 * start)
-            stream.write(np.ascontiguousarray(values, "<f4").data)
-
-        fill_copy(rows, plan, put)
-
-
-def _record_digest(record: dict[str, Any]) -> str:
-    text = json.dumps({**record, "sha256": None}, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def open_copy(library: ImageLibrary) -> PrunedCopy | None:
-    """Open the stored copy, if there is one of these very rows, and nothing happened to it."""
-    if library.stored is None:
-        return None
-    folder, digest = library.stored
-    # Windows cannot replace a file that is mapped, so there the copy is read instead.
-    mode: Literal["r"] | None = "r" if os.name != "nt" else None
-    try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-        made_for = record["format"], record["of"], record["sha256"]
-        if made_for != (FORMAT, digest, _record_digest(record)):
-            return None
-        if not record["shares"]:
-            return empty_copy(*library.embeddings.shape)
-        if not matches_record(folder / ARRAY, record["file"]):
-            return None
-        flat = np.load(folder / ARRAY, mmap_mode=mode, allow_pickle=False)
-        return split_copy(np.asarray(flat), library.embeddings.shape, tuple(record["shares"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

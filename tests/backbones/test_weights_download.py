@@ -20,7 +20,7 @@ from networks import (
     SMALL,
 )
 
-from simsearch.backbones import weights_download
+from simsearch.backbones import stream, weights_download
 from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.weights_download import fetch_weights
 from simsearch.errors import WeightsError
@@ -143,7 +143,7 @@ def test_download_that_fails_leaves_nothing(site, page, stall_seconds, reason, c
 def test_steady_download_may_take_longer_than_the_stall_limit():
     response, file = io.BytesIO(CONTENT), io.BytesIO()
     response.headers = {"Content-Length": len(CONTENT)}
-    digest = weights_download._copy(response, file, "tiny.pth", 0, math.inf)
+    digest = stream.copy_stream(response, file, "tiny.pth", 0, math.inf)
     assert file.getvalue() == CONTENT
     assert digest.startswith(PREFIX)
 
@@ -155,7 +155,7 @@ def test_damaged_download_is_refused(site, checkpoints):
 
 
 def test_download_without_a_progress_bar(site, monkeypatch):
-    monkeypatch.setattr(weights_download, "tqdm", partial(weights_download.tqdm, disable=True))
+    monkeypatch.setattr(stream, "tqdm", partial(stream.tqdm, disable=True))
     file = fetch_weights(f"{site}/whole/tiny-{PREFIX}.pth", max_seconds=60)
     assert file.read_bytes() == CONTENT
 

@@ -23,7 +23,7 @@ from tiny_ray import DEADLY, backbone_with, deadly_thumbnail, failing_thumbnail,
 
 import simsearch as ss
 from simsearch.cluster.ray import Share, check_address
-from simsearch.library.files import read_skipped
+from simsearch.library.skipped import read_skipped
 
 ray = pytest.importorskip("ray")
 from simsearch.cluster import ray_workers  # noqa: E402 (it imports Ray)

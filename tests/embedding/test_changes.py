@@ -11,7 +11,7 @@ from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.embedding.batching import embed_batches
-from simsearch.library.files import read_skipped
+from simsearch.library.skipped import read_skipped
 
 FAR_FUTURE = 10**19  # ns, in the year 2286: more than an int64 holds
 

@@ -20,7 +20,7 @@ from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.library.files import read_skipped
+from simsearch.library.skipped import read_skipped
 
 TINY = Path(tiny.__file__)
 

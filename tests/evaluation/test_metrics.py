@@ -28,6 +28,7 @@ from simsearch.evaluation.metrics import (
     RECALL_PERCENTS,
     bootstrap_interval,
     order_by_score,
+    ranks_of,
 )
 
 
@@ -159,6 +160,39 @@ class TestOracle:
         scores = np.array(scores, np.float32)
         expected = np.argsort(-scores, kind="stable")
         assert order_by_score(scores).tolist() == expected.tolist()
+
+    @settings(deadline=None, max_examples=400)
+    @given(
+        scores=st.lists(
+            st.one_of(
+                st.floats(-1.125, 1.125, width=32),
+                st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-40, 0.5, float(np.float32(0.50000006))]),
+                st.integers(-30, 30).map(lambda i: float(np.float32(0.7) + np.float32(i * 6e-8))),
+            ),
+            min_size=2,
+            max_size=60,
+        ),
+        data=st.data(),
+    )
+    def test_ranks_are_those_in_a_whole_sort(self, scores, data):
+        scores = np.array(scores, np.float32)
+        chosen = data.draw(st.sets(st.integers(0, len(scores) - 1), min_size=1))
+        if data.draw(st.booleans()) and len(chosen) > 1:  # the query itself, which ranks last
+            scores[chosen.pop()] = -np.inf
+        order = np.argsort(-scores, kind="stable")
+        expected = [rank for rank, i in enumerate(order, 1) if i in chosen]
+        assert ranks_of(scores, np.array(sorted(chosen))).tolist() == expected
+
+    @pytest.mark.parametrize("classes", [2, 7, 300])
+    def test_ranks_are_those_in_a_whole_sort_of_many(self, classes):
+        rng = np.random.default_rng(classes)
+        scores = rng.normal(0, 0.1, 3000).astype(np.float32).round(3)  # with many ties
+        codes = rng.integers(0, classes, 3000)
+        order = np.argsort(-scores, kind="stable")
+        for code in range(min(classes, 20)):
+            expected = np.flatnonzero(codes[order] == code) + 1
+            found = ranks_of(scores, np.flatnonzero(codes == code))
+            np.testing.assert_array_equal(found, expected)
 
     def test_equal_scores_are_ordered_by_row(self):
         library = exact_library([[1, 0]] * 6, ["b", "a", "b", "a", "a", "b"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned, pruned_copy, short_sums
+from simsearch.retrieval import exact, gather, pruned, pruned_copy, pruned_store, short_sums
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_every_way_finds_what_brute_force_finds(data, seed, kind):
         force(patch, width, levels, data.draw(st.sampled_from(["energy", "any", "axes"])))
         patch.setattr(pruned, "DEEP_SHARE", data.draw(st.sampled_from([1 / 8, 1 / 2, 2])))
         patch.setattr(exact, "CROWDED_SHARE", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
-        patch.setattr(exact, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
+        patch.setattr(gather, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
         patch.setattr(exact, "SCORES_BYTES", data.draw(st.sampled_from([1, 2**26])))
         patch.setattr(exact, "GATHER_COST", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
         patch.setattr(exact, "GATHER_ROW_COST", data.draw(st.sampled_from([0.0, 60.0])))
@@ -114,7 +114,7 @@ def test_most_rows_are_never_read(small, monkeypatch):
     monkeypatch.setattr(exact, "GATHER_ROW_COST", 0.0)  # which such narrow rows would not be worth
     library = make_library(clustered())
     read = []
-    gathered = exact.gathered_scores
+    gathered = gather.gathered_scores
 
     def spy(matrix, rows, vectors):
         if matrix.shape == library.embeddings.shape:
@@ -124,7 +124,7 @@ def test_most_rows_are_never_read(small, monkeypatch):
     monkeypatch.setattr(
         exact.ExactScan, "rank_all", lambda self, vectors: iter(map(refuse, vectors))
     )
-    for module in (exact, pruned):
+    for module in (gather, pruned):
         monkeypatch.setattr(module, "gathered_scores", spy)
     vectors = library.embeddings[:40]
     for blocks in (np.split(vectors, 40), [vectors]):  # one at a time, and together
@@ -154,7 +154,7 @@ def test_a_query_unlike_the_library_reads_every_row(small, monkeypatch):
 
 def test_who_wants_many_rows_reads_every_row(small, monkeypatch):
     library = make_library(clustered())
-    monkeypatch.setattr(pruned, "pruned_copy_of", refuse)
+    monkeypatch.setattr(pruned, "ready_copy", refuse)
     assert answers(library, library.embeddings[:1], 1500)[0] == expected(
         library, library.embeddings[0], 1500
     )
@@ -162,7 +162,7 @@ def test_who_wants_many_rows_reads_every_row(small, monkeypatch):
 
 def test_of_few_rows_only_these_are_read(small, monkeypatch):
     library = make_library(clustered())
-    monkeypatch.setattr(pruned, "pruned_copy_of", refuse)
+    monkeypatch.setattr(pruned, "ready_copy", refuse)
     monkeypatch.setattr(exact.ExactScan, "rank_all", refuse)
     among = np.zeros(1500, bool)
     among[[7, 8, 900]] = True
@@ -174,7 +174,7 @@ def test_of_few_rows_only_these_are_read(small, monkeypatch):
 
 
 def test_small_libraries_need_no_sketch(monkeypatch):
-    monkeypatch.setattr(pruned_copy, "make_copy", refuse)
+    monkeypatch.setattr(pruned_store, "make_copy", refuse)
     library = make_library(clustered())
     assert answers(library, library.embeddings[:1], 5)[0] == expected(
         library, library.embeddings[0], 5
@@ -221,7 +221,7 @@ def test_memory_stays_bounded_however_many_ask(small, monkeypatch, sketched):
     library = make_library(clustered(4000))
     vectors = library.embeddings[:2000]
     if sketched:
-        assert pruned_copy.pruned_copy_of(library).depth(16) > 0
+        assert pruned_store.pruned_copy_of(library).depth(16) > 0
     else:
         monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 2**40)
     next(exact.exact_index(library).top_k(library, vectors[:1], 5))

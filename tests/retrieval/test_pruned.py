@@ -20,8 +20,8 @@ from oracle import KINDS, answers, clustered, expected, make_library, make_rows,
 
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned_copy
-from simsearch.retrieval.pruned_copy import ARRAY, RECORD, pruned_copy_of
+from simsearch.retrieval import exact, pruned_copy, pruned_store
+from simsearch.retrieval.pruned_store import ARRAY, RECORD, pruned_copy_of
 
 ASKED = 7  # rows that are asked for to see that answers are right
 
@@ -38,9 +38,9 @@ def small(monkeypatch):
 @pytest.fixture
 def made(monkeypatch):
     """What was made, in order, each by the rows it was made for."""
-    made, make = [], pruned_copy.make_copy
+    made, make = [], pruned_store.make_copy
     monkeypatch.setattr(
-        pruned_copy, "make_copy", lambda library: made.append(library) or make(library)
+        pruned_store, "make_copy", lambda library, **kw: made.append(library) or make(library, **kw)
     )
     return made
 
@@ -361,7 +361,7 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path, monkeypatch):
 TOGETHER = """
 import sys, time
 sys.path[:0] = {folders!r}
-from simsearch.retrieval import exact, pruned_copy
+from simsearch.retrieval import exact, pruned_copy, pruned_store
 exact.PRUNED_FROM_BYTES, exact.GATHER_ROW_COST = 0, 0.0
 pruned_copy.LEVEL_COLUMNS, pruned_copy.MAX_COLUMNS = (2, 4, 8), 16
 import test_pruned
@@ -420,11 +420,11 @@ def test_it_goes_with_its_library():
     gone = weakref.ref(library)
     check(library)
     gc.collect()  # of other tests, too
-    held = len(pruned_copy._known)
+    held = len(pruned_store._known)
     del library
     gc.collect()
     assert gone() is None
-    assert len(pruned_copy._known) == held - 1
+    assert len(pruned_store._known) == held - 1
 
 
 def test_its_facts_can_be_read(folder):

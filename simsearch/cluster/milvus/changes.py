@@ -14,6 +14,7 @@ from simsearch.cluster.milvus.filters import (
     number_fields,
     plain_cells,
 )
+from simsearch.cluster.milvus.phases import phase
 from simsearch.cluster.milvus.schema import (
     DELETED_IDS,
     FILTER_TOKENS,
@@ -123,7 +124,8 @@ def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) 
         twice = str(np.delete(paths, firsts)[0])
         raise LibraryError(f"two rows have the path {twice!r}; publish each image once")
     next_id = last.next_id if last else 0
-    known = _read_known(store, last)  # (M, 4) id, row, key, digest
+    with phase("Reading what is published", progress=encoder.progress):
+        known = _read_known(store, last)  # (M, 4) id, row, key, digest
     by_key = known[np.unique(known[:, 2], return_index=True)[1]]
     by_key = np.vstack([by_key, np.full((1, 4), -1)])  # the last line for what is unknown
     ids, numbers, known_keys, known_digests = by_key[np.searchsorted(by_key[:-1, 2], keys)].T

@@ -17,6 +17,7 @@ import numpy as np
 
 from simsearch.backbones.heads import save_head
 from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, find_changes
+from simsearch.cluster.milvus.phases import phase
 from simsearch.cluster.milvus.schema import (
     COLUMNS,
     DELETED_IDS,
@@ -39,6 +40,7 @@ from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
     import os
+    from contextlib import AbstractContextManager
 
     from simsearch.library.library import ImageLibrary
 
@@ -156,7 +158,9 @@ class Publication:
             self.store.create(rows, *rows_schema(new.dim, new.index))
         changes = find_changes(self.encoder, self.store, base)
         self._send(changes, new.generation)
-        new = replace(new, next_id=changes.next_id, parts=self._write_parts(new.version, changes))
+        with self._phase("Storing what readers need beside the rows"):
+            parts = self._write_parts(new.version, changes)
+        new = replace(new, next_id=changes.next_id, parts=parts)
         published = Published(
             new.version,
             added=len(changes.sent) - changes.changed,
@@ -171,10 +175,14 @@ class Publication:
         ):
             self.store.call("delete", self.store.meta, filter=f"version > {base.version}")
             return replace(published, version=base.version)
-        self.commit(last, new)
+        with self._phase("Making the version visible"):
+            self.commit(last, new)
         if not keep_previous:
             self._clean_up(new)
         return published
+
+    def _phase(self, title: str) -> AbstractContextManager[None]:
+        return phase(title, progress=self.encoder.progress)
 
     def _prepare(self, last: VersionRecord | None, *, may_replace: bool) -> VersionRecord:
         """Clean up after the last publication; return the record of the next version."""
@@ -219,7 +227,8 @@ class Publication:
             lines = [{"id": i, "row": number, **row} for i, number, row in numbered]
             self.store.call("upsert", name, lines)
         if len(changes.sent):
-            self.store.call("flush", name)
+            with self._phase("Writing rows to storage"):
+                self.store.call("flush", name)
 
     def _write_parts(self, version: int, changes: Changes) -> dict[str, dict[str, Any]]:
         """Store what readers need beside the rows."""
@@ -260,10 +269,12 @@ class Publication:
         self._delete_others(current.generation, current.version)
         name = store.rows_name(current.generation)
         deleted = deleted_ids(store, current).tolist()
-        store.call("load_collection", name)
-        for block in iter_blocks(len(deleted), DELETED_ROWS_PER_CALL):
-            store.call("delete", name, filter=f"id in {deleted[block]}")
-        store.call("delete", name, filter=f"id >= {current.next_id}")
+        with self._phase("Loading rows and their index"):
+            store.call("load_collection", name)
+        with self._phase("Deleting superseded rows"):
+            for block in iter_blocks(len(deleted), DELETED_ROWS_PER_CALL):
+                store.call("delete", name, filter=f"id in {deleted[block]}")
+            store.call("delete", name, filter=f"id >= {current.next_id}")
 
     def _delete_others(self, generation: int, version: int) -> None:
         """Delete rows of other generations, and records of other versions; 0 for no exception."""

@@ -23,9 +23,9 @@ from simsearch.library.types import Browsable, Overview, Rows, Searchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Self
 
     from numpy.typing import NDArray
-    from typing_extensions import Self
 
     from simsearch.backbones.backbone import Backbone
 

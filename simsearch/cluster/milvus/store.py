@@ -30,8 +30,7 @@ from simsearch.retrieval.faiss_compat import keep_search_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Self
+    from typing import Self
 
 
 STATE_ID = "state"  # of the record of the current version

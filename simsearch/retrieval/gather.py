@@ -1,0 +1,29 @@
+"""Products of some rows of a matrix, which are copied together first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simsearch.files import iter_blocks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GATHERED_NUMBERS = 2**18  # that are copied together: they stay in the cache
+
+
+def gathered_scores(
+    matrix: NDArray[np.float32], rows: NDArray[np.intp], vectors: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Products of some rows of a matrix with a vector or with (D, Q) vectors: (n,) or (n, Q)."""
+    size = max(1, GATHERED_NUMBERS // matrix.shape[1])
+    buffer = np.empty((min(size, len(rows)), matrix.shape[1]), np.float32)
+    products = np.empty((len(rows), *vectors.shape[1:]), np.float32)
+    for block in iter_blocks(len(rows), size):
+        some = rows[block]
+        # "clip" as the numbers are known to be right: "raise" would go through a buffer
+        part = np.take(matrix, some, axis=0, out=buffer[: len(some)], mode="clip")
+        np.matmul(part, vectors, out=products[block])
+    return products

@@ -1,0 +1,59 @@
+"""Phases of a publication: what takes long is said while it lasts, what is quick is not."""
+
+import time
+
+import pytest
+from milvus_cases import small
+
+import simsearch as ss
+from simsearch.cluster.milvus import phases
+from simsearch.cluster.milvus.phases import phase
+from simsearch.cluster.milvus.store import Store
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(phases, "SHOWN_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(phases, "REFRESH_SECONDS", 0.05)
+
+
+def test_a_long_phase_is_shown_with_its_seconds(capsys):
+    with phase("Writing rows", progress=True):
+        time.sleep(0.3)
+        assert "Writing rows: 00:00" in capsys.readouterr().err  # while it lasts
+
+
+def test_a_quick_phase_and_one_without_progress_are_not_shown(capsys, monkeypatch):
+    with phase("Slow", progress=False):
+        time.sleep(0.2)
+    monkeypatch.setattr(phases, "SHOWN_AFTER_SECONDS", 60)
+    with phase("Quick", progress=True):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_ends_a_phase(capsys):
+    def fail():
+        time.sleep(0.2)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError), phase("Failing", progress=True):
+        fail()
+    assert "Failing" in capsys.readouterr().err
+
+
+def test_what_publish_does_after_its_bar_is_said(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    call = Store.call
+
+    def slow(self, method, *args, **options):
+        time.sleep(0.3 * (method in {"flush", "load_collection"}))
+        return call(self, method, *args, **options)
+
+    monkeypatch.setattr(Store, "call", slow)
+    library = small()
+    ss.publish(library, tmp_path / "x.db", "x")
+    assert "Writing rows to storage: 00:0" in capsys.readouterr().err
+    ss.publish(library, tmp_path / "x.db", "x")
+    assert "Loading rows and their index: 00:0" in capsys.readouterr().err
