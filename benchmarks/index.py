@@ -5,8 +5,8 @@
 Views (crops, mirrored or not, other light and colour) of pictures are embedded: six of each of
 1,500 scenes and 200 photos make the library, a seventh asks as a picture like the library's, and
 1,500 other scenes and the other photos ask as new ones. Beyond the rows that these give, the
-library is extended: a made-up picture is a mixture of two real ones, and its views differ from it as those of
-a third real picture do. Processor time of one thread; the truth is the exact search.
+library is extended: a made-up picture is a mixture of two real ones, and its views differ from it
+as those of a third real picture do. Processor time of one thread; the truth is the exact search.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.retrieval.blas import one_blas_thread
-from simsearch.retrieval.exact import gathered_scores, rounding_error
+from simsearch.retrieval.exact import rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
+from simsearch.retrieval.gather import gathered_scores
 from simsearch.retrieval.pruned import top_k_of_rows
 
 if TYPE_CHECKING:
