@@ -44,8 +44,9 @@ from .library.library import ImageLibrary
 from .library.not_duplicates import mark_not_duplicates
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
-from .retrieval.faiss import FaissIndex, IndexReport, load_index
+from .retrieval.faiss import FaissIndex, load_index
 from .retrieval.faiss_build import build_index
+from .retrieval.faiss_report import IndexReport
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend

@@ -9,11 +9,12 @@ An index names candidates, and the library's own embeddings rank these exactly. 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,72 +24,31 @@ from simsearch.library.files import file_record, matches_record, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.plain_json import dumps
 from simsearch.retrieval.exact import exact_index
-from simsearch.retrieval.faiss_candidates import CandidateIndex, SearchEffort
+from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
+from simsearch.retrieval.faiss_held_out import TUNED_K
+from simsearch.retrieval.faiss_report import IndexReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from simsearch.retrieval.exact import TopK
+    from simsearch.retrieval.faiss_candidates import Candidates
 
 
-Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq"]
-"""All rows in full; all rows, quantised; a graph; inverted lists; the same, product-quantised."""
+logger = logging.getLogger("simsearch")
 
-FORMAT = 1
+FORMAT = 2
+OLD_FORMAT = 1  # its recall was measured on rows of the library alone
 INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
 
-TUNED_K = 10  # for which the effort is set
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
 WIDENING_FACTOR = 4  # of the effort, for queries that are not settled
 SCAN_SHARE = 0.1  # of the rows that a filter leaves, below which a scan is better
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """Recall, speed and size of an index on the library it was built for; prints as a few lines.
-
-    Attributes
-    ----------
-    kind : Kind
-        "flat", "sq", "hnsw", "ivf" or "ivfpq".
-    why : str
-        Why this kind.
-    rows : int
-        Images in it.
-    recall_at_10 : float
-        Share of the ten nearest images that it finds, by up to 300 rows as queries, each without
-        itself; an image that scores as high as the tenth counts as well.
-    ms_per_query, exact_ms : float
-        Median time of one query for ten images through the index, and by exact search, in ms.
-    size_bytes : int
-        Of the index as a file, without the embeddings.
-    build_seconds : float
-        Time to make the index and to set its effort, without measuring and saving.
-    """
-
-    kind: Kind
-    why: str
-    rows: int
-    recall_at_10: float
-    ms_per_query: float
-    exact_ms: float
-    size_bytes: int
-    build_seconds: float
-
-    def __str__(self) -> str:
-        answers = "exact" if self.kind == "flat" else "approximate"
-        return (
-            f"{self.kind} index of {self.rows:,} images, {answers}: {self.why}\n"
-            f"recall@10  {self.recall_at_10:.3f}\n"
-            f"a query    {self.ms_per_query:.2f} ms (exact search: {self.exact_ms:.2f} ms)\n"
-            f"size       {self.size_bytes / 1e6:,.1f} MB\n"
-            f"built in   {self.build_seconds:,.1f} s"
-        )
+CODES_SCAN_SHARE = 0.02  # the same beside codes of 1 bit, which are read in no time
 
 
 class FaissIndex:
@@ -171,7 +131,8 @@ class FaissIndex:
         """
         self.check(library)
         allowed = len(library) if mask is None else int(np.count_nonzero(mask))
-        if allowed < SCAN_SHARE * len(library):
+        share = CODES_SCAN_SHARE if self.kind == "rabitq" else SCAN_SHARE
+        if allowed < share * len(library):
             yield from exact_index(library).top_k(library, vectors, k, mask)
             return
         for block in iter_blocks(len(vectors), BATCH_QUERIES):
@@ -190,24 +151,57 @@ class FaissIndex:
         The effort was set without a filter. With one, all allowed rows can lie far from the query,
         where rows are many and alike: there a wider search has to confirm the answer.
         """
-        effort = self.effort_for(k, allowed / len(library))
         answers: dict[int, TopK | None] = {}
-        pending = list(range(len(vectors)))
-        while pending and 2 * effort.candidates <= allowed:
+        scanned: list[int] = []
+        work = [(self.effort_for(k, allowed / len(library)), list(range(len(vectors))))]
+        while work:
+            effort, pending = work.pop()
+            if 2 * effort.candidates > allowed:
+                scanned += pending
+                continue
             found = self._candidates.find(vectors[pending], effort, mask)
-            ranked = self._candidates.rank(library, vectors[pending], k, found)
-            unsettled = []
-            for i, one in zip(pending, ranked, strict=True):
+            ranked = list(self._candidates.rank(library, vectors[pending], k, found))
+            kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
+            settled = self._settled(vectors[pending], kth, found, effort)
+            wider: dict[SearchEffort, list[int]] = {}
+            for i, one, done, limit in zip(pending, ranked, settled, kth, strict=True):
                 before, answers[i] = answers.get(i), one
                 same = one and before and np.array_equal(one.rows, before.rows)
-                if one is None or not (mask is None or self.exact or same):
-                    unsettled.append(i)
-            pending = unsettled
-            effort = SearchEffort(*(WIDENING_FACTOR * amount for amount in effort))
-        if pending:
-            scanned = exact_index(library).top_k(library, vectors[pending], k, mask)
-            answers.update(zip(pending, scanned, strict=True))
+                if not done or (self._must_confirm and mask is not None and not same):
+                    lists = self._candidates.lists_needed(vectors[i], limit)
+                    wider.setdefault(self._wider(effort, lists), []).append(i)
+            work += wider.items()
+        if scanned:
+            only = self._candidates.only_added(mask)
+            exact = exact_index(library).top_k(library, vectors[scanned], k, only)
+            answers.update(zip(scanned, exact, strict=True))
         return (one for _, one in sorted(answers.items()) if one)
+
+    @property
+    def _must_confirm(self) -> bool:
+        """Whether only a wider search tells that one with a filter was wide enough."""
+        return self.kind == "hnsw" or not (self.exact or self._candidates.margins)
+
+    def _wider(self, effort: SearchEffort, lists: int) -> SearchEffort:
+        """Return the next effort; `lists` are known to be enough, unless it is 0."""
+        candidates, reach = (WIDENING_FACTOR * amount for amount in effort)
+        if lists:  # in powers of two, so that queries that need about as many share a search
+            reach = max(effort.reach, 1 << (lists - 1).bit_length())
+        return SearchEffort(candidates, reach)
+
+    def _settled(
+        self,
+        vectors: NDArray[np.float32],
+        kth: NDArray[np.float64],
+        found: Candidates,
+        effort: SearchEffort,
+    ) -> NDArray[np.bool_]:
+        """Tell for which queries the answer stands, by the distance of the k-th row found."""
+        if self.exact:
+            return np.isfinite(kth)
+        last = np.where(found.rows[:, -1] < 0, np.inf, found.scores[:, -1])
+        settled = self._candidates.settled(vectors, kth, last, effort.reach)
+        return np.isfinite(kth) & settled
 
     def effort_for(self, k: int, share: float) -> SearchEffort:
         """Return the effort for k rows among the share of rows that a filter allows.
@@ -240,10 +234,12 @@ class FaissIndex:
         flags = 0 if os.name == "nt" else int(faiss.IO_FLAG_MMAP_IFC)
         try:
             record = json.loads((place / RECORD_FILE).read_text("utf-8"))
-            if record["format"] != FORMAT:
+            if record["format"] not in {FORMAT, OLD_FORMAT}:
                 raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
             report = IndexReport(**record["report"])
             effort = SearchEffort(*map(int, record["effort"]))
+            margins = Margins(*map(float, some)) if (some := record.get("margins")) else None
+            rows = rows_in_order(report.rows, record.get("held_out", []))
             if not matches_record(place / INDEX_FILE, record["seal"]):
                 raise _damaged(place, f"{INDEX_FILE} is damaged, or belongs to another index")
             raw = faiss.read_index(os.fspath(place / INDEX_FILE), flags)
@@ -256,7 +252,16 @@ class FaissIndex:
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise _damaged(place, f"it cannot be read ({error})") from error
-        return cls(CandidateIndex(raw, report.kind), effort, report, digest=record["digest"])
+        if record["format"] == OLD_FORMAT and report.kind != "flat":
+            logger.warning(
+                "the index in %r is of an earlier version, which measured recall on images of the "
+                "library alone: new images may get less. Build it again with "
+                "simsearch.build_index(library)",
+                os.fspath(folder),
+            )
+        held_out = record.get("held_out", [])
+        candidates = CandidateIndex(raw, report.kind, rows, margins, held_out)
+        return cls(candidates, effort, report, digest=record["digest"])
 
     def save(self, folder: Path) -> None:
         """Write the index into its library's folder; it counts once its record is written.
@@ -280,6 +285,8 @@ class FaissIndex:
                 "digest": self._digest,
                 "seal": seal,
                 "effort": self._effort,
+                "margins": self._candidates.margins,
+                "held_out": self._candidates.held_out,
                 "report": asdict(self.report),
             }
             write_text(folder / RECORD_FILE, dumps(record, indent=2))
@@ -312,6 +319,18 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     index = FaissIndex.load(source.stored[0])
     index.check(source)
     return index
+
+
+def rows_in_order(count: int, held_out: list[int]) -> NDArray[np.int64] | None:
+    """Return the row at each position of an index to which some rows were added last."""
+    if not held_out:
+        return None
+    last = np.asarray(held_out, np.int64)
+    if last.ndim != 1 or last.min() < 0 or last.max() >= count or len(set(held_out)) < len(last):
+        raise ValueError("rows that were held out are wrong")
+    first = np.ones(count, np.bool_)
+    first[last] = False
+    return np.concatenate([np.flatnonzero(first), last])
 
 
 def _damaged(folder: Path, reason: str) -> LibraryError:

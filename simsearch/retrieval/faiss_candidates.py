@@ -1,17 +1,24 @@
-"""Candidates of a FAISS index: rows that are probably the nearest, then ranked exactly."""
+"""Candidates of a FAISS index: rows that are probably the nearest, then ranked exactly.
+
+A query is settled once rows that were not looked at can hardly be among the best: by the distances
+that the codes give, and by the centres of the lists. Others are searched for more widely.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
+from simsearch.retrieval.gather import gathered_scores
 from simsearch.retrieval.pruned import top_k_of_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
     from simsearch.retrieval.exact import TopK
 
 
+LIST_KINDS = ("ivf", "ivfpq", "rabitq")
+FIRST_RANKED = 2  # times k candidates, which tell what others are worth ranking
 ONE_THREAD_QUERIES = 4  # up to which waking FAISS's threads takes longer than the search
 
 
@@ -28,6 +37,17 @@ class SearchEffort(NamedTuple):
 
     candidates: int  # that are ranked exactly, per query
     reach: int  # HNSW's efSearch, or IVF's nprobe
+
+
+class Margins(NamedTuple):
+    """By how far an index errs about the rows that are looked for: when a query is settled.
+
+    All are squared distances, learnt from queries whose nearest rows are known.
+    """
+
+    code: float  # by which a code makes one of the nearest rows seem farther than it is
+    centre: float  # by which the centre of its list is farther than the k-th nearest row
+    usual: float  # of the tenth nearest row of a query; errors grow in proportion beyond
 
 
 class Candidates(NamedTuple):
@@ -50,10 +70,31 @@ class CandidateIndex:
         The FAISS index; all but "flat" rotate the embeddings first (`IndexPreTransform`).
     kind
         As in `IndexReport`.
+    rows
+        (N,) int64, the library's row at each position of the index; the same number by default.
+    margins
+        When a query is settled; None for indexes of earlier versions, which do not tell.
+    held_out
+        Rows that were added last.
     """
 
-    def __init__(self, raw: Any, kind: str) -> None:  # noqa: ANN401 (FAISS has no types)
+    def __init__(
+        self,
+        raw: Any,  # noqa: ANN401 (FAISS has no types)
+        kind: str,
+        rows: NDArray[np.int64] | None = None,
+        margins: Margins | None = None,
+        held_out: Sequence[int] = (),
+    ) -> None:
         self.raw, self.kind, self.exact = raw, kind, kind == "flat"
+        self.held_out = list(held_out)
+        self.rows, self.margins = rows, margins
+        self._centres: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether the rows lie in inverted lists, of which a search reads some."""
+        return self.kind in LIST_KINDS
 
     def find(
         self,
@@ -67,18 +108,32 @@ class CandidateIndex:
         threads = 1 if len(vectors) <= ONE_THREAD_QUERIES else faiss.omp_get_max_threads()
         with faiss_threads(threads):
             keep_search_parameters()
-            scores, rows = self.raw.search(
+            scores, places = self.raw.search(
                 np.ascontiguousarray(vectors), effort.candidates, params=parameters
             )
-        return Candidates(scores, rows)
+        return Candidates(scores, self._rows_at(places))
+
+    def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.rows is None:
+            return places
+        return np.where(places < 0, -1, self.rows[places])
+
+    def only_added(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Take from a mask the rows that have not been added yet, while the index is measured."""
+        if self.rows is None or self.raw.ntotal == len(self.rows):
+            return mask
+        added = np.zeros(len(self.rows), np.bool_)
+        added[self.rows[: self.raw.ntotal]] = True
+        return added if mask is None else added & mask
 
     def _parameters(self, faiss: Any, effort: SearchEffort, mask: NDArray[np.bool_] | None) -> Any:  # noqa: ANN401
         options: dict[str, Any] = {}
         if mask is not None:
+            mask = mask if self.rows is None else mask[self.rows]
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if self.kind == "hnsw":
             parameters = faiss.SearchParametersHNSW(efSearch=effort.reach, **options)
-        elif self.kind in {"ivf", "ivfpq"}:
+        elif self.has_lists:
             parameters = faiss.SearchParametersIVF(nprobe=effort.reach, **options)
         else:
             parameters = faiss.SearchParameters(**options)
@@ -95,7 +150,90 @@ class CandidateIndex:
             # Exact, if all rows that float32 could have kept from the first k are here.
             complete = not self.exact or scores[-1] < scores[k - 1] - 2 * error
             found = rows[rows >= 0]
-            yield top_k_of_rows(library, vector, found, k) if complete and len(found) >= k else None
+            if not complete or len(found) < k:
+                yield None
+                continue
+            if self.margins is not None and len(found) > FIRST_RANKED * k:
+                found = found[: self._worth_ranking(library, vector, k, scores, found)]
+            yield top_k_of_rows(library, vector, found, k)
+
+    def _worth_ranking(
+        self,
+        library: ImageLibrary,
+        vector: NDArray[np.float32],
+        k: int,
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> int:
+        """Count the candidates that may be among the k best, by the scores of the first."""
+        first = FIRST_RANKED * k
+        with one_blas_thread():
+            exact = gathered_scores(np.asarray(library.embeddings), rows[:first], vector)
+        kth = 2 - 2 * float(np.partition(exact, -k)[-k])
+        limit = kth + self._scale(kth) * self.margins.code  # type: ignore[union-attr]
+        return max(first, int(np.searchsorted(scores[: len(rows)], limit, side="right")))
+
+    def _scale(self, kth: Any) -> Any:  # noqa: ANN401 (a float or an array)
+        """Return how many times as large as usual errors are for queries far from the library."""
+        usual = max(self.margins.usual, np.finfo(np.float32).tiny)  # type: ignore[union-attr]
+        return np.sqrt(np.maximum(1, kth / usual))
+
+    def lists_needed(self, vector: NDArray[np.float32], kth: float) -> int:
+        """Count the lists that settle a query, as far as its answer is known; 0 if it is not."""
+        if self.margins is None or not self.has_lists or not math.isfinite(kth):
+            return 0
+        limit = kth + self._scale(kth) * self.margins.centre
+        return int(np.count_nonzero(self.centre_distances(vector[None]) < limit))
+
+    def settled(
+        self, vectors: NDArray[np.float32], kth: NDArray[Any], last: NDArray[Any], lists: int
+    ) -> NDArray[np.bool_]:
+        """Tell for which queries rows that were not looked at can hardly be among the best.
+
+        Parameters
+        ----------
+        vectors
+            (Q, D) float32.
+        kth
+            (Q,) squared distance of the k-th best row that was found.
+        last
+            (Q,) that of the last candidate by its code; infinite if all rows were candidates.
+        lists
+            How many lists were read.
+        """
+        if self.margins is None:
+            return np.ones(len(vectors), np.bool_)
+        scale = self._scale(kth)
+        done: NDArray[np.bool_] = last >= kth + scale * self.margins.code
+        if self.has_lists:
+            done &= self.next_centre(vectors, lists) >= kth + scale * self.margins.centre
+        return done
+
+    def next_centre(self, vectors: NDArray[np.float32], lists: int) -> NDArray[np.float32]:
+        """Squared distance of each query to the nearest centre of a list that is not read."""
+        distances = self.centre_distances(vectors)
+        if lists >= distances.shape[1]:
+            return np.full(len(vectors), np.inf, np.float32)
+        return np.partition(distances, lists, axis=1)[:, lists]
+
+    def centre_distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Squared distances of queries to the centres of all lists: (Q, lists)."""
+        if self._centres is None:
+            centres = self._read_centres()
+            self._centres = centres, 1 + np.einsum("ij,ij->i", centres, centres)
+        centres, constant = self._centres
+        with one_blas_thread():
+            distances: NDArray[np.float32] = constant - 2 * (vectors @ centres.T)
+        return distances
+
+    def _read_centres(self) -> NDArray[np.float32]:
+        """Return the centres of the lists, turned back to the axes of the embeddings."""
+        faiss = import_faiss()
+        inner = faiss.extract_index_ivf(self.raw)
+        centres = inner.quantizer.reconstruct_n(0, inner.nlist)
+        rotation = faiss.downcast_VectorTransform(self.raw.chain.at(0))
+        axes = faiss.vector_to_array(rotation.A).reshape(rotation.d_out, rotation.d_in)
+        return np.ascontiguousarray(centres @ axes)
 
     def size_bytes(self) -> int:
         """Size of the file that the index makes, which is not kept."""

@@ -11,7 +11,7 @@ from simsearch.retrieval.exact import ExactIndex
 from simsearch.retrieval.faiss_build import build_index
 from simsearch.retrieval.faiss_compat import faiss_threads
 
-KINDS = ("flat", "sq", "hnsw", "ivf", "ivfpq")
+KINDS = ("flat", "sq", "hnsw", "ivf", "ivfpq", "rabitq")
 N, D = 3000, 96
 
 

@@ -146,7 +146,7 @@ def edit(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 3},
         {"report": {}},
         {"report": None},
         {"effort": [1]},

@@ -6,15 +6,17 @@ from itertools import count
 
 import numpy as np
 import pytest
-from faiss_cases import D, N, cosines, library_of, recall
+from faiss_cases import D, N, cosines, library_of, recall, unit
 from numpy.testing import assert_allclose
 
 from simsearch.errors import QueryError
 from simsearch.retrieval import faiss_build
 from simsearch.retrieval.exact import ExactIndex, TopK
 from simsearch.retrieval.faiss import FaissIndex
-from simsearch.retrieval.faiss_build import EMPTY_TOP_K, build_index, measure, median_ms, recall_of
-from simsearch.retrieval.faiss_candidates import SearchEffort
+from simsearch.retrieval.faiss_build import build_index
+from simsearch.retrieval.faiss_candidates import CandidateIndex, SearchEffort
+from simsearch.retrieval.faiss_held_out import EMPTY_TOP_K, ask_questions, hold_out, recall_of
+from simsearch.retrieval.faiss_tune import measure_recall, median_ms
 
 pytest.importorskip("faiss")
 
@@ -26,29 +28,66 @@ def hard():
     return library, build_index(library, "ivf", progress=False)
 
 
-def test_reported_recall_equals_brute_force(index, library):
-    rows = np.sort(np.random.default_rng(2).choice(N, 300, replace=False))
+def measured(library, kind):
+    """The queries of one kind that measured, and the rows that were in the index by then."""
+    new, held = hold_out(library)
+    kept = np.ones(len(library), bool)
+    kept[held] = False
+    (asked,) = [one for one in ask_questions(library, new, held) if one.kind == kind]
+    return asked.part(slice(1, None, 2)), kept
+
+
+@pytest.mark.parametrize("queries_of", ["like", "new", "unlike"])
+def test_reported_recall_equals_brute_force(index, library, queries_of):
+    if index.exact and queries_of == "new":
+        assert index.report.recall_new is None
+        return
+    asked, kept = measured(library, queries_of)
+    kept |= index.exact
     hits = []
-    for row in rows:
-        scores = cosines(library, library.embeddings[row])
-        scores[row] = -2
-        best = np.argsort(-scores)[:10]
-        found = next(index.top_k(library, library.embeddings[row][None], 11)).rows
-        hits.append(len(set(found[found != row][:10]) & set(best)))
-    assert index.report.recall_at_10 == pytest.approx(sum(hits) / 3000, abs=1e-9)
+    for vector, row in zip(asked.vectors, asked.own, strict=True):
+        scores = np.where(kept, cosines(library, vector), -2)
+        if row >= 0:
+            scores[row] = -2
+        found = next(index.top_k(library, vector[None], 11, kept)).rows
+        hits.append(len(set(found[found != row][:10]) & set(np.argsort(-scores)[:10])))
+    reported = getattr(index.report, f"recall_{queries_of}")
+    # a graph is another one once the rows that were held out have been added
+    error = 0.02 if index.kind == "hnsw" else 0.005
+    assert reported == pytest.approx(sum(hits) / (10 * len(hits)), abs=error)
     assert index.report.recall_at_10 >= 0.99
+
+
+def test_new_queries_and_their_near_copies_are_not_in_the_index(library):
+    new, held = hold_out(library)
+    assert set(new) <= set(held)
+    assert len(new) > 20
+    assert len(held) <= 0.2 * len(library)
+    asked, kept = measured(library, "new")
+    for vector, best in zip(asked.vectors, asked.truth, strict=True):
+        scores = np.sort(cosines(library, vector))[::-1]
+        limit = (scores[1] + scores[100]) / 2
+        assert best.scores[0] <= limit
+        assert kept[best.rows].all()
 
 
 def test_report_of_a_weak_index_is_measured(hard):
     """Its recall is measured, not the one that the effort was tuned for."""
     library, index = hard
-    candidates = index._candidates
+    candidates = CandidateIndex(index._candidates.raw, "ivf")
     lazy = FaissIndex(candidates, SearchEffort(20, 3), index.report, library.embeddings)
-    measured = measure(lazy, candidates, library).recall_at_10
-    rows = np.sort(np.random.default_rng(2).choice(N, 300, replace=False))
-    with_itself = recall(lazy, library, library.embeddings[rows], k=11)
-    assert measured == pytest.approx((11 * with_itself - 1) / 10, abs=0.01)
-    assert measured < 0.7
+    asked, _ = measured(library, "like")
+    recalls = measure_recall(lazy, library, [asked])
+    assert recalls["recall_at_10"] == recalls["recall_like"] < 0.7
+    assert recalls["recall_floor"] <= recalls["recall_like"]
+
+
+def test_low_recall_is_told(library, monkeypatch, caplog):
+    monkeypatch.setattr(faiss_build, "tune", lambda index, *_: (SearchEffort(20, 1), None))
+    report = build_index(library, "ivf", progress=False).report
+    assert report.recall_at_10 < 0.9
+    assert "below 0.99" in str(report)
+    assert "less than 0.99" in caplog.text
 
 
 def test_hard_rows_get_more_effort(hard, indexes):
@@ -57,18 +96,43 @@ def test_hard_rows_get_more_effort(hard, indexes):
     assert index.report.recall_at_10 >= 0.99
 
 
-def test_effort_is_tuned_by_rows_and_by_mixtures(library, monkeypatch):
-    asked, real = [], ExactIndex.top_k
+def test_pictures_unlike_any_are_far_from_all_rows(library):
+    asked, _ = measured(library, "unlike")
+    assert_allclose(np.linalg.norm(asked.vectors, axis=1), 1, atol=1e-6)
+    rows, _ = measured(library, "like")
+    nearest = [np.median([best.scores[0] for best in some.truth]) for some in (asked, rows)]
+    assert nearest[0] < nearest[1] - 0.02
 
-    def spy(self, library, vectors, *args):
-        asked.append(vectors)
-        return real(self, library, vectors, *args)
 
-    monkeypatch.setattr(ExactIndex, "top_k", spy)
-    build_index(library, "sq", progress=False)
-    nearest = (asked[0] @ library.embeddings.T).max(axis=1)
-    assert_allclose(np.linalg.norm(asked[0], axis=1), 1, atol=1e-6)
-    assert (nearest > 0.99999).sum() == (nearest < 0.9999).sum() == 300
+def test_own_queries_are_measured(library, queries):
+    report = build_index(library, "rabitq", progress=False, queries=queries).report
+    assert report.recall_asked >= 0.99
+    assert "your queries" in str(report)
+    assert build_index(library, "sq", progress=False).report.recall_asked is None
+
+
+def test_whole_library_is_found_after_rows_were_held_out(index, library):
+    _, held = hold_out(library)
+    for row, found in zip(
+        held[:50], index.top_k(library, library.embeddings[held[:50]], 1), strict=True
+    ):
+        assert found.rows[0] == row
+
+
+def test_stated_recall_holds_for_pictures_unlike_the_library():
+    """Six views of each picture; new ones differ in directions in which the library does not."""
+    rng = np.random.default_rng(0)
+    dim, falling = 256, np.arange(1, 257) ** -0.5
+    pictures = rng.standard_normal((1500, dim)) * falling
+    views = np.repeat(pictures, 6, axis=0) + 0.1 * rng.standard_normal((9000, dim)) * falling[::-1]
+    library = library_of(views)
+    new = unit(
+        0.5 * rng.standard_normal((100, dim)) * falling
+        + rng.standard_normal((100, dim)) * falling[::-1]
+    )
+    for kind in ("rabitq", "sq", "hnsw", "ivf"):
+        index = build_index(library, kind, progress=False)
+        assert recall(index, library, new) >= min(index.report.recall_at_10, 0.99) - 0.01, kind
 
 
 def test_filter_or_larger_k_takes_more_effort(indexes):
@@ -92,7 +156,7 @@ def test_times_are_medians_of_single_queries():
 
 def test_query_exact_and_build_times_are_measured_apart(library, monkeypatch):
     """Exact search slowed by 20 ms shows in `exact_ms` alone, a slow start in the build time."""
-    real, make = ExactIndex.top_k, faiss_build.make_index
+    real, make = ExactIndex.top_k, faiss_build.empty_index
 
     def slow(*args):
         time.sleep(0.02)
@@ -103,7 +167,7 @@ def test_query_exact_and_build_times_are_measured_apart(library, monkeypatch):
         return make(*args)
 
     monkeypatch.setattr(ExactIndex, "top_k", slow)
-    monkeypatch.setattr(faiss_build, "make_index", slow_make)
+    monkeypatch.setattr(faiss_build, "empty_index", slow_make)
     started = time.perf_counter()
     report = build_index(library, "sq", progress=False).report
     assert report.exact_ms >= 20 > report.ms_per_query > 0
@@ -112,25 +176,31 @@ def test_query_exact_and_build_times_are_measured_apart(library, monkeypatch):
 
 def test_report_prints_recall_kind_and_reason(indexes):
     text = str(indexes["ivf"].report)
-    assert text.startswith("ivf index of 3,000 images, approximate: as asked for\nrecall@10  0.99")
+    assert text.startswith("ivf index of 3,000 images, approximate: as asked for\nrecall@10  ")
+    for words in (
+        "images of the library ",
+        "new images ",
+        "images unlike any ",
+        "worst fifth",
+    ):
+        assert words in text
     assert "exact" in str(indexes["flat"].report).splitlines()[0]
     assert repr(indexes["hnsw"]) == "FaissIndex(hnsw, 3,000 images)"
 
 
 def test_quantised_indexes_are_smaller(indexes, library):
-    sizes = [indexes[kind].report.size_bytes for kind in ("flat", "hnsw", "sq", "ivfpq")]
+    sizes = [indexes[kind].report.size_bytes for kind in ("flat", "hnsw", "sq", "ivfpq", "rabitq")]
     assert sizes == sorted(sizes, reverse=True)
     assert library.embeddings.nbytes <= sizes[0] < 1.01 * library.embeddings.nbytes + 1000
 
 
 def test_auto_chooses_by_size_and_gives_the_reason(library, monkeypatch):
     small = library_of(library.embeddings[:300])
-    for limits, kind in (((301, 302), "flat"), ((300, 300), "hnsw"), ((10, 299), "ivfpq")):
-        monkeypatch.setattr(faiss_build, "SCAN_MAX_ROWS", limits[0])
-        monkeypatch.setattr(faiss_build, "GRAPH_MAX_ROWS", limits[1])
+    for limit, kind, why in ((301, "flat", "301 images"), (300, "rabitq", "smallest")):
+        monkeypatch.setattr(faiss_build, "SCAN_MAX_ROWS", limit)
         index = build_index(small, progress=False)
         assert index.kind == index.report.kind == kind
-        assert f"{limits[kind != 'flat']} images" in index.report.why
+        assert why in index.report.why
 
 
 def test_unknown_kind_is_refused(library):

@@ -1,0 +1,149 @@
+"""What an index states, and what pictures get that are in no library.
+
+    python benchmarks/index.py SCENES PHOTOS --rows 100000 --cache views.npz
+
+Views (crops, mirrored or not, other light and colour) of pictures are embedded: six of each of
+1,500 scenes and 200 photos make the library, a seventh asks as a picture like the library's, and
+1,500 other scenes and the other photos ask as new ones. Beyond the rows that these give, the
+library is extended: a made-up picture is a mixture of two real ones, and its views differ from it
+as those of a third real picture do. Processor time of one thread; the truth is the exact search.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import verdict
+from PIL import Image, ImageEnhance, ImageOps
+
+import simsearch as ss
+from simsearch.retrieval.exact import ExactIndex
+
+VIEWS, SCENES, PHOTOS = 6, 1500, 200  # pictures in the library
+QUERIES, K = 100, 10
+SHARES = (0.01, 0.1, 0.5)  # of the rows that a filter leaves
+BLOCK = 64
+
+
+def main() -> None:
+    import faiss
+
+    options = parse()
+    faiss.omp_set_num_threads(1)
+    views, kinds = load_views(options)
+    rows = extend(views, options.rows)
+    library = ss.ImageLibrary(rows, [f"{i:07d}.jpg" for i in range(len(rows))])
+    for kind in options.kinds:
+        started = time.process_time()
+        index = ss.build_index(library, kind, progress=False)
+        print(
+            f"\n{index.report}\n{time.process_time() - started:.0f} CPU s with measuring",
+            flush=True,
+        )
+        for name, queries in kinds.items():
+            report(library, index, name, queries[:QUERIES])
+        everybody = np.concatenate([queries[:25] for queries in kinds.values()])
+        for share in SHARES:
+            mask = np.random.default_rng(1).random(len(rows)) < share
+            report(library, index, f"all, {share:.0%} of the rows", everybody, mask)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare stated and true recall of indexes.")
+    parser.add_argument("scenes", type=Path, help="folder of pictures, most of them in the library")
+    parser.add_argument("photos", type=Path, help="folder of others, most of them in the library")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--kinds", nargs="+", default=["rabitq"])
+    parser.add_argument("--cache", type=Path, help="file that keeps the embeddings of the views")
+    return parser.parse_args()
+
+
+def load_views(options: argparse.Namespace) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the views of the library's pictures, (P, 6, D), and queries of four kinds."""
+    if options.cache and options.cache.exists():
+        known = dict(np.load(options.cache))
+    else:
+        rng, known = np.random.default_rng(0), {}
+        for name, folder, count in (
+            ("photo", options.photos, PHOTOS),
+            ("scene", options.scenes, SCENES),
+        ):
+            files = rng.permutation(sorted(map(str, ss.find_images(folder))))
+            views = [
+                view(file, n, n and i) for i, file in enumerate(files[:count]) for n in range(7)
+            ]
+            known[f"library {name}"] = embed(views).reshape(count, VIEWS + 1, -1)
+            known[f"new {name}"] = embed([view(file, 0, 0) for file in files[count : 2 * count]])
+        if options.cache:
+            np.savez(options.cache, **known)
+    views = np.concatenate([known["library photo"], known["library scene"]])
+    own = {f"own {name}": known[f"library {name}"][:, VIEWS] for name in ("photo", "scene")}
+    return views[:, :VIEWS], own | {name: known[name] for name in ("new photo", "new scene")}
+
+
+def view(file: str, number: int, seed: int) -> Image.Image:
+    """Return a picture, or from number 1 on a part of it in other light and colour."""
+    image = Image.open(file).convert("RGB")
+    image.thumbnail((400, 400))
+    if not number:
+        return image
+    rng = np.random.default_rng((seed, number))
+    size = np.array(image.size)
+    part = (size * rng.uniform(0.6, 1)).astype(int)
+    left, top = rng.integers(0, size - part + 1)
+    image = image.crop((left, top, left + part[0], top + part[1]))
+    image = ImageOps.mirror(image) if rng.random() < 0.5 else image
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.7, 1.3))
+    return ImageEnhance.Color(image).enhance(rng.uniform(0.5, 1.5))
+
+
+def embed(images: list[Image.Image]) -> np.ndarray:
+    return np.concatenate(
+        [
+            ss.embed_images(images[i : i + BLOCK], "efficientnet_lite0")
+            for i in range(0, len(images), BLOCK)
+        ]
+    )
+
+
+def extend(views: np.ndarray, count: int) -> np.ndarray:
+    """Return unit rows, (count, D): the views, then those of made-up pictures."""
+    rng, dim = np.random.default_rng(0), views.shape[-1]
+    centres = views.mean(axis=1)
+    differences = views - centres[:, None]
+    rows = np.empty((count, dim), np.float32)
+    done = min(count, views.size // dim)
+    rows[:done] = views.reshape(-1, dim)[:done]
+    while done < count:
+        one, other, third = rng.integers(0, len(views), (3, 2000))
+        weight = rng.uniform(0.3, 0.7, (2000, 1)).astype(np.float32)
+        mixed = weight * centres[one] + (1 - weight) * centres[other]
+        more = (mixed[:, None] + differences[third]).reshape(-1, dim)[: count - done]
+        rows[done : done + len(more)] = more / np.linalg.norm(more, axis=1, keepdims=True)
+        done += len(more)
+    return rows
+
+
+def report(
+    library: ss.ImageLibrary, index: Any, name: str, queries: np.ndarray, mask: Any = None
+) -> None:
+    """Print recall and processor time, and judge the recall beside the one that is stated."""
+    truth = [best.rows for best in ExactIndex().top_k(library, queries, K, mask)]
+    started = time.thread_time()
+    found = [next(index.top_k(library, one[None], K, mask)).rows for one in queries]
+    taken = 1e3 * (time.thread_time() - started) / len(queries)
+    shares = [len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]
+    low = np.quantile(shares, 0.05)
+    print(
+        f"      {name}: {taken:.2f} CPU ms a query, 5th percentile of recall {low:.2f}", flush=True
+    )
+    stated = min(index.report.recall_at_10, 0.999)
+    verdict(f"{name}: recall@10", float(np.mean(shares)), stated - 0.01)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Kinds of FAISS indexes, and the report on one: recall by kind of query, speed and size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq", "rabitq"]
+"""All rows in full; in 8 bits; a graph of these; lists of these, of 2 bits a number, of 1 bit."""
+
+GOOD_RECALL = 0.99  # at 10: for less, the report warns
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """Recall, speed and size of an index on the library it was built for; prints as a few lines.
+
+    Attributes
+    ----------
+    kind : Kind
+        "flat", "sq", "hnsw", "ivf", "ivfpq" or "rabitq".
+    why : str
+        Why this kind.
+    rows : int
+        Images in it.
+    recall_at_10 : float
+        Share of the ten nearest images that it finds: the lowest of the kinds of queries below but
+        `recall_unlike`. An image that scores as high as the tenth counts as well. None of the
+        queries has set the index up.
+    ms_per_query, exact_ms : float
+        Median time of one query for ten images through the index, and by exact search, in ms.
+    size_bytes : int
+        Of the index as a file, without the embeddings.
+    build_seconds : float
+        Time to make the index and to set its effort, without measuring and saving.
+    recall_like, recall_new, recall_unlike, recall_asked : float or None
+        By kind of query: images of the library, each without itself; new images, which are rows
+        that were held out with their near-copies; images unlike any, composed of parts of several
+        rows; and those that were given as `queries`. None where there were none.
+    recall_floor : float or None
+        The lowest mean of five groups of all these queries, from near to far from the library.
+    """
+
+    kind: Kind
+    why: str
+    rows: int
+    recall_at_10: float
+    ms_per_query: float
+    exact_ms: float
+    size_bytes: int
+    build_seconds: float
+    recall_like: float | None = None
+    recall_new: float | None = None
+    recall_unlike: float | None = None
+    recall_asked: float | None = None
+    recall_floor: float | None = None
+
+    def __str__(self) -> str:
+        answers = "exact" if self.kind == "flat" else "approximate"
+        return (
+            f"{self.kind} index of {self.rows:,} images, {answers}: {self.why}\n"
+            f"recall@10  {self.recall_at_10:.3f}{self._by_kind()}\n"
+            f"a query    {self.ms_per_query:.2f} ms (exact search: {self.exact_ms:.2f} ms)\n"
+            f"size       {self.size_bytes / 1e6:,.1f} MB\n"
+            f"built in   {self.build_seconds:,.1f} s"
+        )
+
+    def _by_kind(self) -> str:
+        """Say what each kind of query gets, and that it is little."""
+        kinds = (
+            ("images of the library", self.recall_like),
+            ("new images", self.recall_new),
+            ("images unlike any", self.recall_unlike),
+            ("your queries", self.recall_asked),
+            ("the worst fifth", self.recall_floor),
+        )
+        told = [f"{name} {value:.3f}" for name, value in kinds if value is not None]
+        if not told:
+            return " for images of the library; unknown for new ones: build it again"
+        low = f"; below {GOOD_RECALL}" if self.recall_at_10 < GOOD_RECALL else ""
+        return f" ({', '.join(told)}){low}"
