@@ -80,9 +80,9 @@ def load_views(options: argparse.Namespace) -> tuple[np.ndarray, dict[str, np.nd
             known[f"new {name}"] = embed([view(file, 0, 0) for file in files[count : 2 * count]])
         if options.cache:
             np.savez(options.cache, **known)
-    views = np.concatenate([known["library photo"], known["library scene"]])
+    rows = np.concatenate([known["library photo"], known["library scene"]])
     own = {f"own {name}": known[f"library {name}"][:, VIEWS] for name in ("photo", "scene")}
-    return views[:, :VIEWS], own | {name: known[name] for name in ("new photo", "new scene")}
+    return rows[:, :VIEWS], own | {name: known[name] for name in ("new photo", "new scene")}
 
 
 def view(file: str, number: int, seed: int) -> Image.Image:

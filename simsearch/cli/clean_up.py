@@ -47,7 +47,7 @@ def act_on_duplicates(outputs: str, root: str | None, options: dict[str, Any]) -
 
 def _apply(outputs: str, root: str, plan: ss.CleanupPlan, *, trash: bool, yes: bool) -> None:
     """Carry a plan out, once somebody has agreed."""
-    if not yes:
+    if not yes and (trash or sys.stdin.isatty()):
         _ask(plan, root, trash=trash)
     result = ss.apply_cleanup(plan, root, to_trash=trash)
     print(result)
@@ -61,8 +61,8 @@ def _apply(outputs: str, root: str, plan: ss.CleanupPlan, *, trash: bool, yes: b
 
 def _ask(plan: ss.CleanupPlan, root: str, *, trash: bool) -> None:
     """Ask at the terminal; raise where there is none, or the answer is not yes."""
-    if not sys.stdin.isatty():
-        raise ss.QueryError("--apply asks before it moves anything; without a terminal, give --yes")
+    if not sys.stdin.isatty():  # then it is the trash
+        raise ss.QueryError("--to-trash asks first, as nothing comes back; or give --yes")
     print(plan)
     place = "the system's trash, with no way back from here" if trash else ".simsearch-removed"
     answer = input(f"Move what the plan names below {root} to {place}? [y/N] ")

@@ -70,18 +70,30 @@ def test_what_was_left_ends_with_an_error(capsys):
     assert "1 copies were left" in err
 
 
-@pytest.mark.parametrize("answer", [None, "", "n", "no", "EOF"])
+@pytest.mark.parametrize("answer", ["", "n", "no", "EOF"])
 def test_nothing_moves_unless_somebody_agrees(capsys, monkeypatch, answer):
     run(capsys, "outputs", "--plan", "plan.csv")
     before = pictures()
-    if answer is not None:
-        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-        monkeypatch.setattr("builtins.input", lambda text: answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda text: answer)
     code, out, err = run(capsys, "outputs", "--apply", "plan.csv", "--root", "dataset")
     assert code == 1
-    assert ("give --yes" if answer is None else "nothing was moved") in err
-    assert answer is None or "2 copies of 2 pictures may go" in out
+    assert "nothing was moved" in err
+    assert "2 copies of 2 pictures may go" in out
     assert pictures() == before
+
+
+def test_without_a_terminal_only_what_comes_back_is_moved(capsys):
+    run(capsys, "outputs", "--plan", "plan.csv")
+    before = pictures()
+    flags = ("outputs", "--apply", "plan.csv", "--root", "dataset")
+    code, _, err = run(capsys, *flags, "--to-trash")
+    assert code == 1
+    assert "give --yes" in err
+    assert pictures() == before
+    code, out, _ = run(capsys, *flags)
+    assert code == 0
+    assert "2 copies moved" in out
 
 
 def test_a_yes_at_the_terminal(capsys, monkeypatch):
