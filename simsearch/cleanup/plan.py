@@ -148,7 +148,7 @@ def _row(copy: PlannedCopy) -> tuple[object, ...]:
 
 
 def read_plan(file: str | os.PathLike[str]) -> CleanupPlan:
-    """Read a plan that `CleanupPlan.save`, or the page, wrote; lines may have been deleted since.
+    """Read a plan that `CleanupPlan.save` wrote; lines may have been deleted since.
 
     Raises
     ------
