@@ -9,14 +9,13 @@ import copy
 import os
 import threading
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from simsearch.backbones.precision import choose_precision, fold_batch_norms
+from simsearch.backbones.precision import choose_precision, fold_batch_norms, has_depthwise
 from simsearch.backbones.preprocessing import Preprocessing, normalise
 from simsearch.backbones.spec import OWN_WEIGHTS, build_spec, pool
 from simsearch.errors import BackboneError, ImageError, MissingExtraError, WeightsError
@@ -31,14 +30,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.backbones.feature_map import FeatureMapHook
-    from simsearch.backbones.openvino_runtime import OpenVinoRuntime
     from simsearch.backbones.precision import Precision
     from simsearch.backbones.preprocessing import Transform
+    from simsearch.backbones.runtime import OpenVinoNetwork
     from simsearch.backbones.spec import ModelSpec
     from simsearch.images.decode import ImageSource
 
 
 CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 8, 64
+DEPTHWISE_BATCH_IMAGES = 2  # on a processor; larger maps of such networks overflow its caches
 
 
 class Backbone:
@@ -77,14 +77,16 @@ class Backbone:
         self.module = fold_batch_norms(spec.module, example)
         self.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         self._wanted = runtime
+        self._cpu_batch = DEPTHWISE_BATCH_IMAGES if has_depthwise(spec.module) else CPU_BATCH_IMAGES
         self.dim = self.embed_by_torch(self.probe()).shape[1]
-        self._choose_runtime()
+        if runtime == "openvino":
+            self.optimise()
 
     def _set_local_state(self, own_spec: ModelSpec | None) -> None:
         """Set what does not go to another process: locks, the hook, a user's own module."""
         self._device_lock, self.hook_lock = threading.Lock(), threading.Lock()
         self.map_hook: FeatureMapHook | None = None
-        self._runtime: OpenVinoRuntime | None = None
+        self._network: OpenVinoNetwork | None = None
         self.own_spec = own_spec
 
     def __getstate__(self) -> dict[str, Any]:
@@ -96,7 +98,7 @@ class Backbone:
             "own_spec",
             "module",
             "device",
-            "_runtime",
+            "_network",
         }
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
         on_cpu = self.device.type == "cpu"
@@ -111,22 +113,24 @@ class Backbone:
         """Move the network to another device, in the precision that it has."""
         import torch
 
-        self.device = torch.device(device)
+        self.device, self._network = torch.device(device), None
         self.module.to(self.device)
-        self._choose_runtime()
 
     @property
     def runtime(self) -> str:
         """What runs the network: "torch" or "openvino"."""
-        return "openvino" if self._runtime else "torch"
+        return "openvino" if self._network else "torch"
 
-    def _choose_runtime(self) -> None:
-        """Take OpenVINO on a processor, where it is installed and quicker."""
-        self._runtime = None
-        if self._wanted != "torch" and self.device.type == "cpu" and find_spec("openvino"):
-            from simsearch.backbones.openvino_runtime import choose_runtime
+    def optimise(self) -> None:
+        """Embed with OpenVINO from now on, where it is installed and quicker on this processor.
 
-            self._runtime = choose_runtime(self, self._wanted)
+        It takes seconds, once for each network; float32 rows stay the same within 1e-4.
+        """
+        wanted, self._wanted = self._wanted, "torch"  # one try is enough
+        if wanted != "torch" and self.device.type == "cpu":
+            from simsearch.backbones.runtime_convert import fastest_network, openvino_network
+
+            self._network = (fastest_network if wanted == "auto" else openvino_network)(self)
 
     def __repr__(self) -> str:
         return (
@@ -153,7 +157,7 @@ class Backbone:
     @property
     def batch_size(self) -> int:
         """Images per forward pass, where the caller does not choose."""
-        return CPU_BATCH_IMAGES if self.device.type == "cpu" else GPU_BATCH_IMAGES
+        return self._cpu_batch if self.device.type == "cpu" else GPU_BATCH_IMAGES
 
     def encode(self, images: Sequence[ImageSource]) -> NDArray[np.float32]:
         """Decode, prepare and embed images, a batch at a time, in this thread.
@@ -213,8 +217,9 @@ class Backbone:
             (B, D) float32, C order, rows of unit L2 norm. A row is NaN where the network gave no
             finite direction.
         """
-        fits = self._runtime is not None and self._runtime.fits(batch)
-        embeddings = self._runtime(batch) if self._runtime and fits else self.embed_by_torch(batch)
+        network = self._network
+        quick = network is not None and network.takes(batch)
+        embeddings = network.embed(batch) if network and quick else self.embed_by_torch(batch)
         embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
         return embeddings
 
@@ -295,7 +300,8 @@ def load_backbone(
         in it: see `Backbone.precision`.
     runtime
         ``"torch"`` or ``"openvino"`` (``pip install "simsearch[fast]"``, processors only);
-        ``"auto"`` measures which is quicker, unless ``SIMSEARCH_RUNTIME`` is set.
+        ``"auto"`` measures which is quicker, when a dataset is embedded; ``SIMSEARCH_RUNTIME``
+        replaces "auto".
 
     Raises
     ------

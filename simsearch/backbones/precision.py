@@ -43,14 +43,15 @@ def choose_precision(
         return precision
     if device.type != "cpu":
         return "float16"
-    if _has_depthwise(module):
+    if has_depthwise(module):
         return "float32"
     from simsearch.backbones.bfloat16 import bfloat16_is_fast
 
     return "bfloat16" if bfloat16_is_fast() else "float32"
 
 
-def _has_depthwise(module: torch.nn.Module) -> bool:
+def has_depthwise(module: torch.nn.Module) -> bool:
+    """Tell whether a network has depthwise convolutions: one channel in each sum."""
     import torch
 
     return any(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+OPTIMISED_SOURCES = 256  # from so many on, the time to find a quicker runtime is soon won back
 MAX_WORKERS = 16  # threads; beyond that, they wait for the interpreter's lock
 
 
@@ -62,7 +63,10 @@ def embed_batches(
 
     on_cpu = backbone.device.type == "cpu"
     workers = min(cpu_count(), MAX_WORKERS) if workers is None else workers
+    batch_size = backbone.batch_size if batch_size is None else batch_size
     size = choose_batch_size(batch_size, workers, on_cpu=on_cpu)
+    if len(sources) >= OPTIMISED_SOURCES:
+        backbone.optimise()
     blocks = iter_blocks(len(sources), size)
     waiting: deque[Future[Batch]] = deque()
     share = partial(torch.set_num_threads, max(1, cpu_count() // workers)) if on_cpu else None

@@ -6,7 +6,7 @@ import copy
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import BackboneError
@@ -62,6 +62,7 @@ class EmbeddingSpace:
     source: Source | None
     head: Head | None
     _backbone: Backbone | str | None
+    _cached: Backbone | Literal[False] | None = None  # False: there is none
 
     @property
     def dim(self) -> int:
@@ -124,7 +125,22 @@ class EmbeddingSpace:
         BackboneError
             If the backbone cannot be loaded, or is not the one that made the library.
         """
-        return self._apply_head(self.backbone.encode(images))
+        cached = None if self._backbone or not self.source else self._find_cached(self.source)
+        return self._apply_head((cached or self.backbone).encode(images))
+
+    def _find_cached(self, source: Source) -> Backbone | None:
+        """Return what embeds without PyTorch, if the network was converted before."""
+        from simsearch.backbones.runtime_cache import cached_backbone
+
+        if self._cached is None:
+            found = cached_backbone(source.backbone, source.fingerprint, source.precision)
+            self._cached = found if found and self._fits(found) else False
+        return self._cached or None
+
+    def _fits(self, backbone: Backbone) -> bool:
+        dim = self.head.dim_in if self.head else self.dim
+        made_by = self.source.fingerprint if self.source else backbone.fingerprint
+        return backbone.dim == dim and backbone.fingerprint == made_by
 
     @property
     def backbone(self) -> Backbone:
@@ -137,9 +153,8 @@ class EmbeddingSpace:
         """
         if not isinstance(self._backbone, Backbone):
             self._backbone = self._load_backbone()
-        made_by = self.source.fingerprint if self.source else self._backbone.fingerprint
-        dim = self.head.dim_in if self.head else self.dim
-        if self._backbone.dim != dim or self._backbone.fingerprint != made_by:
+        if not self._fits(self._backbone):
+            dim = self.head.dim_in if self.head else self.dim
             raise BackboneError(
                 f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
                 "pass the backbone that did, or embed the dataset again"

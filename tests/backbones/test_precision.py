@@ -127,7 +127,7 @@ def test_depthwise_networks_stay_in_float32(monkeypatch):
     ],
 )
 def test_depthwise_convolutions_are_found(layer, answer):
-    assert precision._has_depthwise(nn.Sequential(nn.ReLU(), nn.Sequential(layer))) is answer
+    assert precision.has_depthwise(nn.Sequential(nn.ReLU(), nn.Sequential(layer))) is answer
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

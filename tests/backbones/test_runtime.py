@@ -1,11 +1,14 @@
 """Networks run by OpenVINO: the rows of PyTorch, from a cache that may be damaged."""
 
+import json
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +17,11 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.backbones import backbone as backbone_module
-from simsearch.backbones import openvino_runtime as runtimes
+from simsearch.backbones import runtime_cache, runtime_convert
 from simsearch.errors import BackboneError, MissingExtraError
+from simsearch.library.library import ImageLibrary
 
+ROOT = Path(ss.__file__).parents[1]
 NAMES = ["efficientnet_lite0", "resnet18", "mobilenet_v3_small", "vit_b_16", "timm:resnet18"]
 
 
@@ -26,7 +31,8 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     backbone_module._load_named.cache_clear()
-    yield tmp_path / "cache/simsearch/openvino"
+    monkeypatch.setattr(runtime_cache.sys, "platform", "linux")
+    yield tmp_path / "cache/simsearch/networks"
     backbone_module._load_named.cache_clear()
 
 
@@ -123,83 +129,137 @@ def test_rows_without_a_direction_are_nan():
     assert np.isnan(rows[1]).all()
 
 
-def test_the_converted_network_is_kept_and_found_again(cache, monkeypatch):
-    first = load()
-    (file,) = cache.glob("*.xml")
-    assert file.name.startswith(first.fingerprint)
-    assert file.with_suffix(".bin").exists()
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random weights of a ResNet18, which follow from a seed."""
+    import torchvision
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+    return file
+
+
+def load_named(weights, runtime="openvino"):
+    backbone_module._load_named.cache_clear()
+    options = {"device": "cpu", "precision": "float32", "runtime": runtime}
+    return ss.load_backbone("resnet18", weights, **options)
+
+
+def test_the_converted_network_is_kept_and_found_again(cache, weights, monkeypatch):
+    first = load_named(weights)
+    (file,) = cache.iterdir()
+    assert first.fingerprint in file.name
     if os.name != "nt":
         assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    monkeypatch.setattr(runtimes, "_convert", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(runtime_convert, "convert", lambda *_: pytest.fail("converted again"))
     batch = pictures(first)
-    assert np.allclose(load().embed(batch), first.embed(batch), atol=1e-5)
+    assert np.allclose(load_named(weights).embed(batch), first.embed(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other weights", "gone"])
-def test_a_damaged_cache_is_made_anew(cache, damage):
-    backbone = load()
+@pytest.mark.parametrize("damage", ["cut", "empty", "a byte", "other weights"])
+def test_a_damaged_cache_is_made_anew(cache, weights, damage, caplog):
+    backbone = load_named(weights)
     batch = pictures(backbone)
-    (file,) = cache.glob("*.xml")
-    weights = file.with_suffix(".bin")
-    data = np.frombuffer(weights.read_bytes(), np.uint8).copy()
-    if damage == "cut":
-        file.write_bytes(file.read_bytes()[:100])
-    elif damage == "empty":
-        file.write_bytes(b"")
-    elif damage == "gone":
-        weights.unlink()
+    (file,) = cache.iterdir()
+    data = bytearray(file.read_bytes())
+    if damage == "other weights":
+        with np.load(file) as arrays:
+            changed = dict(arrays)
+        numbers = np.frombuffer(changed["weights"].tobytes(), np.float32) * 2 + 1
+        changed["weights"] = np.frombuffer(numbers.tobytes(), np.uint8)
+        np.savez(file, **changed)
     else:
-        weights.write_bytes((np.frombuffer(data.tobytes(), np.float32) * 2 + 1).tobytes())
-    again = load()
+        data[len(data) // 2] ^= 1
+        size = {"cut": len(data) // 2, "empty": 0, "a byte": len(data)}[damage]
+        file.write_bytes(bytes(data[:size]))
+    again = load_named(weights)
     assert again.runtime == "openvino"
     assert np.abs(again.embed(batch) - backbone.embed_by_torch(batch)).max() < 1e-4
-    assert np.array_equal(np.frombuffer(weights.read_bytes(), np.uint8), data)
+    assert runtime_cache.read_entry(file) is not None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps rights in another way")
-def test_a_cache_that_others_may_write_is_not_used(cache):
+def test_a_cache_that_others_may_write_is_not_used(cache, weights, caplog):
     cache.mkdir(parents=True)
     cache.chmod(0o777)
-    assert load().runtime == "openvino"
+    assert load_named(weights).runtime == "openvino"
     assert list(cache.iterdir()) == []
+    assert "not kept" in caplog.text
 
 
-def test_without_a_cache(cache):
+def test_without_a_cache(cache, weights, caplog):
     cache.parent.mkdir(parents=True)
     cache.write_text("a file")
+    assert load_named(weights).runtime == "openvino"
+
+
+def test_networks_used_longest_ago_are_dropped(cache, weights, monkeypatch):
+    monkeypatch.setattr(runtime_cache, "KEPT_NETWORKS", 2)
+    cache.mkdir(0o700, parents=True)
+    for i in range(3):
+        (cache / f"{i}.npz").touch()
+        os.utime(cache / f"{i}.npz", (i, i))
+    load_named(weights)
+    assert len(list(cache.iterdir())) == 2
+    assert (cache / "2.npz").exists()
+
+
+def test_own_modules_are_not_kept(cache):
+    """Their fingerprint tells their weights, and not their layers."""
     assert load().runtime == "openvino"
+    assert not cache.exists()
+
+
+def optimised(**options):
+    backbone = load("auto", **options)
+    assert backbone.runtime == "torch"  # until many images come
+    backbone.optimise()
+    return backbone.runtime
 
 
 def test_a_module_that_cannot_be_converted_is_run_by_pytorch(monkeypatch, caplog):
     def refuse(*_):
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(runtimes, "_convert", refuse)
-    assert load("auto").runtime == "torch"
+    monkeypatch.delenv("SIMSEARCH_RUNTIME")
+    monkeypatch.setattr(runtime_convert, "convert", refuse)
+    assert optimised() == "torch"
+    assert "no such operation" in caplog.text
 
 
-def test_other_rows_are_not_taken(monkeypatch):
-    monkeypatch.setattr(runtimes.OpenVinoRuntime, "__call__", lambda self, batch: np.ones((1, 16)))
-    monkeypatch.setenv("SIMSEARCH_RUNTIME", "auto")
-    assert load("auto").runtime == "torch"
+def test_other_rows_are_not_taken(monkeypatch, caplog):
+    monkeypatch.delenv("SIMSEARCH_RUNTIME")
+    monkeypatch.setattr(
+        runtime_convert.OpenVinoNetwork, "embed", lambda self, batch: np.ones((len(batch), 16))
+    )
+    assert optimised() == "torch"
+    assert "rows of Network differ" in caplog.text
 
 
 def test_the_quicker_one_is_taken(monkeypatch):
     monkeypatch.delenv("SIMSEARCH_RUNTIME")
     for answer, name in ((True, "openvino"), (False, "torch")):
-        monkeypatch.setattr(runtimes, "is_quicker", lambda *_, answer=answer: answer)
-        assert load("auto").runtime == name
+        monkeypatch.setattr(runtime_convert, "is_faster", lambda *_, answer=answer: answer)
+        assert optimised() == name
+    monkeypatch.setattr(runtime_convert, "is_faster", lambda *_: True)
     monkeypatch.setenv("SIMSEARCH_RUNTIME", "torch")
-    monkeypatch.setattr(runtimes, "is_quicker", lambda *_: True)
-    assert load("auto").runtime == "torch"
+    assert optimised() == "torch"
 
 
-def test_is_quicker_compares_times():
+def test_is_faster_compares_times():
     backbone = load()
-    runtime = backbone._runtime
-    slow = runtimes.is_quicker(lambda batch: [runtime(batch) for _ in range(50)], backbone)
-    assert not slow
-    assert runtimes.is_quicker(lambda batch: None, backbone)
+    network = backbone._network
+
+    class Timed:
+        def __init__(self, times):
+            self.times = times
+
+        def embed(self, batch):
+            return [network.embed(batch) for _ in range(self.times)]
+
+    assert not runtime_convert.is_faster(Timed(100), backbone)
+    assert runtime_convert.is_faster(Timed(0), backbone)
 
 
 def test_unknown_runtimes_are_refused(monkeypatch):
@@ -211,17 +271,17 @@ def test_unknown_runtimes_are_refused(monkeypatch):
 
 
 def test_openvino_that_is_missing_is_said(monkeypatch):
-    monkeypatch.setattr(backbone_module, "find_spec", lambda _: None)
+    monkeypatch.setattr(runtime_convert, "openvino_version", lambda: "")
     with pytest.raises(MissingExtraError, match=r"simsearch\[fast\]"):
         ss.load_backbone("efficientnet_lite0", device="cpu", runtime="openvino")
     assert load("auto").runtime == "torch"
 
 
-def test_another_process_has_it_too():
+def test_a_copy_in_another_process_starts_with_pytorch():
     backbone = load()
     batch = pictures(backbone)
     again = pickle.loads(pickle.dumps(backbone))
-    assert again.runtime == "openvino"
+    assert again.runtime == "torch"
     assert np.allclose(again.embed(batch), backbone.embed(batch), atol=1e-5)
 
 
@@ -236,8 +296,6 @@ def test_threads_at_once_get_their_own_rows():
 
 def test_datasets_of_both_runtimes_are_one_library(sample, tmp_path):
     """Rows mix: one half embedded by PyTorch, the other by OpenVINO."""
-    import shutil
-
     files = sorted((sample / "seg_train").rglob("*.jpg"))[:6]
     (tmp_path / "dataset").mkdir()
     for i, file in enumerate(files):
@@ -251,6 +309,58 @@ def test_datasets_of_both_runtimes_are_one_library(sample, tmp_path):
     assert library.report.reused == 3
     whole = load("torch").encode([tmp_path / f"dataset/{i}.jpg" for i in range(6)])
     assert np.abs(np.asarray(library.embeddings) - whole).max() < 1e-4
+
+
+QUERY = """
+import json, sys
+from simsearch.cli.main import main
+code = main(["search", "outputs", "dataset/0.jpg", "--json"])
+assert "torch" not in sys.modules or sys.argv[1] == "torch", "torch was imported"
+sys.exit(code)
+"""
+
+
+def test_a_query_from_the_shell_needs_no_pytorch(cache, sample, tmp_path):
+    """Once the network is in the cache; and it finds what PyTorch finds."""
+    (tmp_path / "dataset").mkdir()
+    for i, file in enumerate(sorted((sample / "seg_train").rglob("*.jpg"))[:12]):
+        shutil.copy(file, tmp_path / f"dataset/{i}.jpg")
+    backbone = ss.load_backbone(
+        "efficientnet_lite0", device="cpu", precision="float32", runtime="openvino"
+    )
+    library = ss.embed_dataset(tmp_path / "dataset", tmp_path / "outputs", backbone, progress=False)
+    assert library.source.precision == "float32"
+    answers = []
+    for runtime in ("auto", "torch"):
+        env = os.environ | {"SIMSEARCH_RUNTIME": runtime, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", QUERY, runtime]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout)["matches"])
+    assert [each["path"] for each in answers[0]] == [each["path"] for each in answers[1]]
+    assert np.allclose(*([each["score"] for each in some] for some in answers), atol=1e-5)
+
+
+def test_a_cached_network_of_another_library_is_not_used(cache, weights):
+    backbone = load_named(weights)
+    found = runtime_cache.cached_backbone("resnet18", backbone.fingerprint, "float32")
+    assert found is None  # while PyTorch is asked for
+
+
+def test_a_cached_network_embeds_as_the_backbone(cache, weights, monkeypatch):
+    backbone = load_named(weights)
+    monkeypatch.setenv("SIMSEARCH_RUNTIME", "auto")
+    found = runtime_cache.cached_backbone("resnet18", backbone.fingerprint, "float32")
+    assert (found.dim, found.fingerprint, found.name) == (512, backbone.fingerprint, "resnet18")
+    images = [Image.new("RGB", (300, 200), color) for color in ("red", "blue")]
+    assert np.allclose(found.encode(images), backbone.encode(images), atol=1e-5)
+    assert runtime_cache.cached_backbone("resnet18", "another", "float32") is None
+    assert runtime_cache.cached_backbone("resnet18", backbone.fingerprint, "float16") is None
+    rows = backbone.encode(images)
+    library = ImageLibrary(rows, ["a.jpg", "b.jpg"], backbone)
+    assert np.allclose(library.encode(images), rows, atol=1e-5)
 
 
 def test_pytorch_alone_never_loads_openvino():

@@ -1,0 +1,155 @@
+"""Converted networks, kept in the user's own cache directory, and the backbone that they make.
+
+An entry that is damaged, or that another user could have written, counts as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
+from simsearch.backbones.preprocessing import Preprocessing
+from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork
+from simsearch.files import atomic_write
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("simsearch")
+KEPT_NETWORKS = 8  # files; the one used longest ago goes first
+FORMAT_VERSION = 1  # of an entry, and of what its graph computes
+
+
+def openvino_version() -> str:
+    """Return the version of OpenVINO, or "" where it is not installed; it is not imported."""
+    try:
+        return metadata.version("openvino")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def cache_folder() -> Path:
+    """Return where this user's converted networks lie; the folder need not exist."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(base)) / "simsearch" / "networks"  # noqa: PTH111 (never raises)
+
+
+def entry_file(name: str, fingerprint: str, precision: str) -> Path:
+    """Return the file of a network, of one precision, for the OpenVINO that is installed."""
+    words = (name, fingerprint, precision, f"openvino{openvino_version()}", f"v{FORMAT_VERSION}")
+    return cache_folder() / (re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".npz")
+
+
+def read_entry(file: Path) -> tuple[StoredNetwork, dict[str, Any]] | None:
+    """Read a network and its record; None where there is none, or none that can be trusted."""
+    if not _is_private(file.parent) or not file.is_file():
+        return None
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            # a zip file, which checks its sums
+            record = json.loads(arrays["record"].tobytes())
+            graph = arrays["graph"].tobytes()
+            stored = StoredNetwork(graph, arrays["weights"], record["precision"])
+        with contextlib.suppress(OSError):
+            os.utime(file)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("The converted network %s is damaged (%s), and made anew.", file, error)
+        return None
+    return stored, record
+
+
+def write_entry(file: Path, stored: StoredNetwork, record: dict[str, Any]) -> None:
+    """Write a network and its record atomically; a cache that cannot be written is left out."""
+    arrays = {
+        "record": np.frombuffer(json.dumps(record).encode(), np.uint8),
+        "graph": np.frombuffer(stored.graph, np.uint8),
+        "weights": stored.weights,
+    }
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(file.parent):
+            raise OSError("other users may write there")
+        with atomic_write(file, shared=True) as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        entries = sorted(file.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)
+        for old in entries[:-KEPT_NETWORKS]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("The converted network is not kept in %s: %s.", file.parent, error)
+
+
+def _is_private(folder: Path) -> bool:
+    """Tell whether a folder is this user's, and no other may write into it."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    if not hasattr(os, "getuid"):  # Windows: the user's profile is theirs
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+class CachedBackbone(Backbone):
+    """A backbone that only embeds, by a converted network: PyTorch is not imported.
+
+    Parameters
+    ----------
+    network
+        What embeds.
+    record
+        What was written with it.
+    """
+
+    def __init__(self, network: OpenVinoNetwork, record: dict[str, Any]) -> None:
+        self.name, self.weights = record["name"], record["weights"]
+        self.fingerprint, self.precision = record["fingerprint"], record["precision"]
+        self.transform = _preprocessing(record["transform"])
+        self.device: Any = SimpleNamespace(type="cpu")
+        self.dim, self._network, self._converted = network.dim, network, network
+        self._cpu_batch = CPU_BATCH_IMAGES
+
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Embed a batch of prepared images, as `Backbone.embed` does."""
+        embeddings = self._converted.embed(batch)
+        embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
+        return embeddings
+
+
+def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
+    """Make what JSON has as lists into tuples again."""
+    made: Any = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in fields.items()
+    }
+    return Preprocessing(**made)
+
+
+def cached_backbone(name: str, fingerprint: str, precision: str) -> CachedBackbone | None:
+    """Return the backbone of a network that is in the cache, or None."""
+    is_off = os.environ.get("SIMSEARCH_RUNTIME") == "torch"
+    if is_off or precision not in HINTS or not openvino_version():
+        return None
+    entry = read_entry(entry_file(name, fingerprint, precision))
+    if entry is None or entry[1].get("fingerprint") != fingerprint:
+        return None
+    try:
+        return CachedBackbone(OpenVinoNetwork(entry[0]), entry[1])
+    except Exception as error:  # OpenVINO raises RuntimeError and others; ImportError if broken
+        logger.warning("The converted network of %s cannot be used: %s.", name, error)
+        return None
