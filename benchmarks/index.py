@@ -73,10 +73,10 @@ def load_views(options: argparse.Namespace) -> tuple[np.ndarray, dict[str, np.nd
             ("scene", options.scenes, SCENES),
         ):
             files = rng.permutation(sorted(map(str, ss.find_images(folder))))
-            views = [
+            pictures = [
                 view(file, n, n and i) for i, file in enumerate(files[:count]) for n in range(7)
             ]
-            known[f"library {name}"] = embed(views).reshape(count, VIEWS + 1, -1)
+            known[f"library {name}"] = embed(pictures).reshape(count, VIEWS + 1, -1)
             known[f"new {name}"] = embed([view(file, 0, 0) for file in files[count : 2 * count]])
         if options.cache:
             np.savez(options.cache, **known)
