@@ -18,7 +18,7 @@ from PIL import Image
 from simsearch.backbones.precision import choose_precision, fold_batch_norms, has_depthwise
 from simsearch.backbones.preprocessing import Preprocessing, normalise
 from simsearch.backbones.spec import OWN_WEIGHTS, build_spec, pool
-from simsearch.errors import BackboneError, ImageError, MissingExtraError, WeightsError
+from simsearch.errors import BackboneError, ImageError, WeightsError
 from simsearch.files import iter_blocks
 from simsearch.images.decode import describe, load_image
 
@@ -58,11 +58,7 @@ class Backbone:
     """
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        device: str | torch.device,
-        precision: Precision,
-        runtime: str = "auto",
+        self, spec: ModelSpec, device: str | torch.device, precision: Precision, runtime: str
     ) -> None:
         import torch
 
@@ -122,15 +118,11 @@ class Backbone:
         return "openvino" if self._network else "torch"
 
     def optimise(self) -> None:
-        """Embed with OpenVINO from now on, where it is installed and quicker on this processor.
+        """Embed with OpenVINO from now on, where it is installed and quicker; it takes seconds."""
+        if self._wanted != "torch" and self.device.type == "cpu":
+            from simsearch.backbones.runtime_convert import choose_network
 
-        It takes seconds, once for each network; float32 rows stay the same within 1e-4.
-        """
-        wanted, self._wanted = self._wanted, "torch"  # one try is enough
-        if wanted != "torch" and self.device.type == "cpu":
-            from simsearch.backbones.runtime_convert import fastest_network, openvino_network
-
-            self._network = (fastest_network if wanted == "auto" else openvino_network)(self)
+            self._network, self._wanted = choose_network(self, self._wanted), "torch"
 
     def __repr__(self) -> str:
         return (
@@ -341,12 +333,7 @@ def load_backbone(
         from simsearch.backbones.weights_download import auto_backbone_name
 
         name = "resnet50" if file else auto_backbone_name()
-    backbone = _load_named(name, file, version, device, precision, runtime)
-    if runtime == "openvino" != backbone.runtime:
-        raise MissingExtraError(
-            f'OpenVINO cannot run {backbone!r}; pip install "simsearch[fast]", on a processor'
-        )
-    return backbone
+    return _load_named(name, file, version, device, precision, runtime)
 
 
 @lru_cache(maxsize=4)  # a query costs a forward pass, not a load

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import zipfile
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +141,7 @@ def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
     return Preprocessing(**made)
 
 
+@lru_cache(maxsize=2)  # a query costs a forward pass, not a load
 def cached_backbone(name: str, fingerprint: str, precision: str) -> CachedBackbone | None:
     """Return the backbone of a network that is in the cache, or None."""
     is_off = os.environ.get("SIMSEARCH_RUNTIME") == "torch"

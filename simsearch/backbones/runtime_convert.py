@@ -28,6 +28,7 @@ from simsearch.backbones.runtime_cache import (
     write_entry,
 )
 from simsearch.backbones.spec import OWN_WEIGHTS, pool
+from simsearch.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -43,10 +44,20 @@ MIN_GAIN = 1.1  # times PyTorch's pace, for a change of runtime
 TIMING_ROUNDS = 5
 
 
-def fastest_network(backbone: Backbone) -> OpenVinoNetwork | None:
-    """Return the network in OpenVINO where that is quicker than PyTorch here, else None."""
+def choose_network(backbone: Backbone, wanted: str) -> OpenVinoNetwork | None:
+    """Return the network in OpenVINO; for "auto" only where it is quicker than PyTorch here.
+
+    Raises
+    ------
+    MissingExtraError
+        If "openvino" is wanted, and cannot be had.
+    """
     network = openvino_network(backbone)
-    return network if network and is_faster(network, backbone) else None
+    if network is None and wanted == "openvino":
+        raise MissingExtraError(
+            f'OpenVINO cannot run {backbone!r}; pip install "simsearch[fast]", on a processor'
+        )
+    return network if network and (wanted != "auto" or is_faster(network, backbone)) else None
 
 
 def openvino_network(backbone: Backbone) -> OpenVinoNetwork | None:

@@ -39,6 +39,24 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
     return load_backbone(source.backbone, source.weights_file)
 
 
+def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbone:
+    """Return what embeds queries: without PyTorch, if its network was converted before.
+
+    Raises
+    ------
+    BackboneError
+        As for `EmbeddingSpace.backbone`.
+    """
+    source = space.source
+    if given is None and source is not None:
+        from simsearch.backbones.runtime_cache import cached_backbone
+
+        found = cached_backbone(source.backbone, source.fingerprint, source.precision)
+        if found and space.fits(found):
+            return found
+    return space.backbone
+
+
 def source_to_record(library: ImageLibrary) -> Source | None:
     """Return what made the embeddings; a backbone that is known by name is loaded for that.
 

@@ -6,7 +6,7 @@ import copy
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from simsearch.backbones.backbone import Backbone
 from simsearch.errors import BackboneError
@@ -62,7 +62,6 @@ class EmbeddingSpace:
     source: Source | None
     head: Head | None
     _backbone: Backbone | str | None
-    _cached: Backbone | Literal[False] | None = None  # False: there is none
 
     @property
     def dim(self) -> int:
@@ -125,19 +124,12 @@ class EmbeddingSpace:
         BackboneError
             If the backbone cannot be loaded, or is not the one that made the library.
         """
-        cached = None if self._backbone or not self.source else self._find_cached(self.source)
-        return self._apply_head((cached or self.backbone).encode(images))
+        from simsearch.library.recorded import query_encoder
 
-    def _find_cached(self, source: Source) -> Backbone | None:
-        """Return what embeds without PyTorch, if the network was converted before."""
-        from simsearch.backbones.runtime_cache import cached_backbone
+        return self._apply_head(query_encoder(self, self._backbone).encode(images))
 
-        if self._cached is None:
-            found = cached_backbone(source.backbone, source.fingerprint, source.precision)
-            self._cached = found if found and self._fits(found) else False
-        return self._cached or None
-
-    def _fits(self, backbone: Backbone) -> bool:
+    def fits(self, backbone: Backbone) -> bool:
+        """Tell whether a backbone is the one that made the embeddings, as far as that is known."""
         dim = self.head.dim_in if self.head else self.dim
         made_by = self.source.fingerprint if self.source else backbone.fingerprint
         return backbone.dim == dim and backbone.fingerprint == made_by
@@ -153,7 +145,7 @@ class EmbeddingSpace:
         """
         if not isinstance(self._backbone, Backbone):
             self._backbone = self._load_backbone()
-        if not self._fits(self._backbone):
+        if not self.fits(self._backbone):
             dim = self.head.dim_in if self.head else self.dim
             raise BackboneError(
                 f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "

@@ -268,7 +268,7 @@ def _report(
 ) -> TrainedHead:
     """Embed the images of the report with the tuned network, and compare it with a head alone."""
     network, frozen = tuner.backbone.finish(), tuner.backbone.backbone
-    backbone = Backbone(network, frozen.device, frozen.precision)
+    backbone = Backbone(network, frozen.device, frozen.precision, "auto")
     embedded, readable = _embed_split(data, backbone, progress=progress)
     readable[[*tuner.loader.unreadable]] = False
     alone, alone_left_out = evaluate_splits(data, data.library.with_head(head_alone), readable)

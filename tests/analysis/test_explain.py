@@ -46,7 +46,7 @@ def resnet50():
             layer.running_var += torch.rand_like(layer.running_var)
             layer.bias.data += torch.rand_like(layer.bias) - 0.5
     transform = Preprocessing(256, 224, (0.5,) * 3, (0.25,) * 3)
-    return Backbone(ModelSpec("resnet50", "seeded", module, transform), "cpu", "float32")
+    return Backbone(ModelSpec("resnet50", "seeded", module, transform), "cpu", "float32", "torch")
 
 
 @pytest.fixture(scope="module")

@@ -347,11 +347,13 @@ def test_a_cached_network_of_another_library_is_not_used(cache, weights):
     backbone = load_named(weights)
     found = runtime_cache.cached_backbone("resnet18", backbone.fingerprint, "float32")
     assert found is None  # while PyTorch is asked for
+    runtime_cache.cached_backbone.cache_clear()
 
 
 def test_a_cached_network_embeds_as_the_backbone(cache, weights, monkeypatch):
     backbone = load_named(weights)
     monkeypatch.setenv("SIMSEARCH_RUNTIME", "auto")
+    runtime_cache.cached_backbone.cache_clear()
     found = runtime_cache.cached_backbone("resnet18", backbone.fingerprint, "float32")
     assert (found.dim, found.fingerprint, found.name) == (512, backbone.fingerprint, "resnet18")
     images = [Image.new("RGB", (300, 200), color) for color in ("red", "blue")]
