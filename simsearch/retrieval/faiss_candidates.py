@@ -230,9 +230,10 @@ class CandidateIndex:
         """Return the centres of the lists, turned back to the axes of the embeddings."""
         faiss = import_faiss()
         inner = faiss.extract_index_ivf(self.raw)
-        centres = inner.quantizer.reconstruct_n(0, inner.nlist)
+        # a tensor, once pytorch-metric-learning has put FAISS's torch utilities in place
+        centres = np.asarray(inner.quantizer.reconstruct_n(0, inner.nlist))
         rotation = faiss.downcast_VectorTransform(self.raw.chain.at(0))
-        axes = faiss.vector_to_array(rotation.A).reshape(rotation.d_out, rotation.d_in)
+        axes = np.asarray(faiss.vector_to_array(rotation.A)).reshape(rotation.d_out, rotation.d_in)
         return np.ascontiguousarray(centres @ axes)
 
     def size_bytes(self) -> int:

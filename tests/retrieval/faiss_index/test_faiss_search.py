@@ -1,5 +1,7 @@
 """Results of FAISS indexes beside brute force; filters."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -189,3 +191,22 @@ def test_filter_keeps_recall(index, library, queries, bias, share):
         mask = filtered(library, vector, share, bias, seed)
         shares.append(recall(index, library, vector[None], 10, mask))
     assert np.mean(shares) >= (1 if index.exact or share < 0.1 else 0.98)
+
+
+def test_an_index_is_built_and_searched_after_training():
+    """FAISS's torch utilities, which pytorch-metric-learning loads, replace some of its calls."""
+    code = (
+        "import faiss.contrib.torch_utils, numpy as np, simsearch as ss\n"
+        "rows = np.random.default_rng(0).normal(size=(3000, 32))\n"
+        "library = ss.ImageLibrary(rows, [f'{i}.jpg' for i in range(3000)])\n"
+        "for kind in ('ivf', 'rabitq', 'hnsw'):\n"
+        "    index = ss.build_index(library, kind)\n"
+        "    assert ss.search(library, 0, k=3, index=index, exclude_query=False)[0].row == 0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
