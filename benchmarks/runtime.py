@@ -1,0 +1,136 @@
+"""What runs the network: PyTorch or OpenVINO, from files to rows, and a query from the shell.
+
+    python benchmarks/runtime.py [--rounds 5] [--images 96]
+
+Processor milliseconds of all threads a picture, and walls; both runtimes take turns in each round,
+and medians of ratios within rounds are printed. "as before" is PyTorch with batches of eight, the
+default until now. ResNet50 has seeded random weights: its speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from common import INTEL, PHOTOS, link_images, median, resnet50_weights, verdict
+
+import simsearch as ss
+from simsearch.backbones.precision import Precision
+
+QUERY = """
+import json, resource, sys, time
+start = time.perf_counter()
+from simsearch.cli.main import main
+main(["search", sys.argv[1], sys.argv[2], "--json"])
+use = resource.getrusage(resource.RUSAGE_SELF)
+figures = [time.perf_counter() - start, use.ru_utime + use.ru_stime, use.ru_maxrss / 1e3]
+print(json.dumps(figures), file=sys.stderr)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=96)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        weights = resnet50_weights(Path(folder))
+        contests: tuple[tuple[str, Path | None, Precision, float], ...] = (
+            ("efficientnet_lite0", None, "float32", 3.0),
+            ("resnet50", weights, "float32", 1.2),
+            ("resnet50", weights, "bfloat16", 1.2),
+        )
+        for name, file, precision, goal in contests:
+            print(f"\n{name}, {precision}, {os.cpu_count()} cores")
+            backbones = {
+                runtime: ss.load_backbone(name, file, precision=precision, runtime=runtime)
+                for runtime in ("torch", "openvino")
+            }
+            for source, pixels in ((INTEL, 150), (PHOTOS, 500)):
+                place = Path(folder) / f"{name}{precision}{pixels}"
+                pace(backbones, source, pixels, options.images, options.rounds, place, goal)
+        query(Path(folder), options.rounds)
+
+
+def pace(  # noqa: PLR0917
+    backbones: dict[str, ss.Backbone],
+    source: Path,
+    pixels: int,
+    count: int,
+    rounds: int,
+    place: Path,
+    goal: float,
+) -> None:
+    """From files to a library, and the forward pass alone."""
+    dataset = link_images(source, place / "dataset", count)
+    inputs = np.stack(
+        [backbones["torch"].prepare(ss.load_image(path)) for path in sorted(dataset.iterdir())]
+    )
+    times: dict[str, list[float]] = {}
+
+    def embed(backbone: ss.Backbone, batch_size: int | None = None) -> None:
+        with tempfile.TemporaryDirectory() as outputs:
+            ss.embed_dataset(dataset, outputs, backbone, batch_size, progress=False)
+
+    network = backbones["openvino"]
+    pairs = [inputs[i : i + 2] for i in range(0, count, 2)]
+    runs: dict[str, Callable[[], object]] = {
+        "as before": lambda: embed(backbones["torch"], 8),
+        "torch": lambda: embed(backbones["torch"]),
+        "openvino": lambda: embed(network),
+        "openvino, forward pass": lambda: [network.embed(pair) for pair in pairs],
+    }
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            if number:  # the first round warms up
+                times.setdefault(name, []).append((time.process_time() - start) / count * 1e3)
+    for name, values in times.items():
+        print(f"  {pixels} px  {name:<24} {median(values):7.2f} CPU ms a picture")
+    gain = [a / b for a, b in zip(times["as before"], times["openvino"], strict=True)]
+    share = [a / b for a, b in zip(times["openvino, forward pass"], times["openvino"], strict=True)]
+    verdict(f"{pixels} px: as before / openvino, CPU", median(gain), goal)
+    if pixels == 150:
+        verdict("150 px: forward pass / the whole, CPU", median(share), 0.85)
+
+
+def query(folder: Path, rounds: int) -> None:
+    """Time a process that answers one query from 8,000 rows."""
+    backbone = ss.load_backbone("efficientnet_lite0", precision="float32", runtime="openvino")
+    rows = np.random.default_rng(0).normal(size=(8000, backbone.dim)).astype(np.float32)
+    paths = [f"{i:05d}.jpg" for i in range(len(rows))]
+    ss.ImageLibrary(rows, paths, backbone).save(folder / "outputs")
+    photo = sorted(PHOTOS.rglob("*.jpg"))[0]
+    print("\na query from the shell, 8,000 × 1,280")
+    for runtime in ("auto", "torch"):
+        figures = []
+        for _ in range(rounds):
+            done = subprocess.run(
+                [sys.executable, "-c", QUERY, str(folder / "outputs"), str(photo)],
+                env=os.environ | {"SIMSEARCH_RUNTIME": runtime},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            figures.append(json.loads(done.stderr.strip().splitlines()[-1]))
+        wall, cpu, memory = (median([each[i] for each in figures]) for i in range(3))
+        name = "openvino" if runtime == "auto" else "torch"
+        print(f"  {name:<10} {wall:5.2f} s wall, {cpu:5.2f} CPU s, {memory:6.0f} MB")
+        if runtime == "auto":
+            verdict("CPU seconds", cpu, 0.6, at_most=True)
+            verdict("MB", memory, 250, at_most=True)
+        else:
+            verdict("seconds, without openvino", wall, 1.2, at_most=True)
+
+
+if __name__ == "__main__":
+    main()
