@@ -30,8 +30,10 @@ import json, resource, sys, time
 start = time.perf_counter()
 from simsearch.cli.main import main
 main(["search", sys.argv[1], sys.argv[2], "--json"])
-use = resource.getrusage(resource.RUSAGE_SELF)
-figures = [time.perf_counter() - start, use.ru_utime + use.ru_stime, use.ru_maxrss / 1e3]
+wall, use = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+with open("/proc/self/status") as status:  # ru_maxrss would count the parent's memory, too
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+figures = [wall, use.ru_utime + use.ru_stime, peak / 1e3]
 print(json.dumps(figures), file=sys.stderr)
 """
 
@@ -109,7 +111,7 @@ def query(folder: Path, rounds: int) -> None:
     rows = np.random.default_rng(0).normal(size=(8000, backbone.dim)).astype(np.float32)
     paths = [f"{i:05d}.jpg" for i in range(len(rows))]
     ss.ImageLibrary(rows, paths, backbone).save(folder / "outputs")
-    photo = sorted(PHOTOS.rglob("*.jpg"))[0]
+    photo = next(path for path in sorted(PHOTOS.rglob("*")) if path.is_file())
     print("\na query from the shell, 8,000 × 1,280")
     for runtime in ("auto", "torch"):
         figures = []

@@ -55,7 +55,7 @@ def _open(
     outputs: str, root: str | None, metadata: str | None, table: Mapping[str, Any]
 ) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
     """Open a folder, or what was published, as URI#COLLECTION."""
-    from simsearch.cluster.milvus.remote_library import split_address
+    from simsearch.cluster.milvus.address import split_address
 
     place = split_address(outputs)
     if place is None:

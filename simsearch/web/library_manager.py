@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simsearch.cluster.milvus.remote_library import RemoteLibrary, split_address
+from simsearch.cluster.milvus.address import split_address
+from simsearch.cluster.milvus.remote_library import RemoteLibrary
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.library.files import MANIFEST, NEXT
 from simsearch.library.library import ImageLibrary

@@ -30,19 +30,6 @@ if TYPE_CHECKING:
     from simsearch.backbones.backbone import Backbone
 
 
-def split_address(text: str) -> tuple[str, str] | None:
-    """Split ``URI#COLLECTION``; None for the path of a folder.
-
-    Examples
-    --------
-    >>> split_address("https://milvus.example.org:19530#shop")
-    ('https://milvus.example.org:19530', 'shop')
-    >>> split_address("outputs")
-    """
-    uri, mark, collection = text.rpartition("#")
-    return (uri, collection) if mark and not Path(text).exists() else None
-
-
 class RemoteLibrary(EmbeddingSpace):
     """A library that `publish` has put on a Milvus server or cluster, or in a Lite file.
 
