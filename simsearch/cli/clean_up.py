@@ -65,8 +65,7 @@ def _ask(plan: ss.CleanupPlan, root: str, *, trash: bool) -> None:
         raise ss.QueryError("--to-trash asks first, as nothing comes back; or give --yes")
     print(plan)
     place = "the system's trash, with no way back from here" if trash else ".simsearch-removed"
-    answer = input(f"Move what the plan names below {root} to {place}? [y/N] ")
-    if answer.strip().lower() not in {"y", "yes"}:
+    if input(f"Move these below {root} to {place}? [y/N] ").strip().lower() not in {"y", "yes"}:
         raise ss.QueryError("nothing was moved, as the answer was not yes")
 
 

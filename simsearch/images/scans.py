@@ -25,7 +25,9 @@ def check_scans(image: Image.Image) -> None:
         If it has more than `MAX_JPEG_SCANS`.
     """
     stream = getattr(image, "fp", None)
-    if stream is None or _has_one_scan(image, stream):  # without a stream, it is decoded already
+    if stream is None:  # it is decoded already
+        return
+    if image.format == "JPEG" and _has_one_scan(image, stream):  # in an MPO, Pillow has read on
         return
     place = stream.tell()
     stream.seek(0)
@@ -37,8 +39,6 @@ def check_scans(image: Image.Image) -> None:
 
 def _has_one_scan(image: Image.Image, stream: IO[bytes]) -> bool:
     """Tell whether the first scan, after whose head Pillow stops, holds the whole image."""
-    if image.format == "MPO":  # where Pillow reads on
-        return False
     channels = getattr(image, "layers", 0)
     length = 6 + 2 * channels
     stream.seek(max(0, stream.tell() - length))
