@@ -87,9 +87,12 @@ def confirmed_copies(
         Whether to show progress bars, for what takes more than a second.
     """
     parts = (library,) if reference is None else (reference, library)
-    made = _signatures_of_all(parts, progress=progress)
+    looked = [look_at_files(each) for each in parts]
+    made = _signatures_of_all(parts, looked, progress=progress)
     library = library if reference is None else pool(reference, library)
-    files = look_at_files(library)
+    files = (
+        looked[0] if reference is None else look_at_files(library)
+    )  # links from one to the other
     labels = label_equal_bytes(library, files)
     order = keeping_order(library, files, made.rows)
     known = np.arange(len(order)) < len(parts[0]) * (reference is not None)  # rows of the reference
@@ -154,8 +157,13 @@ def pool(reference: ImageLibrary, library: ImageLibrary) -> ImageLibrary:
     return both
 
 
-def _signatures_of_all(parts: Sequence[ImageLibrary], *, progress: bool) -> PictureSignatures:
-    made = [signatures_of(each, look_at_files(each), progress=progress) for each in parts]
+def _signatures_of_all(
+    parts: Sequence[ImageLibrary], looked: Sequence[PictureFiles], *, progress: bool
+) -> PictureSignatures:
+    made = [
+        signatures_of(each, files, progress=progress)
+        for each, files in zip(parts, looked, strict=True)
+    ]
     return PictureSignatures(*(np.concatenate(arrays) for arrays in zip(*made, strict=True)))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.address import is_uri, local_path
+from simsearch.images.compare import upright_size
 from simsearch.images.decode import load_image, open_image
 from simsearch.images.read import read_file
 
@@ -116,13 +117,9 @@ def _size_in_file(source: Any, picture: Image.Image) -> tuple[int, int]:  # noqa
     """Upright size in the file, of which `picture` may be a part; its own if that is unknown."""
     try:
         with open_image(source) as image:
-            width, height = image.size
+            return upright_size(image, picture)
     except Exception:  # on damaged files, decoders raise nearly anything; the picture was repaired
         return picture.size
-    if picture.width * picture.height >= width * height:
-        return picture.size
-    lies = (width > height) == (picture.width > picture.height)
-    return (width, height) if lies else (height, width)
 
 
 def _at_working_scale(image: Image.Image) -> Image.Image:

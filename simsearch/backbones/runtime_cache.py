@@ -16,7 +16,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork
 from simsearch.files import atomic_write
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 logger = logging.getLogger("simsearch")
 KEPT_NETWORKS = 8  # files; the one used longest ago goes first
@@ -123,14 +120,8 @@ class CachedBackbone(Backbone):
         self.fingerprint, self.precision = record["fingerprint"], record["precision"]
         self.transform = _preprocessing(record["transform"])
         self.device: Any = SimpleNamespace(type="cpu")
-        self.dim, self._network, self._converted = network.dim, network, network
+        self.dim, self._network = network.dim, network
         self._cpu_batch = CPU_BATCH_IMAGES
-
-    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Embed a batch of prepared images, as `Backbone.embed` does."""
-        embeddings = self._converted.embed(batch)
-        embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
-        return embeddings
 
 
 def _preprocessing(fields: dict[str, Any]) -> Preprocessing:

@@ -109,14 +109,14 @@ def read_signature(path: str) -> tuple[np.void, int] | None:
     frames, size = 1, picture.size
     try:
         with open_image(source) as image:
-            size = _upright_size(image, picture)
+            size = upright_size(image, picture)
             frames = 1 if image.format in LAYERED else int(getattr(image, "n_frames", 1))
     except Exception:  # on damaged files, decoders raise nearly anything; the picture was repaired
         return signature(picture), 1
     return signature(picture, size), max(frames, 1)
 
 
-def _upright_size(image: Image.Image, picture: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image, picture: Image.Image) -> tuple[int, int]:
     """Size of the picture in its file, of which `picture` may be a part of the size."""
     if picture.width * picture.height >= image.width * image.height:
         return picture.size

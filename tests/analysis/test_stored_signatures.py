@@ -10,10 +10,12 @@ from PIL import Image
 from scenes import scene
 
 import simsearch as ss
-from simsearch.analysis import stored_signatures
+from simsearch.analysis import stored_rows, stored_signatures
 from simsearch.analysis.picture_files import look_at_files
-from simsearch.analysis.stored_signatures import ARRAY, RECORD, signatures_of
+from simsearch.analysis.stored_signatures import signatures_of
 from simsearch.images.signature import signature
+
+ARRAY, RECORD = "signatures.npy", "signatures.json"
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def test_signatures_that_cannot_be_stored_are_used(folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stored_signatures, "write_text", full)
+    monkeypatch.setattr(stored_rows, "write_text", full)
     scene(1, (60, 45)).save(folder / "5.png")
     save(folder)
     found = ss.duplicates(ss.ImageLibrary.load(folder / "outputs"), progress=False)
