@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simsearch.errors import QueryError
 from simsearch.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 GUARD = "'"
+
+
+@contextmanager
+def saving(file: str | os.PathLike[str]) -> Iterator[Path]:
+    """Name the file that the body writes; what goes wrong is said in the caller's terms.
+
+    Raises
+    ------
+    QueryError
+        If it cannot be written.
+    """
+    try:
+        yield Path(file).expanduser()
+    except OSError as error:
+        raise QueryError(
+            f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a folder "
+            "that exists, on a disk with free space"
+        ) from error
 
 
 def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -7,10 +7,9 @@ import os
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from simsearch.csv_file import write_csv
+from simsearch.csv_file import saving, write_csv
 from simsearch.errors import QueryError
 from simsearch.printable import one_line, valid_unicode
 
@@ -185,13 +184,8 @@ class Albums(Sequence[AlbumLevel]):
             If there is no such grain, or the file cannot be written.
         """
         lines = [line._replace(typical=int(line.typical)) for line in self._lines(grain)]
-        try:
-            write_csv(Path(file).expanduser(), COLUMNS, lines)
-        except OSError as error:
-            raise QueryError(
-                f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a "
-                "folder that exists, on a disk with free space"
-            ) from error
+        with saving(file) as target:
+            write_csv(target, COLUMNS, lines)
 
     def _lines(self, grain: str | None) -> list[_Line]:
         levels = self.levels if grain is None else (self.level(grain),)

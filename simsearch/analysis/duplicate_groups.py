@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from simsearch.csv_file import write_csv
-from simsearch.errors import QueryError
+from simsearch.csv_file import saving, write_csv
 from simsearch.printable import one_line, valid_unicode
 
 if TYPE_CHECKING:
@@ -152,13 +150,8 @@ class Duplicates(Sequence[DuplicateGroup]):
             (number, path, f"{score:.6f}", level, edit)
             for number, path, score, _, level, edit in self._table()
         )
-        try:
-            write_csv(Path(file).expanduser(), ("group", "path", "cosine", "level", "edit"), rows)
-        except OSError as error:
-            raise QueryError(
-                f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a "
-                "folder that exists, on a disk with free space"
-            ) from error
+        with saving(file) as target:
+            write_csv(target, ("group", "path", "cosine", "level", "edit"), rows)
 
     def __str__(self) -> str:
         lines = [self._summary()]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from simsearch.csv_file import read_csv, write_csv
+from simsearch.csv_file import read_csv, saving, write_csv
 from simsearch.errors import QueryError
 from simsearch.files import write_text
 from simsearch.printable import one_line, valid_unicode
@@ -112,18 +112,12 @@ class CleanupPlan(Sequence[PlannedCopy]):
         QueryError
             If the file cannot be written.
         """
-        target = Path(file).expanduser()
-        try:
+        with saving(file) as target:
             if target.suffix.lower() == ".json":
                 record = {"format": FORMAT, "copies": [asdict(copy) for copy in self.copies]}
                 write_text(target, json.dumps(record, indent=2, default=list))
             else:
                 write_csv(target, COLUMNS, [_row(copy) for copy in self.copies])
-        except OSError as error:
-            raise QueryError(
-                f"cannot write {os.fspath(file)!r}: {error.strerror or error}; give a file in a "
-                "folder that exists, on a disk with free space"
-            ) from error
 
     def __str__(self) -> str:
         groups = len(self.groups())
