@@ -76,18 +76,18 @@ def plan_cleanup(
     Raises
     ------
     QueryError
-        If the rule is unknown.
+        If the rule is unknown, or there is no such folder.
     """
-    folders = _folders(keep)
-    protected = [protect] if isinstance(protect, str) else list(protect)
-    guarded = [absolute(folder) for folder in protected]
+    folders = _kept_folders(keep)
+    guarded = _folders("protect", [protect] if isinstance(protect, str) else protect)
     copies: list[PlannedCopy] = []
     left: Counter[str] = Counter()
     for number, group in enumerate(duplicates, 1):
         members = _members(group, left)
         if len(members) > 1:
             order = _ordered(members, keep, folders, guarded)
-            copies += _plan_group(number, members, order, _reason(keep, order[0], guarded), left)
+            reason = _reason(keep, order[0], folders, guarded)
+            copies += _plan_group(number, members, order, reason, left)
     kept = {copy.keep.path for copy in copies}
     safe = [copy for copy in copies if copy.extra.path not in kept]
     left["also stay for another group"] += len(copies) - len(safe)
@@ -96,7 +96,7 @@ def plan_cleanup(
     return CleanupPlan(tuple(free), {reason: count for reason, count in left.items() if count})
 
 
-def _folders(keep: str | Sequence[str]) -> list[Path]:
+def _kept_folders(keep: str | Sequence[str]) -> list[Path]:
     if isinstance(keep, str):
         if keep not in RULES:
             raise QueryError(
@@ -106,11 +106,27 @@ def _folders(keep: str | Sequence[str]) -> list[Path]:
         return []
     if not keep:
         raise QueryError("keep=[]: give at least one folder, or 'largest'")
-    return [absolute(folder) for folder in keep]
+    return _folders("keep", keep)
+
+
+def _folders(option: str, names: Sequence[str]) -> list[Path]:
+    """Return absolute paths of folders; one that is mistyped would protect nothing."""
+    folders = [absolute(name) for name in names]
+    for name, folder in zip(names, folders, strict=True):
+        if not folder.is_dir():
+            raise QueryError(
+                f"{option}={name!r}: there is no such folder; give its path from the current "
+                "folder, such as dataset/masters"
+            )
+    return folders
 
 
 def _lies_in(path: str, folders: Sequence[Path]) -> bool:
-    return any(Path(path).is_relative_to(each) for each in folders)
+    """Tell whether a file lies in one of some folders, perhaps by way of a link."""
+    real = Path(path).resolve()
+    return any(
+        Path(path).is_relative_to(each) or real.is_relative_to(each.resolve()) for each in folders
+    )
 
 
 def _members(group: Group, left: Counter[str]) -> list[_Member]:
@@ -148,12 +164,14 @@ def _ordered(
     return sorted(members, key=place)
 
 
-def _reason(keep: str | Sequence[str], member: _Member, guarded: list[Path]) -> str:
+def _reason(
+    keep: str | Sequence[str], member: _Member, folders: list[Path], guarded: list[Path]
+) -> str:
     if _lies_in(member.path, guarded):
         return "it is in a protected folder"
     if isinstance(keep, str):
         return f"it is the {keep}"
-    return "its folder comes first"
+    return "its folder comes first" if _lies_in(member.path, folders) else "it is the largest"
 
 
 def _plan_group(

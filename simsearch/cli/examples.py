@@ -39,7 +39,7 @@ examples:
   simsearch duplicates outputs
   simsearch duplicates outputs --threshold 0.9 --csv duplicates.csv --save duplicates.png
   simsearch duplicates inbox_outputs outputs    what of the inbox is there already
-  simsearch duplicates outputs --plan plan.csv --keep masters inbox --protect masters
+  simsearch duplicates outputs --plan plan.csv --keep oldest --protect dataset/masters
   simsearch duplicates outputs --apply plan.csv --root dataset
   simsearch duplicates outputs --undo --root dataset
   simsearch duplicates outputs --not-duplicates a.jpg b.jpg

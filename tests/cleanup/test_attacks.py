@@ -109,3 +109,31 @@ def test_a_folder_that_cannot_be_written_moves_nothing(root, plan):
         assert len(list(root.iterdir())) == 3
     finally:
         root.chmod(0o700)
+
+
+def test_a_protected_folder_is_known_by_any_path(root, tmp_path):
+    """The library was made through a link, and the folder is named without it; and the reverse."""
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    for seen, named in ((link, root), (root, link)):
+        library = ss.ImageLibrary(np.ones((3, 1)), sorted(seen.glob("*.png")))
+        found = ss.duplicates(library, progress=False)
+        assert len(ss.plan_cleanup(found)) == 2
+        plan = ss.plan_cleanup(found, protect=str(named))
+        assert plan.copies == ()
+        assert plan.left == {"in a protected folder": 2}
+
+
+def test_folders_that_are_not_there_are_refused(root):
+    for rule in ({"keep": ["gone"]}, {"protect": "gone"}, {"protect": [str(root), "gone"]}):
+        with pytest.raises(QueryError, match="'gone': there is no such folder"):
+            ss.plan_cleanup([], **rule)
+
+
+def test_pictures_in_no_listed_folder_stay_for_another_reason(root, tmp_path):
+    library = ss.ImageLibrary(np.ones((3, 1)), sorted(root.glob("*.png")))
+    found = ss.duplicates(library, progress=False)
+    for folder, reason in ((tmp_path, "its folder comes first"), (root / "x", "it is the largest")):
+        folder.mkdir(exist_ok=True)
+        plan = ss.plan_cleanup(found, keep=[str(folder)])
+        assert {copy.reason for copy in plan} == {reason}

@@ -107,6 +107,7 @@ def test_a_yes_at_the_terminal(capsys, monkeypatch):
 
 def test_a_folder_that_comes_first(capsys):
     shutil.copy("inbox/0.webp", "dataset/0.webp")
+    Path("dataset/none").mkdir()
     _, out, _ = run(capsys, "outputs", "--plan", "plan.csv", "--keep", "dataset/none", "dataset")
     assert "its folder comes first" in out
 
@@ -140,6 +141,8 @@ def test_pairs_that_are_no_duplicates(capsys):
         (("--yes",), "--yes belongs to --apply"),
         (("--keep", "oldest"), "--keep belongs to --plan"),
         (("--protect", "x"), "--protect belongs to --plan"),
+        (("--plan", "p.csv", "--protect", "x"), "protect='x': there is no such folder"),
+        (("--plan", "p.csv", "--keep", "biggest"), "keep='biggest': there is no such folder"),
         (("--undo", "--root", "dataset", "--plan", "x"), "--undo does not go with --plan"),
         (("--plan", "gone/plan.csv"), "cannot write"),
     ],
