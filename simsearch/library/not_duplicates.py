@@ -6,6 +6,7 @@ have to be told again, or taken out of the file.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from simsearch.csv_file import read_csv, write_csv
@@ -52,16 +53,12 @@ def mark_not_duplicates(
         raise LibraryError("only a library that lies in a folder remembers pairs; save it first")
     rows_of = {library.paths[row]: row for row in range(len(library))}
     rows_of |= {name: row for row, name in enumerate(library.names)}
-    pairs = set()
+    pairs: set[tuple[str, ...]] = set()
     for each in pictures:
         rows = sorted({_row(library, rows_of, picture) for picture in each})
         if len(rows) < 2:
             raise QueryError(f"{list(each)!r}: give two pictures or more")
-        pairs |= {
-            tuple(sorted((library.names[a], library.names[b])))
-            for place, a in enumerate(rows)
-            for b in rows[place + 1 :]
-        }
+        pairs |= _pairs(library.names[row] for row in rows)
     with writing(library.stored[0]) as folder:
         pairs |= _read(folder / FILE)
         write_csv(folder / FILE, ("picture", "other"), sorted(pairs))
@@ -75,6 +72,11 @@ def pairs_apart(library: ImageLibrary) -> set[frozenset[int]]:
     pairs = _read(library.stored[0] / FILE)
     row_of = {name: row for row, name in enumerate(library.names)} if pairs else {}
     return {frozenset((row_of[a], row_of[b])) for a, b in pairs if a in row_of and b in row_of}
+
+
+def _pairs(names: Iterable[str]) -> set[tuple[str, ...]]:
+    """Return all pairs of some names, each in order."""
+    return set(combinations(sorted(names), 2))
 
 
 def _row(
