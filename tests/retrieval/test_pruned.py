@@ -26,23 +26,7 @@ from simsearch.retrieval.pruned_store import ARRAY, RECORD, pruned_copy_of
 ASKED = 7  # rows that are asked for to see that answers are right
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Let small libraries have a sketch, as large ones with wide rows have."""
-    monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 0)
-    monkeypatch.setattr(pruned_copy, "LEVEL_COLUMNS", (2, 4, 8))
-    monkeypatch.setattr(pruned_copy, "MAX_COLUMNS", 16)
-    monkeypatch.setattr(exact, "GATHER_ROW_COST", 0.0)
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """What was made, in order, each by the rows it was made for."""
-    made, make = [], pruned_store.make_copy
-    monkeypatch.setattr(
-        pruned_store, "make_copy", lambda library, **kw: made.append(library) or make(library, **kw)
-    )
-    return made
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture

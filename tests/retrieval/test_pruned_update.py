@@ -14,30 +14,14 @@ from hypothesis import strategies as st
 from oracle import answers, clustered, expected, make_library, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, pruned_copy, pruned_store, pruned_update
+from simsearch.retrieval import pruned_store, pruned_update
 from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS, open_copy, pruned_copy_of
 
 COUNT = 1500
 LAST_INSTANT = 26  # by which a copy is written
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Let small libraries have a pruned copy, as large ones with wide rows have."""
-    monkeypatch.setattr(exact, "PRUNED_FROM_BYTES", 0)
-    monkeypatch.setattr(pruned_copy, "LEVEL_COLUMNS", (2, 4, 8))
-    monkeypatch.setattr(pruned_copy, "MAX_COLUMNS", 16)
-    monkeypatch.setattr(exact, "GATHER_ROW_COST", 0.0)
-
-
-@pytest.fixture
-def made(monkeypatch):
-    """Libraries whose copy was made from nothing."""
-    made, make = [], pruned_store.make_copy
-    monkeypatch.setattr(
-        pruned_store, "make_copy", lambda library, **kw: made.append(library) or make(library, **kw)
-    )
-    return made
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture
