@@ -61,8 +61,9 @@ def duplicates(
     copy. See `benchmarks/duplicates.py` for what is found, and what is not.
 
     The first of a group is the one to keep: the one of most pixels, then of most bytes, then the
-    oldest file; but no picture in a border or on a screen in place of the picture itself. Every
-    other one of the group is itself a copy of the first. Several paths of one file (links) are
+    oldest file; but no picture in a border or on a screen in place of the picture itself, and no
+    part in place of the whole that it may have been cut from. Every other one of the group is
+    itself a copy of the first. Several paths of one file (links) are
     told as "same file", and are no extras.
 
     The first call reads every picture, and stores small signatures beside the library. Of

@@ -108,13 +108,9 @@ def _tried(stored: StoredNetwork, backbone: Backbone) -> OpenVinoNetwork | None:
 
 def _record(backbone: Backbone) -> dict[str, Any]:
     assert isinstance(backbone.transform, Preprocessing)
-    return {
-        "name": backbone.name,
-        "weights": backbone.weights,
-        "fingerprint": backbone.fingerprint,
-        "precision": backbone.precision,
-        "transform": asdict(backbone.transform),
-    }
+    names = ("name", "weights", "fingerprint", "precision")
+    facts = {name: getattr(backbone, name) for name in names}
+    return {**facts, "transform": asdict(backbone.transform)}
 
 
 def convert(backbone: Backbone) -> StoredNetwork:

@@ -231,11 +231,14 @@ def _fault_of_extra(extra: FileState, root: Path) -> str:
 
 def _fault_of_pair(copy: PlannedCopy) -> str:
     try:
-        if compare_files(copy.keep.path, copy.extra.path):
-            return ""
+        verdict = compare_files(copy.keep.path, copy.extra.path)
     except SimsearchError as error:
         return f"it cannot be compared with the picture that stays: {error}"
-    return f"it is not confirmed as a copy of {copy.keep.path}: {copy.extra.path}"
+    if verdict is None:
+        return f"it is not confirmed as a copy of {copy.keep.path}: {copy.extra.path}"
+    if not verdict.second_may_go:
+        return f"{copy.keep.path} is a part of it, or was made of it: {copy.extra.path}"
+    return ""
 
 
 def _is_unchanged(state: FileState, *, follow: bool = False) -> bool:

@@ -12,7 +12,7 @@ from simsearch.cleanup.plan import CleanupPlan, FileState, PlannedCopy
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.files import digest_unchanged, modified_ns
 from simsearch.images.address import is_uri, local_path
-from simsearch.images.compare import compare_files
+from simsearch.images.compare import Verdict, compare_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 RULES = ("largest", "oldest")
 SAME_FILE = "same file"
 UNCONFIRMED = "not confirmed as a copy of the picture that stays"
+SHOWS_MORE = "of which the picture that stays is a part, or was made"
+ONE_SIDED = {"crop", "border", "screenshot"}  # one of two pictures may go, and not the other
 
 
 class _Member(NamedTuple):
@@ -188,25 +190,32 @@ def _plan_group(
         return []
     copies = []
     for member in order[1:]:
-        level, edit = member.level, member.edit
-        if order[0] is not members[0]:
-            level, edit = _compared(order[0].path, member.path)
+        verdict: Verdict | None = Verdict(member.level, member.edit)
+        if order[0] is not members[0] or member.edit in ONE_SIDED:
+            verdict = _compared(order[0].path, member.path)
         state = _state(member.path)
-        if state is None:
-            left["the file cannot be read"] += 1
-        elif not level:
-            left[UNCONFIRMED] += 1
+        fault = _fault(verdict, state)
+        if state and verdict and not fault:
+            copies.append(PlannedCopy(number, kept, state, verdict.level, verdict.edit, reason))
         else:
-            copies.append(PlannedCopy(number, kept, state, level, edit, reason))
+            left[fault] += 1
     return copies
 
 
-def _compared(a: str, b: str) -> tuple[str, str]:
+def _fault(verdict: Verdict | None, state: FileState | None) -> str:
+    """Say why a copy may not go; "" if it may. What is unconfirmed is compared when it is due."""
+    if state is None:
+        return "the file cannot be read"
+    if verdict is None:
+        return UNCONFIRMED
+    return "" if verdict.level == "similar" or verdict.second_may_go else SHOWS_MORE
+
+
+def _compared(a: str, b: str) -> Verdict | None:
     try:
-        verdict = compare_files(a, b)
+        return compare_files(a, b)
     except SimsearchError:
-        return "", ""
-    return (verdict.level, verdict.edit) if verdict else ("", "")
+        return None
 
 
 def _state(path: str) -> FileState | None:

@@ -40,6 +40,11 @@ class Verdict(NamedTuple):
     edit: str
     derived: int | None = None
 
+    @property
+    def second_may_go(self) -> bool:
+        """Tell whether the first picture shows all that the second does, and as well."""
+        return self.derived == 1 if self.edit == "crop" else self.derived != 0
+
 
 def compare_files(a: str, b: str) -> Verdict | None:
     """Compare the pictures of two files on their pixels; None if neither is a copy of the other.

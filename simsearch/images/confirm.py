@@ -35,6 +35,7 @@ ROTATED_SHARE = 0.85  # of a picture that lost its corners when it was rotated
 LEAST_ANGLE, MOST_ANGLE = 0.7, 12.0  # degrees
 SURE_CORRELATION = 0.9  # of an alignment that is right: no other one is tried
 MOST_STRETCH = 1.06
+CROPPED_PIXELS = 0.85  # of a part, that the whole has there at least: it may have been cut from it
 TINT_GAIN, TINT_BIAS = 0.06, 8.0
 
 PARTS = {"crop", "border", "screenshot"}  # one picture lies in the other
@@ -69,7 +70,8 @@ class Edit:
         As in `simsearch.duplicates`: "identical" for equal pixels, "near" for every edit.
     derived : int or None
         Which of the two was made of the other, where that is seen: 0 for the first, 1 for the
-        second. A border or a screen is around one of them.
+        second. A border or a screen is around one of them; a crop is the part, unless it has more
+        pixels than the whole has there.
     """
 
     kind: str
@@ -131,11 +133,24 @@ def _confirm(
             if sizes[0] != sizes[1] and not edits & PARTS:
                 edits.add("resized")
             ordered = tuple(each for each in EDITS if each in edits) or ("recompressed",)
-            derived = 1 - pair.inner_number if edits & FRAMES else None
-            return Edit(ordered[0], ordered, "near", derived)
+            return Edit(ordered[0], ordered, "near", _derived(pair, signatures, edits))
         if pair is not None and pair.correlation >= SURE_CORRELATION:
             return None  # this is how they lie, and they differ
     return None
+
+
+def _derived(
+    pair: Registration, signatures: tuple[np.void, np.void], edits: set[str]
+) -> int | None:
+    """Tell which of two pictures was made of the other; see `Edit`."""
+    if edits & FRAMES:
+        return 1 - pair.inner_number
+    if "crop" not in edits:
+        return None
+    inner, outer = (int(row["width"]) * int(row["height"]) for row in signatures)
+    if pair.inner_number:
+        inner, outer = outer, inner
+    return pair.inner_number if _shares(pair)[1] * outer >= CROPPED_PIXELS * inner else None
 
 
 def _order(row: np.void) -> tuple[int, bytes]:

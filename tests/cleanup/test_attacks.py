@@ -137,3 +137,37 @@ def test_pictures_in_no_listed_folder_stay_for_another_reason(root, tmp_path):
         folder.mkdir(exist_ok=True)
         plan = ss.plan_cleanup(found, keep=[str(folder)])
         assert {copy.reason for copy in plan} == {reason}
+
+
+def crop(image, share):
+    """Cut the middle out of a picture."""
+    x, y = (round(side * (1 - share) / 2) for side in image.size)
+    return image.crop((x, y, image.width - x, image.height - y))
+
+
+@pytest.mark.parametrize(
+    ("part", "goes"),
+    [(1.0, True), (1.6, False)],  # sides of the part, in those that it has in the whole
+)
+def test_a_whole_picture_never_goes_for_a_part_of_it(tmp_path, part, goes):
+    """A part may go, unless it has more pixels than the whole has there; that keeps both."""
+    whole, inner = scene(3, (600, 450)), crop(scene(3, (600, 450)), 0.8)
+    whole.save(tmp_path / "whole.png")
+    inner.resize([round(side * part) for side in inner.size]).save(tmp_path / "part.png")
+    library = ss.ImageLibrary(np.ones((2, 1)), sorted(tmp_path.glob("*.png")))
+    found = ss.duplicates(library, progress=False)
+    assert len(found) == 1
+    for rule in ("largest", "oldest"):
+        os.utime(tmp_path / "part.png", (1, 1))  # so that by age it would stay
+        plan = ss.plan_cleanup(found, keep=rule)
+        if goes and rule == "largest":
+            assert [Path(copy.extra.path).name for copy in plan] == ["part.png"]
+        else:
+            assert plan.copies == ()
+            assert "is a part" in next(iter(plan.left))
+    similar = ss.plan_cleanup(ss.duplicates(library, level="similar", progress=False))
+    files = {Path(each.path).name: each for each in (similar[0].keep, similar[0].extra)}
+    forged = ss.PlannedCopy(1, files["part.png"], files["whole.png"], "near", "crop", "")
+    result = carry_out(ss.CleanupPlan((forged,)), tmp_path)
+    assert result.moved == ()
+    assert "is a part of it" in next(iter(result.left.values()))

@@ -75,7 +75,7 @@ def test_each_edit_is_confirmed_and_told_by_name(kind, seed):
     assert edit.kind == kind
     assert edit.kind == edit.edits[0]
     assert edit.level == "near"
-    assert edit.derived == (1 if kind in {"border", "screenshot"} else None)
+    assert edit.derived == (1 if kind in {"border", "screenshot", "crop"} else None)
     turned = None if edit.derived is None else 1 - edit.derived
     assert confirm(copy, photo) == replace(edit, derived=turned)
 
