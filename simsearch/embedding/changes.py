@@ -8,17 +8,17 @@ cannot be read, on a disk that is not mounted.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import stat
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError
-from simsearch.files import modified_ns, write_text
+from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
 from simsearch.library.files import (
@@ -29,9 +29,12 @@ from simsearch.library.files import (
     finish_commit,
     read_manifest,
     write_array,
+    write_manifest,
 )
+from simsearch.library.ownership import signed
 from simsearch.library.paths import absolute_root, in_folder
 from simsearch.library.report import describe_kinds
+from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -246,19 +249,24 @@ def amend(rows: EmbeddedRows, library: ImageLibrary, folder: Path) -> None:
         rows.read_digest(file)
     more = sum(map(bool, rows.digests.values())) > known
     digests = rows.stored_digests(list(rows.reused)) if more else None
-    if digests is not None or library.absolute_root != absolute_root(rows.root):
-        _amend_library(folder, rows.root, digests)
+    if digests is not None or library.absolute_root != absolute_root(rows.root) or not library.own:
+        _amend_library(folder, rows, library, digests)
 
 
-def _amend_library(folder: Path, root: str, digests: NDArray[np.uint8] | None) -> None:
-    """Record where the dataset lies, and digests of its files."""
+def _amend_library(
+    folder: Path, rows: EmbeddedRows, library: ImageLibrary, digests: NDArray[np.uint8] | None
+) -> None:
+    """Record where the dataset lies, and digests of its files; mark the library as one's own."""
     manifest, part = read_manifest(folder), folder / NEXT
-    manifest["absolute_root"] = absolute_root(root)
+    manifest["absolute_root"] = absolute_root(rows.root)
+    manifest["source"] = asdict(Source.of(rows.backbone))
+    if digests is None and signed(manifest, MANIFEST) == manifest:
+        return  # as where no key can be kept
     part.mkdir(exist_ok=True)
     if digests is not None:
         write_array(part / DIGESTS, [digests], len(digests))
         manifest["files"][DIGESTS] = file_record(part / DIGESTS)
-    write_text(part / MANIFEST, json.dumps(manifest, indent=2))
+    write_manifest(part, manifest, library.paths)
     finish_commit(folder)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
+from simsearch.library.foreign import distrust, is_own
 from simsearch.library.library import ImageLibrary
 
 if TYPE_CHECKING:
@@ -22,10 +23,13 @@ logger = logging.getLogger("simsearch")
 def open_last(folder: Path) -> ImageLibrary | None:
     """Open the library that is to be brought up to date; a damaged one is made anew."""
     try:
-        return ImageLibrary.as_stored(folder)
+        library = ImageLibrary.as_stored(folder)
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
+    if not is_own(library):
+        distrust(library, folder)
+    return library
 
 
 def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:

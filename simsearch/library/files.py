@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
+from simsearch.library.ownership import digest_of_paths, signed
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
 
@@ -117,11 +118,17 @@ def replace_library(
         "head": head.fingerprint if head else None,
         "files": {file.name: file_record(file) for file in _contents(part)},
     }
-    write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
+    write_manifest(part, manifest, paths)  # from here on it counts
     finish_commit(folder)
     for name, kept in ((STATS, stats), (DIGESTS, digests), (HEAD, head)):
         if kept is None:
             (folder / name).unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any], paths: NDArray[np.str_]) -> None:
+    """Write a manifest with this user's mark, which says that these are its paths."""
+    facts = manifest | {"paths": digest_of_paths(paths)}
+    write_text(folder / MANIFEST, json.dumps(signed(facts, MANIFEST), indent=2))
 
 
 def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
@@ -220,6 +227,7 @@ class LibraryFiles(NamedTuple):
     source: Source | None
     head: Head | None
     version: str  # of all its files
+    manifest: Mapping[str, Any] = {}  # as it was read
 
 
 def version_of(manifest: dict[str, Any]) -> str:
@@ -246,7 +254,7 @@ def open_latest(folder: Path) -> LibraryFiles:
                 raise
         else:
             if read_manifest(folder) == manifest:
-                return files
+                return files._replace(manifest=manifest)
         # Otherwise a writer has just put the next library in place: open that one.
 
 

@@ -89,6 +89,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     absolute_root: str | None = None  # where the dataset was when it was embedded
     run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
+    manifest: Mapping[str, Any] | None = None  # of its files
+    own: bool = True  # whether this user wrote its files; see `locate`
     versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
     def __init__(
@@ -148,6 +150,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         library.absolute_root = files.absolute_root
         library.source, library.head, library._backbone = files.source, files.head, backbone
         library._origin = files.embeddings, files.folder, files.digest
+        library.manifest = files.manifest
         library.versions = {os.path.realpath(files.folder): files.version}
         return library
 
