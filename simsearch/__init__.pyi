@@ -51,6 +51,7 @@ from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
 from .retrieval.search import search
+from .retrieval.trust import TrustReport, trust_library
 from .samples import make_sample
 from .training.config import TrainConfig
 from .training.head import train_head
@@ -99,6 +100,7 @@ __all__ = [
     "TrainConfig",
     "TrainedHead",
     "TrainingError",
+    "TrustReport",
     "UndoResult",
     "WeightsError",
     "albums",
@@ -136,6 +138,7 @@ __all__ = [
     "show_worst",
     "suggest_threshold",
     "train_head",
+    "trust_library",
     "undo_cleanup",
 ]
 __version__: str

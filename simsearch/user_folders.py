@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 _BASES = {  # on Windows, on a Mac, and the variable and folder of other systems
     "cache": ("~/AppData/Local", "~/Library/Caches", "XDG_CACHE_HOME", "~/.cache"),
-    "state": ("~/AppData/Local", "~/Library/Application Support", "XDG_STATE_HOME", "~/.local/state"),
+    "state": (
+        "~/AppData/Local",
+        "~/Library/Application Support",
+        "XDG_STATE_HOME",
+        "~/.local/state",
+    ),
 }
 
 

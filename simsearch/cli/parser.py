@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_publish,
         _add_info,
+        _add_trust,
         _add_sample,
     ):
         add(commands)
@@ -352,6 +353,16 @@ def _add_publish(commands: Commands) -> None:
 
 def _add_info(commands: Commands) -> None:
     _describe(commands.add_parser, "info", "Say what a library holds.", run.info, FOLDER)
+
+
+def _add_trust(commands: Commands) -> None:
+    _describe(
+        commands.add_parser,
+        "trust",
+        "Make a library of an earlier version or another machine count as yours.",
+        run.trust,
+        FOLDER,
+    )
 
 
 def _add_sample(commands: Commands) -> None:

@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,15 +23,14 @@ from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
 from simsearch.library.files import (
     DIGESTS,
-    MANIFEST,
     NEXT,
     file_record,
     finish_commit,
     read_manifest,
+    with_mark,
     write_array,
     write_manifest,
 )
-from simsearch.library.ownership import signed
 from simsearch.library.paths import absolute_root, in_folder
 from simsearch.library.report import describe_kinds
 from simsearch.library.source import Source
@@ -257,15 +256,17 @@ def _amend_library(
     folder: Path, rows: EmbeddedRows, library: ImageLibrary, digests: NDArray[np.uint8] | None
 ) -> None:
     """Record where the dataset lies, and digests of its files; mark the library as one's own."""
-    manifest, part = read_manifest(folder), folder / NEXT
-    manifest["absolute_root"] = absolute_root(rows.root)
-    manifest["source"] = asdict(Source.of(rows.backbone))
-    if digests is None and signed(manifest, MANIFEST) == manifest:
+    before, part = read_manifest(folder), folder / NEXT
+    manifest = before | {"absolute_root": absolute_root(rows.root)}
+    if not library.own and library.source:
+        source = replace(Source.of(rows.backbone), precision=library.source.precision)
+        manifest["source"] = asdict(source)
+    if digests is None and with_mark(manifest, library.paths) == before:
         return  # as where no key can be kept
     part.mkdir(exist_ok=True)
     if digests is not None:
         write_array(part / DIGESTS, [digests], len(digests))
-        manifest["files"][DIGESTS] = file_record(part / DIGESTS)
+        manifest["files"] |= {DIGESTS: file_record(part / DIGESTS)}
     write_manifest(part, manifest, library.paths)
     finish_commit(folder)
 

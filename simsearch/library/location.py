@@ -124,9 +124,7 @@ def _size(path: str) -> int | None:
         return None
 
 
-def warn_if_missing(
-    library: ImageLibrary, sample: Sequence[int], *, foreign: bool = False
-) -> None:
+def warn_if_missing(library: ImageLibrary, sample: Sequence[int], *, foreign: bool = False) -> None:
     """Say which files are not there, and what mends it."""
     paths = [local_path(str(library.paths[row])) for row in sample]
     missing = [path for path in paths if not is_uri(path) and _size(os.fspath(path)) is None]

@@ -31,8 +31,8 @@ MAC, KEY_BYTES = "mac", 32
 def signed(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return what a library's file `name` records with this user's mark; without it, if no key."""
     plain = {key: value for key, value in record.items() if key != MAC}
-    mac = _mac(plain, name)
-    return plain | {MAC: mac} if mac else plain
+    mac = keyed_digest(f"{name}\n{json.dumps(plain, sort_keys=True)}".encode())
+    return plain | {MAC: mac.hex()} if mac else plain
 
 
 def is_signed(record: Mapping[str, Any], name: str) -> bool:
@@ -49,10 +49,10 @@ def digest_of_paths(paths: NDArray[Any]) -> str:
     return sha256(paths.dtype.str.encode() + paths.tobytes()).hexdigest()
 
 
-def _mac(record: Mapping[str, Any], name: str) -> str | None:
+def keyed_digest(data: bytes) -> bytes:
+    """Return a digest that only this user can compute: 32 bytes; b"" without a key."""
     key = user_key(user_folder("state"))
-    text = f"{name}\n{json.dumps(record, sort_keys=True)}"
-    return hmac.new(key, text.encode(), sha256).hexdigest() if key else None
+    return hmac.digest(key, data, "sha256") if key else b""
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +16,7 @@ from filelock import FileLock
 
 from simsearch.files import atomic_write, open_plain, write_text
 from simsearch.library.files import file_record, matches_record
+from simsearch.library.ownership import is_signed, keyed_digest, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +54,13 @@ class RowStore(NamedTuple):
         file = folder / f"{self.name}.npy"
         try:
             record = json.loads((folder / f"{self.name}.json").read_text("utf-8"))
-            if (record["format"], record[self.name]) != (FORMAT, self.version):
+            known = is_signed(record, self.name)  # what others have made is made anew
+            if not known or (record["format"], record[self.name]) != (FORMAT, self.version):
                 return None
             if not matches_record(file, record["file"]):
                 return None
             rows: NDArray[np.void] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return rows if rows.dtype == self.dtype and rows.ndim == 1 else None
 
@@ -76,7 +77,8 @@ class RowStore(NamedTuple):
             with atomic_write(file) as stream:
                 np.save(stream, rows, allow_pickle=False)
             record = {"format": FORMAT, self.name: self.version, "file": file_record(file)}
-            write_text(folder / f"{self.name}.json", json.dumps(record, indent=2))
+            text = json.dumps(signed(record, self.name), indent=2)
+            write_text(folder / f"{self.name}.json", text)
             RowLog(self, folder).file.unlink(missing_ok=True)
 
     def lock(self, folder: Path) -> FileLock:
@@ -114,7 +116,7 @@ class RowStore(NamedTuple):
 class RowLog:
     """Rows that were made on the way and are not stored yet, in the file NAME.log of a library.
 
-    Each has a checksum: what a dying machine leaves is good up to the first row that does not fit
+    Each has a checksum, by this user's key: what a dying machine leaves is good up to the first row that does not fit
     its own. `RowStore.store` takes them in.
 
     Parameters
@@ -138,8 +140,7 @@ class RowLog:
             return np.empty(0, self.store.dtype)
         count = (len(data) - LOG_HEADER_BYTES) // self._dtype.itemsize
         rows = np.frombuffer(data, self._dtype, count, LOG_HEADER_BYTES)
-        sums = np.array([zlib.crc32(row["row"].tobytes()) for row in rows], np.uint32)
-        good = np.append(sums == rows["checksum"], False)
+        good = np.append(_checksums(rows["row"]) == rows["checksum"], False)
         return rows["row"][: good.argmin()]
 
     def __enter__(self) -> Self:
@@ -172,9 +173,15 @@ class RowLog:
         """Add rows: (M,) of the store's dtype; once this returns, a killed process keeps them."""
         logged = np.empty(len(rows), self._dtype)
         logged["row"] = rows
-        logged["checksum"] = [zlib.crc32(row.tobytes()) for row in rows]
+        logged["checksum"] = _checksums(rows)
         self._stream.write(logged.tobytes())
         self._stream.flush()
+
+
+def _checksums(rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """Return a checksum of each row that fits only what this user has written."""
+    sums = [keyed_digest(row.tobytes())[:4] for row in rows]
+    return np.frombuffer(b"".join(sums), np.uint32) if all(sums) else np.zeros(len(rows), np.uint32)
 
 
 def picture_key(name: str, size: int, time: int) -> bytes:

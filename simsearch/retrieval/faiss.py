@@ -20,17 +20,25 @@ import numpy as np
 
 from simsearch.errors import LibraryError, StaleIndexError
 from simsearch.files import atomic_write, iter_blocks, write_text
-from simsearch.library.files import file_record, matches_record, writing
+from simsearch.library.files import file_record, writing
 from simsearch.library.library import ImageLibrary
-from simsearch.plain_json import dumps
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import TUNED_K
 from simsearch.retrieval.faiss_report import IndexReport
+from simsearch.retrieval.faiss_seal import (
+    INDEX_FILE,
+    RECORD_FILE,
+    check_mark,
+    identity,
+    matches_seal,
+    signed_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -42,7 +50,6 @@ logger = logging.getLogger("simsearch")
 
 FORMAT = 2
 OLD_FORMAT = 1  # its recall was measured on rows of the library alone
-INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
 
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
@@ -234,13 +241,14 @@ class FaissIndex:
         flags = 0 if os.name == "nt" else int(faiss.IO_FLAG_MMAP_IFC)
         try:
             record = json.loads((place / RECORD_FILE).read_text("utf-8"))
+            check_mark(record, folder)
             if record["format"] not in {FORMAT, OLD_FORMAT}:
                 raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
             report = IndexReport(**record["report"])
             effort = SearchEffort(*map(int, record["effort"]))
             margins = Margins(*map(float, some)) if (some := record.get("margins")) else None
             rows = rows_in_order(report.rows, record.get("held_out", []))
-            if not matches_record(place / INDEX_FILE, record["seal"]):
+            if not matches_seal(place / INDEX_FILE, record["seal"]):
                 raise _damaged(place, f"{INDEX_FILE} is damaged, or belongs to another index")
             raw = faiss.read_index(os.fspath(place / INDEX_FILE), flags)
             if raw.ntotal != report.rows:
@@ -250,7 +258,7 @@ class FaissIndex:
                 f"no index in {os.fspath(folder)!r} ({Path(error.filename).name} is missing): make "
                 "one with simsearch.build_index(library)"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise _damaged(place, f"it cannot be read ({error})") from error
         if record["format"] == OLD_FORMAT and report.kind != "flat":
             logger.warning(
@@ -280,16 +288,16 @@ class FaissIndex:
                 raise LibraryError(
                     f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
                 ) from error
-            record = {
+            record: dict[str, Any] = {
                 "format": FORMAT,
                 "digest": self._digest,
-                "seal": seal,
+                "seal": seal | identity(folder / INDEX_FILE),
                 "effort": self._effort,
                 "margins": self._candidates.margins,
                 "held_out": self._candidates.held_out,
                 "report": asdict(self.report),
             }
-            write_text(folder / RECORD_FILE, dumps(record, indent=2))
+            write_text(folder / RECORD_FILE, signed_text(record))
 
 
 def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> FaissIndex:

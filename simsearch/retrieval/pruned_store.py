@@ -1,6 +1,6 @@
 """The pruned copy beside its library: made once, stored, opened, and tied to the rows it is of.
 
-A stored one that is damaged is made anew; of one of earlier rows, what is still there is kept.
+A stored one that is damaged, or made by another user, is made anew; of one of earlier rows, what is still there is kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from simsearch.files import atomic_write, write_text
 from simsearch.library.files import file_record, matches_record
+from simsearch.library.ownership import MAC, is_signed, signed
 from simsearch.library.row_digests import digests_of
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,
@@ -119,7 +120,7 @@ def _store(
             raise
         record |= {"rows": file_record(folder / ROWS), "dim": library.dim, **facts}
         record["sha256"] = _record_digest(record)
-        write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False))
+        write_text(folder / RECORD, json.dumps(signed(record, RECORD), indent=2, allow_nan=False))
 
 
 def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan, fill: Fill) -> None:
@@ -150,7 +151,7 @@ def open_copy(library: ImageLibrary) -> PrunedCopy | None:
         if record["of"] != digest:
             return None
         return open_array(folder, record, library.embeddings.shape)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -160,9 +161,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises
     ------
     OSError, ValueError, KeyError, TypeError
-        If there is none, or it is damaged.
+        If there is none, it is damaged, or another user has made it.
     """
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
+    found = json.loads((folder / RECORD).read_text("utf-8"))
+    if not isinstance(found, dict) or not is_signed(found, RECORD):
+        raise ValueError(f"{RECORD} does not bear this user's mark")
+    record = {key: value for key, value in found.items() if key != MAC}
     if (record["format"], record["sha256"]) != (FORMAT, _record_digest(record)):
         raise ValueError(f"{RECORD} is damaged")
     return record

@@ -48,7 +48,7 @@ def update_copy(library: ImageLibrary) -> PrunedCopy | None:
         old = open_array(folder, record, (len(known), library.dim))
         kept = match_rows(known, digests_of(library))  # (N,) row of the old copy
         facts = _facts_of(record, kept)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if facts is None:
         return None
