@@ -1,4 +1,4 @@
-"""This user's own folders, for what is kept from run to run."""
+"""Folders of a user's own, for what is kept from run to run."""
 
 from __future__ import annotations
 
@@ -10,24 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Literal
 
-_BASES = {  # on Windows, on a Mac, and the variable and folder of other systems
-    "cache": ("~/AppData/Local", "~/Library/Caches", "XDG_CACHE_HOME", "~/.cache"),
-    "state": (
-        "~/AppData/Local",
-        "~/Library/Application Support",
-        "XDG_STATE_HOME",
-        "~/.local/state",
-    ),
+_ON_WINDOWS = "~/AppData/Local"
+_BASES = {  # on a Mac; elsewhere, a variable and what it stands for by default
+    "cache": ("~/Library/Caches", "XDG_CACHE_HOME", "~/.cache"),
+    "state": ("~/Library/Application Support", "XDG_STATE_HOME", "~/.local/state"),
 }
 
 
 def user_folder(kind: Literal["cache", "state"]) -> Path:
     """Return where this user's files of a kind lie; the folder need not exist."""
-    windows, mac, variable, other = _BASES[kind]
+    base, variable, other = _BASES[kind]
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or windows
-    else:
-        base = mac if sys.platform == "darwin" else os.environ.get(variable) or other
+        base = os.environ.get("LOCALAPPDATA") or _ON_WINDOWS
+    elif sys.platform != "darwin":
+        base = os.environ.get(variable) or other
     return Path(os.path.expanduser(base)) / "simsearch"  # noqa: PTH111 (never raises)
 
 

@@ -5,7 +5,6 @@ No training, no pool of workers, no folder of images. PyTorch is imported on use
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from functools import lru_cache
@@ -68,7 +67,7 @@ class Backbone:
         self.precision = choose_precision(spec.module, self.device, precision)
         self.pooling = spec.pooling
         self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
+        self.set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
         example = normalise(torch.from_numpy(self.probe()), spec.transform)
         self.module = fold_batch_norms(spec.module, example)
         self.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
@@ -78,32 +77,17 @@ class Backbone:
         if runtime == "openvino":
             self.optimise()
 
-    def _set_local_state(self, own_spec: ModelSpec | None) -> None:
+    def set_local_state(self, own_spec: ModelSpec | None) -> None:
         """Set what does not go to another process: locks, the hook, a user's own module."""
         self._device_lock, self.hook_lock = threading.Lock(), threading.Lock()
         self.map_hook: FeatureMapHook | None = None
         self._network: OpenVinoNetwork | None = None
         self.own_spec = own_spec
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Let another process embed as this one does: the folded network, from the processor."""
-        local = {
-            "_device_lock",
-            "hook_lock",
-            "map_hook",
-            "own_spec",
-            "module",
-            "device",
-            "_network",
-        }
-        state = {name: value for name, value in self.__dict__.items() if name not in local}
-        on_cpu = self.device.type == "cpu"
-        return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
+    def __reduce__(self) -> Any:  # noqa: ANN401 (to another process)
+        from simsearch.backbones.transfer import pack
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set_local_state(None)
-        self.move("cpu")
+        return pack(self)
 
     def move(self, device: str) -> None:
         """Move the network to another device, in the precision that it has."""
@@ -316,7 +300,9 @@ def load_backbone(
     runtime = os.environ.get("SIMSEARCH_RUNTIME", runtime) if runtime == "auto" else runtime
     if runtime not in ("auto", "torch", "openvino"):
         raise BackboneError(f"runtime={runtime!r}: choose auto, torch or openvino")
-    device = _check_device(device or _best_device())
+    if device is not None:
+        from simsearch.backbones.transfer import check_device
+    device = _best_device() if device is None else check_device(device)
     if not isinstance(name, str):
         if weights is not None:
             raise BackboneError("weights= goes with a name; load them into your module yourself")
@@ -354,15 +340,3 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _check_device(device: str | torch.device) -> str:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch has no CUDA
-        raise BackboneError(
-            f"device={str(device)!r} cannot be used: {error}; leave it out for the best available"
-        ) from error
-    return str(device)

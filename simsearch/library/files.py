@@ -11,6 +11,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -19,9 +20,9 @@ from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import sha256_file, write_text
-from simsearch.library.ownership import digest_of_paths, signed
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
+from simsearch.library.user_key import signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -132,7 +133,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any], paths: NDArray[np.
 
 def with_mark(manifest: Mapping[str, Any], paths: NDArray[np.str_]) -> dict[str, Any]:
     """Return a manifest with this user's mark, which says that these are its paths."""
-    return signed({**manifest, "paths": digest_of_paths(paths)}, MANIFEST)
+    return signed({**manifest, "paths": sha256(paths.tobytes()).hexdigest()}, MANIFEST)
 
 
 def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:

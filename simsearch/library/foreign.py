@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import numpy as np
 from simsearch.errors import BackboneError
 from simsearch.images.address import is_uri
 from simsearch.library.files import MANIFEST
-from simsearch.library.ownership import digest_of_paths, is_signed
+from simsearch.library.ownership import is_signed
 from simsearch.library.paths import as_root, in_folder
 from simsearch.library.source import Source
 
@@ -39,7 +40,7 @@ def is_own(library: ImageLibrary) -> bool:
     if manifest is None:
         return True  # made of arrays
     known = is_signed(manifest, MANIFEST)
-    return known and manifest.get("paths") == digest_of_paths(library.paths)
+    return known and manifest.get("paths") == sha256(library.paths.tobytes()).hexdigest()
 
 
 class ForeignSource(Source):

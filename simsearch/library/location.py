@@ -71,7 +71,8 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
 
 def rows_to_look_at(library: ImageLibrary) -> list[int]:
     """Choose a sample of rows, spread evenly."""
-    return np.unique(np.linspace(0, len(library) - 1, SAMPLE_FILES).astype(int)).tolist()
+    rows = np.unique(np.linspace(0, len(library) - 1, SAMPLE_FILES).astype(int))
+    return list(map(int, rows))
 
 
 def make_absolute(library: ImageLibrary) -> None:

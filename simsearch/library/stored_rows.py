@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from simsearch.files import atomic_write, open_plain, write_text
 from simsearch.library.files import file_record, matches_record
-from simsearch.library.ownership import is_signed, keyed_digest, signed
+from simsearch.library.ownership import is_signed
+from simsearch.library.user_key import keyed_digest, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,8 +117,8 @@ class RowStore(NamedTuple):
 class RowLog:
     """Rows that were made on the way and are not stored yet, in the file NAME.log of a library.
 
-    Each has a checksum, by this user's key: what a dying machine leaves is good up to the first row that does not fit
-    its own. `RowStore.store` takes them in.
+    Each has a checksum, by this user's key: what a dying machine leaves is good up to the first row
+    that does not fit its own. `RowStore.store` takes them in.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The seal of a stored FAISS index: FAISS parses files without care, so only one's own is opened."""
+"""The seal of a stored FAISS index: FAISS parses without care, so that only one's own is opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from simsearch.errors import LibraryError
 from simsearch.files import sha256_file
-from simsearch.library.ownership import is_signed, signed
+from simsearch.library.ownership import is_signed
+from simsearch.library.user_key import signed
 from simsearch.plain_json import dumps
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The pruned copy beside its library: made once, stored, opened, and tied to the rows it is of.
 
-A stored one that is damaged, or made by another user, is made anew; of one of earlier rows, what is still there is kept.
+A stored one that is damaged, or by another user, is made anew; of one of earlier rows, what is still
+there is kept.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from filelock import FileLock
 
 from simsearch.files import atomic_write, write_text
 from simsearch.library.files import file_record, matches_record
-from simsearch.library.ownership import MAC, is_signed, signed
+from simsearch.library.ownership import is_signed
 from simsearch.library.row_digests import digests_of
+from simsearch.library.user_key import MAC, signed
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,
     copy_size,

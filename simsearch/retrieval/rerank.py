@@ -16,9 +16,27 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Browsable, Searchable
     from simsearch.retrieval.exact import TopK
+    from simsearch.retrieval.query import ResolvedQuery
+    from simsearch.retrieval.search import Ranking
 
 
 DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
+
+
+def pick(
+    ranked: Ranking, query: ResolvedQuery, ranking: TopK, candidates: list[Candidate]
+) -> list[Candidate]:
+    """Pick the rows that become matches, folded and diversified as the options say."""
+    options, library = ranked.options, ranked.library
+    if options.duplicate_cosine is not None:
+
+        def rank(depth: int) -> TopK:
+            return next(ranked.rank([query], depth))
+
+        candidates = fold_deeper(library, ranking, options.duplicate_cosine, options.depth, rank)
+    if options.diversity:
+        return diversify(library, candidates[: options.pool], options.diversity, options.k)
+    return candidates[: options.pool]
 
 
 def fold_duplicates(

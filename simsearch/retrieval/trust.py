@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simsearch.errors import LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.library.files import NEXT, finish_commit, write_manifest, writing
 from simsearch.library.library import ImageLibrary
-from simsearch.library.ownership import keyed_digest, signed
+from simsearch.library.user_key import keyed_digest, signed
 from simsearch.printable import one_line
 from simsearch.retrieval.faiss_seal import INDEX_FILE, RECORD_FILE, identity
 from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS
@@ -18,7 +19,6 @@ from simsearch.user_folders import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 _ROW_STORES = ("signatures", "quality")
 # What is derived of a library: its record, the name that it is signed by, the files of its entries.
@@ -99,10 +99,10 @@ def trust_library(outputs: str | os.PathLike[str] = "outputs") -> TrustReport:
         library = ImageLibrary.as_stored(folder)
         manifest = dict(library.manifest or {})
         for name, record in manifest["files"].items():
-            if os.path.basename(name) != name or sha256_file(folder / name) != record["sha256"]:  # noqa: PTH119
+            if Path(name).name != name or sha256_file(folder / name) != record["sha256"]:
                 raise LibraryError(
-                    f"{name} in {os.fspath(outputs)!r} is damaged, so that it is not trusted: embed "
-                    "the dataset again"
+                    f"{name} in {os.fspath(outputs)!r} is damaged, so that it is not trusted: "
+                    "embed the dataset again"
                 )
         (folder / NEXT).mkdir()
         write_manifest(folder / NEXT, manifest, library.paths)

@@ -22,7 +22,8 @@ from simsearch.library.files import MANIFEST, NEXT
 from simsearch.library.library import ImageLibrary
 from simsearch.library.skipped import read_skipped
 from simsearch.library.types import Browsable
-from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, load_index
+from simsearch.retrieval.faiss import FaissIndex, load_index
+from simsearch.retrieval.faiss_seal import RECORD_FILE
 from simsearch.retrieval.search import search
 from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
