@@ -25,14 +25,3 @@ def user_folder(kind: Literal["cache", "state"]) -> Path:
     elif sys.platform != "darwin":
         base = os.environ.get(variable) or other
     return Path(os.path.expanduser(base)) / "simsearch"  # noqa: PTH111 (never raises)
-
-
-def is_private(folder: Path) -> bool:
-    """Tell whether a folder is this user's, and no other may write into it."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return False
-    if not hasattr(os, "getuid"):  # Windows: the user's profile is theirs
-        return True
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022

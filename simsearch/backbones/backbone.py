@@ -79,7 +79,7 @@ class Backbone:
 
     def set_local_state(self, own_spec: ModelSpec | None) -> None:
         """Set what does not go to another process: locks, the hook, a user's own module."""
-        self._device_lock, self.hook_lock = threading.Lock(), threading.Lock()
+        self.device_lock, self.hook_lock = threading.Lock(), threading.Lock()
         self.map_hook: FeatureMapHook | None = None
         self._network: OpenVinoNetwork | None = None
         self.own_spec = own_spec
@@ -232,10 +232,10 @@ class Backbone:
         inputs = torch.from_numpy(batch)
         if self.device.type == "cpu":
             return run(inputs)
-        if self.device.type == "cuda":  # from pinned memory, the copy does not wait
-            inputs = inputs.pin_memory()
-        with self._device_lock:  # the device has one queue: more threads would only fill its memory
-            return run(inputs.to(self.device, non_blocking=True))
+        from simsearch.backbones.transfer import to_device
+
+        with self.device_lock:  # the device has one queue: more threads would only fill its memory
+            return run(to_device(inputs, self.device))
 
     def probe(self) -> NDArray[Any]:
         """Prepare an image of noise, a batch of one, on which a network can be tried."""
@@ -304,11 +304,9 @@ def load_backbone(
         from simsearch.backbones.transfer import check_device
     device = _best_device() if device is None else check_device(device)
     if not isinstance(name, str):
-        if weights is not None:
-            raise BackboneError("weights= goes with a name; load them into your module yourself")
         from simsearch.backbones.adapters.own import own_spec
 
-        return Backbone(own_spec(name, transform), device, precision, runtime)
+        return Backbone(own_spec(name, transform, weights), device, precision, runtime)
     if transform is not None:
         raise BackboneError(f"transform= goes with a module of your own; {name!r} brings its own")
     file = None if weights is None else Path(weights).expanduser().resolve()

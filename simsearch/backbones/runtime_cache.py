@@ -23,7 +23,7 @@ from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork
 from simsearch.files import atomic_write
-from simsearch.user_folders import is_private, user_folder
+from simsearch.user_folders import user_folder
 
 logger = logging.getLogger("simsearch")
 KEPT_NETWORKS = 8  # files; the one used longest ago goes first
@@ -85,6 +85,17 @@ def write_entry(file: Path, stored: StoredNetwork, record: dict[str, Any]) -> No
             old.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("The converted network is not kept in %s: %s.", file.parent, error)
+
+
+def is_private(folder: Path) -> bool:
+    """Tell whether a folder is this user's, and no other may write into it."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return False
+    if not hasattr(os, "getuid"):  # Windows: the user's profile is theirs
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 class CachedBackbone(Backbone):

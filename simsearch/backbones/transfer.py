@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.backbone import Backbone
 
-LOCAL = {"_device_lock", "hook_lock", "map_hook", "own_spec", "module", "device", "_network"}
+LOCAL = {"device_lock", "hook_lock", "map_hook", "own_spec", "module", "device", "_network"}
 
 
 def pack(backbone: Backbone) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
@@ -33,6 +33,12 @@ def unpack(kind: type[Backbone], state: dict[str, Any]) -> Backbone:
     backbone.set_local_state(None)
     backbone.move("cpu")
     return backbone
+
+
+def to_device(inputs: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Start to copy a batch to a device; from pinned memory, the copy does not wait."""
+    inputs = inputs.pin_memory() if device.type == "cuda" else inputs
+    return inputs.to(device, non_blocking=True)
 
 
 def check_device(device: str | torch.device) -> str:

@@ -21,6 +21,7 @@ from simsearch.errors import DatasetError
 from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
+from simsearch.images.selection import describe_left_out
 from simsearch.library.files import (
     DIGESTS,
     NEXT,
@@ -36,7 +37,7 @@ from simsearch.library.report import describe_kinds
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     import numpy as np
@@ -272,17 +273,31 @@ def _amend_library(
 
 
 def leave_out_long(
-    files: Sequence[ImageFile], unfit: Sequence[Skipped], before: int, longest: int
+    files: Sequence[ImageFile],
+    unfit: Sequence[Skipped],
+    dataset: str,
+    left_out: Mapping[str, int],
+    longest: int,
 ) -> tuple[list[ImageFile], list[Skipped]]:
     """Leave out files of very long paths: each row takes as much room as the longest.
 
     Parameters
     ----------
-    files, unfit
-        What was found.
-    before, longest
-        Characters before each name, and of the whole path at most.
+    files, unfit, left_out
+        What was found below `dataset`.
+    longest
+        Characters of a path, at most.
+
+    Raises
+    ------
+    DatasetError
+        If no file is left.
     """
     reason = f"its path is longer than {longest:,} characters"
+    before = len(in_folder(dataset, ""))
     long = [Skipped(file.name, reason) for file in files if before + len(file.name) > longest]
-    return [file for file in files if before + len(file.name) <= longest], [*unfit, *long]
+    kept = [file for file in files if before + len(file.name) <= longest]
+    if not kept:
+        why = describe_left_out(left_out, [*unfit, *long])
+        raise DatasetError(f"no images below {dataset!r}; put some there{why}")
+    return kept, [*unfit, *long]

@@ -172,10 +172,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
     library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
-        from simsearch.printable import valid_unicode
+        from simsearch.library.report import summary
 
-        see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped" if skipped else ""
-        tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
+        tqdm.write(summary(library, folder))
     return library
 
 
@@ -185,15 +184,11 @@ def _list_files(
     """List the images to embed, what cannot be embedded, and the number of other files by kind."""
     files, folders, pictures, left_out = list_dataset(dataset, outputs, **options)
     unfit = folders + pictures
-    if any(len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH for file in files):
+    longest = max((len(in_folder(dataset, file.name)) for file in files), default=0)
+    if not 0 < longest <= MAX_PATH_LENGTH:
         from simsearch.embedding.changes import leave_out_long
 
-        files, unfit = leave_out_long(files, unfit, len(in_folder(dataset, "")), MAX_PATH_LENGTH)
-    if not files:
-        from simsearch.images.selection import describe_left_out
-
-        why = describe_left_out(left_out, unfit)
-        raise DatasetError(f"no images below {dataset!r}; put some there{why}")
+        files, unfit = leave_out_long(files, unfit, dataset, left_out, MAX_PATH_LENGTH)
     return files, unfit, left_out
 
 

@@ -43,13 +43,9 @@ def describe(source: object) -> str:
     """Name a source in one line, for a message or a caption."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
-    if isinstance(source, Image.Image):
-        return getattr(source, "filename", "") or f"PIL image {source.width}×{source.height}"
-    if isinstance(source, np.ndarray):
-        return f"array {source.shape}"
-    if isinstance(source, bytes):
-        return f"{len(source):,} bytes"
-    return " ".join(repr(source)[:60].split())
+    from simsearch.images.fallback import describe_in_memory
+
+    return describe_in_memory(source)
 
 
 def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
@@ -163,14 +159,6 @@ def _register_formats() -> tuple[str, ...]:
 
 def open_image(source: ImageSource) -> Image.Image:
     """Open any source with Pillow; nothing is decoded yet."""
-    if isinstance(source, Image.Image):
-        from simsearch.images.fallback import copy_of
-
-        return copy_of(source)  # closed by load_image; the caller's own stays open
-    if isinstance(source, np.ndarray):
-        from simsearch.images.from_array import from_array
-
-        return from_array(source)
     name = ""
     if isinstance(source, str) and is_uri(source := local_path(source)):
         from simsearch.images.read import read_file
@@ -181,10 +169,9 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, (str, os.PathLike)):
         path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
         return _open_file(path, os.path.getsize(path), path)  # noqa: PTH202
-    raise ImageError(
-        f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
-        "a PIL image or a numpy array, or a list of these for several"
-    )
+    from simsearch.images.fallback import open_in_memory
+
+    return open_in_memory(source)
 
 
 def _open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 
+import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from simsearch.errors import ImageError
@@ -40,6 +41,37 @@ def open_otherwise(file: str | io.BytesIO, name: str, error: Exception) -> Image
     if isinstance(error, UnidentifiedImageError):
         raise ImageError("not a supported image format") from None
     raise error
+
+
+def open_in_memory(source: object) -> Image.Image:
+    """Open a picture that is no file.
+
+    Raises
+    ------
+    ImageError
+        If it is none at all.
+    """
+    if isinstance(source, Image.Image):
+        return copy_of(source)  # closed by load_image; the caller's own stays open
+    if isinstance(source, np.ndarray):
+        from simsearch.images.from_array import from_array
+
+        return from_array(source)
+    raise ImageError(
+        f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
+        "a PIL image or a numpy array, or a list of these for several"
+    )
+
+
+def describe_in_memory(source: object) -> str:
+    """Name a picture that is no file; see `describe`."""
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or f"PIL image {source.width}×{source.height}"
+    if isinstance(source, np.ndarray):
+        return f"array {source.shape}"
+    if isinstance(source, bytes):
+        return f"{len(source):,} bytes"
+    return " ".join(repr(source)[:60].split())
 
 
 def prefer_preview(image: Image.Image, file: str | io.BytesIO, name: str) -> Image.Image:

@@ -56,15 +56,9 @@ class Listing(NamedTuple):
         if _has_image_suffix(file.name):
             self.files.append(file)
             return
-        from simsearch.images.sniff import sniff
+        from simsearch.images.sniff import add_by_content
 
-        content = sniff(file, place)
-        if content.is_read:
-            self.files.append(file)
-        elif content.reason:
-            self.pictures.append(Skipped(file.name, content.reason))
-        else:
-            self.left_out[content.kind] += 1
+        add_by_content(self, file, place)
 
 
 def list_dataset(

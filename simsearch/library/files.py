@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from simsearch.errors import LibraryBusyError, LibraryError
+from simsearch.errors import LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
@@ -63,16 +63,10 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
                 yield folder
             finally:
                 finish_commit(folder)  # half a library would keep a full disk full
-    except Timeout:
-        raise LibraryBusyError(
-            f"another process is writing {os.fspath(outputs)!r}; wait for it, or choose "
-            "another outputs folder"
-        ) from None
-    except OSError as error:
-        raise LibraryError(
-            f"cannot write {os.fspath(outputs)!r}: {error.strerror or error}; the last complete "
-            "library is untouched and the work so far is kept: make room and run again"
-        ) from error
+    except OSError as error:  # a Timeout of the lock is one
+        from simsearch.library.refusals import cannot_write
+
+        raise cannot_write(outputs, error) from error
 
 
 def replace_library(
@@ -203,19 +197,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if found != FORMAT:
             raise _unusable(folder, f"its format is {found!r}, not {FORMAT}")
         return manifest
-    if (folder / EMBEDDINGS).exists():
-        arrays = "(to search arrays made elsewhere: ImageLibrary(np.load(...), np.load(...)))"
-        raise _unusable(folder, f"it has no manifest.json {arrays}")
-    make = f"make one with simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
-    raise LibraryError(f"no library in {os.fspath(folder)!r}; {make}")
+    from simsearch.library.refusals import no_library
+
+    raise no_library(folder, has_rows=(folder / EMBEDDINGS).exists())
 
 
 def _unusable(folder: Path, reason: str) -> LibraryError:
     """Return the error for files that make no library."""
-    return LibraryError(
-        f"the library in {os.fspath(folder)!r} cannot be used: {reason}; put the files back as "
-        "they were, or run embed_dataset again to make them anew"
-    )
+    from simsearch.library.refusals import unusable
+
+    return unusable(folder, reason)
 
 
 class LibraryFiles(NamedTuple):

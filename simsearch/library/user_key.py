@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from simsearch.files import atomic_write
-from simsearch.user_folders import is_private, user_folder
+from simsearch.user_folders import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,9 @@ def user_key(folder: Path) -> bytes | None:
         if not file.exists():
             with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
                 _make_key(file)
-        open_to_others = hasattr(os, "getuid") and file.stat().st_mode & 0o077
-        if open_to_others or not is_private(folder) or len(key := file.read_bytes()) != KEY_BYTES:
+        key, status = file.read_bytes(), file.stat()
+        theirs = status.st_mode & 0o077 or folder.stat().st_mode & 0o022
+        if (os.name != "nt" and (theirs or status.st_uid != os.getuid())) or len(key) != KEY_BYTES:
             raise OSError("it is damaged, or other users may read it or write there")
     except OSError as error:
         logger.warning(

@@ -1,7 +1,7 @@
 """The pruned copy beside its library: made once, stored, opened, and tied to the rows it is of.
 
-A stored one that is damaged, or by another user, is made anew; of one of earlier rows, what is still
-there is kept.
+A stored one that is damaged, or another user's, is made anew; of one of earlier rows, what is
+still there is kept.
 """
 
 from __future__ import annotations
