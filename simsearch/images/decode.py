@@ -11,7 +11,6 @@ import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from simsearch.errors import ImageError
