@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simsearch")
 
+LINK_OUT = "behind a link out of the dataset"
 _HARMLESS = re.compile(r"(?!~)(?!\.\.?(/|$))[^/:\\\0]+(/(?!\.\.?(/|$))[^/:\\\0]+)*")
 _SEPARATORS = re.compile(r"[/\\]" if os.name == "nt" else "/")
 
@@ -123,7 +124,9 @@ def locate_foreign(library: ImageLibrary, root: str | os.PathLike[str] | None) -
     if place in {"", "."}:
         place = Path.cwd().as_posix()
     library.__dict__.pop("names", None)
-    library.paths = np.array([in_folder(place, name) for name in names], "U")
+    paths = [in_folder(place, name) for name in names]
+    inside = [Path(os.path.realpath(place)), *([] if root else project_folders(outputs))]
+    library.paths = np.array(paths if is_uri(place) else without_links_out(paths, inside), "U")
     library.root = place
     warn_if_missing(library, sample, foreign=root is None)
 
@@ -131,12 +134,24 @@ def locate_foreign(library: ImageLibrary, root: str | os.PathLike[str] | None) -
 def _places(library: ImageLibrary, outputs: Path | None) -> list[str]:
     """List where the dataset may be: each in a project folder, the recorded place first."""
     folders = project_folders(outputs)
-    recorded = [each for each in (library.root, library.absolute_root) if each]
-    recorded = [each for each in recorded if not is_uri(each)]
-    last = PurePosixPath(PureWindowsPath(recorded[-1]).name if recorded else "dataset").name
-    places = [each for each in recorded if is_below(each, folders)]
-    places += [(folder / last).as_posix() for folder in folders]
-    return places or [(outputs or Path.cwd()).joinpath(last or "dataset").as_posix()]
+    recorded = [each for each in (library.root, library.absolute_root) if each and not is_uri(each)]
+    last = PureWindowsPath(recorded[-1]).name if recorded else ""
+    places = [*recorded, *((folder / (last or "dataset")).as_posix() for folder in folders)]
+    near = [each for each in places if is_below(each, folders)]
+    return near or [f"{last or 'dataset'} of somebody else"]
+
+
+def without_links_out(paths: Sequence[str], inside: Sequence[Path]) -> list[str]:
+    """Return paths, those that links take out of some folders so that they lead nowhere."""
+    known: dict[str, bool] = {}
+    checked = []
+    for path in paths:
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder not in known:
+            known[folder] = is_below(folder, inside)
+        stays = known[folder] and (not os.path.islink(path) or is_below(path, inside))  # noqa: PTH114
+        checked.append(path if stays else f"{path}/{LINK_OUT}")
+    return checked
 
 
 def is_below(path: str, folders: Sequence[Path]) -> bool:

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BeforeValidator
 
 import simsearch
+from simsearch.images.download import public_urls_only
 from simsearch.web import schemas
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
@@ -82,11 +83,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.watch_library)
-            yield
-            tasks.cancel_scope.cancel()
+        with public_urls_only(settings.root):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.watch_library)
+                yield
+                tasks.cancel_scope.cancel()
         service.manager.close()
+        service.thumbnails.close()
 
     app = FastAPI(
         title="simsearch",

@@ -25,6 +25,7 @@ from simsearch.library.types import Browsable
 from simsearch.retrieval.faiss import FaissIndex, load_index
 from simsearch.retrieval.faiss_seal import RECORD_FILE
 from simsearch.retrieval.search import search
+from simsearch.user_folders import user_folder
 from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
 
@@ -84,7 +85,7 @@ class LibraryManager:
         self._settings, self._observe = settings, observe
         place = split_address(settings.outputs)
         self._source = _MilvusSource(settings, *place) if place else _FolderSource(settings)
-        self.cache = Path(settings.cache).expanduser() if settings.cache else self._source.cache
+        self.cache = Path(settings.cache or user_folder("cache") / "thumbnails").expanduser()
         self._backbone: BatchedBackbone | None = None
         self._refreshing, self._last_error = threading.Lock(), ""
         self._key = self._source.state_key()
@@ -149,7 +150,6 @@ class _FolderSource:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = Path(settings.outputs).expanduser()
-        self.cache = self._folder / ".thumbnails"
 
     def state_key(self) -> object:
         """Return a cheap key that changes when the library does."""
@@ -163,6 +163,12 @@ class _FolderSource:
         """Open the library as it is now."""
         settings = self._settings
         library = _with_common_root(ImageLibrary.load(self._folder, settings.root))
+        if not (library.own or settings.root):
+            raise LibraryError(
+                f"the library in {settings.outputs!r} does not bear your mark, so that it does not "
+                "decide which files are served: say where its pictures are (--root DATASET), or, "
+                f"if it is yours, run `simsearch trust {settings.outputs}` once"
+            )
         if settings.metadata:
             library.attach(
                 settings.metadata,
@@ -189,8 +195,6 @@ class _FolderSource:
 
 class _MilvusSource:
     """Opens a published library from Milvus."""
-
-    cache = Path("~/.cache/simsearch/thumbnails").expanduser()
 
     def __init__(self, settings: Settings, uri: str, collection: str) -> None:
         if settings.root or settings.metadata or settings.index:

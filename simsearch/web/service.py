@@ -58,7 +58,7 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
-        self._thumbnails = Thumbnails(self.manager.cache)
+        self.thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
         self._ranking = anyio.CapacityLimiter(cpu_count())
@@ -104,7 +104,7 @@ class Service:
     async def picture(self, row: int, version: str | None, size: Size | None = None) -> Picture:
         """Return an image, or a small copy of it."""
         path = str(self.state(version, row).library.paths[row])
-        read = partial(self._thumbnails.get, size=size) if size else read_original
+        read = partial(self.thumbnails.get, size=size) if size else read_original
         return await to_thread.run_sync(read, path, limiter=self._reading)
 
     async def page(

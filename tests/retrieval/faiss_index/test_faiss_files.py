@@ -1,6 +1,7 @@
 """Index files in the folder of a library: opened, checked, replaced; FAISS is optional."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -268,5 +269,5 @@ def test_an_index_that_was_replaced_with_its_size_and_time_is_not_parsed(stored)
     data[-100] ^= 1
     file.write_bytes(data)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    with pytest.raises(LibraryError, match="index.faiss is damaged"):
+    with pytest.raises(LibraryError, match=r"index\.faiss is damaged"):
         load_index(stored)
