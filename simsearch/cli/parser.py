@@ -94,6 +94,12 @@ def _add_embed(commands: Commands) -> None:
         ("--include", "these files alone; or bring back what is left out by default, as @eaDir"),
     ):
         parser.add_argument(flag, action="append", metavar="GLOB", help=text)
+    parser.add_argument(
+        "--follow",
+        action="append",
+        metavar="FOLDER",
+        help="elsewhere, that links in the dataset may lead to; may be repeated",
+    )
 
 
 def _add_search(commands: Commands) -> None:

@@ -21,6 +21,7 @@ from simsearch.errors import DatasetError
 from simsearch.files import modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
+from simsearch.images.links import leads_out
 from simsearch.images.selection import describe_left_out
 from simsearch.library.files import (
     DIGESTS,
@@ -28,13 +29,13 @@ from simsearch.library.files import (
     file_record,
     finish_commit,
     read_manifest,
-    with_mark,
     write_array,
     write_manifest,
 )
 from simsearch.library.paths import absolute_root, in_folder
 from simsearch.library.report import describe_kinds
 from simsearch.library.source import Source
+from simsearch.library.user_key import keyed_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,7 @@ UNSEEN_SHARE = 0.5  # of the rows, above which they are not dropped
 UNREADABLE = "in folders that cannot be read"
 UNKNOWN_STATUS = "whose status cannot be read"
 BROKEN_LINK = "behind links that lead nowhere"
+LINKED_OUT = "behind links out of the dataset, which follow= (--follow) does not name"
 EMPTY_FOLDER = "of folders that have become empty"
 MOST_ROWS = "gone, which are more than half"
 
@@ -185,6 +187,11 @@ def _out_of_sight(
     else:
         unreadable = tuple(name for name, _ in unfit if name.endswith("/"))
         reasons = {file: _why_missing(root, file.name, unreadable) for file in gone}
+        if library.own and not allow_shrink:
+            inside = [os.path.realpath(_path(root, ""))]
+            for file, reason in reasons.items():
+                if reason is None and leads_out(_path(root, file.name), inside):
+                    reasons[file] = LINKED_OUT
     lost = [file for file, reason in reasons.items() if reason == ""]
     if not allow_shrink and _same_root(root, library):
         tops = {_top(name) for name, file in listed.items() if not _is_gone(file)}
@@ -249,7 +256,8 @@ def amend(rows: EmbeddedRows, library: ImageLibrary, folder: Path) -> None:
         rows.read_digest(file)
     more = sum(map(bool, rows.digests.values())) > known
     digests = rows.stored_digests(list(rows.reused)) if more else None
-    if digests is not None or library.absolute_root != absolute_root(rows.root) or not library.own:
+    unmarked = not library.own and keyed_digest(b"")
+    if digests is not None or library.absolute_root != absolute_root(rows.root) or unmarked:
         _amend_library(folder, rows, library, digests)
 
 
@@ -257,13 +265,11 @@ def _amend_library(
     folder: Path, rows: EmbeddedRows, library: ImageLibrary, digests: NDArray[np.uint8] | None
 ) -> None:
     """Record where the dataset lies, and digests of its files; mark the library as one's own."""
-    before, part = read_manifest(folder), folder / NEXT
-    manifest = before | {"absolute_root": absolute_root(rows.root)}
+    manifest, part = read_manifest(folder), folder / NEXT
+    manifest["absolute_root"] = absolute_root(rows.root)
     if not library.own and library.source:
         source = replace(Source.of(rows.backbone), precision=library.source.precision)
         manifest["source"] = asdict(source)
-    if digests is None and with_mark(manifest, library.paths) == before:
-        return  # as where no key can be kept
     part.mkdir(exist_ok=True)
     if digests is not None:
         write_array(part / DIGESTS, [digests], len(digests))

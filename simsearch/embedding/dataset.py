@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from simsearch import registry
 from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
-from simsearch.errors import DatasetError, EngineError
+from simsearch.errors import DatasetError
 from simsearch.images.find import Skipped, list_dataset
 from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
@@ -96,7 +97,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         "2019/*"]`; `include`: of the files to embed, where not all. Paths are relative to the
         root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
         such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
-        `include` names them. They hold for this run; give them again with the next.
+        `include` names them. `follow`: folders elsewhere that links in the dataset may lead to;
+        others that lead out of it are not followed. They hold for this run; give them again.
 
     Returns
     -------
@@ -121,7 +123,11 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     MissingExtraError
         If the engine, or the address of the dataset, needs a package that is not installed.
     """
-    executor = _executor(engine)
+    executor: Executor = embed_batches
+    if engine != "local":
+        from simsearch.embedding.executors import choose_executor
+
+        executor = choose_executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
     files, unfit, left_out = _list_files(dataset, folder, listing)
     with writing(folder):
@@ -190,17 +196,6 @@ def _list_files(
 
         files, unfit = leave_out_long(files, unfit, dataset, left_out, MAX_PATH_LENGTH)
     return files, unfit, left_out
-
-
-def _executor(engine: str | Executor) -> Executor:
-    """Return what embeds batches."""
-    if callable(engine):
-        return engine
-    if engine not in registry.names("executor"):
-        choices = " or ".join(registry.names("executor"))
-        raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
-    executor: Any = registry.resolve("executor", engine)
-    return cast("Executor", executor() if isinstance(executor, type) else executor)
 
 
 def _backbone_of(old: ImageLibrary | None) -> tuple[str, str | None]:

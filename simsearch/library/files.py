@@ -121,13 +121,9 @@ def replace_library(
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any], paths: NDArray[np.str_]) -> None:
-    """Write a manifest with this user's mark."""
-    write_text(folder / MANIFEST, json.dumps(with_mark(manifest, paths), indent=2))
-
-
-def with_mark(manifest: Mapping[str, Any], paths: NDArray[np.str_]) -> dict[str, Any]:
-    """Return a manifest with this user's mark, which says that these are its paths."""
-    return signed({**manifest, "paths": sha256(paths.tobytes()).hexdigest()}, MANIFEST)
+    """Write a manifest with this user's mark, which says that these are its paths."""
+    facts = {**manifest, "paths": sha256(paths.tobytes()).hexdigest()}
+    write_text(folder / MANIFEST, json.dumps(signed(facts, MANIFEST), indent=2))
 
 
 def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:

@@ -259,7 +259,7 @@ def test_an_index_of_somebody_else_is_not_parsed(stored, monkeypatch, tmp_path):
         load_index(ss.ImageLibrary.load(stored.stored[0]))
     monkeypatch.undo()
     assert "index" in ss.trust_library(stored.stored[0]).derived
-    assert load_index(ss.ImageLibrary.load(stored.stored[0])).kind == "flat"
+    assert load_index(ss.ImageLibrary.load(stored.stored[0])).report.rows == len(stored)
 
 
 def test_an_index_that_was_replaced_with_its_size_and_time_is_not_parsed(stored):
