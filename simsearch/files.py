@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import sys
 import threading
 from contextlib import contextmanager
@@ -51,6 +53,12 @@ def open_plain(file: Path) -> IO[bytes]:
     """Open a file for reading and writing, or make it; a link is an error, and not followed."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(file, flags, 0o666), "r+b")
+
+
+def check_plain(file: Path) -> None:
+    """Raise an OSError, before it is opened, for a link, a pipe or a device."""
+    if not stat.S_ISREG(file.lstat().st_mode):
+        raise OSError(errno.ELOOP, "it is a link, a pipe or a device, and not a file", str(file))
 
 
 def write_text(file: Path, text: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from simsearch.errors import LibraryError
-from simsearch.files import sha256_file, write_text
+from simsearch.files import check_plain, sha256_file, write_text
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
 from simsearch.library.user_key import signed
@@ -184,6 +184,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
     for place in (folder / NEXT, folder):
         try:
+            check_plain(place / MANIFEST)
             manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text("utf-8"))
         except FileNotFoundError:
             continue
@@ -309,6 +310,7 @@ def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable
     record = manifest["files"][name]
     for file in (place / name for place in (*places, folder)):
         try:
+            check_plain(file)
             if not matches_record(file, record):
                 raise _unusable(folder, f"{name} is damaged, or belongs to another library")
             return read(file)

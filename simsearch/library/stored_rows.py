@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from simsearch.files import atomic_write, open_plain, write_text
+from simsearch.files import atomic_write, check_plain, open_plain, write_text
 from simsearch.library.files import file_record, matches_record
 from simsearch.library.ownership import is_signed
 from simsearch.library.user_key import keyed_digest, signed
@@ -54,6 +54,8 @@ class RowStore(NamedTuple):
         """Open what is stored, if nothing happened to it and it was made in the way of today."""
         file = folder / f"{self.name}.npy"
         try:
+            check_plain(folder / f"{self.name}.json")
+            check_plain(file)
             record = json.loads((folder / f"{self.name}.json").read_text("utf-8"))
             known = is_signed(record, self.name)  # what others have made is made anew
             if not known or (record["format"], record[self.name]) != (FORMAT, self.version):
@@ -136,6 +138,7 @@ class RowLog:
 
     def read(self) -> NDArray[np.void]:
         """Return the rows that are whole, of the way of today: (M,)."""
+        check_plain(self.file)
         data = self.file.read_bytes()
         if not data.startswith(self._header):
             return np.empty(0, self.store.dtype)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import LibraryError, StaleIndexError
-from simsearch.files import atomic_write, iter_blocks, write_text
+from simsearch.files import atomic_write, check_plain, iter_blocks, write_text
 from simsearch.library.files import file_record, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.retrieval.exact import exact_index
@@ -240,6 +240,7 @@ class FaissIndex:
         # Windows cannot replace a file that is mapped: there it is read.
         flags = 0 if os.name == "nt" else int(faiss.IO_FLAG_MMAP_IFC)
         try:
+            check_plain(place / RECORD_FILE)
             record = json.loads((place / RECORD_FILE).read_text("utf-8"))
             check_mark(record, folder)
             if record["format"] not in {FORMAT, OLD_FORMAT}:

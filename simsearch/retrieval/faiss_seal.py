@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from simsearch.errors import LibraryError
-from simsearch.files import sha256_file
+from simsearch.files import check_plain, sha256_file
 from simsearch.library.ownership import is_signed
 from simsearch.library.user_key import signed
 from simsearch.plain_json import dumps
@@ -48,6 +48,7 @@ def identity(file: Path) -> dict[str, int]:
 
 def matches_seal(file: Path, seal: Mapping[str, Any]) -> bool:
     """Tell whether a file is the one that was sealed; any other, such as a copy, is read whole."""
+    check_plain(file)
     known = identity(file)
     if known and all(seal.get(name) == value for name, value in known.items()):
         return True

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from filelock import FileLock
 
-from simsearch.files import atomic_write, write_text
+from simsearch.files import atomic_write, check_plain, write_text
 from simsearch.library.files import file_record, matches_record
 from simsearch.library.ownership import is_signed
 from simsearch.library.row_digests import digests_of
@@ -165,6 +165,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     OSError, ValueError, KeyError, TypeError
         If there is none, it is damaged, or another user has made it.
     """
+    check_plain(folder / RECORD)
     found = json.loads((folder / RECORD).read_text("utf-8"))
     if not isinstance(found, dict) or not is_signed(found, RECORD):
         raise ValueError(f"{RECORD} does not bear this user's mark")
@@ -184,6 +185,7 @@ def open_array(folder: Path, record: dict[str, Any], shape: tuple[int, ...]) -> 
     """
     if not record["shares"]:
         return empty_copy(*shape)
+    check_plain(folder / ARRAY)
     if not matches_record(folder / ARRAY, record["file"]):
         raise ValueError(f"{ARRAY} is damaged")
     # Windows cannot replace a file that is mapped, so there the copy is read instead.
