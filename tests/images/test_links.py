@@ -70,7 +70,7 @@ def test_a_link_through_a_link_is_looked_through(place):
 
 
 def test_a_folder_to_follow_must_be_there(place):
-    with pytest.raises(ss.DatasetError, match="follow=.*no such folder"):
+    with pytest.raises(ss.DatasetError, match=r"follow=.*no such folder"):
         names(place, follow=place / "gone")
 
 

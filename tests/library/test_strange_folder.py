@@ -168,13 +168,8 @@ def test_rows_that_are_no_unit_vectors_are_not_ranked_in_silence(outputs, tmp_pa
         use(tmp_path / "outputs")
 
 
-DEVICES = [
-    "manifest.json",
-    "embeddings.npy",
-    "image_paths.npy",
-    "skipped.csv",
-    "not_duplicates.csv",
-]
+DEVICES = ("manifest.json", "embeddings.npy", "image_paths.npy", "skipped.csv")
+DEVICES += ("not_duplicates.csv", "signatures.json", "sketch.json", "index.json")
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such devices")
