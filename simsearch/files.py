@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their digests, and ranges of rows taken block by block."""
+"""Files written whole or not at all, their digests, the user's folders, and ranges of rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import stat
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from typing import Literal
 
+_ON_WINDOWS = "~/AppData/Local"
+_BASES = {  # on a Mac; elsewhere, a variable and what it stands for by default
+    "cache": ("~/Library/Caches", "XDG_CACHE_HOME", "~/.cache"),
+    "state": ("~/Library/Application Support", "XDG_STATE_HOME", "~/.local/state"),
+}
 DIGEST_BLOCK_BYTES = 2**22
 DIGEST_BYTES = 16  # of a digest that tells whether a file's content is known
 
@@ -65,6 +71,16 @@ def write_text(file: Path, text: str) -> None:
     """Write a small UTF-8 file atomically; names that are not UTF-8 keep their bytes."""
     with atomic_write(file) as stream:
         stream.write(text.encode("utf-8", sys.getfilesystemencodeerrors()))
+
+
+def user_folder(kind: Literal["cache", "state"]) -> Path:
+    """Return where this user's files of a kind lie; the folder need not exist."""
+    base, variable, other = _BASES[kind]
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or _ON_WINDOWS
+    elif sys.platform != "darwin":
+        base = os.environ.get(variable) or other
+    return Path(os.path.expanduser(base)) / "simsearch"  # noqa: PTH111 (never raises)
 
 
 def modified_ns(status: os.stat_result) -> int:

@@ -22,8 +22,7 @@ import numpy as np
 from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork
-from simsearch.files import atomic_write
-from simsearch.user_folders import user_folder
+from simsearch.files import atomic_write, user_folder
 
 logger = logging.getLogger("simsearch")
 KEPT_NETWORKS = 8  # files; the one used longest ago goes first

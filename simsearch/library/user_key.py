@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from simsearch.files import atomic_write
-from simsearch.user_folders import user_folder
+from simsearch.files import atomic_write, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

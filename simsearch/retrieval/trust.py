@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simsearch.errors import LibraryError
-from simsearch.files import sha256_file, write_text
+from simsearch.files import sha256_file, user_folder, write_text
 from simsearch.library.files import NEXT, finish_commit, write_manifest, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.user_key import keyed_digest, signed
 from simsearch.printable import one_line
 from simsearch.retrieval.faiss_seal import INDEX_FILE, RECORD_FILE, identity
 from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS
-from simsearch.user_folders import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,6 +18,7 @@ from pathlib import Path
 from simsearch.cluster.milvus.address import split_address
 from simsearch.cluster.milvus.remote_library import RemoteLibrary
 from simsearch.errors import BackboneError, LibraryError, QueryError
+from simsearch.files import user_folder
 from simsearch.library.files import MANIFEST, NEXT
 from simsearch.library.library import ImageLibrary
 from simsearch.library.skipped import read_skipped
@@ -25,7 +26,6 @@ from simsearch.library.types import Browsable
 from simsearch.retrieval.faiss import FaissIndex, load_index
 from simsearch.retrieval.faiss_seal import RECORD_FILE
 from simsearch.retrieval.search import search
-from simsearch.user_folders import user_folder
 from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
 
