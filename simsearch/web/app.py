@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 
 import simsearch
 from simsearch.web import schemas
+from simsearch.web.copy_routes import copy_routes
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
     CheckMiddleware,
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
             tasks.start_soon(service.watch_library)
             yield
             tasks.cancel_scope.cancel()
+        service.copies.close()
         service.manager.close()
 
     app = FastAPI(
@@ -108,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     handle_problems(app)
     app.include_router(_api_routes(service))
+    app.include_router(copy_routes(service))
     app.include_router(_page_routes(auth, login_page, metrics))
     app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
