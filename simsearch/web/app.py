@@ -211,6 +211,10 @@ def _page_routes(auth: TokenAuth, login_page: str, metrics: Metrics) -> APIRoute
     async def docs() -> Response:
         return FileResponse(STATIC / "docs.html", headers=REVALIDATE)
 
+    @pages.get("/duplicates")
+    async def duplicates() -> Response:
+        return FileResponse(STATIC / "duplicates.html", headers=REVALIDATE)
+
     @pages.post("/login")
     async def login(request: Request, token: Annotated[str, Form()]) -> Response:
         if auth.is_valid(token.strip()):

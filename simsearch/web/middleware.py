@@ -39,7 +39,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-PAGE_PATHS = {"/", "/docs"}
+PAGE_PATHS = {"/", "/docs", "/duplicates"}
 LOGIN_PATH = "/login"
 OPEN_PATHS = {"/api/health", LOGIN_PATH}  # without the token, as is everything in /static/
 METHODS_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}

@@ -55,6 +55,7 @@ PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
     ),
 }
 PROBLEMS_OF_PLANS = {status: PROBLEMS_OF_QUERIES[status] for status in (408, 409, 413, 503)} | {
+    400: ("The body is no text.", "There was an error parsing the body"),
     422: (
         "A choice is invalid.",
         "copies have not been looked for yet: POST /api/duplicates/search, and wait for the state "

@@ -15,6 +15,7 @@ from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
 
 TOKEN = "a-token-of-twenty-or-so"
+JSON = {"content-type": "application/json"}
 MULTIPART = {"content-type": "multipart/form-data"}
 
 
@@ -62,6 +63,7 @@ CAUSES = {
     ("list", 422): ({}, "/api/images?limit=0", {}),
     ("get", 422): ({}, "/api/images/x/facts", {}),
     ("post", 422): ({}, "/api/search", {"data": {"row": 0, "k": 0}}),
+    ("copies", 400): ({}, "/api/duplicates/plan", {"headers": JSON, "content": b"\xff"}),
     ("copies", 422): ({}, "/api/duplicates/plan", {"json": {}}),
     ("post", 501): ({}, "/api/search", {"files": {"image": picture()}}),
     ("post", 503): ({"max_waiting_bytes": -1}, "/api/search", {"data": {"row": 0}}),
@@ -79,7 +81,7 @@ def examples(schema):
     """Return the examples of problems, each with its kind of call and its status."""
     return [
         (
-            kind_of(path, method) if status == "422" else method,
+            kind_of(path, method) if status in {"400", "422"} else method,
             int(status),
             answer["content"]["application/problem+json"]["example"],
         )

@@ -66,6 +66,15 @@ export function shortened(text) {
   );
 }
 
+/** A caption: a name on one line, a second line below it, and the whole of `text` on hover. */
+export const caption = (name, detail, text = name) =>
+  el(
+    "p",
+    { className: "caption", title: text },
+    el("bdi", { className: "caption-name" }, name),
+    detail ? el("bdi", { className: "caption-detail" }, detail) : null,
+  );
+
 /** The caption of an image, or else its path. */
 export const titleOf = (image) => image.caption || image.path;
 
