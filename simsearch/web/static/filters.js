@@ -2,7 +2,7 @@
 // filters in use. Changes the state; sends nothing.
 
 import { button, byId, debounce, el, icon } from "./dom.js";
-import { hasFilters, state, update } from "./state.js";
+import { hasThreshold, state, update } from "./state.js";
 
 const LONG_LIST = 12; // checkboxes, above which a list can be searched
 const DEFAULT_THRESHOLD = 0.5; // cosine, where the library has no automatic one
@@ -35,7 +35,8 @@ export function render(current) {
   byId("chips").replaceChildren(...active.map(chip));
 }
 
-export const clear = () => update({ folders: [], columns: {} });
+export const clear = () =>
+  update({ folders: [], columns: {}, ...(hasThreshold() ? { threshold: null } : {}) });
 
 /** Open or close the panel; the focus goes with it. */
 export function setOpen(open) {
@@ -187,7 +188,9 @@ function setColumn(name, condition) {
 
 /** [text, the change that removes it] of each filter in use. */
 function activeFilters(current) {
-  if (!hasFilters(current)) return [];
+  const { threshold } = current;
+  const least = threshold === "auto" ? "Similar enough (automatic)" : `Similarity from ${threshold}`;
+  const similarity = hasThreshold(current) ? [[least, { threshold: null }]] : [];
   const folders = current.folders.map((name) => [
     name,
     { folders: current.folders.filter((each) => each !== name) },
@@ -196,7 +199,7 @@ function activeFilters(current) {
     const { [name]: _, ...columns } = current.columns;
     return [`${name}: ${describe(condition)}`, { columns }];
   });
-  return [...folders, ...others];
+  return [...similarity, ...folders, ...others];
 }
 
 function describe({ from, to, is, has }) {

@@ -11,8 +11,17 @@ import { cached } from "./imageCache.js";
 import * as query from "./query.js";
 import * as search from "./search.js";
 import { library, loadLibrary, newJob, onLibrary, thumbnailUrl } from "./session.js";
-import { addUpload, clearQuery, hasQuery, searchFrom, state, subscribe, update } from "./state.js";
+import {
+  canLike,
+  clearQuery,
+  hasQuery,
+  searchFrom,
+  state,
+  subscribe,
+  update,
+} from "./state.js";
 import * as upload from "./upload.js";
+import * as uploads from "./uploads.js";
 
 const TOGGLES = ["unique", "heatmaps"]; // keys of the state, and ids of their buttons
 
@@ -31,9 +40,14 @@ async function start(signal) {
   render(state(), null);
 }
 
-function showLibrary({ images, urls, explains, ...others }) {
+function showLibrary({ images, urls, embeds, explains, ...others }) {
   byId("size").textContent = plural(images, "picture");
-  byId("url-form").hidden = !urls;
+  byId("url-form").hidden = !urls || !embeds;
+  document.body.classList.toggle("rows-only", !embeds);
+  byId("welcome").textContent = embeds ? "Find pictures like yours" : "Find similar pictures";
+  byId("lead").textContent = embeds
+    ? "Drop a picture here, paste one, or start from any picture below."
+    : "This library cannot be searched with new pictures. Choose any picture below.";
   byId("heatmaps").hidden = !explains;
   document.body.classList.toggle("no-heatmaps", !explains);
   filters.build({ images, ...others });
@@ -56,6 +70,7 @@ function render(current, previous) {
 function renderControls(current) {
   const searching = hasQuery(current);
   document.body.dataset.mode = searching ? "search" : "library";
+  document.body.classList.toggle("no-likes", !canLike(current));
   for (const name of TOGGLES) byId(name).setAttribute("aria-pressed", String(current[name]));
   byId("choose-label").textContent = searching ? "Another picture" : "Choose a picture";
   filters.render(current);
@@ -92,7 +107,7 @@ function onCardAction(action, row, card) {
 
 function onUpload({ file, url }) {
   upload.showError(null);
-  searchFrom(file ? { upload: addUpload(file) } : { url });
+  searchFrom(file ? { upload: uploads.add(file) } : { url });
 }
 
 function onEscape(event) {

@@ -9,8 +9,9 @@ import { setHeading, showList, showMessage } from "./messages.js";
 import * as query from "./query.js";
 import { buildRequest } from "./request.js";
 import { library } from "./session.js";
-import { getUpload, hasFeedback, state } from "./state.js";
+import { hasFeedback, state } from "./state.js";
 import { choosePicture, relaxations } from "./suggestions.js";
+import * as uploads from "./uploads.js";
 
 const MAX_SKELETONS = 12;
 const LARGE_PREVIEW_RATIO = 1.5; // device pixels per CSS pixel, above which thumbnails look blurred
@@ -25,6 +26,8 @@ export async function run(signal) {
   if (!list.children.length)
     list.replaceChildren(...grid.skeletons(Math.min(current.k, MAX_SKELETONS)));
   list.setAttribute("aria-busy", "true");
+  await uploads.restore(current.upload);
+  signal.throwIfAborted();
   if (!(await showQuery(current, signal))) return;
   const request = () => buildRequest(current, library(), query.originalUrl());
   const { endpoint, body } = await request();
@@ -66,7 +69,7 @@ async function showQuery(current, signal) {
 }
 
 function showUpload(current) {
-  const file = getUpload(current.upload);
+  const file = uploads.get(current.upload);
   const key = queryKey(current);
   const name = file?.name || "Your picture";
   document.title = `${name} – simsearch`;
@@ -80,7 +83,7 @@ function showUpload(current) {
   setHeading("No picture");
   showMessage(
     "Your picture is no longer here",
-    "An uploaded picture is kept only while this page is open, and is never stored. Choose it again to continue.",
+    "The browser that it was chosen in keeps the latest pictures; the server stores none. Choose it again to continue.",
     [choosePicture()],
   );
   return false;
