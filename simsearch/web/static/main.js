@@ -1,6 +1,7 @@
 // Entry point: connects the controls to the state, and renders the page on each change of state.
 
 import * as browse from "./browse.js";
+import * as detail from "./detail.js";
 import { byId, plural, titleOf } from "./dom.js";
 import * as failures from "./failures.js";
 import * as feedback from "./feedback.js";
@@ -98,9 +99,10 @@ function onlyDiffersIn(name, one, other) {
 
 function onCardAction(action, row, card) {
   if (action === "search") searchFrom({ row });
+  else if (action === "detail") detail.open(card);
   else if (action === "explain") heatmap.toggle(card, !heatmap.isOn(card));
   else {
-    search.focusNext([...card.parentNode.children].indexOf(card), action);
+    search.focusNext([...card.parentNode.querySelectorAll(":scope > .card")].indexOf(card), action);
     feedback.toggle(state(), `${action}d`, row);
   }
 }
@@ -111,7 +113,7 @@ function onUpload({ file, url }) {
 }
 
 function onEscape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented) return;
+  if (event.key !== "Escape" || event.defaultPrevented || byId("detail").open) return;
   if (!byId("panel").hidden) filters.setOpen(false);
   else if (state().box) update({ box: null });
   else if (hasQuery()) clearQuery();
@@ -123,6 +125,8 @@ onLibrary(showLibrary);
 browse.listen((error) => failures.handle(error, () => attempt(browse.show)));
 query.onBox((box) => update({ box }, box && state().box ? "box" : null));
 upload.listen(onUpload, library);
+detail.listen();
+search.onMore((next) => attempt(next));
 for (const id of ["library", "matches"]) grid.listen(byId(id), onCardAction);
 for (const name of TOGGLES)
   byId(name).addEventListener("click", () => update({ [name]: !state()[name] }, name));

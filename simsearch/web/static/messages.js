@@ -49,6 +49,6 @@ export function hide(...ids) {
 /** Show the list of the library or that of the matches, without a message. */
 export function showList(name) {
   for (const list of ["library", "matches"]) byId(list).hidden = list !== name;
-  hide("more", "message");
+  hide("more", "more-matches", "legend", "message");
   enableTools(true);
 }

@@ -1,7 +1,7 @@
 // The query: its image, its name, and the selected part, drawn with mouse, finger or arrow keys.
 // Does not talk to the server.
 
-import { button, byId, debounce, el, icon, originalLink, shortened } from "./dom.js";
+import { button, byId, caption as captionLine, debounce, el, icon, originalLink } from "./dom.js";
 
 const STEP = 0.02; // of the image, for one press of an arrow key
 const MIN_SIDE = 0.04; // of the image; a smaller drag is a click
@@ -91,7 +91,7 @@ function preview(source, name) {
 
 function caption(original, name) {
   const link = original && originalLink("round", original, `Open the original of ${name}`);
-  return el("figcaption", {}, shortened(name), link);
+  return el("figcaption", {}, captionLine(name), link);
 }
 
 function draw(selected) {

@@ -33,14 +33,14 @@ def test_html_in_names_and_captions_is_shown_as_text(new_page, site, other_photo
     row = site.row(HTML_NAME)
     page = new_page(f"/?row={row}")
     assert site.library.caption(row).startswith(CAPTION)
-    expect(page.locator("figcaption .shortened")).to_contain_text(CAPTION)
+    expect(page.locator("figcaption .caption")).to_contain_text(CAPTION)
     expect_matches(page, search(site, row))
     matches(page).first.locator(".picture").click()
-    expect(page.locator(f"#matches [data-row='{row}'] .shortened")).to_contain_text(CAPTION)
+    expect(page.locator(f"#matches [data-row='{row}'] .caption")).to_contain_text(CAPTION)
     file = tmp_path / HTML_NAME
     shutil.copy2(other_photos / "cat.jpg", file)
     choose(page, file)
-    expect(page.locator("figcaption .shortened")).to_have_text(HTML_NAME)
+    expect(page.locator("figcaption .caption")).to_have_text(HTML_NAME)
     expect_matches(page, search(site, file))
     expect(page).to_have_title(f"{HTML_NAME} – simsearch")
 
@@ -72,11 +72,9 @@ def test_large_file_that_is_no_picture_is_refused_by_the_page(page, tmp_path):
 def test_large_photos_are_shrunk_in_the_browser(page, site, other_photos, tmp_path):
     view = Image.open(other_photos / "cat.jpg").convert("RGB")
     view.resize((12000, 9000)).save(tmp_path / "phone.jpg", quality=90)  # 108 million pixels
-    assert (tmp_path / "phone.jpg").stat().st_size > MAX_BYTES
-    with page.expect_request("**/api/search") as asked:
-        choose(page, tmp_path / "phone.jpg")
-    assert len(asked.value.post_data_buffer) < MAX_BYTES
-    expect(page.locator("figcaption .shortened")).to_have_text("phone.jpg")
+    assert (tmp_path / "phone.jpg").stat().st_size > 3 * MAX_BYTES  # the server would refuse it
+    choose(page, tmp_path / "phone.jpg")
+    expect(page.locator("figcaption .caption")).to_have_text("phone.jpg")
     expect(page.locator("#upload-error")).to_be_hidden()
     expect(matches(page)).to_have_count(DEFAULT_K)
     found = search(site, other_photos / "cat.jpg", k=5)

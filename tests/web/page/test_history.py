@@ -57,7 +57,7 @@ def test_copied_url_opens_the_same_search(page, new_page, site):
     other = new_page(page.url.removeprefix(site.address))
     expect_matches(other, found)
     expect(other.locator(".crop-box")).to_be_visible()
-    expect(other.locator("figcaption .shortened")).to_have_text(site.library.caption(row))
+    expect(other.locator("figcaption .caption")).to_have_text(site.library.caption(row))
 
 
 def test_upload_survives_a_reload_in_its_own_browser_alone(page, new_page, site, other_photos):
@@ -66,7 +66,7 @@ def test_upload_survives_a_reload_in_its_own_browser_alone(page, new_page, site,
     expect_matches(page, found)
     page.reload()
     expect_matches(page, found)
-    expect(page.locator("figcaption .shortened")).to_have_text("cat.jpg")
+    expect(page.locator("figcaption .caption")).to_have_text("cat.jpg")
     expect(page.locator(".crop-area.ready img")).to_be_visible()
     page.goto(site.address)
     page.go_back()

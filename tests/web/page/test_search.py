@@ -53,7 +53,11 @@ def test_click_on_a_picture_or_a_match_searches_with_it(page, site):
     expect_matches(page, found)
     first = matches(page).first
     expect(first.locator("b")).to_have_text(f"{found[0].score:.3f}")
-    expect(first.locator(".shortened")).to_have_text(found[0].caption)
+    expect(first.locator(".caption")).to_have_attribute("title", found[0].caption)
+    expect(first.locator(".caption-name")).to_have_text(found[0].caption.split(" · ")[0])
+    expect(first.locator(".caption-detail")).to_have_text(
+        " · ".join(found[0].caption.split(" · ")[1:])
+    )
     expect(first.locator(".percentile")).to_have_text(re.compile(r"^top [\d.]+%$"))
     expect(page.locator("#heading")).to_be_focused()
     expect(page.locator("#status")).to_have_text(f"{DEFAULT_K} matches")
