@@ -8,6 +8,7 @@ import * as feedback from "./feedback.js";
 import * as filters from "./filters.js";
 import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
+import * as help from "./help.js";
 import { cached } from "./imageCache.js";
 import * as query from "./query.js";
 import * as search from "./search.js";
@@ -113,7 +114,7 @@ function onUpload({ file, url }) {
 }
 
 function onEscape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented || byId("detail").open) return;
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   if (!byId("panel").hidden) filters.setOpen(false);
   else if (state().box) update({ box: null });
   else if (hasQuery()) clearQuery();
@@ -126,6 +127,7 @@ browse.listen((error) => failures.handle(error, () => attempt(browse.show)));
 query.onBox((box) => update({ box }, box && state().box ? "box" : null));
 upload.listen(onUpload, library);
 detail.listen();
+help.listen();
 search.onMore((next) => attempt(next));
 for (const id of ["library", "matches"]) grid.listen(byId(id), onCardAction);
 for (const name of TOGGLES)

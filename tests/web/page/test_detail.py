@@ -82,6 +82,21 @@ def test_picture_is_compared_with_the_query_side_by_side(page, site, other_photo
     expect(pictures).to_have_count(2)
 
 
+def test_question_mark_lists_the_keys(new_page, site):
+    page = new_page(f"/?row={site.row('cat/0001.jpg')}")
+    expect(matches(page).first).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_contain_text("Details of a picture")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    page.keyboard.press("Escape")
+    expect(page.locator("#help")).to_be_hidden()
+    expect(matches(page).first).to_be_visible()  # the search stays
+    page.locator("#filters").click()
+    page.get_by_label("File name contains").press("?")
+    expect(page.locator("#help")).to_be_hidden()
+
+
 def test_path_is_copied(new_page, site):
     page = new_page()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
