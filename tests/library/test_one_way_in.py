@@ -29,7 +29,13 @@ ELSEWHERE = {
     *("backbones/runtime.py", "backbones/runtime_cache.py", "backbones/runtime_convert.py"),
     *("backbones/weights.py", "training/trainer.py", "analysis/similar_rows.py"),
     *("analysis/picture_quality.py", "cluster/milvus/remote_library.py"),
-    *("cluster/milvus/reader.py", "web/library_manager.py", "retrieval/faiss_candidates.py"),
+    *(
+        "cluster/milvus/reader.py",
+        "web/library_manager.py",
+        "web/copy_review.py",
+        "web/problems.py",
+        "retrieval/faiss_candidates.py",
+    ),
     *("cleanup/apply.py", "cleanup/plan.py", "cleanup/journal.py"),
 }
 
