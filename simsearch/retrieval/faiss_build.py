@@ -23,11 +23,13 @@ from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.files import iter_blocks
-from simsearch.retrieval.faiss import FaissIndex, logger, rows_in_order
+from simsearch.library.files import writing
+from simsearch.retrieval.faiss import FaissIndex, logger
 from simsearch.retrieval.faiss_candidates import LIST_KINDS, CandidateIndex
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import ask_questions, draw_rows, hold_out
 from simsearch.retrieval.faiss_report import GOOD_RECALL, IndexReport, Kind
+from simsearch.retrieval.faiss_store import IndexedRows, rows_in_order, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ def build_index(
     their near-copies, rows without themselves, pictures unlike any, and queries of your own.
 
     It is stored beside the library if that was loaded from a folder, for `load_index`. Made for
-    `search(library, query, index=index)`. Where the embeddings change, it must be built again.
+    `search(library, query, index=index)`. Where the library changes, `load_index` brings it up to
+    date.
 
     Parameters
     ----------
@@ -113,18 +116,17 @@ def build_index(
     asked = _embed_queries(library, queries)
     started = time.perf_counter()
     new, held = hold_out(library) if chosen != "flat" else np.empty((2, 0), np.intp)
-    questions = ask_questions(library, new, held, asked)
-    tuning, measured = ([some.part(slice(half, None, 2)) for some in questions] for half in (0, 1))
-    rows = rows_in_order(len(library), held.tolist())
-    order = np.arange(len(library)) if rows is None else rows
+    tuning, measured = ask_questions(library, new, held, asked)
+    order = rows_in_order(len(library), held.tolist())
     raw = empty_index(library, chosen)
     add_rows(raw, library, order[: len(order) - len(held)], progress)
-    candidates = CandidateIndex(raw, chosen, rows, held_out=held.tolist())
+    candidates = CandidateIndex(raw, chosen, order if len(held) else None)
     effort, candidates.margins = tune(candidates, library, tuning)
     took = time.perf_counter() - started
     folder, digest = library.stored or (None, None)
     report = IndexReport(chosen, why, len(library), math.nan, math.nan, math.nan, 0, took)
-    index = FaissIndex(candidates, effort, report, library.embeddings, digest)
+    origin = IndexedRows.of(library, order, asked) if folder else None
+    index = FaissIndex(candidates, effort, report, library.embeddings, digest, origin)
     recalls = measure_recall(index, library, measured)
     started = time.perf_counter()
     add_rows(raw, library, held, progress=False)
@@ -141,7 +143,8 @@ def build_index(
             "the index finds less than %s of the ten nearest:\n%s", GOOD_RECALL, index.report
         )
     if folder:
-        index.save(folder)
+        with writing(folder):
+            store_index(index, folder)
     return index
 
 
