@@ -87,7 +87,7 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        left_out = {
+        local = {
             "_device_lock",
             "hook_lock",
             "map_hook",
@@ -96,7 +96,7 @@ class Backbone:
             "device",
             "_network",
         }
-        state = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        state = {name: value for name, value in self.__dict__.items() if name not in local}
         on_cpu = self.device.type == "cpu"
         return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
 
