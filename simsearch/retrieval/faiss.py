@@ -58,7 +58,7 @@ class FaissIndex:
         Its recall, speed and size on its library.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (made here alone)
         self,
         candidates: CandidateIndex,
         effort: SearchEffort,

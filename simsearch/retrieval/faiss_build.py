@@ -24,11 +24,11 @@ from tqdm.auto import tqdm
 from simsearch.errors import QueryError
 from simsearch.files import iter_blocks
 from simsearch.library.files import writing
-from simsearch.retrieval.faiss import FaissIndex, logger
+from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_candidates import LIST_KINDS, CandidateIndex
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import ask_questions, draw_rows, hold_out
-from simsearch.retrieval.faiss_report import GOOD_RECALL, IndexReport, Kind
+from simsearch.retrieval.faiss_report import IndexReport, Kind, warn_if_low
 from simsearch.retrieval.faiss_store import IndexedRows, rows_in_order, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 
@@ -138,10 +138,7 @@ def build_index(
         build_seconds=took,
         size_bytes=candidates.size_bytes(),
     )
-    if index.report.recall_at_10 < GOOD_RECALL:
-        logger.warning(
-            "the index finds less than %s of the ten nearest:\n%s", GOOD_RECALL, index.report
-        )
+    warn_if_low(index.report)
     if folder:
         with writing(folder):
             store_index(index, folder)

@@ -21,12 +21,15 @@ from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, logger
 from simsearch.retrieval.faiss_build import add_rows
 from simsearch.retrieval.faiss_candidates import CandidateIndex
 from simsearch.retrieval.faiss_held_out import ask_questions, hold_out
-from simsearch.retrieval.faiss_report import GOOD_RECALL
-from simsearch.retrieval.faiss_store import IndexedRows, open_index, store_index
+from simsearch.retrieval.faiss_report import warn_if_low
+from simsearch.retrieval.faiss_store import open_index, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from simsearch.retrieval.faiss_report import IndexReport
+    from simsearch.retrieval.faiss_store import IndexedRows
 
 MEASURED_SHARE = 0.1  # of the rows that may come and go until recall is measured again
 KEPT_SHARE = 0.5  # of the rows that have to be those that the index was built of
@@ -40,7 +43,8 @@ def open_followed(source: ImageLibrary | str | os.PathLike[str]) -> FaissIndex:
                 f"{source!r} was not loaded from a folder, so that no index is stored beside it: "
                 "make one with simsearch.build_index(library)"
             )
-        folder, digest = source.stored
+        folder: Path = source.stored[0]
+        digest: str | None = source.stored[1]
     else:
         folder = Path(source).expanduser()
         digest = _committed_digest(folder)
@@ -87,29 +91,38 @@ def follow(library: ImageLibrary, folder: Path) -> FaissIndex:
         return index
     places = match_rows(origin.digests, digests_of(library))  # (N,) of each row, or -1
     _check_kept(index, library, places, origin)
-    report = index.report
-    before = index.candidates.rows
-    was_there = np.ones(len(origin.digests), np.bool_) if before is None else before >= 0
-    rows = np.full(len(origin.digests), -1, np.int64)
-    rows[places[places >= 0]] = np.flatnonzero(places >= 0)
-    new = np.flatnonzero(places < 0)
-    add_rows(index.candidates.raw, library, new, progress=False)
-    candidates = CandidateIndex(
-        index.candidates.raw, index.kind, np.concatenate([rows, new]), index.candidates.margins
-    )
-    report = replace(
-        report,
-        rows=len(library),
-        added=report.added + len(new) + int(np.count_nonzero((rows >= 0) & ~was_there)),
-        removed=report.removed + int(np.count_nonzero((rows < 0) & was_there)),
-    )
-    origin = origin._replace(digests=np.concatenate([origin.digests, digests_of(library)[new]]))
-    digest = library.stored[1] if library.stored else None
-    followed = FaissIndex(candidates, index.effort, report, library.embeddings, digest, origin)
-    if report.added + report.removed > MEASURED_SHARE * min(origin.measured, len(library)):
+    followed = _moved(index, library, places)
+    changed = followed.report.added + followed.report.removed
+    if changed > MEASURED_SHARE * min(origin.measured, len(library)):
         measure_again(followed, library)
     _keep(followed, folder)
     return followed
+
+
+def _moved(index: FaissIndex, library: ImageLibrary, places: NDArray[np.intp]) -> FaissIndex:
+    """Return an index of the rows of today, by the position that each had, after adding others."""
+    origin: IndexedRows = index.origin  # type: ignore[assignment]
+    last = index.candidates
+    rows = np.full(len(origin.digests), -1, np.int64)
+    rows[places[places >= 0]] = np.flatnonzero(places >= 0)
+    new = np.flatnonzero(places < 0)
+    add_rows(last.raw, library, new, progress=False)
+    candidates = CandidateIndex(last.raw, last.kind, np.concatenate([rows, new]), last.margins)
+    origin = origin._replace(digests=np.concatenate([origin.digests, digests_of(library)[new]]))
+    report = _count_changes(index, rows, len(new))
+    digest = library.stored[1] if library.stored else None
+    return FaissIndex(candidates, index.effort, report, library.embeddings, digest, origin)
+
+
+def _count_changes(index: FaissIndex, rows: NDArray[np.int64], new: int) -> IndexReport:
+    """Return the report with what has changed: rows that come back have come, too."""
+    before, report = index.candidates.rows, index.report
+    was = np.ones(len(rows), np.bool_) if before is None else before >= 0
+    back, gone = (int(np.count_nonzero(some)) for some in (~was & (rows >= 0), was & (rows < 0)))
+    total = int(np.count_nonzero(rows >= 0)) + new
+    return replace(
+        report, rows=total, added=report.added + new + back, removed=report.removed + gone
+    )
 
 
 def _check_kept(
@@ -126,28 +139,24 @@ def _check_kept(
 
 def measure_again(index: FaissIndex, library: ImageLibrary) -> None:
     """Set the effort and measure the recall of an index anew, with rows of today held out."""
-    report = index.report
+    report, origin, whole = index.report, index.origin, index.candidates
     logger.info("measuring the index again: %s came, %s went", report.added, report.removed)
     new, held = hold_out(library) if not index.exact else np.empty((2, 0), np.intp)
-    origin: IndexedRows = index.origin  # type: ignore[assignment]
-    tuning, measured = ask_questions(library, new, held, origin.asked)
-    whole = index.candidates
-    rows = np.where(np.isin(whole.rows, held), -1, whole.rows)  # type: ignore[arg-type]
-    part = CandidateIndex(whole.raw, whole.kind, rows)
-    index.effort, part.margins = tune(part, library, tuning)
-    index.candidates = part
+    tuning, measured = ask_questions(library, new, held, origin and origin.asked)
+    index.candidates = _without(whole, held)
+    index.effort, index.candidates.margins = tune(index.candidates, library, tuning)
     recalls = measure_recall(index, library, measured)
-    whole.margins = part.margins
-    index.candidates = whole
+    whole.margins, index.candidates = index.candidates.margins, whole
     costs = measure_cost(index, library, measured)
-    index.origin = origin._replace(measured=len(library))
+    index.origin = origin and origin._replace(measured=len(library))
     index.report = replace(report, **recalls, **costs, added=0, removed=0)
-    if index.report.recall_at_10 < GOOD_RECALL:
-        logger.warning(
-            "the index finds less than %s of the ten nearest since its library has changed:\n%s",
-            GOOD_RECALL,
-            index.report,
-        )
+    warn_if_low(index.report)
+
+
+def _without(candidates: CandidateIndex, held: NDArray[np.intp]) -> CandidateIndex:
+    """Return an index of the same rows but some, as if these were gone."""
+    rows = np.where(np.isin(candidates.rows, held), -1, candidates.rows)  # type: ignore[arg-type]
+    return CandidateIndex(candidates.raw, candidates.kind, rows)
 
 
 def _keep(index: FaissIndex, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,8 @@ Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq", "rabitq"]
 """All rows in full; in 8 bits; a graph of these; lists of these, of 2 bits a number, of 1 bit."""
 
 GOOD_RECALL = 0.99  # at 10: for less, the report warns
+
+logger = logging.getLogger("simsearch")
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,9 @@ class IndexReport:
             return " for images of the library; unknown for new ones: build it again"
         low = f"; below {GOOD_RECALL}" if self.recall_at_10 < GOOD_RECALL else ""
         return f" ({', '.join(told)}){low}"
+
+
+def warn_if_low(report: IndexReport) -> None:
+    """Warn if an index finds too few of the nearest rows."""
+    if report.recall_at_10 < GOOD_RECALL:
+        logger.warning("the index finds less than %s of the ten nearest:\n%s", GOOD_RECALL, report)
