@@ -140,7 +140,7 @@ def test_filters_hold_after_changes(tmp_path, kind):
         assert recall(index, library, vectors, 6, mask) >= (1 if index.exact else 0.96)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(kind=st.sampled_from(KINDS), data=st.data())
 def test_after_any_changes_it_finds_what_a_new_one_finds(tmp_path_factory, kind, data):
     """Rows are added, removed, put in another order, doubled, and brought back."""
