@@ -29,6 +29,7 @@ from simsearch.retrieval.faiss_candidates import LIST_KINDS, CandidateIndex
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import ask_questions, draw_rows, hold_out
 from simsearch.retrieval.faiss_report import IndexReport, Kind, warn_if_low
+from simsearch.retrieval.faiss_rotation import Rotation
 from simsearch.retrieval.faiss_store import IndexedRows, rows_in_order, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 
@@ -48,7 +49,6 @@ CODES_PER_LIST, LISTED_ROWS = 2500, 200_000  # of 1 bit a number
 KMEANS_ITERATIONS = 6
 KMEANS_MIN_ROWS = 16  # FAISS wants one row per centre of a 4-bit quantiser
 EF_CONSTRUCTION = 160  # rows that are looked at to link a new one into the graph
-ROTATION_SEED = 1
 BLOCK_ROWS = 8192  # that are read and added together
 
 FACTORIES: dict[str, Callable[[int, int], str]] = {  # rows and width to FAISS's own notation
@@ -185,8 +185,7 @@ def empty_index(library: ImageLibrary, kind: Kind) -> Any:  # noqa: ANN401
         return faiss.IndexFlatIP(library.dim)
     lists = count_lists(len(library), kind)
     inner = faiss.index_factory(library.dim, FACTORIES[kind](lists, library.dim))
-    rotation = faiss.RandomRotationMatrix(library.dim, library.dim)
-    rotation.init(ROTATION_SEED)
+    rotation = Rotation.of(library.dim).to_faiss()
     _train(inner, kind, library, rotation)
     return faiss.IndexPreTransform(rotation, inner)
 

@@ -14,6 +14,7 @@ import numpy as np
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
+from simsearch.retrieval.faiss_rotation import known_rotation
 from simsearch.retrieval.gather import gathered_scores
 from simsearch.retrieval.pruned import top_k_of_rows
 
@@ -83,6 +84,7 @@ class CandidateIndex:
     ) -> None:
         self.raw, self.kind, self.exact = raw, kind, kind == "flat"
         self.rows, self.margins = rows, margins
+        self._inner: tuple[Any, Any] | None = None  # the index after the rotation, and that
         self._centres: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     @property
@@ -102,8 +104,8 @@ class CandidateIndex:
         threads = 1 if len(vectors) <= ONE_THREAD_QUERIES else faiss.omp_get_max_threads()
         with faiss_threads(threads):
             keep_search_parameters()
-            scores, places = self.raw.search(
-                np.ascontiguousarray(vectors), effort.candidates, params=parameters
+            scores, places = self._search(
+                np.ascontiguousarray(vectors), effort.candidates, parameters
             )
         none = -np.inf if self.exact else np.inf
         last = np.where(places[:, -1] < 0, none, scores[:, -1]).astype(np.float32)
@@ -116,6 +118,18 @@ class CandidateIndex:
             scores = np.take_along_axis(np.where(gone, none, scores), order, axis=1)
             rows = np.take_along_axis(rows, order, axis=1)
         return Candidates(scores, rows, last)
+
+    def _search(self, vectors: NDArray[np.float32], count: int, parameters: Any) -> Any:  # noqa: ANN401
+        """Search the FAISS index, turning queries in factors where that is possible."""
+        if self.exact:
+            return self.raw.search(vectors, count, params=parameters)
+        if self._inner is None:
+            faiss = import_faiss()
+            transform = faiss.downcast_VectorTransform(self.raw.chain.at(0))
+            inner = faiss.downcast_index(self.raw.index)
+            self._inner = inner, known_rotation(transform, self.raw.d) or transform
+        inner, rotation = self._inner
+        return inner.search(rotation.apply(vectors), count, params=parameters)
 
     def only_present(self, mask: NDArray[np.bool_] | None, total: int) -> NDArray[np.bool_] | None:
         """Take from a mask the rows that are not in the index, while it is measured."""
@@ -139,9 +153,7 @@ class CandidateIndex:
             parameters = faiss.SearchParametersIVF(nprobe=effort.reach, **options)
         else:
             parameters = faiss.SearchParameters(**options)
-        if self.exact:
-            return parameters
-        return faiss.SearchParametersPreTransform(index_params=parameters)
+        return parameters
 
     def rank(
         self, library: ImageLibrary, vectors: NDArray[np.float32], k: int, candidates: Candidates
