@@ -75,4 +75,4 @@ def _turn(
 ) -> NDArray[np.float32]:
     left, right = factors
     blocks = vectors.reshape(len(vectors), len(left), len(right))
-    return np.asarray(left @ blocks @ right).reshape(vectors.shape)
+    return np.asarray(left @ blocks @ right, np.float32).reshape(vectors.shape)
