@@ -255,7 +255,7 @@ def test_index_is_used_and_follows_the_library(own, caplog):
         library = ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
         manager.refresh()
         assert client.get("/api/library").json()["index"] == "sq"
-        assert manager.state.index.report.removed == 1
+        assert manager.state.index.report.rows == len(library)
         assert not post_query(client, row=0)[0]["exact"]
         ss.ImageLibrary(library.embeddings[:2], library.paths[:2]).save(
             own / "outputs", overwrite=True
