@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
+RECORD_FILE = "index.json"
+NAMES = ("index.faiss", "index.2.faiss")  # taken in turns
 
 
 def check_mark(record: Mapping[str, Any], folder: str | os.PathLike[str]) -> None:
@@ -35,6 +36,11 @@ def check_mark(record: Mapping[str, Any], folder: str | os.PathLike[str]) -> Non
             f"it is yours, call simsearch.trust_library({os.fspath(folder)!r}) "
             "(`simsearch trust OUTPUTS`) once"
         )
+
+
+def rows_file(name: str) -> str:
+    """Return the name of what describes the rows of an index of a name."""
+    return name.replace(".faiss", ".rows.npz")
 
 
 def identity(file: Path) -> dict[str, int]:

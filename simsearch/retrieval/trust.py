@@ -13,7 +13,7 @@ from simsearch.library.files import NEXT, finish_commit, write_manifest, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.user_key import keyed_digest, signed
 from simsearch.printable import one_line
-from simsearch.retrieval.faiss_seal import INDEX_FILE, RECORD_FILE, identity
+from simsearch.retrieval.faiss_seal import NAMES, RECORD_FILE, identity, rows_file
 from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ROW_STORES = ("signatures", "quality")
 # What is derived of a library: its record, the name that it is signed by, the files of its entries.
 _DERIVED = {
-    "index": (RECORD_FILE, RECORD_FILE, {"seal": INDEX_FILE}),
+    "index": (RECORD_FILE, RECORD_FILE, {"seal": NAMES[0]}),
     "shortened copy of rows": (RECORD, RECORD, {"file": ARRAY, "rows": ROWS}),
     **{name: (f"{name}.json", name, {"file": f"{name}.npy"}) for name in _ROW_STORES},
 }
@@ -116,12 +116,15 @@ def _sign_derived(folder: Path, record_file: str, name: str, entries: Mapping[st
     """Mark what is derived of a library; False if it is not there, or its files are others."""
     try:
         record: dict[str, Any] = json.loads((folder / record_file).read_text("utf-8"))
+        if name == RECORD_FILE:
+            file = next(each for each in NAMES if each == record.get("file", NAMES[0]))
+            entries = {"seal": file, "rows": rows_file(file)}
         files = {entry: folder / file for entry, file in entries.items() if record.get(entry)}
         if any(sha256_file(file) != record[entry]["sha256"] for entry, file in files.items()):
             return False
         if "seal" in files:
             record["seal"] |= identity(files["seal"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return False
     write_text(folder / record_file, json.dumps(signed(record, name), indent=2))
     return True
