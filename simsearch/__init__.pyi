@@ -52,6 +52,7 @@ from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
 from .retrieval.search import search
 from .retrieval.trust import TrustReport, trust_library
+from .retrieval.words import Words
 from .samples import make_sample
 from .training.config import TrainConfig
 from .training.head import train_head
@@ -103,6 +104,7 @@ __all__ = [
     "TrustReport",
     "UndoResult",
     "WeightsError",
+    "Words",
     "albums",
     "apply_cleanup",
     "build_index",
