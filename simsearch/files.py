@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
-_ON_WINDOWS = "~/AppData/Local"
 _BASES = {  # on a Mac; elsewhere, a variable and what it stands for by default
     "cache": ("~/Library/Caches", "XDG_CACHE_HOME", "~/.cache"),
     "state": ("~/Library/Application Support", "XDG_STATE_HOME", "~/.local/state"),
@@ -77,7 +76,7 @@ def user_folder(kind: Literal["cache", "state"]) -> Path:
     """Return where this user's files of a kind lie; the folder need not exist."""
     base, variable, other = _BASES[kind]
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or _ON_WINDOWS
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform != "darwin":
         base = os.environ.get(variable) or other
     return Path(os.path.expanduser(base)) / "simsearch"  # noqa: PTH111 (never raises)

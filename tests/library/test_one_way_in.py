@@ -31,6 +31,8 @@ ELSEWHERE = {
     *("analysis/picture_quality.py", "cluster/milvus/remote_library.py"),
     *(
         "cluster/milvus/reader.py",
+        "backbones/words.py",
+        "retrieval/words.py",
         "web/library_manager.py",
         "web/copy_review.py",
         "web/problems.py",
