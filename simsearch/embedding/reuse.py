@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
+from simsearch.library.files import open_latest
 from simsearch.library.library import ImageLibrary
+from simsearch.library.verify import find_damaged_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +22,13 @@ logger = logging.getLogger("simsearch")
 
 
 def open_last(folder: Path) -> ImageLibrary | None:
-    """Open the library that is to be brought up to date; a damaged one is made anew."""
+    """Open the library that is to be brought up to date; what is damaged of it is made anew."""
+    blocks: list[int] = []
     try:
-        return ImageLibrary.as_stored(folder)
+        files = open_latest(folder, blocks)
+        library = ImageLibrary.of_files(files)
+        library.damaged_rows = find_damaged_rows(library, files.record, blocks)
+        return library
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
@@ -48,8 +54,9 @@ def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:
         )
     elif source and library.stats is not None:
         files = zip(library.names, *library.stats.T.tolist(), strict=True)
-        rows.reused = {ImageFile(*file): row for row, file in enumerate(files)}
-        rows.embeddings = library.embeddings
+        damaged = library.damaged_rows
+        rows.reused = {ImageFile(*f): row for row, f in enumerate(files) if row not in damaged}
+        rows.embeddings = library.row_lookup
 
 
 def _head_of(library: ImageLibrary, backbone: Backbone) -> Head | None:

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.library.files import open_latest
+from simsearch.library.files import LibraryFiles, open_latest
 from simsearch.library.paths import Placed, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
 
     from simsearch.backbones.heads import Head
     from simsearch.library.report import EmbedReport
+    from simsearch.library.row_file import RowFile
+    from simsearch.library.types import RowLookup
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 
@@ -88,6 +90,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     index: Any = None
     absolute_root: str | None = None  # where the dataset was when it was embedded
     run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
+    row_file: RowFile | None = None  # of a large one that was opened
+    damaged_rows: Collection[int] = ()  # of the file, as `embed_dataset` finds them
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
     versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
@@ -141,15 +145,26 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         cls, outputs: str | os.PathLike[str], backbone: Backbone | str | None = None
     ) -> ImageLibrary:
         """Open a library with the paths that its files list, wherever those lead from here."""
-        files = open_latest(Path(outputs).expanduser())
+        return cls.of_files(open_latest(Path(outputs).expanduser()), backbone)
+
+    @classmethod
+    def of_files(cls, files: LibraryFiles, backbone: Backbone | str | None = None) -> ImageLibrary:
+        """Make a library of what `open_latest` has opened."""
         library = cls.__new__(cls)
-        library.embeddings, library.paths, library.root = files.embeddings, files.paths, files.root
+        library.row_file = None if isinstance(files.embeddings, np.ndarray) else files.embeddings
+        library.embeddings = library.row_file.mapped if library.row_file else files.embeddings
+        library.paths, library.root = files.paths, files.root
         library.stats, library.digests = files.stats, files.digests
         library.absolute_root = files.absolute_root
         library.source, library.head, library._backbone = files.source, files.head, backbone
-        library._origin = files.embeddings, files.folder, files.digest
+        library._origin = library.embeddings, files.folder, files.digest
         library.versions = {os.path.realpath(files.folder): files.version}
         return library
+
+    @property
+    def row_lookup(self) -> RowLookup:
+        """The embeddings, to look up by number: of a large library, read and checked one by one."""
+        return self.row_file if self.row_file and self.stored else self.embeddings
 
     @cached_property
     def report(self) -> EmbedReport:
@@ -251,7 +266,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         """
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(self), min(SAMPLE_ROWS, len(self)), replace=False))
-        sample = np.asarray(self.embeddings[rows])
+        sample = self.row_lookup[rows]
         return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
 
     def find(self, path: str | os.PathLike[str]) -> int | None:

@@ -16,7 +16,8 @@ import numpy as np
 from filelock import FileLock
 
 from simsearch.files import atomic_write, open_plain, write_text
-from simsearch.library.files import file_record, matches_record
+from simsearch.library.block_digests import file_record
+from simsearch.library.files import matches_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

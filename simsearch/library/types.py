@@ -55,6 +55,10 @@ class Searchable(Protocol):
     def index(self) -> Any:  # noqa: ANN401 (an `Index` of the next stage)
         """What ranks its rows; None for the exact search."""
 
+    @property
+    def row_lookup(self) -> RowLookup:
+        """The embeddings again, read in a way that finds damage of the file that holds them."""
+
     def __len__(self) -> int:
         """How many images it holds."""
 

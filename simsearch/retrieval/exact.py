@@ -79,7 +79,7 @@ class ExactScan:
 
     def __init__(self, library: ImageLibrary, k: int, mask: NDArray[np.bool_] | None) -> None:
         self.library, self.mask = library, mask
-        self.rows = np.asarray(library.embeddings)  # (N, D), a memory map as a plain array
+        self.rows: Any = np.asarray(library.embeddings)  # (N, D), a memory map as a plain array
         self.count = len(library) if mask is None else int(np.count_nonzero(mask))
         self.k = min(k, self.count)
 
@@ -94,7 +94,7 @@ class ExactScan:
         """Score every row; in shorter sums for queries that float32 leaves too much to tell."""
         errors = np.full(len(vectors), rounding_error(self.library.dim))
         with blas_threads(self.rows, vectors):
-            scores = self.apply_mask(vectors @ self.rows.T)  # (Q, N)
+            scores = self.apply_mask(self.products(vectors))
         crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
         if crowded:
             from simsearch.retrieval.short_sums import short_sum_scores
@@ -103,6 +103,11 @@ class ExactScan:
             scores = self.apply_mask(scores)
         for vector, some, error in zip(vectors, scores, errors.tolist(), strict=True):
             yield rescore(self.library, vector, some, self.k, error=error)
+
+    def products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every row for each query: (Q, N)."""
+        scores: NDArray[np.float32] = vectors @ self.rows.T
+        return scores
 
     def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
         """Score only the rows that may be found."""
@@ -161,7 +166,7 @@ def exact_cosines(
     """
     scores = np.empty(len(rows))
     for block in iter_blocks(len(rows), RESCORED_ROWS):
-        scores[block] = (library.embeddings[rows[block]].astype(np.float64) * vector).sum(axis=1)
+        scores[block] = (library.row_lookup[rows[block]].astype(np.float64) * vector).sum(axis=1)
     return scores
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from simsearch.errors import LibraryError, StaleIndexError
 from simsearch.files import atomic_write, iter_blocks, write_text
-from simsearch.library.files import file_record, matches_record, writing
+from simsearch.library.block_digests import file_record
+from simsearch.library.files import matches_record, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.plain_json import dumps
 from simsearch.retrieval.exact import exact_index
@@ -275,7 +276,7 @@ class FaissIndex:
             try:
                 with atomic_write(folder / INDEX_FILE) as stream:
                     import_faiss().write_index(self._candidates.raw, stream.name)
-                    seal = file_record(Path(stream.name))
+                    seal = file_record(Path(stream.name), INDEX_FILE)
             except RuntimeError as error:  # FAISS hides the reason in its message
                 raise LibraryError(
                     f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"

@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock
 
 from simsearch.files import atomic_write, write_text
-from simsearch.library.files import file_record, matches_record
+from simsearch.library.block_digests import file_record
+from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,

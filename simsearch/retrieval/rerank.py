@@ -44,7 +44,7 @@ def fold_duplicates(
     candidates: list[Candidate] = []
     kept = np.empty((limit, library.dim))
     for row, score in ranked:
-        alike = _cosines(kept[: len(candidates)], library.embeddings[row]) >= cosine
+        alike = _cosines(kept[: len(candidates)], library.row_lookup[row]) >= cosine
         near = (candidates[i] for i in np.flatnonzero(alike))
         original = next(
             (one for one in near if is_copy(str(paths[one.row]), str(paths[row]))), None
@@ -52,7 +52,7 @@ def fold_duplicates(
         if original:
             original.duplicates.append(row)
             continue
-        kept[len(candidates)] = library.embeddings[row]
+        kept[len(candidates)] = library.row_lookup[row]
         candidates.append(Candidate(row, score, []))
         if len(candidates) == limit:
             break
@@ -80,7 +80,7 @@ def diversify(
     library: Searchable, candidates: Sequence[Candidate], diversity: float, k: int
 ) -> list[Candidate]:
     """Choose k candidates by maximal marginal relevance, one after another."""
-    rows = library.embeddings[[one.row for one in candidates]].astype(np.float64)
+    rows = library.row_lookup[[one.row for one in candidates]].astype(np.float64)
     scores = (1 - diversity) * np.array([one.score for one in candidates])
     nearest = np.full(len(candidates), -np.inf)  # cosine with the most similar one chosen
     chosen: list[int] = []
