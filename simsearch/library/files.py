@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from simsearch import registry
-from simsearch.errors import DamagedLibraryError, LibraryBusyError, LibraryError
+from simsearch.errors import DamagedLibraryError, LibraryError
 from simsearch.files import sha256_file, write_text
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
@@ -64,16 +64,10 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
                 yield folder
             finally:
                 finish_commit(folder)  # half a library would keep a full disk full
-    except Timeout:
-        raise LibraryBusyError(
-            f"another process is writing {os.fspath(outputs)!r}; wait for it, or choose "
-            "another outputs folder"
-        ) from None
-    except OSError as error:
-        raise LibraryError(
-            f"cannot write {os.fspath(outputs)!r}: {error.strerror or error}; the last complete "
-            "library is untouched and the work so far is kept: make room and run again"
-        ) from error
+    except OSError as error:  # of which a Timeout is one
+        from simsearch.library.refusals import not_written
+
+        raise not_written(outputs, error) from error
 
 
 def replace_library(
@@ -192,8 +186,7 @@ def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
     status, small = file.stat(), record["size"] < BLOCKS_FROM_BYTES
     if (status.st_size, status.st_mtime_ns, small) == (record["size"], record["mtime_ns"], False):
         return True
-    # A copy has another time, so it is read whole, once a load, to see that it is the same; what is
-    # small is read in any case, as size and time do not tell all damage.
+    # Read whole once a load: a copy has another time, and damage may keep it (see BLOCKS).
     return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
 
 
@@ -210,19 +203,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if found != FORMAT:
             raise _unusable(folder, f"its format is {found!r}, not {FORMAT}")
         return manifest
-    if (folder / EMBEDDINGS).exists():
-        arrays = "(to search arrays made elsewhere: ImageLibrary(np.load(...), np.load(...)))"
-        raise _unusable(folder, f"it has no manifest.json {arrays}")
-    make = f"make one with simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
-    raise LibraryError(f"no library in {os.fspath(folder)!r}; {make}")
+    from simsearch.library.refusals import no_library
+
+    raise no_library(folder, arrays=(folder / EMBEDDINGS).exists())
 
 
-def _unusable(folder: Path, reason: str, error: type[LibraryError] = LibraryError) -> LibraryError:
-    """Return the error for files that make no library."""
-    return error(
-        f"the library in {os.fspath(folder)!r} cannot be used: {reason}; put the files back as "
-        "they were, or run embed_dataset again to make them anew"
-    )
+def _unusable(folder: Path, why: str, kind: type[LibraryError] = LibraryError) -> LibraryError:
+    from simsearch.library.refusals import unusable
+
+    return unusable(folder, why, kind)
 
 
 class LibraryFiles(NamedTuple):
@@ -306,8 +295,8 @@ def with_blocks(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     from simsearch.library.block_digests import add_blocks, read_records
 
     records = {"files": {BLOCKS: manifest["blocks"]}}
-    known = _open_file(folder, BLOCKS, records, partial(read_records, manifest["blocks"]))
-    return add_blocks(manifest, known)
+    read = partial(read_records, manifest["blocks"])
+    return add_blocks(manifest, _open_file(folder, BLOCKS, records, read, False))
 
 
 def _are_unit_rows(embeddings: NDArray[np.float32]) -> bool:
@@ -321,7 +310,7 @@ def _are_unit_rows(embeddings: NDArray[np.float32]) -> bool:
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
     from simsearch.backbones.heads import read_head
 
-    return _open_file(folder, HEAD, manifest, read_head)
+    return _open_file(folder, HEAD, manifest, read_head, False)
 
 
 def _open_array(
@@ -340,16 +329,11 @@ def _open_array(
         array.flags.writeable = False  # as of one that is mapped
         return array
 
-    return _open_file(folder, name, manifest, read, salvaged=damaged is not None)
+    return _open_file(folder, name, manifest, read, damaged is not None)
 
 
 def _open_file(
-    folder: Path,
-    name: str,
-    manifest: dict[str, Any],
-    read: Callable[[Path], _T],
-    *,
-    salvaged: bool = False,
+    folder: Path, name: str, manifest: dict[str, Any], read: Callable[[Path], _T], salvaged: bool
 ) -> _T:
     """Read a file of a library, and check that it is the one that the manifest describes."""
     places = [folder / NEXT] if (folder / NEXT / MANIFEST).exists() else []

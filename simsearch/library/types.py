@@ -87,6 +87,24 @@ class Searchable(Protocol):
         """Put the metadata of an image in words; "" without any."""
 
 
+class EmbeddingFacts:
+    """What the libraries define that share `EmbeddingSpace`, for type checkers alone."""
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        raise NotImplementedError
+
+    @property
+    def random_pair_scores(self) -> NDArray[np.float32]:
+        """Cosines of random pairs of images, sorted."""
+        raise NotImplementedError
+
+    def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pass what the backbone gives, (Q, D) of unit norm, through the head."""
+        raise NotImplementedError
+
+
 class Browsable(Searchable, Protocol):
     """What a page or a figure needs of a library besides: folders, conditions, the backbone."""
 

@@ -111,12 +111,9 @@ class ExactScan:
 
     def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
         """Score only the rows that may be found."""
-        with one_blas_thread():
-            from simsearch.retrieval.gather import gathered_scores
+        from simsearch.retrieval.gather import rank_rows
 
-            scores = gathered_scores(self.rows, rows, vectors.T)
-        for vector, some in zip(vectors, scores.T, strict=True):
-            yield rescore(self.library, vector, some, self.k, rows=rows)
+        return rank_rows(self, vectors, rows)
 
     def apply_mask(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Set the scores of rows that may not be found, in (Q, N), to minus infinity."""

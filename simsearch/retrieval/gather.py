@@ -7,14 +7,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.files import iter_blocks
+from simsearch.retrieval.blas import one_blas_thread
+from simsearch.retrieval.exact import rescore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
     from simsearch.library.row_file import RowFile
+    from simsearch.retrieval.exact import ExactScan, TopK
 
 GATHERED_NUMBERS = 2**18  # that are copied together: they stay in the cache
+
+
+def rank_rows(
+    scan: ExactScan, vectors: NDArray[np.float32], rows: NDArray[np.intp]
+) -> Iterator[TopK]:
+    """Rank some rows, given by number, for each of several queries (Q, D)."""
+    with one_blas_thread():
+        scores = gathered_scores(scan.rows, rows, vectors.T)
+    for vector, some in zip(vectors, scores.T, strict=True):
+        yield rescore(scan.library, vector, some, scan.k, rows=rows)
 
 
 def matrix_of(library: ImageLibrary) -> NDArray[np.float32] | RowFile:

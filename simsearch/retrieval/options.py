@@ -11,8 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -150,23 +149,6 @@ class SearchOptions(RankingOptions):
             )
 
 
-class RankingKeywords(TypedDict, total=False):
-    """The keywords of `RankingOptions`, for type checkers, besides the positional ones."""
-
-    where: Rows
-    diversity: float
-    unique: bool | float
-    false_match_rate: float
-    index: Index | None
-
-
-class SearchKeywords(RankingKeywords, total=False):
-    """The same of `SearchOptions`, besides those that decide what is returned."""
-
-    weights: Sequence[float] | None
-    box: Box | None
-
-
 def _check_cosine(name: str, value: Any) -> None:  # noqa: ANN401
     if not -1 <= float(value) <= 1:
         raise QueryError(f"{name}={value}: a cosine lies between -1 and 1")
@@ -221,8 +203,8 @@ def make_options(
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in given:
         if name not in known:
-            alike = get_close_matches(name, known, 1)
-            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
-            raise TypeError(f"there is no option {name!r}; {hint}")
+            from simsearch.retrieval.keywords import unknown_option
+
+            raise unknown_option(name, known)
     made: _Options = replace(base, **given) if base else kind(**given)  # type: ignore[type-var]
     return made

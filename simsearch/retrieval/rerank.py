@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Browsable, Searchable
     from simsearch.retrieval.exact import TopK
+    from simsearch.retrieval.options import RankingOptions
 
 
 DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
@@ -57,6 +58,25 @@ def fold_duplicates(
         if len(candidates) == limit:
             break
     return candidates
+
+
+def pick(
+    library: Browsable,
+    ranking: TopK,
+    candidates: list[Candidate],
+    options: RankingOptions,
+    rank: Callable[[int], TopK],
+) -> list[Candidate]:
+    """Pick matches by more than their score: copies folded, or matches unlike each other.
+
+    `rank` gives a ranking of so many rows, where too few are left.
+    """
+    cosine = options.duplicate_cosine
+    if cosine is not None:
+        candidates = fold_deeper(library, ranking, cosine, options.depth, rank)
+    if options.diversity:
+        return diversify(library, candidates[: options.pool], options.diversity, options.k)
+    return candidates[: options.pool]
 
 
 def fold_deeper(

@@ -1,0 +1,37 @@
+"""The keywords of searches: their types, for type checkers, and the error for one that is none."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simsearch.library.types import Rows
+    from simsearch.retrieval.index import Index
+    from simsearch.retrieval.query import Box
+
+
+class RankingKeywords(TypedDict, total=False):
+    """The keywords of `RankingOptions`, for type checkers, besides the positional ones."""
+
+    where: Rows
+    diversity: float
+    unique: bool | float
+    false_match_rate: float
+    index: Index | None
+
+
+class SearchKeywords(RankingKeywords, total=False):
+    """The same of `SearchOptions`, besides those that decide what is returned."""
+
+    weights: Sequence[float] | None
+    box: Box | None
+
+
+def unknown_option(name: str, known: Sequence[str]) -> TypeError:
+    """Return the error for an option that is none; it names the one of the closest spelling."""
+    alike = get_close_matches(name, known, 1)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
+    return TypeError(f"there is no option {name!r}; {hint}")
