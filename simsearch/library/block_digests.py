@@ -94,7 +94,7 @@ def damaged_blocks(data: NDArray[np.uint8], record: Mapping[str, Any]) -> list[i
 
 
 def damaged_in_file(
-    file: Path, record: Mapping[str, Any], update: Callable[[int], object]
+    file: Path, record: Mapping[str, Any], update: Callable[[int], object] = int
 ) -> list[int]:
     """Find damaged blocks as `damaged_blocks` does, of a file that is read a block at a time.
 

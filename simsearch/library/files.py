@@ -183,8 +183,9 @@ def file_record(file: Path) -> dict[str, int | str]:
 
 def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
     """Tell whether a file is the one that was recorded."""
-    status, small = file.stat(), record["size"] < BLOCKS_FROM_BYTES
-    if (status.st_size, status.st_mtime_ns, small) == (record["size"], record["mtime_ns"], False):
+    status, of_time = file.stat(), (record["size"], record["mtime_ns"])
+    quick = status.st_size >= BLOCKS_FROM_BYTES and file.suffix != ".safetensors"
+    if quick and (status.st_size, status.st_mtime_ns) == of_time:
         return True
     # Read whole once a load: a copy has another time, and damage may keep it (see BLOCKS).
     return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
@@ -273,7 +274,7 @@ def _open_files(folder: Path, manifest: dict[str, Any], damaged: list[int] | Non
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
     fits = embeddings.dtype == np.float32 and paths.dtype.kind == "U"
-    if not fits or not (damaged or _are_unit_rows(embeddings)):
+    if not fits or not (damaged is not None or _are_unit_rows(embeddings)):
         raise _unusable(
             folder, f"{EMBEDDINGS} holds no float32 rows of unit norm, or {PATHS} no text"
         )

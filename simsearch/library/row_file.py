@@ -55,12 +55,15 @@ class RowFile:
         self.shape, self.nbytes = self.mapped.shape, self.mapped.nbytes
         self.dtype, self.begin = self.mapped.dtype, self.mapped.offset
         self._size = self.begin + self.nbytes
-        self._opened = self._state()
+        self._opened = self._checked = self._state()  # at first, and when blocks were found good
         self._lock = threading.Lock()
         self.fault: DamagedLibraryError | None = None
         self._good = np.zeros(-(-self._size // BLOCK_BYTES), np.bool_)  # read, and found right
         # Takes no room before it is filled: the system gives pages when they are written.
         self._kept = np.empty(self._size if self._size <= KEPT_BYTES else 0, np.uint8)
+
+    def __reduce__(self) -> tuple[type[RowFile], tuple[Path, Mapping[str, Any]]]:
+        return RowFile, (self.file, self._record)
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -96,9 +99,8 @@ class RowFile:
         out = np.empty((len(rows), self.shape[1]), np.float32) if out is None else out
         for row, place in zip(rows.tolist(), out.view(np.uint8), strict=True):
             self._read_into(place, self.begin + row * len(place))
-        if self._state() != self._opened:  # since they were checked, perhaps
-            self._good[:] = False
-            self._opened = self._state()
+        if self._state() != self._checked:  # since they were checked, perhaps
+            self._good[:], self._checked = False, self._state()
             return self.take(rows, out=out)
         return out
 

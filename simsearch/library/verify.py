@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import LibraryError
-from simsearch.files import sha256_file
+from simsearch.files import iter_blocks, sha256_file
 from simsearch.library.block_digests import damaged_in_file, recorded_blocks
 from simsearch.library.files import (
     BLOCKS,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from simsearch.library.library import ImageLibrary
 
+BLOCK_ROWS = 4096  # read together
+UNIT_NORM_ERROR = 1e-3  # of a squared norm; see `simsearch.library.files`
 SHOWN_ROWS = 5  # whose paths a report lists
 MENDS = {
     "library": "embed the dataset again, which makes what is damaged anew",
@@ -224,9 +226,19 @@ def find_damaged_rows(
         folder = library.stored[0] if library.stored else Path()
         if sha256_file(folder / EMBEDDINGS) != record["sha256"]:
             raise LibraryError(f"{EMBEDDINGS} in {os.fspath(folder)!r} is damaged")
-        return frozenset()
     begin = int(record["size"]) - 4 * len(library) * library.dim
-    return frozenset(rows_of_blocks(blocks, begin, library.embeddings.shape).tolist())
+    damaged = set(rows_of_blocks(blocks, begin, library.embeddings.shape).tolist())
+    return frozenset(damaged | set(_rows_off_norm(library, damaged)))
+
+
+def _rows_off_norm(library: ImageLibrary, damaged: Collection[int]) -> Iterator[int]:
+    """Yield the rows, besides those that are known to be damaged, that are not of unit norm."""
+    rows = np.setdiff1d(np.arange(len(library)), list(damaged))
+    for block in iter_blocks(len(rows), BLOCK_ROWS):
+        some = library.row_lookup[rows[block]]
+        with np.errstate(all="ignore"):
+            norms = np.einsum("nd,nd->n", some, some)
+        yield from rows[block][~(np.abs(norms - 1) <= UNIT_NORM_ERROR)].tolist()
 
 
 def _damaged_rows(

@@ -20,7 +20,7 @@ import numpy as np
 
 from simsearch.errors import LibraryError, StaleIndexError
 from simsearch.files import atomic_write, iter_blocks, write_text
-from simsearch.library.block_digests import file_record
+from simsearch.library.block_digests import damaged_in_file, file_record
 from simsearch.library.files import matches_record, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.plain_json import dumps
@@ -243,6 +243,8 @@ class FaissIndex:
             rows = rows_in_order(report.rows, record.get("held_out", []))
             if not matches_record(place / INDEX_FILE, record["seal"]):
                 raise _damaged(place, f"{INDEX_FILE} is damaged, or belongs to another index")
+            if blocks := damaged_in_file(place / INDEX_FILE, record["seal"]):
+                raise _damaged(place, f"{INDEX_FILE} is damaged in {len(blocks):,} of its blocks")
             raw = faiss.read_index(os.fspath(place / INDEX_FILE), flags)
             if raw.ntotal != report.rows:
                 raise _damaged(place, f"it holds {raw.ntotal} rows, and not {report.rows}")

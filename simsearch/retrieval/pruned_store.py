@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from contextlib import suppress
 from functools import partial
@@ -17,10 +16,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from filelock import FileLock
 
+from simsearch.errors import LibraryError
 from simsearch.files import atomic_write, write_text
 from simsearch.library.block_digests import file_record
 from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of
+from simsearch.library.row_file import open_checked
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,
     copy_size,
@@ -33,7 +34,7 @@ from simsearch.retrieval.pruned_copy import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any, Literal
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -151,7 +152,7 @@ def open_copy(library: ImageLibrary) -> PrunedCopy | None:
         if record["of"] != digest:
             return None
         return open_array(folder, record, library.embeddings.shape)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, LibraryError):
         return None
 
 
@@ -174,14 +175,13 @@ def open_array(folder: Path, record: dict[str, Any], shape: tuple[int, ...]) -> 
 
     Raises
     ------
-    OSError, ValueError, KeyError, TypeError
+    OSError, ValueError, KeyError, TypeError, LibraryError
         If its file is missing, or is not the one that was recorded.
     """
     if not record["shares"]:
         return empty_copy(*shape)
     if not matches_record(folder / ARRAY, record["file"]):
         raise ValueError(f"{ARRAY} is damaged")
-    # Windows cannot replace a file that is mapped, so there the copy is read instead.
-    mode: Literal["r"] | None = "r" if os.name != "nt" else None
-    flat = np.load(folder / ARRAY, mmap_mode=mode, allow_pickle=False)
+    # Read, and not mapped: it is in use as a whole, and a file that is cut would end the process.
+    flat = open_checked(folder / ARRAY, record["file"], large=False)
     return split_copy(np.asarray(flat), shape, tuple(record["shares"]))
