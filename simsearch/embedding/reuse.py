@@ -28,11 +28,16 @@ def open_last(folder: Path) -> ImageLibrary | None:
     try:
         files = open_latest(folder, blocks)
         library = ImageLibrary.of_files(files)
-        library.damaged_rows = find_damaged_rows(library, files.record, blocks)
-        return library
+        damaged = library.damaged_rows = find_damaged_rows(library, files.record, blocks)
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
+    if damaged:
+        logger.warning(
+            "Embedding %d of %d rows again, which are damaged on the disk, such as that of %s.",
+            *(len(damaged), len(library), library.paths[min(damaged)]),
+        )
+    return library
 
 
 def last_backbone(old: ImageLibrary | None) -> tuple[str, str | None]:

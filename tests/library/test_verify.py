@@ -254,10 +254,14 @@ def test_the_check_starts_with_a_search(folder, monkeypatch):
     rows._good[:] = True  # as if all had been read before
     rows._kept[:] = np.fromfile(folder / EMBEDDINGS, np.uint8)
     rows._kept[place_of(500)] ^= 1
-    with pytest.raises(DamagedLibraryError, match="are damaged on the disk"):
+
+    def search_on():
         for _ in range(200):
             ss.search(library, 0, k=3)
             threading.Event().wait(0.05)
+
+    with pytest.raises(DamagedLibraryError, match="are damaged on the disk"):
+        search_on()
 
 
 # verify
