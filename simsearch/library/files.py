@@ -65,9 +65,9 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
             finally:
                 finish_commit(folder)  # half a library would keep a full disk full
     except OSError as error:  # of which a Timeout is one
-        from simsearch.library.refusals import not_written
+        from simsearch.library.refusals import cannot_write
 
-        raise not_written(outputs, error) from error
+        raise cannot_write(outputs, error) from error
 
 
 def replace_library(
@@ -206,7 +206,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return manifest
     from simsearch.library.refusals import no_library
 
-    raise no_library(folder, arrays=(folder / EMBEDDINGS).exists())
+    raise no_library(folder, has_rows=(folder / EMBEDDINGS).exists())
 
 
 def _unusable(folder: Path, why: str, kind: type[LibraryError] = LibraryError) -> LibraryError:

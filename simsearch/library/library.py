@@ -6,8 +6,6 @@ Nothing here opens an image.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ import numpy as np
 
 from simsearch.backbones.backbone import Backbone
 from simsearch.library.files import LibraryFiles, open_latest
-from simsearch.library.paths import Placed, is_unchanged, spellings
+from simsearch.library.paths import Placed, find_row, is_unchanged
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -277,12 +275,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         int or None
             None if the library does not hold it.
         """
-        with suppress(ValueError):  # a null character, which is in no path
-            for form in spellings(os.path.expanduser(path), self.root):  # noqa: PTH111 ("//" stays)
-                row = bisect_left(self._by_path, form, key=self.paths.__getitem__)
-                if row < len(self) and self.paths[self._by_path[row]] == form:
-                    return int(self._by_path[row])
-        return None
+        return find_row(path, self.root, self.paths, self._by_path)
 
     def is_current(self, row: int) -> bool:
         """Tell whether the file of a row is still the one that was embedded, or is gone."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from simsearch.library.types import Browsable
-    from simsearch.retrieval.keywords import RankingKeywords
+    from simsearch.retrieval.option_keywords import RankingKeywords
     from simsearch.retrieval.options import Threshold
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Browsable, Searchable
     from simsearch.retrieval.exact import TopK
-    from simsearch.retrieval.options import RankingOptions
+    from simsearch.retrieval.query import ResolvedQuery
+    from simsearch.retrieval.search import Ranking
 
 
 DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
@@ -61,19 +62,16 @@ def fold_duplicates(
 
 
 def pick(
-    library: Browsable,
-    ranking: TopK,
-    candidates: list[Candidate],
-    options: RankingOptions,
-    rank: Callable[[int], TopK],
+    ranked: Ranking, query: ResolvedQuery, ranking: TopK, candidates: list[Candidate]
 ) -> list[Candidate]:
-    """Pick matches by more than their score: copies folded, or matches unlike each other.
+    """Pick the rows that become matches, folded and diversified as the options say."""
+    options, library = ranked.options, ranked.library
+    if options.duplicate_cosine is not None:
 
-    `rank` gives a ranking of so many rows, where too few are left.
-    """
-    cosine = options.duplicate_cosine
-    if cosine is not None:
-        candidates = fold_deeper(library, ranking, cosine, options.depth, rank)
+        def rank(depth: int) -> TopK:
+            return next(ranked.rank([query], depth))
+
+        candidates = fold_deeper(library, ranking, options.duplicate_cosine, options.depth, rank)
     if options.diversity:
         return diversify(library, candidates[: options.pool], options.diversity, options.k)
     return candidates[: options.pool]

@@ -7,7 +7,6 @@ everywhere: larger is closer, 1 is the same direction.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Browsable
     from simsearch.retrieval.index import Index
-    from simsearch.retrieval.keywords import SearchKeywords
+    from simsearch.retrieval.option_keywords import SearchKeywords
     from simsearch.retrieval.options import Threshold
 
 FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out, not a deeper search
@@ -204,15 +203,13 @@ class Ranking:
 
     def _pick(self, query: ResolvedQuery, ranking: TopK) -> list[Candidate]:
         """Pick the rows that become matches."""
-        options = self.options
         ranked = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
         candidates = [Candidate(row, score, []) for row, score in ranked]
-        if options.duplicate_cosine is None and not options.diversity:
-            return candidates[: options.pool]
+        if self.options.duplicate_cosine is None and not self.options.diversity:
+            return candidates[: self.options.pool]
         from simsearch.retrieval.rerank import pick
 
-        rank = partial(self.rank, [query])
-        return pick(self.library, ranking, candidates, options, lambda depth: next(rank(depth)))
+        return pick(self, query, ranking, candidates)
 
     def _to_matches(self, candidates: Sequence[Candidate]) -> tuple[Match, ...]:
         """Describe rows as matches."""

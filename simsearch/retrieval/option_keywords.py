@@ -1,8 +1,7 @@
-"""The keywords of searches: their types, for type checkers, and the error for one that is none."""
+"""The options of a search as keywords, for type checkers."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -28,10 +27,3 @@ class SearchKeywords(RankingKeywords, total=False):
 
     weights: Sequence[float] | None
     box: Box | None
-
-
-def unknown_option(name: str, known: Sequence[str]) -> TypeError:
-    """Return the error for an option that is none; it names the one of the closest spelling."""
-    alike = get_close_matches(name, known, 1)
-    hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
-    return TypeError(f"there is no option {name!r}; {hint}")
