@@ -151,10 +151,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         library = cls.__new__(cls)
         library.row_file = None if isinstance(files.embeddings, np.ndarray) else files.embeddings
         library.embeddings = library.row_file.mapped if library.row_file else files.embeddings
-        library.paths, library.root = files.paths, files.root
-        library.stats, library.digests = files.stats, files.digests
-        library.absolute_root = files.absolute_root
-        library.source, library.head, library._backbone = files.source, files.head, backbone
+        library._backbone = backbone
+        for name in ("paths", "root", "stats", "digests", "absolute_root", "source", "head"):
+            setattr(library, name, getattr(files, name))
         library._origin = library.embeddings, files.folder, files.digest
         library.versions = {os.path.realpath(files.folder): files.version}
         return library
@@ -240,9 +239,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         return len(self.embeddings)
 
     def __repr__(self) -> str:
-        made_by = f", made by {self.source.backbone}" if self.source else ""
-        made_by += f" with {self.head!r}" if self.head else ""
-        return f"ImageLibrary({len(self):,} images, {self.dim}-d{made_by})"
+        from simsearch.library.derive import name_library
+
+        return name_library(self)
 
     def describe(self) -> str:
         """Say in a few lines what the library holds and what made it."""
