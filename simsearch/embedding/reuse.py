@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simsearch")
 
+_damaged_rows: WeakKeyDictionary[ImageLibrary, frozenset[int]] = WeakKeyDictionary()
+
 
 def open_last(folder: Path) -> ImageLibrary | None:
     """Open the library that is to be brought up to date; what is damaged of it is made anew."""
@@ -28,11 +31,12 @@ def open_last(folder: Path) -> ImageLibrary | None:
     try:
         files = open_latest(folder, blocks)
         library = ImageLibrary.of_files(files)
-        damaged = library.damaged_rows = find_damaged_rows(library, files.record, blocks)
+        damaged = find_damaged_rows(library, files.record, blocks)
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
     if damaged:
+        _damaged_rows[library] = damaged
         logger.warning(
             "Embedding %d of %d rows again, which are damaged on the disk, such as that of %s.",
             *(len(damaged), len(library), library.paths[min(damaged)]),
@@ -67,7 +71,7 @@ def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:
         )
     elif source and library.stats is not None:
         files = zip(library.names, *library.stats.T.tolist(), strict=True)
-        damaged = library.damaged_rows
+        damaged = _damaged_rows.get(library, frozenset())
         rows.reused = {ImageFile(*f): row for row, f in enumerate(files) if row not in damaged}
         rows.embeddings = library.row_lookup
 

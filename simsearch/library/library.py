@@ -19,7 +19,7 @@ from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -89,7 +89,6 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     absolute_root: str | None = None  # where the dataset was when it was embedded
     run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
     row_file: RowFile | None = None  # of a large one that was opened
-    damaged_rows: Collection[int] = ()  # of the file, as `embed_dataset` finds them
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
     versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 

@@ -106,8 +106,7 @@ class ExactScan:
 
     def products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score every row for each query: (Q, N)."""
-        scores: NDArray[np.float32] = vectors @ self.rows.T
-        return scores
+        return np.asarray(vectors @ self.rows.T)
 
     def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
         """Score only the rows that may be found."""
