@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
     from simsearch.library.report import EmbedReport
     from simsearch.library.row_file import RowFile
-    from simsearch.library.types import RowLookup
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 
@@ -158,7 +157,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         return library
 
     @property
-    def row_lookup(self) -> RowLookup:
+    def row_lookup(self) -> NDArray[np.float32] | RowFile:
         """The embeddings, to look up by number: of a large library, read and checked one by one."""
         return self.row_file if self.row_file and self.stored else self.embeddings
 

@@ -22,6 +22,7 @@ from simsearch.library.block_digests import file_record
 from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of
 from simsearch.library.row_file import open_checked
+from simsearch.retrieval.gather import matrix_of
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,
     copy_size,
@@ -87,10 +88,14 @@ def renew_copy(library: ImageLibrary, *, progress: bool) -> PrunedCopy:
 
 def make_copy(library: ImageLibrary, *, progress: bool = True) -> PrunedCopy:
     """Make a copy and store it; where it cannot be stored it is kept in memory."""
-    rows = np.asarray(library.embeddings)
+    rows = _rows_of(library)
     plan = make_plan(rows)
     fill = partial(fill_copy, rows, plan, progress=progress)
     return keep_copy(library, plan, fill, {"planned_for": len(rows)})
+
+
+def _rows_of(library: ImageLibrary) -> Any:  # noqa: ANN401 (an array, or what is indexed as one)
+    return matrix_of(library)
 
 
 def keep_copy(library: ImageLibrary, plan: Plan, fill: Fill, facts: dict[str, int]) -> PrunedCopy:
@@ -98,7 +103,7 @@ def keep_copy(library: ImageLibrary, plan: Plan, fill: Fill, facts: dict[str, in
     if library.stored:
         with suppress(OSError):  # read-only, full, or another process is just storing its own
             _store(library, library.stored, plan, fill, facts)
-    return open_copy(library) or in_memory(np.asarray(library.embeddings), plan, fill)
+    return open_copy(library) or in_memory(_rows_of(library), plan, fill)
 
 
 def _store(
@@ -106,7 +111,7 @@ def _store(
 ) -> None:
     """Write a copy beside its library; the record comes last, and tells whether it is whole."""
     folder, digest = stored
-    rows, shares = np.asarray(library.embeddings), plan.survivor_shares
+    rows, shares = _rows_of(library), plan.survivor_shares
     record: dict[str, Any] = {"format": FORMAT, "of": digest, "shares": shares, "file": None}
     with FileLock(folder / LOCK, timeout=0):
         try:

@@ -17,6 +17,7 @@ from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of, match_rows
 from simsearch.library.row_file import open_checked
 from simsearch.retrieval import pruned_copy
+from simsearch.retrieval.gather import matrix_of
 from simsearch.retrieval.pruned_copy import Plan, project_rows, residual_norms, rounding_bounds
 from simsearch.retrieval.pruned_store import ROWS, keep_copy, open_array, read_record
 
@@ -55,7 +56,7 @@ def update_copy(library: ImageLibrary) -> PrunedCopy | None:
     if facts is None:
         return None
     plan = Plan(old.basis, old.levels.shape[2], old.survivor_shares)
-    rows = np.asarray(library.embeddings)
+    rows: Any = matrix_of(library)
     return keep_copy(library, plan, partial(_fill, rows, old, kept), facts)
 
 
