@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -41,6 +42,7 @@ ERRORS = (ss.SimsearchError, Killed)
 def main() -> int:
     """Run for so many minutes; 1 if an invariant was broken."""
     options = parse()
+    logging.getLogger("simsearch").setLevel(logging.ERROR)  # it says what it mends, at length
     counts: Counter[str] = Counter()
     broken: list[str] = []
     end = time.monotonic() + 60 * options.minutes

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 4096  # read together
 UNIT_NORM_ERROR = 1e-3  # of a squared norm; see `simsearch.library.files`
 SHOWN_ROWS = 5  # whose paths a report lists
+UNKNOWN_BLOCKS = "as a whole: an earlier version recorded no blocks"
 MENDS = {
     "library": "embed the dataset again, which makes what is damaged anew",
     "derived": "it is made anew when it is needed; an index by build_index",
@@ -64,15 +65,13 @@ class FileCheck:
     of_library: bool = True
 
     def __str__(self) -> str:
+        blocks = f"{self.blocks:,} block{'s' * (self.blocks != 1)}"
         if not self.reason:
-            return (
-                f"{self.name}: right ({self.blocks:,} blocks)"
-                if self.blocks
-                else (f"{self.name}: right (as a whole: an earlier version recorded no blocks)")
-            )
+            return f"{self.name}: right ({blocks if self.blocks else UNKNOWN_BLOCKS})"
         mend = MENDS["library" if self.of_library else "derived"]
-        where = f", {_ranges(self.damaged)} of {self.blocks:,} blocks" if self.blocks else ""
-        return f"{self.name}: {self.reason}{where if self.damaged else ''}; {mend}"
+        known = self.blocks and self.damaged
+        where = f" in block {_ranges(self.damaged)} of {blocks}, counted from 0" if known else ""
+        return f"{self.name}: {self.reason}{where}; {mend}"
 
 
 @dataclass(frozen=True)

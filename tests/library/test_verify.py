@@ -279,6 +279,7 @@ def test_verify_names_files_blocks_rows_and_the_mend(folder, capsys):
     assert main(["verify", str(folder)]) == 1
     shown = capsys.readouterr().out
     assert "embed the dataset again" in shown
+    assert f"damaged in block 0, {place_of(650) // BLOCK_BYTES} of 18 blocks" in shown
     assert "damaged rows: 0 to" in shown
 
 
