@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 8, 64
+LOCAL_STATE = {"_device_lock", "hook_lock", "map_hook", "own_spec", "module", "device", "_network"}
 DEPTHWISE_BATCH_IMAGES = 2  # on a processor; larger maps of such networks overflow its caches
 
 
@@ -87,16 +88,7 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        local = {
-            "_device_lock",
-            "hook_lock",
-            "map_hook",
-            "own_spec",
-            "module",
-            "device",
-            "_network",
-        }
-        state = {name: value for name, value in self.__dict__.items() if name not in local}
+        state = {name: value for name, value in self.__dict__.items() if name not in LOCAL_STATE}
         on_cpu = self.device.type == "cpu"
         return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
 

@@ -97,5 +97,6 @@ examples:
   simsearch search images.db#shop photo.jpg     search there; MILVUS_TOKEN is the token
 """,
     "info": "example:\n  simsearch info outputs\n",
+    "verify": "example:\n  simsearch verify outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
 }

@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_publish,
         _add_info,
+        _add_verify,
         _add_sample,
     ):
         add(commands)
@@ -352,6 +353,11 @@ def _add_publish(commands: Commands) -> None:
 
 def _add_info(commands: Commands) -> None:
     _describe(commands.add_parser, "info", "Say what a library holds.", run.info, FOLDER)
+
+
+def _add_verify(commands: Commands) -> None:
+    text = "Check every file of a library, block by block; 1 if one is damaged."
+    _describe(commands.add_parser, "verify", text, run.verify, FOLDER)
 
 
 def _add_sample(commands: Commands) -> None:

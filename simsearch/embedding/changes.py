@@ -17,17 +17,19 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from simsearch.errors import DatasetError
+from simsearch.errors import DamagedLibraryError, DatasetError
 from simsearch.files import modified_ns, write_text
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
 from simsearch.library.files import (
+    BLOCKS_FROM_BYTES,
     DIGESTS,
     MANIFEST,
     NEXT,
-    file_record,
     finish_commit,
     read_manifest,
+    record_files,
+    with_blocks,
     write_array,
 )
 from simsearch.library.paths import absolute_root, in_folder
@@ -246,18 +248,35 @@ def amend(rows: EmbeddedRows, library: ImageLibrary, folder: Path) -> None:
         rows.read_digest(file)
     more = sum(map(bool, rows.digests.values())) > known
     digests = rows.stored_digests(list(rows.reused)) if more else None
-    if digests is not None or library.absolute_root != absolute_root(rows.root):
-        _amend_library(folder, rows.root, digests)
+    manifest = read_manifest(folder)
+    place = absolute_root(rows.root)
+    if digests is not None or library.absolute_root != place or _lacks_blocks(manifest):
+        _amend_library(folder, {**manifest, "absolute_root": place}, digests)
 
 
-def _amend_library(folder: Path, root: str, digests: NDArray[np.uint8] | None) -> None:
-    """Record where the dataset lies, and digests of its files."""
-    manifest, part = read_manifest(folder), folder / NEXT
-    manifest["absolute_root"] = absolute_root(root)
+def _lacks_blocks(manifest: dict[str, Any]) -> bool:
+    """Tell whether an earlier version made a library that should have digests of blocks."""
+    sizes = [record["size"] for record in manifest["files"].values()]
+    return "blocks" not in manifest and max(sizes) >= BLOCKS_FROM_BYTES
+
+
+def _amend_library(
+    folder: Path, manifest: dict[str, Any], digests: NDArray[np.uint8] | None
+) -> None:
+    """Record digests of the image files, and those of the blocks of the library's own files."""
+    part, files = folder / NEXT, with_blocks(folder, manifest)["files"]
     part.mkdir(exist_ok=True)
     if digests is not None:
         write_array(part / DIGESTS, [digests], len(digests))
-        manifest["files"][DIGESTS] = file_record(part / DIGESTS)
+        files[DIGESTS] = {}
+    places = [part / name if (part / name).exists() else folder / name for name in files]
+    recorded = record_files(part, places)
+    for name, record in recorded["files"].items():
+        if files[name].get("sha256", record["sha256"]) != record["sha256"]:
+            raise DamagedLibraryError(
+                f"{name} in {os.fspath(folder)!r} has just changed: run again"
+            )
+    manifest |= recorded
     write_text(part / MANIFEST, json.dumps(manifest, indent=2))
     finish_commit(folder)
 

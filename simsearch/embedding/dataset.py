@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 
 from simsearch import registry
 from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError
@@ -127,12 +126,12 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     with writing(folder):
         old = None
         if (folder / MANIFEST).exists():
-            from simsearch.embedding.reuse import open_last, reuse_rows
+            from simsearch.embedding.reuse import last_backbone, open_last, reuse_rows
 
             old = open_last(folder)
-        auto = backbone == "auto" and not weights
-        name, file = _backbone_of(old) if auto else (backbone, weights)
-        network = load_backbone(name, file, device=device, precision=precision)
+            if backbone == "auto" and not weights:
+                backbone, weights = last_backbone(old)
+        network = load_backbone(backbone, weights, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
             reuse_rows(rows, old)
@@ -206,10 +205,3 @@ def _executor(engine: str | Executor) -> Executor:
         raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
     executor: Any = registry.resolve("executor", engine)
     return cast("Executor", executor() if isinstance(executor, type) else executor)
-
-
-def _backbone_of(old: ImageLibrary | None) -> tuple[str, str | None]:
-    """Name and weights to load for "auto", which stays with what made the library."""
-    if old and old.source and old.source.weights != OWN_WEIGHTS:
-        return old.source.backbone, old.source.weights_file
-    return "auto", None

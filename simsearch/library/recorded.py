@@ -39,6 +39,15 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
     return load_backbone(source.backbone, source.weights_file)
 
 
+def unfit(space: EmbeddingSpace, backbone: Backbone) -> BackboneError:
+    """Return the error for a backbone that did not make the embeddings."""
+    dim = space.head.dim_in if space.head else space.dim
+    return BackboneError(
+        f"{backbone!r} is not what made this library ({dim}-d, {space.source}); "
+        "pass the backbone that did, or embed the dataset again"
+    )
+
+
 def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbone:
     """Return what embeds queries: without PyTorch, if its network was converted before.
 

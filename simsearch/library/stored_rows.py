@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import FileLock
 
+from simsearch.errors import LibraryError
 from simsearch.files import atomic_write, open_plain, write_text
-from simsearch.library.files import file_record, matches_record
+from simsearch.library.block_digests import file_record
+from simsearch.library.files import matches_record
+from simsearch.library.row_file import open_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +61,8 @@ class RowStore(NamedTuple):
                 return None
             if not matches_record(file, record["file"]):
                 return None
-            rows: NDArray[np.void] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError):
+            rows: NDArray[np.void] = open_checked(file, record["file"], large=False)
+        except (OSError, ValueError, KeyError, TypeError, LibraryError):
             return None
         return rows if rows.dtype == self.dtype and rows.ndim == 1 else None
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -148,23 +148,6 @@ class SearchOptions(RankingOptions):
                 f'combine={self.combine!r}: choose mean or max; weights go with combine="mean" '
                 "alone"
             )
-
-
-class RankingKeywords(TypedDict, total=False):
-    """The keywords of `RankingOptions`, for type checkers, besides the positional ones."""
-
-    where: Rows
-    diversity: float
-    unique: bool | float
-    false_match_rate: float
-    index: Index | None
-
-
-class SearchKeywords(RankingKeywords, total=False):
-    """The same of `SearchOptions`, besides those that decide what is returned."""
-
-    weights: Sequence[float] | None
-    box: Box | None
 
 
 def _check_cosine(name: str, value: Any) -> None:  # noqa: ANN401

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Browsable
     from simsearch.retrieval.index import Index
-    from simsearch.retrieval.options import SearchKeywords, Threshold
+    from simsearch.retrieval.option_keywords import SearchKeywords
+    from simsearch.retrieval.options import Threshold
 
 FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out, not a deeper search
 
@@ -171,7 +172,7 @@ class Ranking:
 
     def answer(self, queries: Sequence[ResolvedQuery]) -> Iterator[Matches]:
         """Yield the matches of each query."""
-        rankings = self._rank(queries, self.options.depth)
+        rankings = self.rank(queries, self.options.depth)
         for query, ranking in zip(queries, rankings, strict=True):
             vectors = query.vectors
             yield Matches(
@@ -184,7 +185,7 @@ class Ranking:
                 vectors[0] if vectors is not None and len(vectors) == 1 else None,
             )
 
-    def _rank(self, queries: Sequence[ResolvedQuery], depth: int) -> Iterator[TopK]:
+    def rank(self, queries: Sequence[ResolvedQuery], depth: int) -> Iterator[TopK]:
         """Rank the best rows for each query, `depth` of them if there are."""
         if not queries:
             return
@@ -211,21 +212,13 @@ class Ranking:
 
     def _pick(self, query: ResolvedQuery, ranking: TopK) -> list[Candidate]:
         """Pick the rows that become matches."""
-        options, cosine = self.options, self.options.duplicate_cosine
         ranked = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
         candidates = [Candidate(row, score, []) for row, score in ranked]
-        if cosine is not None:
-            from simsearch.retrieval.rerank import fold_deeper
+        if self.options.duplicate_cosine is None and not self.options.diversity:
+            return candidates[: self.options.pool]
+        from simsearch.retrieval.rerank import pick
 
-            def rank(depth: int) -> TopK:
-                return next(self._rank([query], depth))
-
-            candidates = fold_deeper(self.library, ranking, cosine, options.depth, rank)
-        if options.diversity:
-            from simsearch.retrieval.rerank import diversify
-
-            return diversify(self.library, candidates[: options.pool], options.diversity, options.k)
-        return candidates[: options.pool]
+        return pick(self, query, ranking, candidates)
 
     def _to_matches(self, candidates: Sequence[Candidate]) -> tuple[Match, ...]:
         """Describe rows as matches."""
