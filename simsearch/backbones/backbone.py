@@ -87,15 +87,8 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:
         """Let another process embed as this one does: the folded network, from the processor."""
-        left_out = {
-            "_device_lock",
-            "hook_lock",
-            "map_hook",
-            "own_spec",
-            "module",
-            "device",
-            "_network",
-        }
+        locks = {"_device_lock", "hook_lock"}
+        left_out = locks | {"map_hook", "own_spec", "module", "device", "_network"}
         state = {name: value for name, value in self.__dict__.items() if name not in left_out}
         on_cpu = self.device.type == "cpu"
         return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
@@ -146,6 +139,10 @@ class Backbone:
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
 
+    def read(self, source: ImageSource) -> NDArray[Any]:
+        """Decode one image and prepare it."""
+        return self.prepare(load_image(source, self.min_side))
+
     @property
     def batch_size(self) -> int:
         """Images per forward pass, where the caller does not choose."""
@@ -183,8 +180,7 @@ class Backbone:
             check_pictures(images, self.dim)
         embeddings = np.empty((len(images), self.dim), np.float32)
         for block in iter_blocks(len(images), self.batch_size):
-            loaded = (load_image(image, self.min_side) for image in images[block])
-            embeddings[block] = self.embed(np.stack([self.prepare(image) for image in loaded]))
+            embeddings[block] = self.embed(np.stack([self.read(image) for image in images[block]]))
             lost = np.flatnonzero(np.isnan(embeddings[block, 0]))
             if len(lost):
                 raise ImageError(self.non_finite_reason, describe(images[block.start + lost[0]]))

@@ -9,7 +9,7 @@ import numpy as np
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.confirm import confirm
-from simsearch.images.decode import has_16_bit_colour, load_image, open_image
+from simsearch.images.decode import DECODER, has_16_bit_colour, load_image, open_image
 from simsearch.images.read import read_file
 from simsearch.images.signature import signature
 
@@ -57,6 +57,8 @@ def compare_files(a: str, b: str) -> Verdict | None:
     ImageError
         If one cannot be read.
     """
+    if decoder := DECODER.get():
+        return decoder.compare(a, b)
     first, second = read_file(a), read_file(b)
     if first == second:
         return Verdict("identical", "identical")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from simsearch.images.decoder import Decoder
     from simsearch.images.depth import Levels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
@@ -34,6 +36,7 @@ ImageSources: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb (0.5 GB of RGB)
 LARGE_PIXELS = 4_000_000  # from here on, decoding waits for its share of memory
 PREVIEW_SIDE = 448  # pixels, of a sheet of several images
+DECODER = ContextVar["Decoder | None"]("DECODER", default=None)  # another process that decodes
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "DIB", "TIFF", "GIF", "MPO")
@@ -89,6 +92,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     >>> load_image(np.zeros((4, 6), dtype=np.uint8)).size
     (6, 4)
     """
+    if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
+        return decoder.load(source, min_side)
     _register_formats()
     if _is_in_memory(source):
         from simsearch.images.orientation import warn_of_orientation
