@@ -130,9 +130,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             from simsearch.embedding.reuse import open_last, reuse_rows
 
             old = open_last(folder)
-        name, file = (
-            _backbone_of(old) if backbone == "auto" and not weights else (backbone, weights)
-        )
+        auto = backbone == "auto" and not weights
+        name, file = _backbone_of(old) if auto else (backbone, weights)
         network = load_backbone(name, file, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:

@@ -28,4 +28,5 @@ def limit_allocator() -> bool:
         M_TRIM_THRESHOLD: TRIMMED_BYTES,
         M_ARENA_MAX: ARENAS,
     }
-    return all([mallopt(name, value) for name, value in settings.items()])
+    done = [mallopt(name, value) for name, value in settings.items()]
+    return all(done)

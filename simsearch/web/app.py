@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path as File
 from typing import Annotated, Any
 
-import anyio
+from anyio import create_task_group, to_thread
 from fastapi import APIRouter, FastAPI, Form, Path, Query, Request, Response
 from fastapi.middleware import Middleware
 from fastapi.responses import FileResponse
@@ -33,7 +33,8 @@ from simsearch.web.openapi import describe_api
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
-from simsearch.web.thumbnails import Picture, Size
+from simsearch.web.streams import FileStreamResponse
+from simsearch.web.thumbnails import Original, Picture, Size
 
 STATIC = File(__file__).with_name("static")
 SWAGGER_UI = str(files("fastapi_swagger.resources"))  # Swagger UI's own files
@@ -82,11 +83,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
+        async with create_task_group() as tasks:
             tasks.start_soon(service.watch_library)
+            tasks.start_soon(to_thread.run_sync, service.decoders.start)
             yield
             tasks.cancel_scope.cancel()
-        service.manager.close()
+        service.close()
 
     app = FastAPI(
         title="simsearch",
@@ -149,7 +151,7 @@ def _api_routes(service: Service) -> APIRouter:
     )
     async def image(request: Request, row: Row, v: Version = None) -> Response:
         """Return an image as it is."""
-        return _image_response(request, await service.picture(row, v), v)
+        return _image_response(request, await service.original(row, v), v)
 
     @api.get(
         "/images/{row}/thumbnail", tags=["images"], **_image_route("A small copy.", "image/jpeg")
@@ -158,7 +160,7 @@ def _api_routes(service: Service) -> APIRouter:
         request: Request, row: Row, v: Version = None, size: ThumbnailSize = 256
     ) -> Response:
         """Return a small copy of an image."""
-        return _image_response(request, await service.picture(row, v, size), v)
+        return _image_response(request, await service.thumbnail(row, v, size), v)
 
     @api.get("/images/{row}/facts", tags=["images"], response_model=schemas.Image)
     async def facts(row: Row, v: Version = None) -> Response:
@@ -228,9 +230,14 @@ def _image_route(description: str, media_type: str = "image/*") -> dict[str, Any
     return {"response_class": Response, "responses": answers}
 
 
-def _image_response(request: Request, picture: Picture, version: str | None) -> Response:
+def _image_response(request: Request, picture: Picture | Original, version: str | None) -> Response:
     """Send an image, or status 304 if the browser has it in its cache."""
     headers = {"ETag": picture.etag, "Cache-Control": CACHE_FOR_A_YEAR if version else "no-cache"}
-    if picture.etag in request.headers.get("if-none-match", ""):
+    known = picture.etag in request.headers.get("if-none-match", "")
+    if isinstance(picture, Original):
+        if not known:
+            return FileStreamResponse(picture.stream, picture.media_type, headers)
+        picture.stream.close()
+    if known:
         return Response(status_code=304, headers=headers)
     return Response(picture.data, media_type=picture.media_type, headers=headers)

@@ -108,7 +108,7 @@ def _work(descriptor: int) -> None:
         connection = Connection(descriptor)
         with use_budget(_ServerBudget(connection)):
             for left in reversed(range(MAX_JOBS)):
-                function, arguments = pickle.loads(connection.recv_bytes())
+                function, arguments = pickle.loads(connection.recv_bytes())  # noqa: S301 (of the server)
                 _answer(connection, JOBS[function], arguments)
                 stays = left > 0 and _resident_bytes() < MAX_RESIDENT_BYTES
                 connection.send_bytes(READY if stays else RETIRED)

@@ -17,13 +17,15 @@ from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
 from simsearch.web import schemas
+from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.thumbnails import (
+    Original,
     Picture,
     Size,
     Thumbnails,
     draw_heat_map,
-    read_original,
+    open_original,
 )
 from simsearch.web.uploads import PixelBudget, fetch_images
 from simsearch.web.where import read_where
@@ -38,6 +40,8 @@ _T = TypeVar("_T")
 _Form = TypeVar("_Form", schemas.SearchForm, schemas.RecommendForm)
 Uploads: TypeAlias = dict[str, list[bytes]]
 REFRESH_SECONDS = 1.0  # between checks whether the library has changed
+MIN_DECODERS = 3  # a large picture holds one; small ones pass it
+REGION_WEIGHT = 4  # the parts of a picture take so many times its pixels
 
 
 class Service:
@@ -64,8 +68,16 @@ class Service:
         self._ranking = anyio.CapacityLimiter(cpu_count())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
-        self._decoding = PixelBudget(settings.max_decoding, settings.max_pixels)
+        self.decoders = DecoderPool(max(MIN_DECODERS, cpu_count()), settings.decoding_bytes)
+        self._decoding = PixelBudget(
+            settings.max_decoding, settings.max_pixels, self.decoders.header
+        )
         metrics.images.set(len(self.manager.state.library))
+
+    def close(self) -> None:
+        """End threads and processes, and close the library."""
+        self.manager.close()
+        self.decoders.close()
 
     async def watch_library(self) -> None:
         """Reload the library whenever it changes, until cancelled."""
@@ -99,13 +111,17 @@ class Service:
                 raise QueryError("several answers cannot be explained at once: ask for one")
             return draw_heat_map(state.library, form.match, found[0].embedding)
 
-        return await self._run(draw, embeds=True)
+        return await self._run(draw, self._embedding)
 
-    async def picture(self, row: int, version: str | None, size: Size | None = None) -> Picture:
-        """Return an image, or a small copy of it."""
+    async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
+        """Return a small copy of an image."""
         path = str(self.state(version, row).library.paths[row])
-        read = partial(self._thumbnails.get, size=size) if size else read_original
-        return await to_thread.run_sync(read, path, limiter=self._reading)
+        return await self._run(partial(self._thumbnails.get, path, size), self._reading)
+
+    async def original(self, row: int, version: str | None) -> Original:
+        """Open an image."""
+        path = str(self.state(version, row).library.paths[row])
+        return await self._run(partial(open_original, path), self._reading)
 
     async def page(
         self, offset: int, limit: int, where: str | None, version: str | None
@@ -140,10 +156,16 @@ class Service:
                 raise HTTPException(404, f"there is no row {row}")
         return state
 
-    async def _run(self, function: Callable[[], _T], *, embeds: bool = False) -> _T:
-        """Run a function on a thread; `embeds` tells whether it has images to embed."""
-        limiter = self._embedding if embeds else self._ranking
-        return await to_thread.run_sync(function, limiter=limiter)
+    async def _run(
+        self, function: Callable[[], _T], limiter: anyio.CapacityLimiter | None = None
+    ) -> _T:
+        """Run a function on a thread, by default one of those that rank."""
+
+        def run() -> _T:
+            with self.decoders.in_use():
+                return function()
+
+        return await to_thread.run_sync(run, limiter=limiter or self._ranking)
 
     async def _answer(
         self, form: _Form, find: Callable[[State, _Form, Uploads], list[Matches]], *, embeds: bool
@@ -160,7 +182,7 @@ class Service:
                 "milliseconds": round(1000 * (time.perf_counter() - start), 3),
             }
 
-        return await self._run(answer, embeds=embeds)
+        return await self._run(answer, self._embedding if embeds else None)
 
     def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
         """Search with rows, images and URLs; no text of a request is used as a path."""
@@ -174,7 +196,8 @@ class Service:
             raise QueryError("no query: give a row, an image, or a URL")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
-        with self._decoding.reserve(images):
+        weight = REGION_WEIGHT if form.regions else 1
+        with self._decoding.reserve(images, weight):
             found = search(state.library, queries, index=state.index, **options)
         return [found] if isinstance(found, Matches) else found
 

@@ -38,7 +38,10 @@ class Settings:
     max_bytes, max_pixels : int
         Limits of one upload, all its images together, and of each image.
     max_decoding : int
-        Pixels of uploads that are decoded at the same time; further requests wait.
+        Pixels of uploads that are searched with at the same time; further requests wait.
+    decoding_bytes : int
+        Memory that pictures may take together while they are decoded, those of the library
+        included; one that needs more is decoded alone.
     max_matches : int
         The largest k.
     max_queries : int
@@ -68,7 +71,8 @@ class Settings:
     urls: bool = False
     max_bytes: int = 32 * 2**20
     max_pixels: int = 64_000_000
-    max_decoding: int = 128_000_000
+    max_decoding: int = 64_000_000
+    decoding_bytes: int = 512 * 2**20
     max_matches: int = 200
     max_queries: int = 32
     max_waiting: int = 128

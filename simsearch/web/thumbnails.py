@@ -119,7 +119,9 @@ def open_original(path: str) -> Original:
         return Original(_spool(_make_jpeg(path)), "image/jpeg", etag)
     data = read_file(path)
     media_type = BROWSER_MEDIA_TYPES.get(_format(data))
-    return Original(_spool(data if media_type else _make_jpeg(data)), media_type or "image/jpeg", etag)
+    return Original(
+        _spool(data if media_type else _make_jpeg(data)), media_type or "image/jpeg", etag
+    )
 
 
 def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) -> Picture:
@@ -179,8 +181,8 @@ def _open(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def _spool(data: bytes) -> IO[bytes]:
-    """Put bytes into a file without a name: a client that reads slowly would hold them in memory."""
-    stream = tempfile.TemporaryFile()
+    """Put bytes into a file without a name: a slow client would hold them in memory."""
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it has been sent)
     stream.write(data)
     stream.seek(0)
     return stream

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from simsearch.errors import ImageError
+from simsearch.images.budget import CHECK_SECONDS
 from simsearch.images.download import DOWNLOAD_SECONDS
-from simsearch.images.header import read_header
+from simsearch.images.header import Header, read_header
 from simsearch.web.url_fetch import fetch_public_url
+from simsearch.work import checkpoint
 
 
 def fetch_images(urls: Sequence[str], max_bytes: int) -> list[bytes]:
@@ -39,25 +41,30 @@ class PixelBudget:
         Pixels that may be decoded at the same time.
     max_pixels
         Of one image.
+    read
+        Reads a header, such as in another process.
     """
 
-    def __init__(self, size: int, max_pixels: int) -> None:
+    def __init__(
+        self, size: int, max_pixels: int, read: Callable[[bytes], Header] = read_header
+    ) -> None:
         self._size = self._free = size
-        self._max_pixels = max_pixels
+        self._max_pixels, self._read = max_pixels, read
         self._released = threading.Condition()
 
     @contextmanager
-    def reserve(self, images: Sequence[bytes]) -> Iterator[None]:
-        """Reserve the pixels of images, or the whole budget if they have more.
+    def reserve(self, images: Sequence[bytes], weight: int = 1) -> Iterator[None]:
+        """Reserve the pixels of images times `weight`, or the whole budget if they have more.
 
         Raises
         ------
         ImageError
             If one is no image, or has too many pixels.
         """
-        pixels = min(sum(map(self._count_pixels, images)), self._size)
+        pixels = min(weight * sum(map(self._count_pixels, images)), self._size)
         with self._released:
-            self._released.wait_for(lambda: self._free >= pixels)
+            while not self._released.wait_for(lambda: self._free >= pixels, CHECK_SECONDS):
+                checkpoint()
             self._free -= pixels
         try:
             yield
@@ -68,7 +75,7 @@ class PixelBudget:
 
     def _count_pixels(self, data: bytes) -> int:
         """Check the header of an image; return how many pixels it has."""
-        header = read_header(data)
+        header = self._read(data)
         pixels = header.width * header.height
         if pixels > self._max_pixels:
             raise ImageError(
