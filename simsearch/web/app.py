@@ -238,6 +238,6 @@ def _image_response(request: Request, picture: Picture | Original, version: str 
         if not known:
             return FileStreamResponse(picture.stream, picture.media_type, headers)
         picture.stream.close()
-    if known:
-        return Response(status_code=304, headers=headers)
-    return Response(picture.data, media_type=picture.media_type, headers=headers)
+    elif not known:
+        return Response(picture.data, media_type=picture.media_type, headers=headers)
+    return Response(status_code=304, headers=headers)

@@ -95,9 +95,9 @@ class BatchedBackbone(Backbone):
     def read(self, source: ImageSource) -> NDArray[Any]:
         """Decode and prepare an image, in another process where there is one."""
         decoder, transform = DECODER.get(), self.transform
-        files = isinstance(source, (str, os.PathLike, bytes))
-        if isinstance(decoder, DecoderPool) and files and isinstance(transform, Preprocessing):
-            return decoder.prepare(source, transform.resize, transform)
+        if isinstance(decoder, DecoderPool) and isinstance(transform, Preprocessing):  # noqa: SIM102
+            if isinstance(source, (str, os.PathLike, bytes)):
+                return decoder.prepare(source, transform.resize, transform)
         return super().read(source)
 
     def close(self) -> None:
