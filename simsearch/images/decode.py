@@ -40,6 +40,7 @@ DECODER: ContextVar[Decoder | None] = ContextVar("DECODER", default=None)  # ano
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "DIB", "TIFF", "GIF", "MPO")
+_CODED_APART = ("JPEG", "MPO", "AVIF", "HEIF", "TIFF")  # may hold more than their size tells
 
 
 def describe(source: object) -> str:
@@ -117,11 +118,12 @@ def decode(source: ImageSource, min_side: int | None) -> Image.Image:
 
 def decode_open(image: Image.Image, source: ImageSource, min_side: int | None) -> Image.Image:
     """Decode an open image, of which `source` is the file."""
-    if image.format in {"JPEG", "MPO"}:
-        from simsearch.images.scans import check_scans
+    pixels = image.width * image.height
+    if image.format in _CODED_APART:
+        from simsearch.images.coded_size import check_stream
 
-        check_scans(image)
-    if image.width * image.height > min(LARGE_PIXELS, MAX_PIXELS):
+        pixels = check_stream(image)
+    if pixels > min(LARGE_PIXELS, MAX_PIXELS):
         from simsearch.images.large import load_large
 
         return to_rgb(_upright(load_large(image, source, min_side), source))

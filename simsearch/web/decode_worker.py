@@ -40,7 +40,7 @@ from simsearch.images.allocator import limit_allocator
 from simsearch.images.budget import use_budget
 from simsearch.images.crop import load_parts
 from simsearch.images.decode import load_image
-from simsearch.images.header import read_header
+from simsearch.images.header import measure
 from simsearch.web.pictures import encode_jpeg, make_thumbnail
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "thumbnail": _thumbnail,
     "jpeg": _jpeg,
     "compare": _compare,
-    "header": read_header,
+    "measure": measure,
 }
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -30,7 +31,7 @@ from simsearch.images.address import is_uri, local_path
 from simsearch.images.budget import MemoryBudget
 from simsearch.images.compare import Verdict
 from simsearch.images.decode import DECODER
-from simsearch.images.header import Header
+from simsearch.images.header import Header, measure
 from simsearch.images.read import read_file
 from simsearch.web import decode_worker as worker
 from simsearch.work import checkpoint
@@ -126,9 +127,12 @@ class DecoderPool:
         data: bytes = self._run("jpeg", _at_hand(source), quality)
         return data
 
-    def header(self, source: Source) -> Header:
-        """Read format and size of an image."""
-        return Header(*self._run("header", _at_hand(source)))
+    def measure(self, source: Source) -> tuple[Header, int]:
+        """Read format, size and coded pixels of an image as `measure` does."""
+        if not self.start():
+            return measure(source)
+        header, pixels = self._run("measure", _at_hand(source))
+        return Header(*header), pixels
 
     def compare(self, a: str, b: str) -> Verdict | None:
         """Compare two files as `compare_files` does."""
@@ -174,8 +178,11 @@ class DecoderPool:
     def _take(self) -> _Worker:
         """Return an idle worker, or a new one."""
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            while self._idle:
+                one = self._idle.pop()
+                if not one.connection.poll():  # what is there to read is its end
+                    return one
+                one.connection.close()
             if self._process is None or self._process.poll() is not None:
                 self._start_process()
             return self._fork()
@@ -200,7 +207,7 @@ class DecoderPool:
             try:
                 socket.send_fds(self._control, [worker.FORK], [theirs.fileno()])
                 (pid,) = worker.PID.unpack(self._control.recv(worker.PID.size))
-            except (OSError, ValueError) as error:
+            except (OSError, struct.error) as error:
                 ours.close()
                 raise ImageError("no decoder can be started") from error
         return _Worker(pid, Connection(ours.detach()))

@@ -70,7 +70,7 @@ class Service:
         self._reading = anyio.CapacityLimiter(settings.workers)
         self.decoders = DecoderPool(max(MIN_DECODERS, cpu_count()), settings.decoding_bytes)
         self._decoding = PixelBudget(
-            settings.max_decoding, settings.max_pixels, self.decoders.header
+            settings.max_decoding, settings.max_pixels, self.decoders.measure
         )
         metrics.images.set(len(self.manager.state.library))
 

@@ -169,8 +169,9 @@ def _read_cached(file: Path, comment: bytes) -> bytes | None:
 
 def _format(source: str | bytes) -> str:
     decoder = DECODER.get()
-    header = decoder.header(source) if isinstance(decoder, DecoderPool) else read_header(source)
-    return header.format
+    if isinstance(decoder, DecoderPool):
+        return decoder.measure(source)[0].format
+    return read_header(source).format
 
 
 def _open(path: str | os.PathLike[str]) -> IO[bytes]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from simsearch.errors import ImageError
 from simsearch.images.budget import CHECK_SECONDS
 from simsearch.images.download import DOWNLOAD_SECONDS
-from simsearch.images.header import Header, read_header
+from simsearch.images.header import Header, measure
 from simsearch.web.url_fetch import fetch_public_url
 from simsearch.work import checkpoint
 
@@ -42,11 +42,11 @@ class PixelBudget:
     max_pixels
         Of one image.
     read
-        Reads a header, such as in another process.
+        Reads a header, and the pixels that are decoded; such as in another process.
     """
 
     def __init__(
-        self, size: int, max_pixels: int, read: Callable[[bytes], Header] = read_header
+        self, size: int, max_pixels: int, read: Callable[[bytes], tuple[Header, int]] = measure
     ) -> None:
         self._size = self._free = size
         self._max_pixels, self._read = max_pixels, read
@@ -75,11 +75,12 @@ class PixelBudget:
 
     def _count_pixels(self, data: bytes) -> int:
         """Check the header of an image; return how many pixels it has."""
-        header = self._read(data)
-        pixels = header.width * header.height
+        header, pixels = self._read(data)
         if pixels > self._max_pixels:
+            stated = f"{header.width}×{header.height}"
+            if pixels > header.width * header.height:
+                stated = f"{pixels:,} in a file that states {stated}"
             raise ImageError(
-                f"{header.width}×{header.height} pixels, over the limit of "
-                f"{self._max_pixels:,}: send a smaller copy"
+                f"{stated} pixels, over the limit of {self._max_pixels:,}: send a smaller copy"
             )
         return pixels
