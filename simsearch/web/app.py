@@ -135,14 +135,15 @@ def _api_routes(service: Service) -> APIRouter:
     @api.get("/library", tags=["library"], response_model=schemas.Library)
     async def library() -> Response:
         """Describe the served library and the limits of requests."""
-        return Utf8JsonResponse(await service.library())
+        return Response(await service.library(), media_type="application/json")
 
     @api.get("/images", tags=["images"], response_model=schemas.Page)
     async def images(
         v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
     ) -> Response:
         """List images, in the order of their paths."""
-        return Utf8JsonResponse(await service.page(offset, limit, where, v))
+        content = await service.page(offset, limit, where, v)
+        return Response(content, media_type="application/json")
 
     @api.get(
         "/images/{row}",

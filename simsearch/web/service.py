@@ -17,6 +17,7 @@ from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
 from simsearch.web import schemas
+from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.thumbnails import (
@@ -28,7 +29,7 @@ from simsearch.web.thumbnails import (
     open_original,
 )
 from simsearch.web.uploads import PixelBudget, fetch_images
-from simsearch.web.where import read_where
+from simsearch.web.where import check_cost, read_where
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,6 +42,7 @@ _Form = TypeVar("_Form", schemas.SearchForm, schemas.RecommendForm)
 Uploads: TypeAlias = dict[str, list[bytes]]
 REFRESH_SECONDS = 1.0  # between checks whether the library has changed
 MIN_DECODERS = 3  # a large picture holds one; small ones pass it
+CACHED_ANSWER_BYTES = 32 * 2**20
 REGION_WEIGHT = 4  # the parts of a picture take so many times its pixels
 
 
@@ -72,6 +74,7 @@ class Service:
         self._decoding = PixelBudget(
             settings.max_decoding, settings.max_pixels, self.decoders.measure
         )
+        self._answers = AnswerCache(CACHED_ANSWER_BYTES)
         metrics.images.set(len(self.manager.state.library))
 
     def close(self) -> None:
@@ -123,14 +126,12 @@ class Service:
         path = str(self.state(version, row).library.paths[row])
         return await self._run(partial(open_original, path), self._reading)
 
-    async def page(
-        self, offset: int, limit: int, where: str | None, version: str | None
-    ) -> dict[str, Any]:
-        """List images, as `schemas.Page`."""
+    async def page(self, offset: int, limit: int, where: str | None, version: str | None) -> bytes:
+        """List images: JSON of `schemas.Page`."""
 
-        def list_images() -> dict[str, Any]:
-            state = self.state(version)
+        def list_images(state: State) -> dict[str, Any]:
             conditions = None if where is None else read_where(where)
+            check_cost(conditions, len(state.library))
             rows = state.library.page(offset, limit, conditions)
             return {
                 "version": state.version,
@@ -138,11 +139,15 @@ class Service:
                 "images": [schemas.image(state.library, state.version, row) for row in rows],
             }
 
-        return await self._run(list_images)
+        state = self.state(version)
+        return await self._run(
+            lambda: self._answers.get(state, (offset, limit, where), list_images)
+        )
 
-    async def library(self) -> dict[str, Any]:
-        """Describe what is served, as `schemas.Library`."""
-        return await self._run(lambda: self._describe(self.manager.state))
+    async def library(self) -> bytes:
+        """Describe what is served: JSON of `schemas.Library`."""
+        state = self.manager.state
+        return await self._run(lambda: self._answers.get(state, "library", self._describe))
 
     def state(self, version: str | None = None, *rows: int) -> State:
         """Return the served state; raise if it is not `version`, or has no such rows."""
@@ -190,6 +195,7 @@ class Service:
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
+        check_cost(options.get("where"), len(state.library))
         images = [*uploads["image"], *fetch_images(form.url, self.settings.max_bytes)]
         queries: Any = [*form.row, *images]
         if not queries:
@@ -206,13 +212,15 @@ class Service:
     ) -> list[Matches]:
         liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
+        options = form.recommend_options()
+        check_cost(options.get("where"), len(state.library))
         with self._decoding.reserve([*liked, *disliked]):
             found = recommend(
                 state.library,
                 [*form.liked, *liked],
                 [*form.disliked, *disliked],
                 index=state.index,
-                **form.recommend_options(),
+                **options,
             )
         return [found]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from simsearch.errors import QueryError
 
 MIN_TOKEN_CHARACTERS = 16  # shorter tokens can be guessed
+COUNTS = (  # settings that are at least 1
+    *("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"),
+    *("decoding_bytes", "min_rate", "max_connections"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,15 @@ class Settings:
         Requests that are answered at once.
     max_batch : int or None
         Images per batch of the network; measured at the start if not given.
-    seconds : float
-        How long an upload may take to arrive.
+    seconds, min_rate : float, int
+        How long an upload may fall behind this many bytes per second.
+    work_seconds : float
+        How long a request may be worked on, waiting included, before its answer begins.
+    max_connections : int
+        Open connections; for a further one, the least useful is closed.
+    trusted_proxies : sequence of str
+        Addresses or networks of proxies, whose `X-Forwarded-For` says from where a request comes;
+        this machine's own count as such. One address gets no more than four fifths of each limit.
     """
 
     outputs: str
@@ -79,7 +90,11 @@ class Settings:
     max_waiting_bytes: int = 512 * 2**20
     workers: int = 16
     max_batch: int | None = None
-    seconds: float = 60.0
+    seconds: float = 20.0
+    min_rate: int = 4096
+    work_seconds: float = 30.0
+    max_connections: int = 512
+    trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
@@ -92,7 +107,7 @@ class Settings:
                 "this token has a blank, or a character that a header cannot carry; use unaccented "
                 "letters, digits and signs"
             )
-        for name in ("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"):
+        for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise QueryError(f"{name}={value} must be at least 1")

@@ -118,7 +118,7 @@ def box(kind, content):
 
 @pytest.mark.parametrize("count", [1000, 65535])
 def test_a_table_that_names_the_same_bytes_over_and_over_is_left(count):
-    """Fields of no width: each entry of the table takes two bytes, and stands for the whole file."""
+    """Fields of no width: an entry takes two bytes, and stands for the whole file."""
     infe = box(b"infe", b"\2\0\0\0" + struct.pack(">HH4s", 1, 0, b"av01"))
     iinf = box(b"iinf", b"\0\0\0\0\0\1" + infe)
     iloc = box(b"iloc", b"\0\0\0\0\0\0" + struct.pack(">HHHH", 1, 1, 0, count))
