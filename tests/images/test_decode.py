@@ -200,3 +200,11 @@ def test_cached_profiles_are_few_and_small():
     for i in range(20):
         load_image(encoded(picture, "TIFF", icc_profile=SWAPPED + bytes(i)))
     assert profile._srgb_transform.cache_info().currsize == profile.CACHED_PROFILES
+
+
+def test_heic_is_read_by_the_package_without_an_encoder(tmp_path):
+    """Wheels of pillow-heif carry x265, which is under the GPL."""
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "a.heic")
+    load_image(tmp_path / "a.heic")
+    with decode.open_image(tmp_path / "a.heic") as image:
+        assert type(image).__module__.split(".")[0] == "pi_heif"
