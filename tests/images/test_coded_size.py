@@ -4,7 +4,6 @@ import io
 import struct
 
 import numpy as np
-import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from simsearch.images.coded_size import coded_pixels, pixels_of_stream
 from simsearch.images.decode import load_image
 from simsearch.images.header import measure
 
-pillow_heif.register_heif_opener()
 HEVC_BLOCK = 64  # HEVC codes whole blocks
 
 
