@@ -87,7 +87,7 @@ class Settings:
     max_matches: int = 200
     max_queries: int = 32
     max_waiting: int = 128
-    max_waiting_bytes: int = 512 * 2**20
+    max_waiting_bytes: int = 256 * 2**20
     workers: int = 16
     max_batch: int | None = None
     seconds: float = 20.0

@@ -1,11 +1,14 @@
 """Clients that hold connections, requests and threads: the others are answered all the same."""
 
 import json
+import re
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +46,7 @@ def upload_head(length, path="/api/search"):
 
 @contextmanager
 def serving(library, **options):
+    options = {"max_batch": 2} | options  # which would be measured otherwise
     with run_server(Settings(str(library.outputs), hosts=LOCAL, **options)) as server:
         yield server
 
@@ -113,7 +117,7 @@ def test_new_connections_give_way_last():
 def test_a_body_that_was_refused_holds_its_connection_for_seconds(library, monkeypatch):
     monkeypatch.setattr(protocol, "BODY_LEFT_SECONDS", 0.3)
     with (
-        run_server(Settings(str(library.outputs), token="x" * 20)) as server,
+        run_server(Settings(str(library.outputs), token="x" * 20, max_batch=2)) as server,
         connect(server, upload_head(10**6) + b"x") as held,
     ):
         start = time.monotonic()
@@ -128,7 +132,7 @@ def test_a_client_may_go_on_after_its_body_was_refused(library):
     """What is left of a body arrives, then another request on the same connection."""
     last = HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     with (
-        run_server(Settings(str(library.outputs), token="x" * 20)) as server,
+        run_server(Settings(str(library.outputs), token="x" * 20, max_batch=2)) as server,
         connect(server, upload_head(2000) + b"x") as held,
     ):
         assert b" 401 " in held.recv(2**16)
@@ -136,36 +140,65 @@ def test_a_client_may_go_on_after_its_body_was_refused(library):
         assert b" 200 " in read_all(held)
 
 
-def test_an_answer_that_is_not_read_is_dropped(library, monkeypatch):
+@pytest.fixture
+def large_file(library):
+    """A picture of the library becomes one of 30 MB, more than the system buffers."""
+    file = library.dataset / "blue" / "2.png"
+    data = file.read_bytes()
+    file.write_bytes(data + bytes(30_000_000 - len(data)))
+    yield data
+    file.write_bytes(data)
+
+
+def get(row):
+    return (
+        f"GET /api/images/{row} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
+
+
+def row_of_large_file(server):
+    images = json.loads(send(server, "GET", "/api/images").body)["images"]
+    return next(image["row"] for image in images if image["path"] == "blue/2.png")
+
+
+def test_an_answer_that_is_not_read_is_dropped(library, large_file, monkeypatch):
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.4)
-    pages = b"GET /api/images?limit=500 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
-    with serving(library) as server, connect(server) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        start = time.monotonic()
-        with suppress(OSError):  # reset, or a broken pipe
-            while time.monotonic() - start < 30:
-                held.send(pages)  # and nothing is read
-        assert time.monotonic() - start < 20
+    with serving(library) as server:
+        row = row_of_large_file(server)
+        with connect(server, get(row)) as held:
+            reads = request_limits(server)._reads
+            wait_until(lambda: reads.taken == 1)
+            wait_until(lambda: reads.taken == 0, 30)
+            assert 0 < len(read_all(held)) < 30_000_000
         assert healthy(server)
 
 
-def test_an_original_is_sent_as_fast_as_it_is_read(library):
-    """Readers that stop hold a chunk of it in memory, not all."""
-    size = 8_000_000
-    with serving(library) as server:
-        file = library.dataset / "blue" / "2.png"
-        data = file.read_bytes()
-        try:
-            file.write_bytes(data + bytes(size - len(data)))
-            get = b"GET /api/images/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-            with connect(server, get) as slow:
-                time.sleep(0.5)
-                received = read_all(slow)
-            head, _, body = received.partition(b"\r\n\r\n")
-            assert f"content-length: {size}".encode() in head.lower()
-            assert body == data + bytes(size - len(data))
-        finally:
-            file.write_bytes(data)
+def test_an_original_is_sent_whole_to_a_client_that_pauses(library, large_file):
+    with serving(library) as server, connect(server, get(row_of_large_file(server))) as slow:
+        time.sleep(0.5)
+        head, _, body = read_all(slow).partition(b"\r\n\r\n")
+        assert b"content-length: 30000000" in head.lower()
+        assert len(body) == 30_000_000
+        assert body.startswith(large_file)
+
+
+def resident_bytes():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_readers_that_stop_hold_no_originals_in_memory(library, large_file):
+    with serving(library) as server, ExitStack() as held:
+        row = row_of_large_file(server)
+        send(server, "GET", f"/api/images/{row}")
+        before = resident_bytes()
+        for _ in range(30):
+            held.enter_context(connect(server, get(row)))
+        wait_until(lambda: request_limits(server)._reads.taken == 30)
+        time.sleep(1)
+        assert resident_bytes() - before < 100_000_000  # of 900 MB
+        assert healthy(server)
 
 
 # Work
