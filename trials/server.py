@@ -2,8 +2,8 @@
 
     python trials/server.py --minutes 30 --report outputs/trials/server.json
 
-Serves a library of 25,000 rows with EfficientNet-Lite0; 64 clients ask for all that there is, with a
-few pictures that are very large; then each attack of `server_siege.py` runs for some seconds, and
+Serves a library of 25,000 rows with EfficientNet-Lite0; 64 clients ask for all that there is, with
+a few pictures that are very large; then each attack of `server_siege.py` runs for some seconds, and
 schemathesis goes through the whole schema. The report (JSON, and Markdown beside it) has figures
 and limits; the exit status is 1 if a limit is broken. Seeded; it needs Linux and the extras `web`
 and `dev`. On a machine that others use, memory can be trusted and latency cannot: a control beside
@@ -177,6 +177,7 @@ def run_schemathesis(server: Server, seed: int, examples: int) -> dict:
             f"http://127.0.0.1:{server.port}/api/openapi.json",
             *("--checks", checks, "--max-examples", str(examples), "--seed", str(seed)),
             *("--phases", "examples,coverage,fuzzing", "--no-color"),
+            *("--wait-for-schema", "60", "--request-timeout", "60"),
         ],
         capture_output=True,
         text=True,
@@ -215,7 +216,8 @@ def to_markdown(report: dict) -> str:
     """Put a report as a table."""
     columns = ("seconds", "memory_mb", "growth_mb", "health_median_ms", "health_99_ms")
     lines = [
-        f"# The server: {report['rows']:,} rows, {report['clients']} clients, seed {report['seed']}",
+        "# The server: "
+        f"{report['rows']:,} rows, {report['clients']} clients, seed {report['seed']}",
         "",
         "| part | " + " | ".join(columns) + " | health failed |",
         "|---|" + "---:|" * (len(columns) + 1),

@@ -1,4 +1,4 @@
-"""Pictures, library and requests of `server.py`: small ones, photos, and some that are very large."""
+"""Pictures, library and requests of `server.py`: small ones, photos, some that are very large."""
 
 from __future__ import annotations
 

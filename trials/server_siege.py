@@ -107,7 +107,7 @@ def profiles(server: Any, pictures: Pictures, seconds: float) -> Broken:
     return repeat(seconds, lambda: post_at_once(server, bodies, "/api/search"))
 
 
-def large_thumbnails(server: Any, pictures: Pictures, seconds: float) -> Broken:
+def large_thumbnails(server: Any, pictures: Pictures, _: float) -> Broken:
     """All at once, in three sizes; they are made once."""
     paths = [
         f"/api/images/{row}/thumbnail?size={size}"
@@ -142,7 +142,7 @@ def costly_conditions(server: Any, _: Pictures, seconds: float) -> Broken:
 
 def vanishing_clients(server: Any, pictures: Pictures, seconds: float) -> Broken:
     """Send uploads, and leave before they are answered."""
-    body, headers = form(("image", "x.jpg", pictures.photos[0]))
+    body, _ = form(("image", "x.jpg", pictures.photos[0]))
     data = head("POST", "/api/search", len(body)).replace(b"boundary=B", b"boundary=BoUnDaRy")
     end = time.monotonic() + seconds
 

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource
 
 PRELOADED = (alpha, compare, depth, fallback, large, orientation, profile, repair, scans, tiff)
-IMAGE, ARRAY, BYTES, JSON, PARTS, ERROR, RESERVE = b"I", b"A", b"B", b"J", b"P", b"E", b"R"
+IMAGE, ARRAY, BYTES, JSON, PARTS, ERROR = b"I", b"A", b"B", b"J", b"P", b"E"
+RESERVE, RELEASE = b"R", b"F"
 GRANTED, READY, RETIRED = b"granted", b"ready", b"retired"
 SIZE = struct.Struct("<II")  # width and height of an image
 PID = struct.Struct("<q")
@@ -160,7 +161,7 @@ class _ServerBudget:
     """Asks the server for memory, and takes no more than it grants."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection, self._held = connection, 0
+        self._connection = connection
 
     @contextmanager
     def reserve(self, size: int) -> Iterator[None]:
@@ -169,7 +170,11 @@ class _ServerBudget:
         if self._connection.recv_bytes() != GRANTED:
             raise EOFError
         _limit_data(size + SPARE_BYTES)
-        yield  # the server takes them back with the answer
+        try:
+            yield
+        finally:
+            _limit_data(SPARE_BYTES)
+            self._connection.send_bytes(RELEASE)
 
 
 def _limit_data(size: int | None) -> None:

@@ -166,11 +166,15 @@ class DecoderPool:
         with ExitStack() as reserved:
             deadline = time.monotonic() + JOB_SECONDS
             frame = _receive_frame(connection, deadline)
-            while frame[:1] == worker.RESERVE:
-                start = time.monotonic()
-                reserved.enter_context(self.budget.reserve(int(frame[1:]), checkpoint))
-                deadline += time.monotonic() - start
-                connection.send_bytes(worker.GRANTED)
+            while frame[:1] in {worker.RESERVE, worker.RELEASE}:
+                if frame[:1] == worker.RELEASE:
+                    reserved.close()
+                else:
+                    start = time.monotonic()
+                    reserved.close()  # of one picture at a time: who holds some never waits
+                    reserved.enter_context(self.budget.reserve(int(frame[1:]), checkpoint))
+                    deadline += time.monotonic() - start
+                    connection.send_bytes(worker.GRANTED)
                 frame = _receive_frame(connection, deadline)
             result = _read_result(connection, frame, deadline)
             return result, _receive_frame(connection, deadline) == worker.READY

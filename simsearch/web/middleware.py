@@ -46,6 +46,7 @@ HEALTH_PATH = "/api/health"
 OPEN_PATHS = {HEALTH_PATH, LOGIN_PATH}  # without the token, as is everything in /static/
 FORM_OVERHEAD_BYTES = 2**20  # what a form may add to its images
 LOGIN_BYTES = 2**12
+PROMPT_BYTES = 2**14  # of a part of a body that waits for no other
 CLOSE_HEADER = {"Connection": "close"}  # the server would read the rest of the body otherwise
 COOKIE_SECONDS = 30 * 24 * 3600
 
@@ -220,6 +221,7 @@ class RequestLimitsMiddleware:
         self._reads = Share(settings.max_connections * 3 // 4)
         self._requests = Share(settings.max_waiting)
         self._bytes = Share(settings.max_waiting_bytes)
+        self._turns = anyio.Lock()  # of bodies, which take time to read
 
     @property
     def requests(self) -> int:
@@ -298,6 +300,9 @@ class RequestLimitsMiddleware:
             complete = not message.get("more_body", False)
             if received > limit:
                 raise HTTPException(413, too_large, CLOSE_HEADER)
+            if size > PROMPT_BYTES:
+                async with self._turns:  # between two of them, small requests are answered
+                    await anyio.sleep(0)
             return message
 
         return limited_receive

@@ -90,7 +90,9 @@ def test_example_of_a_problem_is_what_the_server_answers(start, kind, status):
     answer = client.request("post" if kind == "post" else "get", path, **sent)
     shown = [each for *cause, each in examples(schema) if cause == [kind, status]]
     if status == 408:
-        shown = [each | {"detail": each["detail"].replace("20 seconds", "0 seconds")} for each in shown]
+        shown = [
+            each | {"detail": each["detail"].replace("20 seconds", "0 seconds")} for each in shown
+        ]
     assert answer.status_code == status
     assert shown == [answer.json()] * len(shown) != []
 

@@ -103,15 +103,17 @@ def connection(address="a", rank=0, since=0.0):
 def test_the_address_with_most_connections_gives_way_first():
     many = [connection("many", 3, since=i) for i in range(5)]
     few = [connection("few", 0, since=0) for _ in range(2)]
-    assert choose([*few, *many], 100) is many[0]
-    assert choose([*few, *(connection("many", None) for _ in many)], 100) in few
-    assert choose([connection(rank=None)], 100) is None
+    assert choose([*few, *many], 100) == many[:1]
+    assert choose([*few, *many], 100, 3) == many[:3]
+    assert choose([*few, *(connection("many", None) for _ in many)], 100) == few[:1]
+    assert choose([connection(rank=None)], 100) == []
 
 
 def test_new_connections_give_way_last():
     old, new = connection(rank=3, since=0), connection(rank=0, since=99.9)
-    assert choose([new, old], 100) is old
-    assert choose([new], 100) is new
+    assert choose([new, old], 100, 2) == [old]
+    assert choose([new, connection(since=99.8)], 100, 2)[0].since == 99.8
+    assert len(choose([new, new], 100, 2)) == 1
 
 
 def test_a_body_that_was_refused_holds_its_connection_for_seconds(library, monkeypatch):
