@@ -1,6 +1,6 @@
 """Licences of the packages that simsearch needs, checked against docs/licences.toml.
 
-    python docs/licences.py        # a table of all, and exit code 1 if one is not allowed
+python docs/licences.py        # a table of all, and exit code 1 if one is not allowed
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def check() -> list[Licence]:
 def table(found: Iterable[Licence]) -> str:
     """Lay the packages out in Markdown."""
     lines = ["| package | licence | |", "| --- | --- | --- |"]
-    lines += [f"| {each.package} | {each.declared} | {each.fault or each.reason} |" for each in found]
+    lines += [
+        f"| {each.package} | {each.declared} | {each.fault or each.reason} |" for each in found
+    ]
     return "\n".join(lines) + "\n"
 
 
