@@ -41,7 +41,7 @@ from simsearch.images.budget import use_budget
 from simsearch.images.crop import load_parts
 from simsearch.images.decode import load_image
 from simsearch.images.header import measure
-from simsearch.web.pictures import encode_jpeg, make_thumbnail
+from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -21,7 +21,7 @@ from simsearch.images.decode import DECODER, load_image
 from simsearch.images.header import read_header
 from simsearch.images.read import read_file
 from simsearch.web.decoder_pool import DecoderPool
-from simsearch.web.pictures import encode_jpeg, make_thumbnail
+from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from simsearch.images.decode import DECODER, load_image
 from simsearch.images.header import measure
 from simsearch.web import decode_worker, decoder_pool
 from simsearch.web.decoder_pool import DecoderPool
-from simsearch.web.pictures import encode_jpeg, make_thumbnail
+from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 from simsearch.work import CHECK
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
