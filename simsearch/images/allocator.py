@@ -10,7 +10,7 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
-MAPPED_BYTES = 2**20  # blocks from this size on are mapped, and go back when they are freed
+MAPPED_BYTES = 2**22  # blocks from here on go back when they are freed; smaller ones cost time
 TRIMMED_BYTES = 2**24  # free bytes at the end of a heap that are kept
 ARENAS = 2
 
