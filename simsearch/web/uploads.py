@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from simsearch.errors import ImageError
-from simsearch.images.budget import CHECK_SECONDS
+from simsearch.images.budget import MemoryBudget
 from simsearch.images.download import DOWNLOAD_SECONDS
 from simsearch.images.header import Header, measure
 from simsearch.web.url_fetch import fetch_public_url
@@ -48,9 +47,8 @@ class PixelBudget:
     def __init__(
         self, size: int, max_pixels: int, read: Callable[[bytes], tuple[Header, int]] = measure
     ) -> None:
-        self._size = self._free = size
+        self._budget = MemoryBudget(size)  # of pixels; in order, so that no large one starves
         self._max_pixels, self._read = max_pixels, read
-        self._released = threading.Condition()
 
     @contextmanager
     def reserve(self, images: Sequence[bytes], weight: int = 1) -> Iterator[None]:
@@ -61,17 +59,12 @@ class PixelBudget:
         ImageError
             If one is no image, or has too many pixels.
         """
-        pixels = min(weight * sum(map(self._count_pixels, images)), self._size)
-        with self._released:
-            while not self._released.wait_for(lambda: self._free >= pixels, CHECK_SECONDS):
-                checkpoint()
-            self._free -= pixels
-        try:
+        pixels = weight * sum(map(self._count_pixels, images))
+        if not pixels:  # a search by row waits for no pictures
             yield
-        finally:
-            with self._released:
-                self._free += pixels
-                self._released.notify_all()
+            return
+        with self._budget.reserve(pixels, checkpoint):
+            yield
 
     def _count_pixels(self, data: bytes) -> int:
         """Check the header of an image; return how many pixels it has."""
