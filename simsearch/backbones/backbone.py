@@ -138,6 +138,10 @@ class Backbone:
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
 
+    def read(self, source: ImageSource) -> NDArray[Any]:
+        """Decode one image and prepare it."""
+        return self.prepare(load_image(source, self.min_side))
+
     @property
     def batch_size(self) -> int:
         """Images per forward pass, where the caller does not choose."""
@@ -175,8 +179,7 @@ class Backbone:
             check_pictures(images, self.dim)
         embeddings = np.empty((len(images), self.dim), np.float32)
         for block in iter_blocks(len(images), self.batch_size):
-            loaded = (load_image(image, self.min_side) for image in images[block])
-            embeddings[block] = self.embed(np.stack([self.prepare(image) for image in loaded]))
+            embeddings[block] = self.embed(np.stack([self.read(image) for image in images[block]]))
             lost = np.flatnonzero(np.isnan(embeddings[block, 0]))
             if len(lost):
                 raise ImageError(self.non_finite_reason, describe(images[block.start + lost[0]]))

@@ -331,6 +331,13 @@ def _add_serve(commands: Commands) -> None:
     _add_table_flags(parser)
     parser.add_argument("--index", action="store_true", help="search through the stored index")
     parser.add_argument("--urls", action="store_true", help="accept public URLs as queries")
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        dest="trusted_proxies",
+        metavar="ADDRESS",
+        help="proxy, or network of proxies, whose word on a client's address is taken",
+    )
 
 
 def _add_publish(commands: Commands) -> None:
