@@ -366,9 +366,9 @@ def test_a_query_from_the_shell_needs_no_pytorch(cache, sample, tmp_path):
     library = ss.embed_dataset(tmp_path / "dataset", tmp_path / "outputs", backbone, progress=False)
     assert library.source.precision == "float32"
     answers = []
-    for runtime in ("auto", "torch"):
-        env = os.environ | {"SIMSEARCH_RUNTIME": runtime, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", QUERY, runtime]
+    for wanted in ("auto", "torch"):
+        env = os.environ | {"SIMSEARCH_RUNTIME": wanted, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", QUERY, wanted]
         done = subprocess.run(
             command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
