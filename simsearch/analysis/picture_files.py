@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from simsearch.files import digest_unchanged, modified_ns
 from simsearch.images.address import is_uri, local_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
+
+_T = TypeVar("_T")
 
 
 class PictureFiles(NamedTuple):
@@ -104,3 +110,21 @@ def _digest(library: ImageLibrary, files: PictureFiles, row: int) -> bytes:
             return bytes(known)
     plain = local_path(str(library.paths[row]))
     return b"" if is_uri(plain) else digest_unchanged(plain, size, time)
+
+
+def read_pictures(
+    read: Callable[[str], _T],
+    paths: Sequence[str],
+    title: str,
+    *,
+    workers: int | None = None,
+    progress: bool,
+) -> Iterator[_T]:
+    """Read pictures in threads (decoders release Python's lock), in order, under a bar."""
+    with (
+        ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
+        tqdm(desc=title, total=len(paths), unit="image", delay=1, disable=not progress) as bar,
+    ):
+        for found in pool.map(read, paths):
+            yield found
+            bar.update()

@@ -13,9 +13,9 @@ from PIL import Image
 
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.address import is_uri, local_path
-from simsearch.images.compare import upright_size
 from simsearch.images.decode import load_image, open_image
 from simsearch.images.read import read_file
+from simsearch.images.read_signature import upright_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

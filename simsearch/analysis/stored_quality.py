@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import Timeout
 
+from simsearch.analysis.picture_files import read_pictures
 from simsearch.analysis.picture_quality import QUALITY, QUALITY_VERSION, read_quality
-from simsearch.analysis.stored_rows import KEY, RowStore, read_pictures
+from simsearch.library.stored_rows import KEY, RowStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def quality_of(
 
     A picture that cannot be read has none, and is tried again the next time.
     """
-    made = STORE.rows_of(library, files)
+    made = STORE.rows_of(library, files.sizes, files.times)
     missing = np.flatnonzero((made["quality"]["width"] == 0) & files.there)
     paths, failed = library.paths[missing].tolist(), {}
     read = read_pictures(read_quality, paths, "Measuring", workers=workers, progress=progress)

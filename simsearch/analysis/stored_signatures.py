@@ -1,4 +1,4 @@
-"""Pixel signatures of a library's pictures: made once, and kept beside it as `signatures.*`."""
+"""Pixel signatures of a library's pictures: those that `embed` has not made are made once."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import Timeout
 
-from simsearch.analysis.stored_rows import KEY, RowStore, read_pictures
-from simsearch.images.compare import read_signature
-from simsearch.images.signature import SIGNATURE, SIGNATURE_VERSION
+from simsearch.analysis.picture_files import read_pictures
+from simsearch.images.read_signature import read_signature
+from simsearch.library.signatures import STORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.analysis.picture_files import PictureFiles
     from simsearch.library.library import ImageLibrary
-
-
-ROW = np.dtype([KEY, ("frames", np.uint32), ("signature", SIGNATURE)])
-STORE = RowStore("signatures", SIGNATURE_VERSION, ROW)
 
 
 class PictureSignatures(NamedTuple):
@@ -45,7 +41,7 @@ def signatures_of(
 
     A picture that cannot be read has none, and is tried again the next time.
     """
-    made = STORE.rows_of(library, files)
+    made = STORE.rows_of(library, files.sizes, files.times)
     first = files.same == np.arange(len(made))
     missing = np.flatnonzero((made["frames"] == 0) & files.there & first)
     paths = library.paths[missing].tolist()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from simsearch.backbones.backbone import Backbone
+    from simsearch.embedding.batching import Signer
     from simsearch.images.decode import ImageSource
 
 
@@ -90,6 +91,7 @@ class RayEngine:
         backbone: Backbone,
         batch_size: int | None = None,
         workers: int | None = None,
+        sign: Signer | None = None,
     ) -> Generator[Batch]:
         """Embed sources on the cluster; batches come as they are done, with their bad images.
 
@@ -103,6 +105,8 @@ class RayEngine:
             By default as on one machine: 8 on processors, 64 on GPUs.
         workers
             Their number; by default as many as the cluster's nodes have room for.
+        sign
+            Makes the signature of each picture, where it is decoded.
 
         Raises
         ------
@@ -123,7 +127,7 @@ class RayEngine:
             if share.gpus and backbone.precision == "int8":
                 raise EngineError('precision="int8" runs on processors: pass RayEngine(gpus=0)')
             size = choose_batch_size(batch_size, share.workers, on_cpu=not share.gpus)
-            run = opened.enter_context(closing(RayRun(sources, size, share, backbone)))
+            run = opened.enter_context(closing(RayRun(sources, size, share, backbone, sign)))
             yield from run.batches()
 
     def share(self, nodes: Sequence[Mapping[str, float]], workers: int | None = None) -> Share:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.cluster.ray import Share
+    from simsearch.embedding.batching import Signer
 
 
 ray: Any = importlib.import_module("ray")  # half of its functions have no types
@@ -69,6 +70,8 @@ class RayRun:
         Number and resources of the workers.
     backbone
         Sent to each worker.
+    sign
+        What makes signatures, if they are asked for.
 
     Raises
     ------
@@ -77,7 +80,12 @@ class RayRun:
     """
 
     def __init__(
-        self, sources: Sequence[ImageSource], batch_size: int, share: Share, backbone: Backbone
+        self,
+        sources: Sequence[ImageSource],
+        batch_size: int,
+        share: Share,
+        backbone: Backbone,
+        sign: Signer | None = None,
     ) -> None:
         self._sources, self._share, self._dim = sources, share, backbone.dim
         blocks = iter_blocks(len(sources), batch_size)
@@ -91,7 +99,7 @@ class RayRun:
         if len(sources) >= OPTIMISED_SOURCES and not share.gpus:
             backbone.optimise()  # workers get what embeds here
         self._reference = find_reference(sources, backbone)
-        self._start_worker = _worker_starter(backbone, share)
+        self._start_worker = _worker_starter(backbone, share, sign)
         for _ in range(share.workers):
             self._add_worker()
 
@@ -208,15 +216,26 @@ class Worker:
         Resources of the worker.
     folder, modules
         Working folder and module search path of the caller.
+    sign
+        What makes signatures, if they are asked for.
     """
 
-    def __init__(self, shipped: list[Any], share: Share, folder: str, modules: list[str]) -> None:
+    _sign: Signer | None = None
+
+    def __init__(
+        self,
+        shipped: list[Any],
+        share: Share,
+        folder: str,
+        modules: list[str],
+        sign: Signer | None = None,
+    ) -> None:
         # Paths and modules mean here what they mean to the caller, as far as this node has them.
         with suppress(OSError):
             os.chdir(folder)
         sys.path += [place for place in modules if place not in sys.path]
         self._backbone: Backbone = ray.get(shipped[0])
-        self._share = share
+        self._share, self._sign = share, sign
         if share.gpus:
             self._backbone.move("cuda")
 
@@ -250,10 +269,12 @@ class Worker:
         import torch
 
         torch.set_num_threads(max(1, int(self._share.cpus) // self._share.threads))
-        return embed_batch(sources, start, self._backbone)
+        return embed_batch(sources, start, self._backbone, self._sign)
 
 
-def _worker_starter(backbone: Backbone, share: Share) -> Callable[[], Any]:
+def _worker_starter(
+    backbone: Backbone, share: Share, sign: Signer | None = None
+) -> Callable[[], Any]:
     """Send the backbone to the cluster; return what starts a worker with it."""
     try:
         shipped = ray.put(backbone)
@@ -267,7 +288,7 @@ def _worker_starter(backbone: Backbone, share: Share) -> Callable[[], Any]:
         max_restarts=0,  # another one is started in its place
         scheduling_strategy="SPREAD",
     )
-    return lambda: actor.remote([shipped], share, os.getcwd(), sys.path)  # noqa: PTH109
+    return lambda: actor.remote([shipped], share, os.getcwd(), sys.path, sign)  # noqa: PTH109
 
 
 def find_reference(

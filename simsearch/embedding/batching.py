@@ -9,7 +9,7 @@ Pillow and PyTorch release the interpreter's lock: nothing is forked, spawned or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
+    from PIL import Image
 
+    from simsearch.images.read_signature import Signed
 
 OPTIMISED_SOURCES = 256  # from so many on, the time to find a quicker runtime is soon won back
 MAX_WORKERS = 16  # threads; beyond that, they wait for the interpreter's lock
@@ -40,8 +42,10 @@ class Batch(NamedTuple):
     positions: list[int]  # of those that were embedded, in the order of the sources
     embeddings: NDArray[np.float32]  # (len(positions), D), unit norm
     failures: list[tuple[int, ImageError]]  # position and reason of the others
+    signed: Mapping[int, Signed] = {}  # of some or all positions, where signatures were asked for
 
 
+Signer: TypeAlias = Callable[[ImageSource, "Image.Image"], "Signed"]
 Executor: TypeAlias = Callable[
     [Sequence[ImageSource], Backbone, "int | None", "int | None"], Generator[Batch]
 ]
@@ -53,6 +57,7 @@ def embed_batches(
     backbone: Backbone,
     batch_size: int | None = None,
     workers: int | None = None,
+    sign: Signer | None = None,
 ) -> Generator[Batch]:
     """Embed sources in order, a batch at a time; bad ones are reported and never raised.
 
@@ -67,6 +72,7 @@ def embed_batches(
     if len(sources) >= OPTIMISED_SOURCES:
         backbone.optimise()
     blocks = iter_blocks(len(sources), size)
+    embed = partial(embed_batch, backbone=backbone, sign=sign)
     waiting: deque[Future[Batch]] = deque()
     share = partial(torch.set_num_threads, max(1, usable_cores() // workers)) if on_cpu else None
     with restore_torch_threads():
@@ -74,7 +80,7 @@ def embed_batches(
         try:
             while True:
                 for block in islice(blocks, 2 * workers - len(waiting)):
-                    waiting.append(pool.submit(embed_batch, sources[block], block.start, backbone))
+                    waiting.append(pool.submit(embed, sources[block], block.start))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -96,15 +102,21 @@ def choose_batch_size(batch_size: int | None, workers: int, *, on_cpu: bool) -> 
     return size
 
 
-def embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) -> Batch:
+def embed_batch(
+    sources: Sequence[ImageSource], start: int, backbone: Backbone, sign: Signer | None = None
+) -> Batch:
     """Take one batch from files to embeddings; `start` is the position of its first source."""
+    signed: dict[int, Signed] = {}
     positions: list[int] = []
     inputs: list[NDArray[Any]] = []
     failures: list[tuple[int, ImageError]] = []
     for position, source in enumerate(sources, start):
         try:
-            inputs.append(backbone.prepare(load_image(source, backbone.min_side)))
+            image = load_image(source, backbone.min_side)
+            inputs.append(backbone.prepare(image))
             positions.append(position)
+            if sign:
+                signed[position] = sign(source, image)
         except ImageError as error:
             failures.append((position, error))
     if not inputs:
@@ -113,4 +125,5 @@ def embed_batch(sources: Sequence[ImageSource], start: int, backbone: Backbone) 
     lost = np.isnan(embeddings[:, 0])
     unfit = ImageError(backbone.non_finite_reason)
     failures += [(positions[i], unfit) for i in np.flatnonzero(lost)]
-    return Batch([positions[i] for i in np.flatnonzero(~lost)], embeddings[~lost], failures)
+    positions = [positions[i] for i in np.flatnonzero(~lost)]
+    return Batch(positions, embeddings[~lost], failures, signed)

@@ -34,6 +34,7 @@ class ResumeLog:
     """
 
     def __init__(self, folder: Path, network: Backbone) -> None:
+        self.folder = folder
         self._places = (folder / LOG, folder / "unfinished.f32")
         self._source, self._dim = Source.of(network), network.dim
         self.rows: dict[ImageFile, int] = {}

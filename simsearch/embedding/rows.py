@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from simsearch.embedding.resume import ResumeLog
 
 BLOCK_ROWS = 1024  # copied together
+SIGNED_FILES = 256  # from so many on, a second look at them for their signatures takes a while
 
 
 class EmbeddedRows:
@@ -67,6 +68,10 @@ class EmbeddedRows:
         progress: bool,
     ) -> list[Skipped]:
         """Embed files into the log; return those that cannot be embedded."""
+        if len(files) >= SIGNED_FILES:
+            from simsearch.embedding.signing import with_signatures
+
+            executor = with_signatures(executor, self, files, self.log.folder)
         sources = [in_folder(self.root, file.name) for file in files]
         skipped: list[Skipped] = []
         hidden = not (progress and files)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from simsearch.errors import SimsearchError
-from simsearch.images.address import is_uri, local_path
 from simsearch.images.confirm import confirm
 from simsearch.images.decode import has_16_bit_colour, load_image, open_image
 from simsearch.images.read import read_file
-from simsearch.images.signature import signature
+from simsearch.images.read_signature import read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from PIL import Image
 
     from simsearch.images.alignment import Alignment
 
-DECODED_SIDE = 256  # pixels: least side of a JPEG that is decoded for its signature
-COMPARED_SIDE = 1024  # and for a comparison
-LAYERED = {"MPO", "PSD", "ICO", "ICNS"}  # formats whose further frames are no further pictures
+COMPARED_SIDE = 1024  # pixels: least side of a JPEG that is decoded for a comparison
 
 
 class Verdict(NamedTuple):
@@ -102,30 +98,3 @@ def _pixels_of_file(path: str) -> tuple[bool, bytes] | None:
         if not image.has_transparency_data:
             return False, b""
         return True, image.convert("RGBA").tobytes()
-
-
-def read_signature(path: str) -> tuple[np.void, int] | None:
-    """Read a picture's signature and its number of frames; None if it cannot be read."""
-    try:
-        source = read_file(path) if is_uri(local_path(path)) else path
-        picture = load_image(source, DECODED_SIDE)
-    except SimsearchError:
-        return None
-    frames, size = 1, picture.size
-    try:
-        with open_image(source) as image:
-            size = upright_size(image, picture)
-            frames = 1 if image.format in LAYERED else int(getattr(image, "n_frames", 1))
-    except Exception:  # on damaged files, decoders raise nearly anything; the picture was repaired
-        return signature(picture), 1
-    return signature(picture, size), max(frames, 1)
-
-
-def upright_size(image: Image.Image, picture: Image.Image) -> tuple[int, int]:
-    """Size of the picture in its file, of which `picture` may be a part of the size."""
-    if picture.width * picture.height >= image.width * image.height:
-        return picture.size
-    lies = image.width / image.height, image.height / image.width
-    ratio = picture.width / picture.height
-    turned = abs(np.log(lies[1] / ratio)) < abs(np.log(lies[0] / ratio))
-    return (image.height, image.width) if turned else (image.width, image.height)

@@ -192,15 +192,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise _unusable(folder, f"its format is {found!r}, not {FORMAT}")
         return manifest
     if (folder / EMBEDDINGS).exists():
-        raise _unusable(
-            folder,
-            "it has no manifest.json (to search arrays made elsewhere, call "
-            "ImageLibrary(np.load(...), np.load(...)))",
-        )
-    raise LibraryError(
-        f"no library in {os.fspath(folder)!r}; make one with "
-        f"simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
-    )
+        arrays = "(to search arrays made elsewhere: ImageLibrary(np.load(...), np.load(...)))"
+        raise _unusable(folder, f"it has no manifest.json {arrays}")
+    make = f"make one with simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
+    raise LibraryError(f"no library in {os.fspath(folder)!r}; {make}")
 
 
 def _unusable(folder: Path, reason: str) -> LibraryError:

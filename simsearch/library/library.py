@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.errors import LibraryError
 from simsearch.library.files import open_latest
 from simsearch.library.paths import Placed, is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
@@ -101,12 +100,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         from simsearch.library.unit_rows import listed_paths, unit_rows
 
         self.embeddings = unit_rows(embeddings)
-        self.paths = listed_paths(paths)
-        if len(self.paths) != len(self.embeddings):
-            raise LibraryError(
-                f"{len(self.embeddings)} embeddings and {len(self.paths)} paths do not belong "
-                "together; give one path per row"
-            )
+        self.paths = listed_paths(paths, len(self.embeddings))
         self.source = Source.of(backbone) if isinstance(backbone, Backbone) else None
         self._backbone = backbone
 

@@ -208,15 +208,7 @@ class RowTable:
         return np.argsort(self.paths, kind="stable")
 
     def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
-        """Return the rows of images that meet a condition, in the order of their paths.
-
-        Parameters
-        ----------
-        offset, limit
-            How many to pass over, and how many to return at most.
-        where
-            As in `where`.
-        """
+        """Return rows that meet a condition (`where`) by path: `limit` after the first `offset`."""
         chosen = self._by_path[self.where(where)[self._by_path]]
         return [int(row) for row in chosen[offset : offset + limit]]
 

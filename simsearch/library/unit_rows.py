@@ -55,12 +55,17 @@ def _to_array(embeddings: Any) -> NDArray[Any]:  # noqa: ANN401
     return rows
 
 
-def listed_paths(paths: Iterable[Any]) -> NDArray[np.str_]:
-    """Check foreign paths, and write them with POSIX separators: (N,) unicode."""
+def listed_paths(paths: Iterable[Any], count: int) -> NDArray[np.str_]:
+    """Check the foreign paths of `count` rows, and write them with POSIX separators: unicode."""
     if isinstance(paths, (str, bytes)):
         raise LibraryError(f"paths={paths!r:.80}: give a list of them, one per row")
     listed = list(paths)
     for row, path in enumerate(listed):
         if not isinstance(path, (str, os.PathLike)) or not str(path):
             raise LibraryError(f"row {row} has the path {path!r:.80}; give text or a Path")
+    if len(listed) != count:
+        raise LibraryError(
+            f"{count} embeddings and {len(listed)} paths do not belong together; give one path "
+            "per row"
+        )
     return np.array([as_posix(path) for path in listed], "U")

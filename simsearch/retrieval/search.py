@@ -128,11 +128,7 @@ def search(
 
 
 def _resolve_all(
-    library: Browsable,
-    queries: Sequence[Any],
-    options: SearchOptions,
-    *,
-    several: bool,
+    library: Browsable, queries: Sequence[Any], options: SearchOptions, *, several: bool
 ) -> list[ResolvedQuery]:
     """Resolve queries, take parts of them, embed and combine them, as the options say."""
     if options.regions and (several or options.box is not None):

@@ -10,10 +10,12 @@ from PIL import Image
 from scenes import scene
 
 import simsearch as ss
-from simsearch.analysis import stored_rows, stored_signatures
+from simsearch.analysis import stored_signatures
 from simsearch.analysis.picture_files import look_at_files
 from simsearch.analysis.stored_signatures import signatures_of
+from simsearch.images.read_signature import read_signature
 from simsearch.images.signature import signature
+from simsearch.library import stored_rows
 
 ARRAY, RECORD = "signatures.npy", "signatures.json"
 
@@ -149,7 +151,7 @@ def test_size_is_that_of_the_upright_picture_in_the_file(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     scene(1, (1600, 1200)).save(tmp_path / "a.jpg", exif=exif)
-    row, frames = stored_signatures.read_signature(str(tmp_path / "a.jpg"))
+    row, frames = read_signature(str(tmp_path / "a.jpg"))
     expected = (1600, 1200) if orientation == 1 else (1200, 1600)
     assert (int(row["width"]), int(row["height"])) == expected
     assert frames == 1
@@ -160,4 +162,4 @@ def test_further_pictures_of_a_camera_are_no_animation(tmp_path):
     scene(1).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=preview)
     with Image.open(tmp_path / "a.jpg") as image:
         assert image.n_frames == 2
-    assert stored_signatures.read_signature(str(tmp_path / "a.jpg"))[1] == 1
+    assert read_signature(str(tmp_path / "a.jpg"))[1] == 1

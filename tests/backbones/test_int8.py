@@ -218,11 +218,11 @@ def test_a_stopped_run_goes_on_with_its_network(tmp_path, monkeypatch):
     paint(tmp_path / "dataset", range(24))
     embed_batch, done = batching.embed_batch, []
 
-    def stop(sources, start, backbone):
+    def stop(sources, start, **options):
         if len(done) > 2:
             raise KeyboardInterrupt
         done.append(start)
-        return embed_batch(sources, start, backbone)
+        return embed_batch(sources, start, **options)
 
     monkeypatch.setattr(batching, "embed_batch", stop)
     with pytest.raises(KeyboardInterrupt):

@@ -23,7 +23,10 @@ from tiny_ray import DEADLY, backbone_with, deadly_thumbnail, failing_thumbnail,
 
 import simsearch as ss
 from simsearch.cluster.ray import Share, check_address
+from simsearch.embedding import rows as embedding_rows
+from simsearch.library.signatures import STORE
 from simsearch.library.skipped import read_skipped
+from simsearch.library.stored_rows import RowLog
 
 ray = pytest.importorskip("ray")
 from simsearch.cluster import ray_workers  # noqa: E402 (it imports Ray)
@@ -66,6 +69,15 @@ def test_named_backbone_and_bad_files(cluster, dataset, capsys):
     assert same_outputs("local", "cluster")
     assert names("local") == names("cluster")
     assert library.source.backbone == "efficientnet_lite0"
+
+
+def test_workers_make_signatures_on_their_way(cluster, dataset, monkeypatch):
+    monkeypatch.setattr(embedding_rows, "SIGNED_FILES", 40)
+    for engine in ("local", "ray"):
+        ss.embed_dataset(dataset, engine, "efficientnet_lite0", engine=engine)
+    local, cluster = (RowLog(STORE, Path(engine)).read() for engine in ("local", "ray"))
+    assert len(local) == 40
+    assert sorted(row.tobytes() for row in local) == sorted(row.tobytes() for row in cluster)
 
 
 def test_only_new_and_changed_files_are_embedded(cluster, dataset, capsys, caplog, monkeypatch):
