@@ -94,18 +94,12 @@ def tile(image: Image.Image, shape: Preprocessing) -> NDArray[np.uint8]:
     return np.stack(tiles)
 
 
-def centre_and_squash(image: Image.Image, shape: Preprocessing) -> NDArray[np.uint8]:
-    """The default and all of it, averaged: twice the time."""
-    return np.concatenate([centre(image, shape), squash(image, shape)])
-
-
 MODES: dict[str, Callable[[Image.Image, Preprocessing], NDArray[np.uint8]]] = {
     "centre": centre,
     "middle": middle,
     "squash": squash,
     "pad": pad,
     "tile": tile,
-    "both": centre_and_squash,
 }
 
 

@@ -1,6 +1,6 @@
 """What runs the network: PyTorch or OpenVINO, from files to rows, and a query from the shell.
 
-    python benchmarks/runtime.py [--rounds 5] [--images 96] [--only resnet50]
+    python benchmarks/runtime.py [--rounds 5] [--images 96] [--only resnet50 int8]
 
 Processor milliseconds of all threads a picture, and walls; both runtimes take turns in each round,
 and medians of ratios within rounds are printed. "as before" is PyTorch with batches of eight, the
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--only", help="name of one network; without queries from the shell")
+    parser.add_argument("--only", nargs=2, metavar=("NAME", "PRECISION"), help="no queries, either")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         weights = resnet50_weights(Path(folder))
@@ -58,7 +58,7 @@ def main() -> None:
             ("resnet50", weights, "int8", 2.0),
         )
         for name, file, precision, goal in contests:
-            if options.only not in {None, name}:
+            if options.only not in (None, [name, precision]):
                 continue
             print(f"\n{name}, {precision}, {os.cpu_count()} cores")
             backbones = load_both(name, file, precision)

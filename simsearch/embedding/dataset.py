@@ -129,8 +129,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             from simsearch.embedding.reuse import open_last, reuse_rows
 
             old = open_last(folder)
-        auto = backbone == "auto" and not weights
-        name, file = _backbone_of(old) if auto else (backbone, weights)
+        name, file = (
+            _backbone_of(old) if backbone == "auto" and not weights else (backbone, weights)
+        )
         if precision == "int8" or (old and old.source and old.source.precision == "int8"):
             from simsearch.embedding.quantise import Calibration, load_for_dataset
 
@@ -172,10 +173,10 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     if library.embeddings.nbytes >= registry.LARGE_BYTES:
         registry.resolve("index", "prepare")(library, progress=progress)
     embedded = len(set(missing).intersection(kept))
-    gone = set(old.names if old else ()).difference(file.name for file in kept)
-    counts = {"embedded": embedded, "reused": len(kept) - embedded, "seconds": seconds}
-    counts["removed"] = len(gone) - changes.pop("renamed", 0)
-    library.run = {**changes, **counts, "other_files": dict(left_out)}
+    gone = len(set(old.names if old else ()).difference(file.name for file in kept))
+    removed = gone - changes.pop("renamed", 0)
+    counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
+    library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
         from simsearch.library.report import print_report
 
