@@ -21,7 +21,6 @@ from simsearch.backbones.runtime_cache import (
     cache_folder,
     entry_file,
     network_digest,
-    openvino_version,
     read_entry,
     write_entry,
 )
@@ -150,14 +149,16 @@ def open_quantised(base: Backbone, fingerprint: str) -> QuantisedBackbone:
 
 
 def _check_packages(*, calibrating: bool) -> None:
-    missing = not openvino_version()
-    if calibrating and not missing:
-        try:
-            metadata.version("nncf")
-        except metadata.PackageNotFoundError:
-            missing = True
-    if missing:
+    needed = ("openvino", "nncf") if calibrating else ("openvino",)
+    if not all(map(_is_installed, needed)):
         raise MissingExtraError('precision="int8" needs: pip install "simsearch[int8]"')
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _calibrated(stored: StoredNetwork, pictures: Sequence[NDArray[Any]]) -> StoredNetwork:
@@ -184,15 +185,19 @@ def _calibrated(stored: StoredNetwork, pictures: Sequence[NDArray[Any]]) -> Stor
 
 def _check_rows(quantised: Backbone, base: Backbone, batch: NDArray[Any]) -> None:
     """Compare rows of pictures in int8 with those in float32."""
-    rows, exact = quantised.embed(batch), base.embed(batch)
-    if len(rows) >= CENTRED_PICTURES:
-        centre = exact.mean(axis=0)
-        rows, exact = rows - centre, exact - centre
-    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(exact, axis=1)
-    cosine = float(((rows * exact).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
+    cosine = _mean_cosine(quantised.embed(batch), base.embed(batch))
     if not cosine >= MIN_COSINE:
         raise BackboneError(
             f"{base.name} loses too much in int8: the cosine of its rows with those in float32 is "
             f"{cosine:.3f}, and {MIN_COSINE} is needed; choose another precision"
         )
     logger.info("Rows of %s in int8 have a cosine of %.3f with float32.", base.name, cosine)
+
+
+def _mean_cosine(rows: NDArray[np.float32], exact: NDArray[np.float32]) -> float:
+    """Return the mean cosine of rows of the same pictures."""
+    if len(rows) >= CENTRED_PICTURES:
+        centre = exact.mean(axis=0)
+        rows, exact = rows - centre, exact - centre
+    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(exact, axis=1)
+    return float(((rows * exact).sum(axis=1) / np.maximum(norms, 1e-12)).mean())

@@ -41,7 +41,6 @@ def restore(backbone: Backbone, state: dict[str, Any]) -> None:
 
 
 def _compiled(stored: StoredNetwork, name: str) -> OpenVinoNetwork | None:
-    """Compile a network; None where PyTorch has to embed."""
     try:
         return OpenVinoNetwork(stored)
     except Exception as error:  # OpenVINO is not installed here, or is another one

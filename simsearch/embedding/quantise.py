@@ -136,9 +136,8 @@ class Calibration:
         """Return the pictures that a network was calibrated on; none if that is not known."""
         try:
             record = json.loads((self._folder / RECORD).read_text("utf-8"))
-            same = record["fingerprint"] == fingerprint
-            names: list[str] = record["pictures"]
-            return names if same and set(self._names).issuperset(names) else []
+            known = set(self._names).issuperset(record["pictures"])
+            return record["pictures"] if known and record["fingerprint"] == fingerprint else []
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return []
 
