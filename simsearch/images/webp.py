@@ -1,4 +1,4 @@
-"""Large WebP pictures decoded by torchvision, which gives the pixels of Pillow in half of the time.
+"""Large WebP pictures decoded by torchvision, which gives the pixels of Pillow in less time.
 
 Pillow decodes every WebP as an animation. Where PyTorch is not loaded, it stays so: to load it
 takes longer than a picture; and where torchvision has no decoder, which later versions will drop.
