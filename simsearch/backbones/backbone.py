@@ -5,7 +5,6 @@ No training, no pool of workers, no folder of images. PyTorch is imported on use
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from functools import lru_cache
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 
 CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 8, 64
-LOCAL_STATE = {"_device_lock", "hook_lock", "map_hook", "own_spec", "module", "device", "_network"}
 DEPTHWISE_BATCH_IMAGES = 2  # on a processor; larger maps of such networks overflow its caches
 
 
@@ -55,7 +53,7 @@ class Backbone:
     dim : int
         Width of an embedding.
     device : torch.device
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class Backbone:
         self.precision = choose_precision(spec.module, self.device, precision)
         self.pooling = spec.pooling
         self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
+        self.set_local_state(spec if spec.weights == OWN_WEIGHTS else None)
         example = normalise(torch.from_numpy(self.probe()), spec.transform)
         self.module = fold_batch_norms(spec.module, example)
         self.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
@@ -79,7 +77,7 @@ class Backbone:
         if runtime == "openvino":
             self.optimise()
 
-    def _set_local_state(self, own_spec: ModelSpec | None) -> None:
+    def set_local_state(self, own_spec: ModelSpec | None) -> None:
         """Set what does not go to another process: locks, the hook, a user's own module."""
         self._device_lock, self.hook_lock = threading.Lock(), threading.Lock()
         self.map_hook: FeatureMapHook | None = None
@@ -87,15 +85,14 @@ class Backbone:
         self.own_spec = own_spec
 
     def __getstate__(self) -> dict[str, Any]:
-        """Let another process embed as this one does: the folded network, from the processor."""
-        state = {name: value for name, value in self.__dict__.items() if name not in LOCAL_STATE}
-        on_cpu = self.device.type == "cpu"
-        return state | {"module": self.module if on_cpu else copy.deepcopy(self.module).cpu()}
+        from simsearch.backbones.sent import state_to_send
+
+        return state_to_send(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set_local_state(None)
-        self.move("cpu")
+        from simsearch.backbones.sent import restore
+
+        restore(self, state)
 
     def move(self, device: str) -> None:
         """Move the network to another device, in the precision that it has."""
@@ -307,17 +304,18 @@ def load_backbone(
     if isinstance(name, Backbone):
         return name
     if precision not in ("auto", "float32", "bfloat16", "float16"):
-        raise BackboneError(f"precision={precision!r}: choose auto, float32, bfloat16 or float16")
+        raise BackboneError(
+            f"precision={precision!r}: choose auto, float32, bfloat16 or float16; int8 is for "
+            "embed_dataset, which calibrates it on its pictures"
+        )
     runtime = os.environ.get("SIMSEARCH_RUNTIME", runtime) if runtime == "auto" else runtime
     if runtime not in ("auto", "torch", "openvino"):
         raise BackboneError(f"runtime={runtime!r}: choose auto, torch or openvino")
     device = _check_device(device or _best_device())
     if not isinstance(name, str):
-        if weights is not None:
-            raise BackboneError("weights= goes with a name; load them into your module yourself")
         from simsearch.backbones.adapters.own import own_spec
 
-        return Backbone(own_spec(name, transform), device, precision, runtime)
+        return Backbone(own_spec(name, transform, weights), device, precision, runtime)
     if transform is not None:
         raise BackboneError(f"transform= goes with a module of your own; {name!r} brings its own")
     file = None if weights is None else Path(weights).expanduser().resolve()

@@ -84,7 +84,7 @@ def _add_embed(commands: Commands) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="threads or processes")
     parser.add_argument("--engine", help="local, or ray for a cluster")
     parser.add_argument("--device", help="cpu, cuda or mps")
-    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16", "int8"])
     parser.add_argument(
         "--allow-shrink", action="store_true", help="drop rows even if most of the files are gone"
     )

@@ -83,6 +83,11 @@ def _load(image: Image.Image, source: ImageSource) -> Image.Image:
         from simsearch.images.depth import load_deep_colour
 
         return load_deep_colour(image, source)
+    if image.format == "WEBP":
+        from simsearch.images.webp import load_webp
+
+        if decoded := load_webp(image, source):
+            return decoded
     image.load()
     return image
 

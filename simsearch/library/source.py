@@ -131,7 +131,7 @@ class EmbeddingSpace(EmbeddingFacts):
         BackboneError
             If it is unknown, cannot be loaded, or is not the one that made the library.
         """
-        if not isinstance(self._backbone, Backbone):
+        if not (isinstance(self._backbone, Backbone) and self.fits(self._backbone)):
             self._backbone = self._load_backbone()
         if not self.fits(self._backbone):
             from simsearch.library.recorded import unfit

@@ -11,7 +11,7 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from simsearch.embedding.batching import cpu_count
+from simsearch.backbones.precision import usable_cores
 from simsearch.errors import QueryError
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
@@ -70,10 +70,10 @@ class Service:
         self._thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
-        self._ranking = anyio.CapacityLimiter(cpu_count())
+        self._ranking = anyio.CapacityLimiter(usable_cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
-        self.decoders = DecoderPool(max(MIN_DECODERS, cpu_count()), settings.decoding_bytes)
+        self.decoders = DecoderPool(max(MIN_DECODERS, usable_cores()), settings.decoding_bytes)
         self._decoding = PixelBudget(
             settings.max_decoding, settings.max_pixels, self.decoders.measure
         )

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from simsearch.backbones.preprocessing import Transform
 
 
-def own_spec(module: torch.nn.Module, transform: Transform | None) -> ModelSpec:
+def own_spec(
+    module: torch.nn.Module, transform: Transform | None, weights: object = None
+) -> ModelSpec:
     """Adapt a user's own module; one forward pass shows whether it gives features or a map."""
     import torch
 
+    if weights is not None:
+        raise BackboneError("weights= goes with a name; load them into your module yourself")
     name = type(module).__name__
     if not isinstance(module, torch.nn.Module):
         raise BackboneError(f"{module!r} is neither the name of a backbone nor a torch module")
