@@ -11,11 +11,20 @@ OUTSIDE := server or wheel or docs
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 IN_ORDER := -p no:randomly
 
+# The long proofs, each a script below trials/ that writes a report into outputs/trials/.
+TRIALS := crash machine
+MINUTES ?= 20
+EXAMPLES ?= 300
+SEED ?= 0
+ARGUMENTS_crash = --minutes $(MINUTES) --seed $(SEED)
+ARGUMENTS_machine = --examples $(EXAMPLES) --seed $(SEED)
+
 # PyTorch comes from its own index; these are what its build for GPUs needs besides.
 GPU_ONLY := triton cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
             nvidia-nvshmem-cu13
 
-.PHONY: help demo test test-fast test-random test-all check docs lock sbom sample clean
+.PHONY: help demo test test-fast test-random test-all trial check docs lock sbom sample clean
+.PHONY: $(TRIALS:%=trial-%)
 
 help:
 	@echo "make demo       install, make sample images if dataset/ is empty, run the notebook"
@@ -23,6 +32,7 @@ help:
 	@echo "make test-fast  the quick tests alone, while you work"
 	@echo "make test-random  the same as make test, in random order"
 	@echo "make test-all   all tests, with servers, browser, wheel, documentation and coverage"
+	@echo "make trial      the long proofs: crashes, a state machine (MINUTES=20 SEED=0); see trials/"
 	@echo "make check      lint, types and import rules alone"
 	@echo "make docs       the documentation site, into site/"
 	@echo "make lock       renew requirements.lock, the container's packages with their digests"
@@ -58,6 +68,11 @@ test-random: $(VENV)/installed-dev
 test-all: check $(VENV)/installed-docs
 	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))" --cov --cov-report= --cov-fail-under=0
 	$(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" --cov --cov-append
+
+trial: $(TRIALS:%=trial-%)
+
+$(TRIALS:%=trial-%): trial-%: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 SIMSEARCH_RUNTIME=torch $(BIN)/python trials/$*.py $(ARGUMENTS_$*)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ from common import INTEL, link_images, median, seconds, verdict
 from search import K, make_queries, make_rows
 
 import simsearch as ss
-from simsearch.embedding.batching import cpu_count
+from simsearch.backbones.precision import usable_cores
 
 QUERIES = 100
 
@@ -59,22 +59,23 @@ def embed(images: int, rounds: int) -> None:
     from ray import init, shutdown
 
     backbone = ss.load_backbone("efficientnet_lite0", device="cpu")
-    one, several = ss.RayEngine(cpus=cpu_count(), threads=cpu_count()), ss.RayEngine(cpus=1)
+    one, several = ss.RayEngine(cpus=usable_cores(), threads=usable_cores()), ss.RayEngine(cpus=1)
     engines: dict[str, dict[str, Any]] = {
         "local": {},
         "Ray, one worker": {"engine": one},
-        f"Ray, {cpu_count()} workers": {"engine": several},
+        f"Ray, {usable_cores()} workers": {"engine": several},
     }
-    print(f"{backbone!r}, {cpu_count()} cores, {images:,} images\n")
+    print(f"{backbone!r}, {usable_cores()} cores, {images:,} images\n")
     init_options: dict[str, Any] = {"include_dashboard": False, "logging_level": logging.ERROR}
-    start = seconds(lambda: init(num_cpus=cpu_count(), log_to_driver=False, **init_options))
+    start = seconds(lambda: init(num_cpus=usable_cores(), log_to_driver=False, **init_options))
     print(f"      start of a cluster of this machine alone {start:29.1f} s")
     with tempfile.TemporaryDirectory() as folder:
         dataset = link_images(INTEL, Path(folder) / "dataset", images)
         sources = [path.as_posix() for path in sorted(dataset.iterdir())]
         first = [seconds(lambda: first_batch(several, sources, backbone)) for _ in range(3)]
         print(
-            f"      from the call to the first batch, {cpu_count()} workers {median(first):25.1f} s"
+            f"      from the call to the first batch, {usable_cores()} workers "
+            f"{median(first):25.1f} s"
         )
         times: dict[str, list[float]] = {name: [] for name in engines}
         for number in range(rounds):

@@ -1,10 +1,11 @@
 """What runs the network: PyTorch or OpenVINO, from files to rows, and a query from the shell.
 
-    python benchmarks/runtime.py [--rounds 5] [--images 96]
+    python benchmarks/runtime.py [--rounds 5] [--images 96] [--only resnet50 int8]
 
 Processor milliseconds of all threads a picture, and walls; both runtimes take turns in each round,
 and medians of ratios within rounds are printed. "as before" is PyTorch with batches of eight, the
-default until now. ResNet50 has seeded random weights: its speed does not depend on them.
+default until now. ResNet50 has seeded random weights: its speed does not depend on them. int8 is
+calibrated on 64 of the pictures (it needs NNCF, the extra int8) and compared with float32.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ import numpy as np
 from common import INTEL, PHOTOS, link_images, median, resnet50_weights, verdict
 
 import simsearch as ss
+from simsearch.backbones import quantised
 from simsearch.backbones.precision import Precision
+
+CALIBRATION_PICTURES = 64
 
 QUERY = """
 import json, resource, sys, time
@@ -42,24 +46,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--only", nargs=2, metavar=("NAME", "PRECISION"), help="no queries, either")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         weights = resnet50_weights(Path(folder))
         contests: tuple[tuple[str, Path | None, Precision, float], ...] = (
             ("efficientnet_lite0", None, "float32", 3.0),
+            ("efficientnet_lite0", None, "int8", 3.0),
             ("resnet50", weights, "float32", 1.2),
             ("resnet50", weights, "bfloat16", 1.2),
+            ("resnet50", weights, "int8", 2.0),
         )
         for name, file, precision, goal in contests:
+            if options.only not in (None, [name, precision]):
+                continue
             print(f"\n{name}, {precision}, {os.cpu_count()} cores")
-            backbones = {
-                runtime: ss.load_backbone(name, file, precision=precision, runtime=runtime)
-                for runtime in ("torch", "openvino")
-            }
+            backbones = load_both(name, file, precision)
             for source, pixels in ((INTEL, 150), (PHOTOS, 500)):
                 place = Path(folder) / f"{name}{precision}{pixels}"
                 pace(backbones, source, pixels, options.images, options.rounds, place, goal)
-        query(Path(folder), options.rounds)
+        if not options.only:
+            query(Path(folder), options.rounds)
+
+
+def load_both(name: str, file: Path | None, precision: Precision) -> dict[str, ss.Backbone]:
+    """Load a network for PyTorch and for OpenVINO; PyTorch computes float32 in place of int8."""
+    plain: Precision = "float32" if precision == "int8" else precision
+    both = {
+        runtime: ss.load_backbone(name, file, device="cpu", precision=plain, runtime=runtime)
+        for runtime in ("torch", "openvino")
+    }
+    if precision == "int8":
+        photos = sorted(path for path in PHOTOS.iterdir() if path.is_file())[:CALIBRATION_PICTURES]
+        pictures = [both["torch"].prepare(ss.load_image(path)) for path in photos]
+        quantised.MIN_COSINE = -1  # rows of random weights lie so close that any change is large
+        both["openvino"] = quantised.quantise(both["torch"], pictures)
+    return both
 
 
 def pace(  # noqa: PLR0917

@@ -38,6 +38,8 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "find_images",
             "load_image",
             "make_sample",
+            "verify_library",
+            "VerifyReport",
         ),
     ),
     "search": (

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Links that are right where the file stands in the repository, and their counterpart on the site.
 LINKS = {
     "scale.md": {"../benchmarks/README.md": "benchmarks/index.md"},
+    "trust.md": {"../benchmarks/README.md": "benchmarks/index.md"},
     "contributing.md": {"docs/architecture.md": "architecture.md"},
 }
 FILES = {

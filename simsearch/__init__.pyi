@@ -21,6 +21,7 @@ from .embedding.images import embed_images
 from .errors import (
     ArrayError,
     BackboneError,
+    DamagedLibraryError,
     DatasetError,
     EngineError,
     ImageError,
@@ -42,6 +43,7 @@ from .images.decode import load_image
 from .images.listing import find_images
 from .library.library import ImageLibrary
 from .library.not_duplicates import mark_not_duplicates
+from .library.verify import VerifyReport, verify_library
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, load_index
@@ -68,6 +70,7 @@ __all__ = [
     "BackboneError",
     "CleanupPlan",
     "CleanupResult",
+    "DamagedLibraryError",
     "DatasetError",
     "DuplicateGroup",
     "Duplicates",
@@ -103,6 +106,7 @@ __all__ = [
     "TrainingError",
     "TrustReport",
     "UndoResult",
+    "VerifyReport",
     "WeightsError",
     "Words",
     "albums",
@@ -142,5 +146,6 @@ __all__ = [
     "train_head",
     "trust_library",
     "undo_cleanup",
+    "verify_library",
 ]
 __version__: str

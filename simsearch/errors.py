@@ -38,6 +38,10 @@ class LibraryError(SimsearchError):
     """The files of a library are missing, damaged, or do not belong together."""
 
 
+class DamagedLibraryError(LibraryError):
+    """What a file of a library holds is not what was written: damaged, or changed in its place."""
+
+
 class StaleIndexError(LibraryError):
     """An index was built for another library than the one that is searched."""
 

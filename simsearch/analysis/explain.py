@@ -149,7 +149,7 @@ def _no_embedding(library: Browsable, embedding: object) -> QueryError:
 def _prepare(image: ImageSource, backbone: Backbone) -> NDArray[Any] | None:
     """Make the network's input of an image; None if it cannot be read."""
     try:
-        return backbone.prepare(load_image(image, backbone.min_side))
+        return backbone.read(image)
     except ImageError:
         return None
 

@@ -53,7 +53,7 @@ class Backbone:
     dim : int
         Width of an embedding.
     device : torch.device
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
     """
 
     def __init__(
@@ -79,15 +79,20 @@ class Backbone:
 
     def set_local_state(self, own_spec: ModelSpec | None) -> None:
         """Set what does not go to another process: locks, the hook, a user's own module."""
-        self.device_lock, self.hook_lock = threading.Lock(), threading.Lock()
+        self._device_lock, self.hook_lock = threading.Lock(), threading.Lock()
         self.map_hook: FeatureMapHook | None = None
         self._network: OpenVinoNetwork | None = None
         self.own_spec = own_spec
 
-    def __reduce__(self) -> Any:  # noqa: ANN401 (to another process)
-        from simsearch.backbones.transfer import pack
+    def __getstate__(self) -> dict[str, Any]:
+        from simsearch.backbones.sent import state_to_send
 
-        return pack(self)
+        return state_to_send(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from simsearch.backbones.sent import restore
+
+        restore(self, state)
 
     def move(self, device: str) -> None:
         """Move the network to another device, in the precision that it has."""
@@ -130,6 +135,10 @@ class Backbone:
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
 
+    def read(self, source: ImageSource) -> NDArray[Any]:
+        """Decode one image and prepare it."""
+        return self.prepare(load_image(source, self.min_side))
+
     @property
     def batch_size(self) -> int:
         """Images per forward pass, where the caller does not choose."""
@@ -167,8 +176,7 @@ class Backbone:
             check_pictures(images, self.dim)
         embeddings = np.empty((len(images), self.dim), np.float32)
         for block in iter_blocks(len(images), self.batch_size):
-            loaded = (load_image(image, self.min_side) for image in images[block])
-            embeddings[block] = self.embed(np.stack([self.prepare(image) for image in loaded]))
+            embeddings[block] = self.embed(np.stack([self.read(image) for image in images[block]]))
             lost = np.flatnonzero(np.isnan(embeddings[block, 0]))
             if len(lost):
                 raise ImageError(self.non_finite_reason, describe(images[block.start + lost[0]]))
@@ -234,7 +242,7 @@ class Backbone:
             return run(inputs)
         from simsearch.backbones.transfer import to_device
 
-        with self.device_lock:  # the device has one queue: more threads would only fill its memory
+        with self._device_lock:  # the device has one queue: more threads would only fill its memory
             return run(to_device(inputs, self.device))
 
     def probe(self) -> NDArray[Any]:
@@ -296,7 +304,10 @@ def load_backbone(
     if isinstance(name, Backbone):
         return name
     if precision not in ("auto", "float32", "bfloat16", "float16"):
-        raise BackboneError(f"precision={precision!r}: choose auto, float32, bfloat16 or float16")
+        raise BackboneError(
+            f"precision={precision!r}: choose auto, float32, bfloat16 or float16; int8 is for "
+            "embed_dataset, which calibrates it on its pictures"
+        )
     runtime = os.environ.get("SIMSEARCH_RUNTIME", runtime) if runtime == "auto" else runtime
     if runtime not in ("auto", "torch", "openvino"):
         raise BackboneError(f"runtime={runtime!r}: choose auto, torch or openvino")

@@ -1,10 +1,12 @@
-"""Numeric precision of a network, chosen for a device by timing; batch norms folded away."""
+"""Precision and threads of a network, chosen for this machine; batch norms folded away."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -14,7 +16,19 @@ if TYPE_CHECKING:
     import torch
 
 
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+CGROUP_LIMITS = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use, by its affinity and its container's limit."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CGROUP_LIMITS.read_text("ascii").split())
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return cores
+    return max(1, min(cores, -(-quota // period)))
 
 
 @contextmanager
@@ -39,8 +53,8 @@ def choose_precision(
     out in each sum) and not for depthwise ones (nine weights per sum): against float32 on 600
     scene photos, mean cosine 0.99999 for ResNet50 and 0.9988 for EfficientNet-Lite0.
     """
-    if precision != "auto":
-        return precision
+    if precision != "auto":  # what is quantised runs in OpenVINO, and has float32 here
+        return "float32" if precision == "int8" else precision
     if device.type != "cpu":
         return "float16"
     if has_depthwise(module):

@@ -5,21 +5,24 @@ PyTorch is not imported: `runtime_convert` makes networks, and `runtime_cache` k
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from simsearch.backbones.precision import usable_cores
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
 
-HINTS = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's word for each precision
-CGROUP_LIMITS = Path("/sys/fs/cgroup/cpu.max")  # "quota period" in microseconds, or "max period"
+INT8 = "int8"  # of a network that is quantised; what is not in it is computed in float32
+HINTS = {"float32": "f32", "bfloat16": "bf16", INT8: "f32"}  # OpenVINO's word for each precision
+TELEMETRY = "openvino_telemetry"  # reports imports and conversions to Google Analytics
 
 
 class StoredNetwork(NamedTuple):
@@ -42,12 +45,10 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, stored: StoredNetwork) -> None:
-        from openvino import Core, Tensor
-
-        self.precision = stored.precision
-        self._weights = stored.weights  # the graph points into them
-        self._core = Core()
-        self._model = self._core.read_model(stored.graph, Tensor(stored.weights))
+        openvino = import_quietly("openvino")
+        self.stored = stored  # the graph points into its weights
+        self._core = openvino.Core()
+        self._model = self._core.read_model(stored.graph, openvino.Tensor(stored.weights))
         self._compiled: dict[int, Any] = {}
         self._lock, self._requests = threading.Lock(), threading.local()
         shape = self._model.input(0).partial_shape
@@ -87,7 +88,9 @@ class OpenVinoNetwork:
         """Compile for calls that use this many threads each, as many at once as there are cores."""
         streams = max(1, usable_cores() // threads)
         settings = {
-            "INFERENCE_PRECISION_HINT": HINTS[self.precision],  # or OpenVINO chooses by itself
+            "INFERENCE_PRECISION_HINT": HINTS[
+                self.stored.precision
+            ],  # or OpenVINO chooses by itself
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams * threads,
             "ENABLE_CPU_PINNING": False,  # other processes use these cores, too
@@ -105,14 +108,14 @@ def thread_count() -> int:
     return min(int(first), usable_cores()) if first.isdecimal() and int(first) else usable_cores()
 
 
-def usable_cores() -> int:
-    """Count the cores that this process may use, by its affinity and its container's limit."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+def import_quietly(name: str) -> Any:  # noqa: ANN401
+    """Import OpenVINO, or what belongs to it, without its telemetry."""
+    if name in sys.modules:
+        return sys.modules[name]
+    before = {TELEMETRY: sys.modules[TELEMETRY]} if TELEMETRY in sys.modules else {}
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # as if it were not installed
     try:
-        quota, period = CGROUP_LIMITS.read_text("ascii").split()
-        return max(1, min(cores, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no such file, or "max": no limit
-        return cores
+        return importlib.import_module(name)
+    finally:
+        del sys.modules[TELEMETRY]
+        sys.modules.update(before)

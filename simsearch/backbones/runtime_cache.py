@@ -6,6 +6,7 @@ An entry that is damaged, or that another user could have written, counts as non
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -21,11 +22,11 @@ import numpy as np
 
 from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
 from simsearch.backbones.preprocessing import Preprocessing
-from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork
+from simsearch.backbones.runtime import HINTS, INT8, OpenVinoNetwork, StoredNetwork
 from simsearch.files import atomic_write, user_folder
 
 logger = logging.getLogger("simsearch")
-KEPT_NETWORKS = 8  # files; the one used longest ago goes first
+KEPT_NETWORKS = 8  # converted ones; that used longest ago goes first. Quantised ones stay
 FORMAT_VERSION = 1  # of an entry, and of what its graph computes
 
 
@@ -43,9 +44,20 @@ def cache_folder() -> Path:
 
 
 def entry_file(name: str, fingerprint: str, precision: str) -> Path:
-    """Return the file of a network, of one precision, for the OpenVINO that is installed."""
-    words = (name, fingerprint, precision, f"openvino{openvino_version()}", f"v{FORMAT_VERSION}")
+    """Return the file of a network, of one precision, for the OpenVINO that is installed.
+
+    A quantised one, whose fingerprint holds its digest, is for any.
+    """
+    version = (precision, f"openvino{openvino_version()}", f"v{FORMAT_VERSION}")
+    words = (name, fingerprint, *(() if precision == INT8 else version))
     return cache_folder() / (re.sub(r"[^\w.-]+", "_", "-".join(words)) + ".npz")
+
+
+def network_digest(stored: StoredNetwork) -> str:
+    """Return a digest of a network: 32 hex digits."""
+    return hashlib.sha256(hashlib.sha256(stored.graph).digest() + stored.weights.data).hexdigest()[
+        :32
+    ]
 
 
 def read_entry(file: Path) -> tuple[StoredNetwork, dict[str, Any]] | None:
@@ -58,10 +70,12 @@ def read_entry(file: Path) -> tuple[StoredNetwork, dict[str, Any]] | None:
             record = json.loads(arrays["record"].tobytes())
             graph = arrays["graph"].tobytes()
             stored = StoredNetwork(graph, arrays["weights"], record["precision"])
+        if stored.precision == INT8 and network_digest(stored) not in record["fingerprint"]:
+            raise ValueError("it is not the one that was quantised")
         with contextlib.suppress(OSError):
             os.utime(file)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        logger.warning("The converted network %s is damaged (%s), and made anew.", file, error)
+        logger.warning("The converted network %s is damaged (%s), and not used.", file, error)
         return None
     return stored, record
 
@@ -79,8 +93,8 @@ def write_entry(file: Path, stored: StoredNetwork, record: dict[str, Any]) -> No
             raise OSError("other users may write there")
         with atomic_write(file, shared=True) as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
-        entries = sorted(file.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)
-        for old in entries[:-KEPT_NETWORKS]:
+        converted = (one for one in file.parent.glob("*.npz") if f"-{INT8}-" not in one.name)
+        for old in sorted(converted, key=lambda one: one.stat().st_mtime)[:-KEPT_NETWORKS]:
             old.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("The converted network is not kept in %s: %s.", file.parent, error)
@@ -128,11 +142,11 @@ def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
 @lru_cache(maxsize=2)  # a query costs a forward pass, not a load
 def cached_backbone(name: str, fingerprint: str, precision: str) -> CachedBackbone | None:
     """Return the backbone of a network that is in the cache, or None."""
-    is_off = os.environ.get("SIMSEARCH_RUNTIME") == "torch"
+    is_off = os.environ.get("SIMSEARCH_RUNTIME") == "torch" and precision != INT8
     if is_off or precision not in HINTS or not openvino_version():
         return None
     entry = read_entry(entry_file(name, fingerprint, precision))
-    if entry is None or entry[1].get("fingerprint") != fingerprint:
+    if entry is None or entry[1].get("fingerprint") != fingerprint or not entry[1]["transform"]:
         return None
     try:
         return CachedBackbone(OpenVinoNetwork(entry[0]), entry[1])

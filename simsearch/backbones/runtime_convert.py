@@ -20,7 +20,7 @@ import numpy as np
 
 from simsearch.backbones.precision import restore_torch_threads
 from simsearch.backbones.preprocessing import Preprocessing, normalise
-from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork
+from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork, import_quietly
 from simsearch.backbones.runtime_cache import (
     entry_file,
     openvino_version,
@@ -77,7 +77,7 @@ def openvino_network(backbone: Backbone) -> OpenVinoNetwork | None:
     made = _converted(backbone)
     network = made and _tried(made, backbone)
     if made and network and not is_own:
-        write_entry(file, made, _record(backbone))
+        write_entry(file, made, backbone_record(backbone))
     return network
 
 
@@ -106,18 +106,20 @@ def _tried(stored: StoredNetwork, backbone: Backbone) -> OpenVinoNetwork | None:
     return network
 
 
-def _record(backbone: Backbone) -> dict[str, Any]:
-    assert isinstance(backbone.transform, Preprocessing)
+def backbone_record(backbone: Backbone) -> dict[str, Any]:
+    """Return what has to be known of a backbone, besides its network, to embed by it."""
     names = ("name", "weights", "fingerprint", "precision")
     facts = {name: getattr(backbone, name) for name in names}
-    return {**facts, "transform": asdict(backbone.transform)}
+    transform = backbone.transform  # None stands for a user's own function
+    fields = asdict(transform) if isinstance(transform, Preprocessing) else None
+    return {**facts, "transform": fields}
 
 
 def convert(backbone: Backbone) -> StoredNetwork:
     """Convert a folded network with its normalisation and pooling: prepared images to (B, D)."""
-    import openvino
     import torch
 
+    openvino = import_quietly("openvino")
     module = copy.deepcopy(backbone.module).float()
     transform, pooling = backbone.transform, backbone.pooling
 
@@ -134,11 +136,16 @@ def convert(backbone: Backbone) -> StoredNetwork:
         warnings.simplefilter("ignore")  # of tracing; the rows are compared afterwards
         model = openvino.convert_model(Whole().eval(), example_input=example)
     model.reshape([-1, *example.shape[1:]])
+    return stored_network(model, backbone.precision)
+
+
+def stored_network(model: Any, precision: str) -> StoredNetwork:  # noqa: ANN401
+    """Return a model of OpenVINO as it is written."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.xml"
-        openvino.serialize(model, file, file.with_suffix(".bin"))
+        import_quietly("openvino").serialize(model, file, file.with_suffix(".bin"))
         weights = np.fromfile(file.with_suffix(".bin"), np.uint8)
-        return StoredNetwork(file.read_bytes(), weights, backbone.precision)
+        return StoredNetwork(file.read_bytes(), weights, precision)
 
 
 def _checked(stored: StoredNetwork, backbone: Backbone) -> OpenVinoNetwork | None:

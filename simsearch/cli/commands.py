@@ -246,6 +246,13 @@ def publish(
     print(ss.publish(library, **options))
 
 
+def verify(outputs: str) -> int:
+    """Check every file of a library; 1 if one is damaged, else 0."""
+    report = ss.verify_library(outputs)
+    print(report)
+    return 0 if report.ok else 1
+
+
 def info(outputs: str) -> None:
     """Print what a library holds."""
     library = ss.ImageLibrary.load(outputs)

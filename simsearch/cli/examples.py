@@ -101,5 +101,6 @@ examples:
 examples:
   simsearch trust outputs                       of a library that you or a colleague has made
 """,
+    "verify": "example:\n  simsearch verify outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
 }

@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_publish,
         _add_info,
         _add_trust,
+        _add_verify,
         _add_sample,
     ):
         add(commands)
@@ -84,7 +85,7 @@ def _add_embed(commands: Commands) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="threads or processes")
     parser.add_argument("--engine", help="local, or ray for a cluster")
     parser.add_argument("--device", help="cpu, cuda or mps")
-    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16", "int8"])
     parser.add_argument(
         "--allow-shrink", action="store_true", help="drop rows even if most of the files are gone"
     )
@@ -337,6 +338,13 @@ def _add_serve(commands: Commands) -> None:
     _add_table_flags(parser)
     parser.add_argument("--index", action="store_true", help="search through the stored index")
     parser.add_argument("--urls", action="store_true", help="accept public URLs as queries")
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        dest="trusted_proxies",
+        metavar="ADDRESS",
+        help="proxy, or network of proxies, whose word on a client's address is taken",
+    )
 
 
 def _add_publish(commands: Commands) -> None:
@@ -369,6 +377,11 @@ def _add_trust(commands: Commands) -> None:
         run.trust,
         FOLDER,
     )
+
+
+def _add_verify(commands: Commands) -> None:
+    text = "Check every file of a library, block by block; 1 if one is damaged."
+    _describe(commands.add_parser, "verify", text, run.verify, FOLDER)
 
 
 def _add_sample(commands: Commands) -> None:

@@ -112,7 +112,7 @@ class RayEngine:
         ------
         EngineError
             If no cluster answers or it has no room, a worker opens or embeds images differently
-            from this machine, or workers die one after the other.
+            from this machine, int8 would run on GPUs, or workers die one after the other.
         """
         if not sources:
             return
@@ -124,6 +124,8 @@ class RayEngine:
                 opened.callback(ray.shutdown)
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             share = self.share(nodes, workers)
+            if share.gpus and backbone.precision == "int8":
+                raise EngineError('precision="int8" runs on processors: pass RayEngine(gpus=0)')
             size = choose_batch_size(batch_size, share.workers, on_cpu=not share.gpus)
             run = opened.enter_context(closing(RayRun(sources, size, share, backbone, sign)))
             yield from run.batches()

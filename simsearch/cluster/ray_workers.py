@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from simsearch.embedding.batching import Batch, embed_batch
+from simsearch.embedding.batching import OPTIMISED_SOURCES, Batch, embed_batch
 from simsearch.errors import EngineError, ImageError
 from simsearch.files import iter_blocks
 from simsearch.images.decode import ImageSource, describe
@@ -96,6 +96,8 @@ class RayRun:
         self._idle: list[Any] = []
         self._alive: set[Any] = set()
         self._deaths = 0  # since the last finished batch
+        if len(sources) >= OPTIMISED_SOURCES and not share.gpus:
+            backbone.optimise()  # workers get what embeds here
         self._reference = find_reference(sources, backbone)
         self._start_worker = _worker_starter(backbone, share, sign)
         for _ in range(share.workers):

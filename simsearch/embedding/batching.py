@@ -8,7 +8,6 @@ Pillow and PyTorch release the interpreter's lock: nothing is forked, spawned or
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.backbones.precision import restore_torch_threads
+from simsearch.backbones.precision import restore_torch_threads, usable_cores
 from simsearch.errors import DatasetError, ImageError
 from simsearch.files import iter_blocks
 from simsearch.images.decode import ImageSource, load_image
@@ -67,7 +66,7 @@ def embed_batches(
     import torch
 
     on_cpu = backbone.device.type == "cpu"
-    workers = min(cpu_count(), MAX_WORKERS) if workers is None else workers
+    workers = min(usable_cores(), MAX_WORKERS) if workers is None else workers
     batch_size = backbone.batch_size if batch_size is None else batch_size
     size = choose_batch_size(batch_size, workers, on_cpu=on_cpu)
     if len(sources) >= OPTIMISED_SOURCES:
@@ -75,7 +74,7 @@ def embed_batches(
     blocks = iter_blocks(len(sources), size)
     embed = partial(embed_batch, backbone=backbone, sign=sign)
     waiting: deque[Future[Batch]] = deque()
-    share = partial(torch.set_num_threads, max(1, cpu_count() // workers)) if on_cpu else None
+    share = partial(torch.set_num_threads, max(1, usable_cores() // workers)) if on_cpu else None
     with restore_torch_threads():
         pool = ThreadPoolExecutor(workers, "simsearch-embed", initializer=share)
         try:
@@ -101,13 +100,6 @@ def choose_batch_size(batch_size: int | None, workers: int, *, on_cpu: bool) -> 
     if size < 1 or workers < 1:
         raise DatasetError(f"batch_size={size} and workers={workers} must be at least 1")
     return size
-
-
-def cpu_count() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def embed_batch(

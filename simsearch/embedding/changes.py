@@ -17,18 +17,21 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from simsearch.errors import DatasetError
-from simsearch.files import modified_ns
+from simsearch.errors import DamagedLibraryError, DatasetError, LibraryError
+from simsearch.files import check_plain, modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
 from simsearch.images.links import leads_out
 from simsearch.images.selection import describe_left_out
 from simsearch.library.files import (
+    BLOCKS_FROM_BYTES,
     DIGESTS,
+    MANIFEST,
     NEXT,
-    file_record,
     finish_commit,
     read_manifest,
+    record_files,
+    with_blocks,
     write_array,
     write_manifest,
 )
@@ -256,26 +259,52 @@ def amend(rows: EmbeddedRows, library: ImageLibrary, folder: Path) -> None:
         rows.read_digest(file)
     more = sum(map(bool, rows.digests.values())) > known
     digests = rows.stored_digests(list(rows.reused)) if more else None
-    unmarked = not library.own and keyed_digest(b"")
-    if digests is not None or library.absolute_root != absolute_root(rows.root) or unmarked:
-        _amend_library(folder, rows, library, digests)
+    manifest, place = read_manifest(folder), absolute_root(rows.root)
+    moved, unmarked = library.absolute_root != place, not library.own and keyed_digest(b"")
+    if digests is not None or moved or unmarked or _lacks_blocks(manifest):
+        manifest["absolute_root"] = place
+        if not library.own and library.source:
+            source = replace(Source.of(rows.backbone), precision=library.source.precision)
+            manifest["source"] = asdict(source)
+        _amend_library(folder, manifest, library.paths, digests)
+
+
+def _lacks_blocks(manifest: dict[str, Any]) -> bool:
+    """Tell whether an earlier version made a library that should have digests of blocks."""
+    sizes = [record["size"] for record in manifest["files"].values()]
+    return "blocks" not in manifest and max(sizes) >= BLOCKS_FROM_BYTES
 
 
 def _amend_library(
-    folder: Path, rows: EmbeddedRows, library: ImageLibrary, digests: NDArray[np.uint8] | None
+    folder: Path,
+    manifest: dict[str, Any],
+    paths: NDArray[np.str_],
+    digests: NDArray[np.uint8] | None,
 ) -> None:
-    """Record where the dataset lies, and digests of its files; mark the library as one's own."""
-    manifest, part = read_manifest(folder), folder / NEXT
-    manifest["absolute_root"] = absolute_root(rows.root)
-    if not library.own and library.source:
-        source = replace(Source.of(rows.backbone), precision=library.source.precision)
-        manifest["source"] = asdict(source)
+    """Record digests of the image files and of the library's own blocks; mark it as one's own."""
+    part, files = folder / NEXT, with_blocks(folder, manifest)["files"]
     part.mkdir(exist_ok=True)
     if digests is not None:
         write_array(part / DIGESTS, [digests], len(digests))
-        manifest["files"] |= {DIGESTS: file_record(part / DIGESTS)}
-    write_manifest(part, manifest, library.paths)
+        files = {**files, DIGESTS: {}}
+    recorded = record_files(part, [_place_of(folder, name) for name in files])
+    for name, record in recorded["files"].items():
+        if files[name].get("sha256", record["sha256"]) != record["sha256"]:
+            raise DamagedLibraryError(
+                f"{name} in {os.fspath(folder)!r} has just changed: run again"
+            )
+    write_manifest(part, {**manifest, **recorded}, paths)
     finish_commit(folder)
+
+
+def _place_of(folder: Path, name: str) -> Path:
+    """Return where a file of a library lies; its name may be crafted."""
+    if Path(name).name != name:
+        raise LibraryError(f"{name!r} in {os.fspath(folder / MANIFEST)!r} is no name of a file")
+    new = folder / NEXT / name
+    place = new if new.exists() else folder / name
+    check_plain(place)
+    return place
 
 
 def leave_out_long(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.backbone import Backbone
 
+LOG = "unfinished.jsonl"
+
 
 class ResumeLog:
     """Rows that no library holds yet, appended batch by batch; a stopped run leaves them behind.
@@ -33,7 +35,7 @@ class ResumeLog:
 
     def __init__(self, folder: Path, network: Backbone) -> None:
         self.folder = folder
-        self._places = (folder / "unfinished.jsonl", folder / "unfinished.f32")
+        self._places = (folder / LOG, folder / "unfinished.f32")
         self._source, self._dim = Source.of(network), network.dim
         self.rows: dict[ImageFile, int] = {}
 

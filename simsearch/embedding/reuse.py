@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
+from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
+from simsearch.library.files import open_latest
 from simsearch.library.foreign import distrust, is_own
 from simsearch.library.library import ImageLibrary
+from simsearch.library.verify import find_damaged_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,17 +23,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simsearch")
 
+_damaged_rows: WeakKeyDictionary[ImageLibrary, frozenset[int]] = WeakKeyDictionary()
+
 
 def open_last(folder: Path) -> ImageLibrary | None:
-    """Open the library that is to be brought up to date; a damaged one is made anew."""
+    """Open the library that is to be brought up to date; what is damaged of it is made anew."""
+    blocks: list[int] = []
     try:
-        library = ImageLibrary.as_stored(folder)
+        files = open_latest(folder, blocks)
+        library = ImageLibrary.of_files(files)
+        damaged = find_damaged_rows(library, files.record, blocks)
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
     if not is_own(library):
         distrust(library, folder)
+    if damaged:
+        _damaged_rows[library] = damaged
+        logger.warning(
+            "Embedding %d of %d rows again, which are damaged on the disk, such as that of %s.",
+            *(len(damaged), len(library), library.paths[min(damaged)]),
+        )
     return library
+
+
+def last_backbone(old: ImageLibrary | None) -> tuple[str, str | None]:
+    """Name and weights to load for "auto", which stays with what made the library."""
+    if old and old.source and old.source.weights != OWN_WEIGHTS:
+        return old.source.backbone, old.source.weights_file
+    return "auto", None
 
 
 def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:
@@ -52,8 +74,9 @@ def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:
         )
     elif source and library.stats is not None:
         files = zip(library.names, *library.stats.T.tolist(), strict=True)
-        rows.reused = {ImageFile(*file): row for row, file in enumerate(files)}
-        rows.embeddings = library.embeddings
+        damaged = _damaged_rows.get(library, frozenset())
+        rows.reused = {ImageFile(*f): row for row, f in enumerate(files) if row not in damaged}
+        rows.embeddings = library.row_lookup
 
 
 def _head_of(library: ImageLibrary, backbone: Backbone) -> Head | None:

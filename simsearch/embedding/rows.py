@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
     from simsearch.embedding.batching import Executor
     from simsearch.embedding.resume import ResumeLog
+    from simsearch.library.types import RowLookup
 
 BLOCK_ROWS = 1024  # copied together
 SIGNED_FILES = 256  # from so many on, a second look at them for their signatures takes a while
@@ -52,7 +53,7 @@ class EmbeddedRows:
         self.reused: dict[ImageFile, int] = {}  # row of the last library of each file
         self.moved: dict[ImageFile, int] = {}  # the same, of files known by their content
         self.digests: dict[ImageFile, bytes] = {}  # of the bytes of each file that was read
-        self.embeddings: NDArray[np.float32] | None = None  # of the last library
+        self.embeddings: RowLookup | None = None  # of the last library
 
     def __contains__(self, file: ImageFile) -> bool:
         return file in self.reused or file in self.moved or file in self.log.rows
@@ -119,10 +120,11 @@ class EmbeddedRows:
         dim = self.head.dim if self.head else self.backbone.dim
         block = np.empty((len(files), dim), np.float32)
         rows = [self.reused.get(file, self.moved.get(file)) for file in files]
-        new = [i for i, row in enumerate(rows) if row is None]
-        for i, row in enumerate(rows):
-            if self.embeddings is not None and row is not None:
-                block[i] = self.embeddings[row]
+        new, known = (
+            [i for i, row in enumerate(rows) if (row is None) == is_new] for is_new in (True, False)
+        )
+        if self.embeddings is not None and known:
+            block[known] = self.embeddings[[rows[i] for i in known]]
         if new:
             embedded = np.stack([self.log.read(files[i]) for i in new])
             block[new] = self.head(embedded) if self.head else embedded

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simsearch.errors import SimsearchError
 from simsearch.images.confirm import confirm
-from simsearch.images.decode import has_16_bit_colour, load_image, open_image
+from simsearch.images.decode import DECODER, has_16_bit_colour, load_image, open_image
 from simsearch.images.read import read_file
 from simsearch.images.read_signature import read_signature
 
@@ -53,6 +53,8 @@ def compare_files(a: str, b: str) -> Verdict | None:
     ImageError
         If one cannot be read.
     """
+    if decoder := DECODER.get():
+        return decoder.compare(a, b)
     first, second = read_file(a), read_file(b)
     if first == second:
         return Verdict("identical", "identical")

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 from simsearch.errors import QueryError
+from simsearch.images.decode import DECODER, load_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from PIL import Image
+
+    from simsearch.images.decode import ImageSource
+
+LARGE_PART_PIXELS = 8_000_000  # from here on, a part is averaged down
+REDUCED_SIDE = 1024  # pixels that its shorter side keeps, at least
+
+
+def load_parts(source: ImageSource, boxes: Iterable[Sequence[float]]) -> list[Image.Image]:
+    """Decode an image and cut parts of it, each of at most 8 megapixels or 1024 pixels wide.
+
+    Parameters
+    ----------
+    source
+        What `load_image` takes.
+    boxes
+        As `crop` takes them.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be read.
+    QueryError
+        If a box is out of range.
+    """
+    boxes = [tuple(box) for box in boxes]
+    if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
+        return decoder.parts(source, boxes)
+    image = load_image(source)
+    return [_reduced(crop(image, box)) for box in boxes]
+
+
+def _reduced(part: Image.Image) -> Image.Image:
+    """Average a large part down; it remembers its `full_size`."""
+    factor = min(part.size) // REDUCED_SIDE
+    if part.width * part.height <= LARGE_PART_PIXELS or factor < 2:
+        return part
+    reduced = part.reduce(factor)
+    reduced.full_size = part.size  # type: ignore[attr-defined]
+    return reduced
 
 
 def crop(image: Image.Image, box: Sequence[float]) -> Image.Image:

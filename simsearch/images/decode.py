@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from simsearch.images.decoder import Decoder
     from simsearch.images.depth import Levels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
@@ -33,9 +35,11 @@ ImageSources: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb (0.5 GB of RGB)
 LARGE_PIXELS = 4_000_000  # from here on, decoding waits for its share of memory
 PREVIEW_SIDE = 448  # pixels, of a sheet of several images
+DECODER: ContextVar[Decoder | None] = ContextVar("DECODER", default=None)  # another process
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "BMP", "DIB", "TIFF", "GIF", "MPO")
+_CODED_APART = ("JPEG", "MPO", "AVIF", "HEIF", "TIFF")  # may hold more than their size tells
 
 
 def describe(source: object) -> str:
@@ -84,6 +88,8 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     >>> load_image(np.zeros((4, 6), dtype=np.uint8)).size
     (6, 4)
     """
+    if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
+        return decoder.load(source, min_side)
     _register_formats()
     if _is_in_memory(source):
         from simsearch.images.orientation import warn_of_orientation
@@ -107,11 +113,12 @@ def decode(source: ImageSource, min_side: int | None) -> Image.Image:
 
 def decode_open(image: Image.Image, source: ImageSource, min_side: int | None) -> Image.Image:
     """Decode an open image, of which `source` is the file."""
-    if image.format in {"JPEG", "MPO"}:
-        from simsearch.images.scans import check_scans
+    pixels = image.width * image.height
+    if image.format in _CODED_APART:
+        from simsearch.images.coded_size import check_stream
 
-        check_scans(image)
-    if image.width * image.height > min(LARGE_PIXELS, MAX_PIXELS):
+        pixels = check_stream(image)
+    if pixels > min(LARGE_PIXELS, MAX_PIXELS):
         from simsearch.images.large import load_large
 
         return to_rgb(_upright(load_large(image, source, min_side), source))

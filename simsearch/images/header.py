@@ -20,6 +20,23 @@ class Header(NamedTuple):
     height: int
 
 
+def measure(source: ImageSource) -> tuple[Header, int]:
+    """Read a header, and how many pixels a decoder holds of it: files may state fewer.
+
+    Raises
+    ------
+    ImageError
+        If the source is not an image.
+    """
+    from simsearch.images.coded_size import coded_pixels
+
+    try:
+        with open_image(source) as image:
+            return Header(image.format or "", *image.size), coded_pixels(image)
+    except Exception as error:
+        raise ImageError(decoding_error(error), describe(source)) from error
+
+
 def read_header(source: ImageSource) -> Header:
     """Read the format and size of an image, without decoding it.
 

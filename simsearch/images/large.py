@@ -10,6 +10,7 @@ from PIL import Image
 from simsearch.errors import ImageError
 from simsearch.images import decode
 from simsearch.images.budget import decoding_budget
+from simsearch.images.coded_size import coded_pixels
 
 if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource
@@ -56,6 +57,8 @@ def load_large(image: Image.Image, source: ImageSource, min_side: int | None = N
         raise ImageError(
             f"{size} pixels, over the limit of {MAX_PROGRESSIVE_PIXELS:,} of a progressive JPEG"
         )
+    if not is_jpeg:
+        pixels = coded_pixels(image)
     cost = pixels * BYTES_PER_PIXEL.get(image.format or "", OTHER_BYTES_PER_PIXEL)
     cost += progressive * full_pixels * PROGRESSIVE_BYTES_PER_PIXEL
     with decoding_budget().reserve(cost):
@@ -80,6 +83,11 @@ def _load(image: Image.Image, source: ImageSource) -> Image.Image:
         from simsearch.images.depth import load_deep_colour
 
         return load_deep_colour(image, source)
+    if image.format == "WEBP":
+        from simsearch.images.webp import load_webp
+
+        if decoded := load_webp(image, source):
+            return decoded
     image.load()
     return image
 

@@ -7,10 +7,14 @@ from functools import lru_cache
 
 from PIL import Image, ImageCms
 
+CACHED_PROFILES, MAX_CACHED_BYTES = 8, 2**22  # of printers, the largest have some megabytes
+
 
 def to_srgb(image: Image.Image) -> Image.Image:
     """Convert an image by its embedded profile; one that is sRGB, or broken, changes nothing."""
-    transform = _srgb_transform(image.info["icc_profile"], image.mode)
+    profile = image.info["icc_profile"]
+    build = _srgb_transform if len(profile) <= MAX_CACHED_BYTES else _srgb_transform.__wrapped__
+    transform = build(profile, image.mode)
     return image if transform is None else ImageCms.applyTransform(image, transform) or image
 
 
@@ -23,7 +27,7 @@ def lab_to_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-@lru_cache(maxsize=32)  # a camera writes the same profile into every file
+@lru_cache(maxsize=CACHED_PROFILES)  # a camera writes the same profile into every file
 def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Build the transform to sRGB; None for a profile that is sRGB already, or broken."""
     try:

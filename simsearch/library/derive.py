@@ -52,3 +52,10 @@ def describe_library(library: ImageLibrary) -> str:
     counts = sorted(Counter(library.folders.tolist()).items())
     lines += [f"{count:>9,}  {folder}" for folder, count in counts]
     return valid_unicode("\n".join(lines))
+
+
+def name_library(library: ImageLibrary) -> str:
+    """Put a library in one line; see `ImageLibrary.__repr__`."""
+    made_by = f", made by {library.source.backbone}" if library.source else ""
+    made_by += f" with {library.head!r}" if library.head else ""
+    return f"ImageLibrary({len(library):,} images, {library.dim}-d{made_by})"

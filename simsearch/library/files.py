@@ -11,6 +11,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 from filelock import FileLock
 
-from simsearch.errors import LibraryError
+from simsearch import registry
+from simsearch.errors import DamagedLibraryError, LibraryError
 from simsearch.files import check_plain, sha256_file, write_text
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
@@ -26,7 +28,7 @@ from simsearch.library.user_key import signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, Literal
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -38,8 +40,9 @@ _T = TypeVar("_T")
 
 FORMAT = 1
 EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
-DIGESTS = "file_digests.npy"
+DIGESTS, BLOCKS = "file_digests.npy", "block_digests.json"
 CHECKED_ROWS = 512
+BLOCKS_FROM_BYTES = 2**20  # of a file, from which on blocks are digested; less is checked whole
 HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
 
 
@@ -63,7 +66,7 @@ def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
                 yield folder
             finally:
                 finish_commit(folder)  # half a library would keep a full disk full
-    except OSError as error:  # a Timeout of the lock is one
+    except OSError as error:  # of which a Timeout is one
         from simsearch.library.refusals import cannot_write
 
         raise cannot_write(outputs, error) from error
@@ -103,7 +106,7 @@ def replace_library(
         from simsearch.backbones.heads import save_head
 
         save_head(head, part / HEAD)
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "rows": len(paths),
         "dim": dim,
@@ -111,11 +114,16 @@ def replace_library(
         "absolute_root": absolute_root(root_of(paths) if root is None else root),
         "source": asdict(source) if source else None,
         "head": head.fingerprint if head else None,
-        "files": {file.name: file_record(file) for file in _contents(part)},
+        **record_files(part, _contents(part)),
     }
     write_manifest(part, manifest, paths)  # from here on it counts
     finish_commit(folder)
-    for name, kept in ((STATS, stats), (DIGESTS, digests), (HEAD, head)):
+    for name, kept in (
+        (STATS, stats),
+        (DIGESTS, digests),
+        (HEAD, head),
+        (BLOCKS, manifest.get("blocks")),
+    ):
         if kept is None:
             (folder / name).unlink(missing_ok=True)
 
@@ -148,7 +156,17 @@ def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
 
 def _contents(part: Path) -> list[Path]:
     """List the files that a manifest ties together."""
-    return [file for file in sorted(part.iterdir()) if file.suffix in {".npy", ".safetensors"}]
+    kinds = {".npy", ".safetensors"}
+    return [file for file in sorted(part.iterdir()) if file.suffix in kinds or file.name == BLOCKS]
+
+
+def record_files(part: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Record what a manifest ties together; `blocks`, too, is a record, unless all is small."""
+    if max(file.stat().st_size for file in files) >= BLOCKS_FROM_BYTES:
+        from simsearch.library.block_digests import write_blocks
+
+        return write_blocks(part / BLOCKS, files)
+    return {"files": {file.name: file_record(file) for file in files}}
 
 
 def finish_commit(folder: Path) -> None:
@@ -173,10 +191,11 @@ def file_record(file: Path) -> dict[str, int | str]:
 
 def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
     """Tell whether a file is the one that was recorded."""
-    status = file.stat()
-    if (status.st_size, status.st_mtime_ns) == (record["size"], record["mtime_ns"]):
+    status, of_time = file.stat(), (record["size"], record["mtime_ns"])
+    quick = status.st_size >= BLOCKS_FROM_BYTES and file.suffix != ".safetensors"
+    if quick and (status.st_size, status.st_mtime_ns) == of_time:
         return True
-    # A copy has another time, so it is read whole, once a load, to see that it is the same.
+    # Read whole once a load: a copy has another time, and damage may keep it (see BLOCKS).
     return bool(status.st_size == record["size"] and sha256_file(file) == record["sha256"])
 
 
@@ -199,11 +218,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     raise no_library(folder, has_rows=(folder / EMBEDDINGS).exists())
 
 
-def _unusable(folder: Path, reason: str) -> LibraryError:
-    """Return the error for files that make no library."""
+def _unusable(folder: Path, why: str, kind: type[LibraryError] = LibraryError) -> LibraryError:
     from simsearch.library.refusals import unusable
 
-    return unusable(folder, reason)
+    return unusable(folder, why, kind)
 
 
 class LibraryFiles(NamedTuple):
@@ -220,6 +238,7 @@ class LibraryFiles(NamedTuple):
     source: Source | None
     head: Head | None
     version: str  # of all its files
+    record: dict[str, Any]  # of the file of the embeddings
     manifest: Mapping[str, Any] = {}  # as it was read
 
 
@@ -228,8 +247,10 @@ def version_of(manifest: dict[str, Any]) -> str:
     return " ".join(sorted(f"{file['sha256']}" for file in manifest["files"].values()))
 
 
-def open_latest(folder: Path) -> LibraryFiles:
+def open_latest(folder: Path, damaged: list[int] | None = None) -> LibraryFiles:
     """Open the library that is committed in a folder, even while a writer replaces it.
+
+    With a list, embeddings are opened though blocks are damaged, whose numbers fill the list.
 
     Raises
     ------
@@ -239,7 +260,7 @@ def open_latest(folder: Path) -> LibraryFiles:
     while True:
         manifest = read_manifest(folder)
         try:
-            files = _open_files(folder, manifest)
+            files = _open_files(folder, manifest, damaged)
         except (KeyError, TypeError, AttributeError) as error:
             raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
         except LibraryError:
@@ -251,8 +272,9 @@ def open_latest(folder: Path) -> LibraryFiles:
         # Otherwise a writer has just put the next library in place: open that one.
 
 
-def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
-    embeddings = _open_array(folder, EMBEDDINGS, manifest, mapped=True)
+def _open_files(folder: Path, manifest: dict[str, Any], damaged: list[int] | None) -> LibraryFiles:
+    manifest = with_blocks(folder, manifest)
+    embeddings = _open_array(folder, EMBEDDINGS, manifest, damaged)
     paths = _open_array(folder, PATHS, manifest)
     stats, digests = (
         _open_array(folder, name, manifest) if name in manifest["files"] else None
@@ -261,7 +283,8 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     head = _open_head(folder, manifest) if manifest["head"] else None
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
-    if embeddings.dtype != np.float32 or paths.dtype.kind != "U" or not _are_unit_rows(embeddings):
+    fits = embeddings.dtype == np.float32 and paths.dtype.kind == "U"
+    if not fits or not (damaged is not None or _are_unit_rows(embeddings)):
         raise _unusable(
             folder, f"{EMBEDDINGS} holds no float32 rows of unit norm, or {PATHS} no text"
         )
@@ -273,7 +296,18 @@ def _open_files(folder: Path, manifest: dict[str, Any]) -> LibraryFiles:
     if not all(root is None or isinstance(root, str) for root in roots):
         raise TypeError(f"root={roots[0]!r}, absolute_root={roots[1]!r}")
     parts = embeddings, paths, stats, digests, *roots, source, head, version_of(manifest)
-    return LibraryFiles(folder.absolute(), digest, *parts)
+    return LibraryFiles(folder.absolute(), digest, *parts, manifest["files"][EMBEDDINGS])
+
+
+def with_blocks(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest whose records of files have the digests of blocks, if there are."""
+    if "blocks" not in manifest:
+        return manifest
+    from simsearch.library.block_digests import add_blocks, read_records
+
+    records = {"files": {BLOCKS: manifest["blocks"]}}
+    read = partial(read_records, manifest["blocks"])
+    return add_blocks(manifest, _open_file(folder, BLOCKS, records, read, False))
 
 
 def _are_unit_rows(embeddings: NDArray[np.float32]) -> bool:
@@ -287,32 +321,40 @@ def _are_unit_rows(embeddings: NDArray[np.float32]) -> bool:
 def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
     from simsearch.backbones.heads import read_head
 
-    return _open_file(folder, HEAD, manifest, read_head)
+    return _open_file(folder, HEAD, manifest, read_head, False)
 
 
 def _open_array(
-    folder: Path, name: str, manifest: dict[str, Any], *, mapped: bool = False
+    folder: Path, name: str, manifest: dict[str, Any], damaged: list[int] | None = None
 ) -> NDArray[Any]:
-    """Open an array, and check that it is the one that the manifest describes."""
-    # Windows cannot replace a file that is mapped, so there the rows are read instead.
-    mode: Literal["r"] | None = "r" if mapped and os.name != "nt" else None
+    """Read an array, or open large embeddings, and check that it is what the manifest describes."""
+    record = manifest["files"][name]
+    large = name == EMBEDDINGS and record["size"] >= registry.LARGE_BYTES
 
-    def read(file: Path) -> NDArray[Any]:
-        array: NDArray[Any] = np.load(file, mmap_mode=mode, allow_pickle=False)
+    def read(file: Path) -> Any:  # noqa: ANN401 (an array, or what is indexed as one)
+        if large or "blocks" in record:
+            from simsearch.library.row_file import open_checked
+
+            return open_checked(file, record, large=large, damaged=damaged)
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
+        array.flags.writeable = False  # as of one that is mapped
         return array
 
-    return _open_file(folder, name, manifest, read)
+    return _open_file(folder, name, manifest, read, damaged is not None)
 
 
-def _open_file(folder: Path, name: str, manifest: dict[str, Any], read: Callable[[Path], _T]) -> _T:
+def _open_file(
+    folder: Path, name: str, manifest: dict[str, Any], read: Callable[[Path], _T], salvaged: bool
+) -> _T:
     """Read a file of a library, and check that it is the one that the manifest describes."""
     places = [folder / NEXT] if (folder / NEXT / MANIFEST).exists() else []
     record = manifest["files"][name]
     for file in (place / name for place in (*places, folder)):
         try:
             check_plain(file)
-            if not matches_record(file, record):
-                raise _unusable(folder, f"{name} is damaged, or belongs to another library")
+            if not (matches_record(file, record) or (salvaged and "blocks" in record)):
+                why = f"{name} is damaged, or belongs to another library"
+                raise _unusable(folder, why, DamagedLibraryError)
             return read(file)
         except FileNotFoundError:
             continue

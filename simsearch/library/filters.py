@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from decimal import Decimal
-from fnmatch import fnmatchcase, translate
+from fnmatch import translate
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simsearch.errors import QueryError
+from simsearch.files import iter_blocks
 from simsearch.library.columns import DATE, NUMBER, TEXT, ColumnReading, exact_number
 from simsearch.library.dates import span_of
 from simsearch.library.number_formats import parse_number
 from simsearch.library.values import Values, text_values, typed_values
+from simsearch.work import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
     from typing import Any
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 _SEPARATORS = re.compile(r"\s*[;,|]\s*")  # between the tags of one cell
 MIXED = "its cells are of several types, or of one without an order"
 _GLOB = re.compile(r"[*?\[]")
+BLOCK_CELLS = 1024  # between looks whether anybody still waits
 
 
 def where(library: RowTable, rows: Rows) -> NDArray[np.bool_]:
@@ -37,7 +41,7 @@ def where(library: RowTable, rows: Rows) -> NDArray[np.bool_]:
     if rows is None:
         return np.ones(len(library.paths), bool)
     if isinstance(rows, str):
-        return np.array([fnmatchcase(name, rows) for name in library.names], bool)
+        return _met(library.names, _matcher([rows]))
     if isinstance(rows, Mapping):
         met = [_meets(library, name, condition) for name, condition in rows.items()]
         return np.all(met, axis=0) if met else np.ones(len(library.paths), bool)
@@ -58,7 +62,7 @@ def _meets(library: RowTable, name: str, condition: object) -> NDArray[np.bool_]
     column = find_column(library, name)
     own = library.metadata is None or name not in library.metadata.columns
     if own and name in {"path", "folder"} and isinstance(condition, str):  # as a bare glob is met
-        return np.array([fnmatchcase(cell, condition) for cell in column.cells.tolist()], bool)
+        return _met(column.cells.tolist(), _matcher([condition]))
     return column.meets(condition)
 
 
@@ -130,11 +134,12 @@ class FilterColumn:
         if isinstance(condition, tuple):
             return self._in_range(condition)
         if isinstance(condition, Collection) and not isinstance(condition, str):
-            each = [self.meets(member) for member in condition]
+            globs = [member for member in condition if self._is_glob(member)]
+            each = [self.meets(member) for member in condition if not self._is_glob(member)]
+            each += [self._matches_text(globs)] if globs else []
             return np.any(each, axis=0) if each else np.zeros(len(self.cells), bool)
-        if isinstance(condition, str) and (self.kind == TEXT or _GLOB.search(condition)):
-            self._check_doubt(condition)
-            return self._matches_text(condition)
+        if isinstance(condition, str) and self._is_glob(condition):
+            return self._matches_text([condition])
         if self.values is not None:
             return self._equals(self.values, condition)
         return self._equals_parts(condition)
@@ -196,9 +201,14 @@ class FilterColumn:
             return
         raise QueryError(f"{self.name!r} cannot be compared with {value!r}: {self.reading.doubt}")
 
-    def _matches_text(self, glob: str) -> NDArray[np.bool_]:
-        pattern = re.compile(translate(glob.casefold()))
-        return self._any_part(lambda part: bool(pattern.match(part)))
+    def _is_glob(self, value: object) -> bool:
+        return isinstance(value, str) and (self.kind == TEXT or bool(_GLOB.search(value)))
+
+    def _matches_text(self, globs: Collection[str]) -> NDArray[np.bool_]:
+        """Tell which cells any of the globs matches, in one pass."""
+        for glob in globs:
+            self._check_doubt(glob)
+        return self._any_part(_matcher({glob.casefold() for glob in globs}))
 
     def _equals_parts(self, value: object) -> NDArray[np.bool_]:
         """Look for a number, or a truth value, among cells of text and their tags."""
@@ -218,7 +228,22 @@ class FilterColumn:
 
     def _any_part(self, meets: Any) -> NDArray[np.bool_]:  # noqa: ANN401
         cells = self.cells.astype(object).where(self.cells.notna(), None)
-        return np.array([any(map(meets, folded_parts(cell))) for cell in cells.tolist()], bool)
+        return _met(cells.tolist(), lambda cell: any(map(meets, folded_parts(cell))))
+
+
+def _matcher(globs: Collection[str]) -> Callable[[str], bool]:
+    """Return what tells whether any glob matches a text; `fnmatch` would keep what it compiles."""
+    matches = [re.compile(translate(glob)).match for glob in globs]
+    return lambda text: any(match(text) for match in matches)
+
+
+def _met(cells: Sequence[Any], meets: Callable[[Any], bool]) -> NDArray[np.bool_]:
+    """Tell which cells meet a condition; a request that nobody waits for is given up."""
+    met = np.empty(len(cells), bool)
+    for block in iter_blocks(len(cells), BLOCK_CELLS):
+        checkpoint()
+        met[block] = [meets(cell) for cell in cells[block]]
+    return met
 
 
 def _number(value: object) -> Fraction | None:

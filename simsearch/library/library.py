@@ -6,8 +6,6 @@ Nothing here opens an image.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.library.files import open_latest
-from simsearch.library.paths import Placed, is_unchanged, spellings
+from simsearch.library.files import LibraryFiles, open_latest
+from simsearch.library.paths import Placed, find_row, is_unchanged
 from simsearch.library.source import EmbeddingSpace, Source
 from simsearch.library.table import RowTable
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.heads import Head
     from simsearch.library.report import EmbedReport
+    from simsearch.library.row_file import RowFile
 
 SAMPLE_ROWS = 512  # whose pairs tell what a score means: 130,816 pairs
 
@@ -88,6 +87,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     index: Any = None
     absolute_root: str | None = None  # where the dataset was when it was embedded
     run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
+    row_file: RowFile | None = None  # of a large one that was opened
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
     manifest: Mapping[str, Any] | None = None  # of its files
     own: bool = True  # whether this user wrote its files; see `locate`
@@ -143,16 +143,25 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         cls, outputs: str | os.PathLike[str], backbone: Backbone | str | None = None
     ) -> ImageLibrary:
         """Open a library with the paths that its files list, wherever those lead from here."""
-        files = open_latest(Path(outputs).expanduser())
+        return cls.of_files(open_latest(Path(outputs).expanduser()), backbone)
+
+    @classmethod
+    def of_files(cls, files: LibraryFiles, backbone: Backbone | str | None = None) -> ImageLibrary:
+        """Make a library of what `open_latest` has opened."""
         library = cls.__new__(cls)
-        library.embeddings, library.paths, library.root = files.embeddings, files.paths, files.root
-        library.stats, library.digests = files.stats, files.digests
-        library.absolute_root = files.absolute_root
-        library.source, library.head, library._backbone = files.source, files.head, backbone
-        library._origin = files.embeddings, files.folder, files.digest
-        library.manifest = files.manifest
+        library.row_file = None if isinstance(files.embeddings, np.ndarray) else files.embeddings
+        library.embeddings = library.row_file.mapped if library.row_file else files.embeddings
+        library._backbone, library.manifest = backbone, files.manifest
+        for name in ("paths", "root", "stats", "digests", "absolute_root", "source", "head"):
+            setattr(library, name, getattr(files, name))
+        library._origin = library.embeddings, files.folder, files.digest
         library.versions = {os.path.realpath(files.folder): files.version}
         return library
+
+    @property
+    def row_lookup(self) -> NDArray[np.float32] | RowFile:
+        """The embeddings, to look up by number: of a large library, read and checked one by one."""
+        return self.row_file if self.row_file and self.stored else self.embeddings
 
     @cached_property
     def report(self) -> EmbedReport:
@@ -230,9 +239,9 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         return len(self.embeddings)
 
     def __repr__(self) -> str:
-        made_by = f", made by {self.source.backbone}" if self.source else ""
-        made_by += f" with {self.head!r}" if self.head else ""
-        return f"ImageLibrary({len(self):,} images, {self.dim}-d{made_by})"
+        from simsearch.library.derive import name_library
+
+        return name_library(self)
 
     def describe(self) -> str:
         """Say in a few lines what the library holds and what made it."""
@@ -254,7 +263,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         """
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(len(self), min(SAMPLE_ROWS, len(self)), replace=False))
-        sample = np.asarray(self.embeddings[rows])
+        sample = self.row_lookup[rows]
         return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
 
     def find(self, path: str | os.PathLike[str]) -> int | None:
@@ -265,12 +274,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         int or None
             None if the library does not hold it.
         """
-        with suppress(ValueError):  # a null character, which is in no path
-            for form in spellings(os.path.expanduser(path), self.root):  # noqa: PTH111 ("//" stays)
-                row = bisect_left(self._by_path, form, key=self.paths.__getitem__)
-                if row < len(self) and self.paths[self._by_path[row]] == form:
-                    return int(self._by_path[row])
-        return None
+        return find_row(path, self.root, self.paths, self._by_path)
 
     def is_current(self, row: int) -> bool:
         """Tell whether the file of a row is still the one that was embedded, or is gone."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
+from bisect import bisect_left
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,6 +15,7 @@ from simsearch.images.address import is_uri, local_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
@@ -104,3 +107,15 @@ def is_unchanged(path: str, stat: Sequence[int] | None) -> bool:
     except OSError:
         return True
     return (status.st_size, modified_ns(status)) == tuple(stat)
+
+
+def find_row(
+    path: str | os.PathLike[str], root: str | None, paths: NDArray[np.str_], order: NDArray[np.intp]
+) -> int | None:
+    """Find the row of a path in any form, given the order of the sorted paths; None without one."""
+    with suppress(ValueError):  # a null character, which is in no path
+        for form in spellings(os.path.expanduser(path), root):  # noqa: PTH111 ("//" stays)
+            row = bisect_left(order, form, key=paths.__getitem__)
+            if row < len(paths) and paths[order[row]] == form:
+                return int(order[row])
+    return None

@@ -22,9 +22,11 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
     BackboneError
         If neither is there, or it cannot be loaded.
     """
+    name, source = type(space).__name__, space.source
+    if source and source.precision == "int8":
+        return _load_quantised(source, given)
     if given is not None:
         return load_backbone(given)
-    name, source = type(space).__name__, space.source
     if source is None:
         raise BackboneError(
             "this library does not know what made its embeddings: pass backbone= to "
@@ -37,6 +39,30 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
             f"as {opened}, backbone=load_backbone(module, transform=...))"
         )
     return load_backbone(source.backbone, source.weights_file)
+
+
+def unfit(space: EmbeddingSpace, backbone: Backbone) -> BackboneError:
+    """Return the error for a backbone that did not make the embeddings."""
+    dim = space.head.dim_in if space.head else space.dim
+    return BackboneError(
+        f"{backbone!r} is not what made this library ({dim}-d, {space.source}); "
+        "pass the backbone that did, or embed the dataset again"
+    )
+
+
+def _load_quantised(source: Source, given: Backbone | str | None) -> Backbone:
+    """Load what made a library in int8: the network in float32, and that of the user's cache."""
+    from simsearch.backbones.quantised import open_quantised
+
+    if isinstance(given, Backbone):
+        return open_quantised(given, source.fingerprint)
+    base = load_backbone(
+        given or source.backbone,
+        None if given else source.weights_file,
+        device="cpu",
+        precision="float32",
+    )
+    return open_quantised(base, source.fingerprint)
 
 
 def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbone:

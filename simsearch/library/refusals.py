@@ -35,9 +35,9 @@ def no_library(folder: Path, *, has_rows: bool) -> LibraryError:
     return LibraryError(f"no library in {os.fspath(folder)!r}; {make}")
 
 
-def unusable(folder: Path, reason: str) -> LibraryError:
+def unusable(folder: Path, reason: str, kind: type[LibraryError] = LibraryError) -> LibraryError:
     """Return the error for files that make no library."""
-    return LibraryError(
+    return kind(
         f"the library in {os.fspath(folder)!r} cannot be used: {reason}; put the files back as "
         "they were, or run embed_dataset again to make them anew"
     )

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+
 from simsearch.library.files import SKIPPED
 from simsearch.library.skipped import read_skipped
 from simsearch.printable import valid_unicode
@@ -103,8 +105,9 @@ def make_report(library: ImageLibrary) -> EmbedReport:
     return EmbedReport(skipped=len(skipped), left_out=count_kinds(skipped), **counts)
 
 
-def summary(library: ImageLibrary, folder: Path) -> str:
-    """Say what a run has done, for a terminal."""
-    skipped = library.report.skipped
-    see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped" if skipped else ""
-    return valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}")
+def print_report(library: ImageLibrary, folder: Path) -> None:
+    """Print what a run made of a folder, beside any progress bar."""
+    report = library.report
+    see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped"
+    text = f"{library!r} in {folder.as_posix()!r}: {report}{see if report.skipped else ''}"
+    tqdm.write(valid_unicode(text))

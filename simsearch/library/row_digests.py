@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.library.library import ImageLibrary
+    from simsearch.library.row_file import RowFile
 
 DIGEST_BYTES = 16  # of SHA-256, the quickest one where processors have instructions for it
 BLOCK_ROWS = 4096  # read together
@@ -31,7 +32,7 @@ _known: WeakKeyDictionary[ImageLibrary, tuple[NDArray[np.float32], NDArray[np.ui
 )
 
 
-def row_digests(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+def row_digests(rows: NDArray[np.float32] | RowFile) -> NDArray[np.uint8]:
     """Return the digest of each row's bytes: (N, D) float32 to (N, 16) uint8."""
     data = bytearray()
     for block in iter_blocks(len(rows), BLOCK_ROWS):
@@ -46,7 +47,7 @@ def digests_of(library: ImageLibrary) -> NDArray[np.uint8]:
     with _lock:
         known = _known.get(library)
         if known is None or known[0] is not rows:
-            known = _known[library] = (rows, row_digests(rows))
+            known = _known[library] = (rows, row_digests(library.row_lookup))
     return known[1]
 
 

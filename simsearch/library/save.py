@@ -28,7 +28,7 @@ def save_library(
         source = without_weights(source)
     with writing(outputs) as folder:
         check_not_stale(library, folder, overwrite=overwrite)
-        blocks = (library.embeddings[rows] for rows in iter_blocks(len(library), BLOCK_ROWS))
+        blocks = (library.row_lookup[rows] for rows in iter_blocks(len(library), BLOCK_ROWS))
         replace_library(
             folder,
             blocks,

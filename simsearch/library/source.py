@@ -9,7 +9,6 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from simsearch.backbones.backbone import Backbone
-from simsearch.errors import BackboneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.heads import Head
     from simsearch.images.decode import ImageSource
+    from simsearch.library.types import EmbeddingFacts
+else:
+    EmbeddingFacts = object
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Source:
         return replace(self, weights=str(file.resolve())) if moved else self
 
 
-class EmbeddingSpace:
+class EmbeddingSpace(EmbeddingFacts):
     """What a library of files and one on a server have in common: where their embeddings come from.
 
     Attributes
@@ -62,20 +64,6 @@ class EmbeddingSpace:
     source: Source | None
     head: Head | None
     _backbone: Backbone | str | None
-
-    @property
-    def dim(self) -> int:
-        """Width of an embedding."""
-        raise NotImplementedError
-
-    @property
-    def random_pair_scores(self) -> NDArray[np.float32]:
-        """Cosines of random pairs of images, sorted."""
-        raise NotImplementedError
-
-    def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pass what the backbone gives, (Q, D) of unit norm, through the head."""
-        raise NotImplementedError
 
     @property
     def background(self) -> NDArray[np.float32]:
@@ -143,14 +131,12 @@ class EmbeddingSpace:
         BackboneError
             If it is unknown, cannot be loaded, or is not the one that made the library.
         """
-        if not isinstance(self._backbone, Backbone):
+        if not (isinstance(self._backbone, Backbone) and self.fits(self._backbone)):
             self._backbone = self._load_backbone()
         if not self.fits(self._backbone):
-            dim = self.head.dim_in if self.head else self.dim
-            raise BackboneError(
-                f"{self._backbone!r} is not what made this library ({dim}-d, {self.source}); "
-                "pass the backbone that did, or embed the dataset again"
-            )
+            from simsearch.library.recorded import unfit
+
+            raise unfit(self, self._backbone)
         self.source = self.source or Source.of(self._backbone)
         return self._backbone
 

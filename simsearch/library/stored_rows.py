@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from filelock import FileLock
 
+from simsearch.errors import LibraryError
 from simsearch.files import atomic_write, check_plain, open_plain, write_text
-from simsearch.library.files import file_record, matches_record
+from simsearch.library.block_digests import file_record
+from simsearch.library.files import matches_record
 from simsearch.library.ownership import is_signed
+from simsearch.library.row_file import open_checked
 from simsearch.library.user_key import keyed_digest, signed
 
 if TYPE_CHECKING:
@@ -62,8 +65,10 @@ class RowStore(NamedTuple):
                 return None
             if not matches_record(file, record["file"]):
                 return None
-            rows: NDArray[np.void] = np.load(file, allow_pickle=False)
+            rows: NDArray[np.void] = open_checked(file, record["file"], large=False)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        except LibraryError:
             return None
         return rows if rows.dtype == self.dtype and rows.ndim == 1 else None
 
@@ -140,7 +145,7 @@ class RowLog:
         """Return the rows that are whole, of the way of today: (M,)."""
         check_plain(self.file)
         data = self.file.read_bytes()
-        if not data.startswith(self._header):
+        if not (data.startswith(self._header) and keyed_digest(b"")):
             return np.empty(0, self.store.dtype)
         count = (len(data) - LOG_HEADER_BYTES) // self._dtype.itemsize
         rows = np.frombuffer(data, self._dtype, count, LOG_HEADER_BYTES)

@@ -55,6 +55,10 @@ class Searchable(Protocol):
     def index(self) -> Any:  # noqa: ANN401 (an `Index` of the next stage)
         """What ranks its rows; None for the exact search."""
 
+    @property
+    def row_lookup(self) -> RowLookup:
+        """The embeddings again, read in a way that finds damage of the file that holds them."""
+
     def __len__(self) -> int:
         """How many images it holds."""
 
@@ -81,6 +85,24 @@ class Searchable(Protocol):
 
     def caption(self, row: int) -> str:
         """Put the metadata of an image in words; "" without any."""
+
+
+class EmbeddingFacts:
+    """What the libraries define that share `EmbeddingSpace`, for type checkers alone."""
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        raise NotImplementedError
+
+    @property
+    def random_pair_scores(self) -> NDArray[np.float32]:
+        """Cosines of random pairs of images, sorted."""
+        raise NotImplementedError
+
+    def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pass what the backbone gives, (Q, D) of unit norm, through the head."""
+        raise NotImplementedError
 
 
 class Browsable(Searchable, Protocol):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simsearch.errors import QueryError
-from simsearch.images.crop import crop
-from simsearch.images.decode import describe, load_image
+from simsearch.images.crop import load_parts
+from simsearch.images.decode import describe
 from simsearch.retrieval.exact import TopK
 from simsearch.retrieval.query import Box, ResolvedQuery, embed, resolve
 
@@ -71,10 +71,9 @@ def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery
     """
     if query.picture is None:
         raise QueryError("an embedding has no parts: box= and regions= need an image")
-    image = load_image(query.picture)  # type: ignore[arg-type]
+    pictures = load_parts(query.picture, boxes.values())  # type: ignore[arg-type]
     parts = []
-    for name, box in boxes.items():
-        picture = crop(image, box)  # which checks the box
+    for (name, box), picture in zip(boxes.items(), pictures, strict=True):
         where = f"{query.name}, {name or 'box ' + ' '.join(map('{:g}'.format, box))}"
         parts.append(query._replace(name=where, picture=picture, vectors=None, box=tuple(box)))
     return parts

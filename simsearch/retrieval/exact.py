@@ -79,7 +79,7 @@ class ExactScan:
 
     def __init__(self, library: ImageLibrary, k: int, mask: NDArray[np.bool_] | None) -> None:
         self.library, self.mask = library, mask
-        self.rows = np.asarray(library.embeddings)  # (N, D), a memory map as a plain array
+        self.rows: Any = np.asarray(library.embeddings)  # (N, D), a memory map as a plain array
         self.count = len(library) if mask is None else int(np.count_nonzero(mask))
         self.k = min(k, self.count)
 
@@ -94,7 +94,7 @@ class ExactScan:
         """Score every row; in shorter sums for queries that float32 leaves too much to tell."""
         errors = np.full(len(vectors), rounding_error(self.library.dim))
         with blas_threads(self.rows, vectors):
-            scores = self.apply_mask(vectors @ self.rows.T)  # (Q, N)
+            scores = self.apply_mask(self.products(vectors))
         crowded = [i for i, some in enumerate(scores) if self._is_crowded(some, errors[i])]
         if crowded:
             from simsearch.retrieval.short_sums import short_sum_scores
@@ -104,14 +104,15 @@ class ExactScan:
         for vector, some, error in zip(vectors, scores, errors.tolist(), strict=True):
             yield rescore(self.library, vector, some, self.k, error=error)
 
+    def products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every row for each query: (Q, N)."""
+        return np.asarray(vectors @ self.rows.T)
+
     def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
         """Score only the rows that may be found."""
-        with one_blas_thread():
-            from simsearch.retrieval.gather import gathered_scores
+        from simsearch.retrieval.gather import rank_rows
 
-            scores = gathered_scores(self.rows, rows, vectors.T)
-        for vector, some in zip(vectors, scores.T, strict=True):
-            yield rescore(self.library, vector, some, self.k, rows=rows)
+        return rank_rows(self, vectors, rows)
 
     def apply_mask(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Set the scores of rows that may not be found, in (Q, N), to minus infinity."""
@@ -161,7 +162,7 @@ def exact_cosines(
     """
     scores = np.empty(len(rows))
     for block in iter_blocks(len(rows), RESCORED_ROWS):
-        scores[block] = (library.embeddings[rows[block]].astype(np.float64) * vector).sum(axis=1)
+        scores[block] = (library.row_lookup[rows[block]].astype(np.float64) * vector).sum(axis=1)
     return scores
 
 

@@ -15,7 +15,7 @@ from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
 from simsearch.retrieval.faiss_rotation import known_rotation
-from simsearch.retrieval.gather import gathered_scores
+from simsearch.retrieval.gather import gathered_scores, matrix_of
 from simsearch.retrieval.pruned import top_k_of_rows
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class CandidateIndex:
         """Count the candidates that may be among the k best, by the scores of the first."""
         first = FIRST_RANKED * k
         with one_blas_thread():
-            exact = gathered_scores(np.asarray(library.embeddings), rows[:first], vector)
+            exact = gathered_scores(matrix_of(library), rows[:first], vector)
         kth = 2 - 2 * float(np.partition(exact, -k)[-k])
         limit = kth + self._scale(kth) * self.margins.code  # type: ignore[union-attr]
         return max(first, int(np.searchsorted(scores[: len(rows)], limit, side="right")))

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import atomic_write, check_plain, write_text
-from simsearch.library.files import file_record, matches_record
+from simsearch.library.block_digests import damaged_in_file, file_record
+from simsearch.library.files import matches_record
 from simsearch.library.row_digests import DIGEST_BYTES, digests_of
 from simsearch.retrieval.faiss import FaissIndex, logger
 from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
@@ -185,6 +186,8 @@ def _open(folder: Path, text: str, *, mapped: bool) -> FaissIndex:
     origin, rows = _open_rows(folder, record, name, report)
     if not matches_seal(folder / name, record["seal"]):
         raise _damaged(folder, f"{name} is damaged, or belongs to another index")
+    if blocks := damaged_in_file(folder / name, record["seal"]):
+        raise _damaged(folder, f"{name} is damaged in {len(blocks):,} of its blocks")
     faiss = import_faiss()
     # Windows cannot replace a file that is mapped: there it is read.
     flags = int(faiss.IO_FLAG_MMAP_IFC) if mapped and os.name != "nt" else 0

@@ -66,7 +66,7 @@ def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
 def _size(picture: Any) -> tuple[int, int] | None:  # noqa: ANN401
     """Return width and height of a picture at hand, without decoding it; None if unknown."""
     if isinstance(picture, Image.Image):
-        return picture.size
+        return getattr(picture, "full_size", picture.size)  # of a part that was averaged down
     if isinstance(picture, np.ndarray):
         return picture.shape[1], picture.shape[0]
     if is_uri(local_path(picture)):  # it would be fetched again

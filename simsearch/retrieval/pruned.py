@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from simsearch.files import iter_blocks
+from simsearch.library.background_check import watch
+from simsearch.library.row_file import RowFile
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import (
     ExactIndex,
@@ -20,7 +23,7 @@ from simsearch.retrieval.exact import (
     rounding_error,
     scan_cost,
 )
-from simsearch.retrieval.gather import gathered_scores
+from simsearch.retrieval.gather import gathered_scores, matrix_of
 from simsearch.retrieval.pruned_background import ready_copy
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from simsearch.retrieval.pruned_copy import PrunedCopy
 
 CHEAP_SHARE = 1 / 20  # of the cost of reading all rows: for less, no pruned copy is needed
+READ_ROWS = 4096  # together, where all rows are read from their file
 DEEP_SHARE = 1 / 8  # of the rows: a search for so many reads them all
 
 
@@ -54,6 +58,22 @@ class _ProjectedQuery(NamedTuple):
 
 class PrunedScan(ExactScan):
     """What the queries of one call share."""
+
+    def __init__(self, library: ImageLibrary, k: int, mask: NDArray[np.bool_] | None) -> None:
+        super().__init__(library, k, mask)
+        self.rows = matrix_of(library)
+        if isinstance(self.rows, RowFile):
+            watch(self.rows)
+
+    def products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every row for each query: (Q, N); rows are read from their file in parts."""
+        if isinstance(self.rows, RowFile):
+            whole = self.rows.whole()
+            if whole is None:
+                parts = (self.rows[part] for part in iter_blocks(len(self.rows), READ_ROWS))
+                return np.concatenate([vectors @ part.T for part in parts], axis=1)
+            self.rows = whole
+        return super().products(vectors)
 
     def rank(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
         """Rank for a block of queries in the way that should cost least."""
@@ -140,5 +160,5 @@ def top_k_of_rows(
 ) -> TopK:
     """Find the k best of some rows, given by number, for one embedding."""
     with one_blas_thread():
-        scores = gathered_scores(np.asarray(library.embeddings), rows, vector)
+        scores = gathered_scores(matrix_of(library), rows, vector)
     return rescore(library, vector, scores, k, rows=rows)

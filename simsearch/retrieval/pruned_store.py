@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from contextlib import suppress
 from functools import partial
@@ -18,11 +17,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from filelock import FileLock
 
+from simsearch.errors import LibraryError
 from simsearch.files import atomic_write, check_plain, write_text
-from simsearch.library.files import file_record, matches_record
+from simsearch.library.block_digests import file_record
+from simsearch.library.files import matches_record
 from simsearch.library.ownership import is_signed
 from simsearch.library.row_digests import digests_of
+from simsearch.library.row_file import open_checked
 from simsearch.library.user_key import MAC, signed
+from simsearch.retrieval.gather import matrix_of
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,
     copy_size,
@@ -35,7 +38,7 @@ from simsearch.retrieval.pruned_copy import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any, Literal
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -88,10 +91,14 @@ def renew_copy(library: ImageLibrary, *, progress: bool) -> PrunedCopy:
 
 def make_copy(library: ImageLibrary, *, progress: bool = True) -> PrunedCopy:
     """Make a copy and store it; where it cannot be stored it is kept in memory."""
-    rows = np.asarray(library.embeddings)
+    rows = _rows_of(library)
     plan = make_plan(rows)
     fill = partial(fill_copy, rows, plan, progress=progress)
     return keep_copy(library, plan, fill, {"planned_for": len(rows)})
+
+
+def _rows_of(library: ImageLibrary) -> Any:  # noqa: ANN401 (an array, or what is indexed as one)
+    return matrix_of(library)
 
 
 def keep_copy(library: ImageLibrary, plan: Plan, fill: Fill, facts: dict[str, int]) -> PrunedCopy:
@@ -99,7 +106,7 @@ def keep_copy(library: ImageLibrary, plan: Plan, fill: Fill, facts: dict[str, in
     if library.stored:
         with suppress(OSError):  # read-only, full, or another process is just storing its own
             _store(library, library.stored, plan, fill, facts)
-    return open_copy(library) or in_memory(np.asarray(library.embeddings), plan, fill)
+    return open_copy(library) or in_memory(_rows_of(library), plan, fill)
 
 
 def _store(
@@ -107,7 +114,7 @@ def _store(
 ) -> None:
     """Write a copy beside its library; the record comes last, and tells whether it is whole."""
     folder, digest = stored
-    rows, shares = np.asarray(library.embeddings), plan.survivor_shares
+    rows, shares = _rows_of(library), plan.survivor_shares
     record: dict[str, Any] = {"format": FORMAT, "of": digest, "shares": shares, "file": None}
     with FileLock(folder / LOCK, timeout=0):
         try:
@@ -153,7 +160,7 @@ def open_copy(library: ImageLibrary) -> PrunedCopy | None:
         if record["of"] != digest:
             return None
         return open_array(folder, record, library.embeddings.shape)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, LibraryError):
         return None
 
 
@@ -180,7 +187,7 @@ def open_array(folder: Path, record: dict[str, Any], shape: tuple[int, ...]) -> 
 
     Raises
     ------
-    OSError, ValueError, KeyError, TypeError
+    OSError, ValueError, KeyError, TypeError, LibraryError
         If its file is missing, or is not the one that was recorded.
     """
     if not record["shares"]:
@@ -188,7 +195,6 @@ def open_array(folder: Path, record: dict[str, Any], shape: tuple[int, ...]) -> 
     check_plain(folder / ARRAY)
     if not matches_record(folder / ARRAY, record["file"]):
         raise ValueError(f"{ARRAY} is damaged")
-    # Windows cannot replace a file that is mapped, so there the copy is read instead.
-    mode: Literal["r"] | None = "r" if os.name != "nt" else None
-    flat = np.load(folder / ARRAY, mmap_mode=mode, allow_pickle=False)
+    # Read, and not mapped: it is in use as a whole, and a file that is cut would end the process.
+    flat = open_checked(folder / ARRAY, record["file"], large=False)
     return split_copy(np.asarray(flat), shape, tuple(record["shares"]))

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.files import iter_blocks
+from simsearch.errors import LibraryError
+from simsearch.files import check_plain, iter_blocks
 from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of, match_rows
+from simsearch.library.row_file import open_checked
 from simsearch.retrieval import pruned_copy
+from simsearch.retrieval.gather import matrix_of
 from simsearch.retrieval.pruned_copy import Plan, project_rows, residual_norms, rounding_bounds
 from simsearch.retrieval.pruned_store import ROWS, keep_copy, open_array, read_record
 
@@ -42,18 +45,19 @@ def update_copy(library: ImageLibrary) -> PrunedCopy | None:
     folder = library.stored[0]
     try:
         record = read_record(folder)
+        check_plain(folder / ROWS)
         if record["dim"] != library.dim or not matches_record(folder / ROWS, record["rows"]):
             return None
-        known = np.load(folder / ROWS, allow_pickle=False)
+        known = open_checked(folder / ROWS, record["rows"], large=False)
         old = open_array(folder, record, (len(known), library.dim))
         kept = match_rows(known, digests_of(library))  # (N,) row of the old copy
         facts = _facts_of(record, kept)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, LibraryError):
         return None
     if facts is None:
         return None
     plan = Plan(old.basis, old.levels.shape[2], old.survivor_shares)
-    rows = np.asarray(library.embeddings)
+    rows: Any = matrix_of(library)
     return keep_copy(library, plan, partial(_fill, rows, old, kept), facts)
 
 

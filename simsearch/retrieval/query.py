@@ -74,7 +74,7 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
             raise QueryError(f"row {query}: the library has rows 0 to {len(library) - 1}")
         path = str(library.paths[row])
         exclude = frozenset([row] if exclude_query else [])
-        return ResolvedQuery(path, path, library.embeddings[row][None], exclude)
+        return ResolvedQuery(path, path, library.row_lookup[row][None], exclude)
     if isinstance(query, np.ndarray) and query.ndim == 1:
         return ResolvedQuery("embedding", vectors=query[None])
     name = describe(query)
@@ -96,7 +96,7 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
     return ResolvedQuery(
         name,
         query,
-        library.embeddings[found][None] if known else None,
+        library.row_lookup[found][None] if known else None,
         frozenset([found] if exclude_query and found is not None else []),
     )
 

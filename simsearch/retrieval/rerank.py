@@ -23,22 +23,6 @@ if TYPE_CHECKING:
 DEEPER_FACTOR = 4  # how many times more rows are ranked where folding has left too few
 
 
-def pick(
-    ranked: Ranking, query: ResolvedQuery, ranking: TopK, candidates: list[Candidate]
-) -> list[Candidate]:
-    """Pick the rows that become matches, folded and diversified as the options say."""
-    options, library = ranked.options, ranked.library
-    if options.duplicate_cosine is not None:
-
-        def rank(depth: int) -> TopK:
-            return next(ranked.rank([query], depth))
-
-        candidates = fold_deeper(library, ranking, options.duplicate_cosine, options.depth, rank)
-    if options.diversity:
-        return diversify(library, candidates[: options.pool], options.diversity, options.k)
-    return candidates[: options.pool]
-
-
 def fold_duplicates(
     library: Browsable, ranking: TopK, cosine: float, limit: int
 ) -> list[Candidate]:
@@ -62,7 +46,7 @@ def fold_duplicates(
     candidates: list[Candidate] = []
     kept = np.empty((limit, library.dim))
     for row, score in ranked:
-        alike = _cosines(kept[: len(candidates)], library.embeddings[row]) >= cosine
+        alike = _cosines(kept[: len(candidates)], library.row_lookup[row]) >= cosine
         near = (candidates[i] for i in np.flatnonzero(alike))
         original = next(
             (one for one in near if is_copy(str(paths[one.row]), str(paths[row]))), None
@@ -70,11 +54,27 @@ def fold_duplicates(
         if original:
             original.duplicates.append(row)
             continue
-        kept[len(candidates)] = library.embeddings[row]
+        kept[len(candidates)] = library.row_lookup[row]
         candidates.append(Candidate(row, score, []))
         if len(candidates) == limit:
             break
     return candidates
+
+
+def pick(
+    ranked: Ranking, query: ResolvedQuery, ranking: TopK, candidates: list[Candidate]
+) -> list[Candidate]:
+    """Pick the rows that become matches, folded and diversified as the options say."""
+    options, library = ranked.options, ranked.library
+    if options.duplicate_cosine is not None:
+
+        def rank(depth: int) -> TopK:
+            return next(ranked.rank([query], depth))
+
+        candidates = fold_deeper(library, ranking, options.duplicate_cosine, options.depth, rank)
+    if options.diversity:
+        return diversify(library, candidates[: options.pool], options.diversity, options.k)
+    return candidates[: options.pool]
 
 
 def fold_deeper(
@@ -98,7 +98,7 @@ def diversify(
     library: Searchable, candidates: Sequence[Candidate], diversity: float, k: int
 ) -> list[Candidate]:
     """Choose k candidates by maximal marginal relevance, one after another."""
-    rows = library.embeddings[[one.row for one in candidates]].astype(np.float64)
+    rows = library.row_lookup[[one.row for one in candidates]].astype(np.float64)
     scores = (1 - diversity) * np.array([one.score for one in candidates])
     nearest = np.full(len(candidates), -np.inf)  # cosine with the most similar one chosen
     chosen: list[int] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simsearch.errors import LibraryError
-from simsearch.files import sha256_file, user_folder, write_text
+from simsearch.files import check_plain, sha256_file, user_folder, write_text
 from simsearch.library.files import NEXT, finish_commit, write_manifest, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.user_key import keyed_digest, signed
@@ -98,7 +98,7 @@ def trust_library(outputs: str | os.PathLike[str] = "outputs") -> TrustReport:
         library = ImageLibrary.as_stored(folder)
         manifest = dict(library.manifest or {})
         for name, record in manifest["files"].items():
-            if Path(name).name != name or sha256_file(folder / name) != record["sha256"]:
+            if not _is_as_recorded(folder, name, record):
                 raise LibraryError(
                     f"{name} in {os.fspath(outputs)!r} is damaged, so that it is not trusted: "
                     "embed the dataset again"
@@ -110,6 +110,14 @@ def trust_library(outputs: str | os.PathLike[str] = "outputs") -> TrustReport:
     root = library.absolute_root or library.root
     weights = library.source.weights_file if library.source else None
     return TrustReport(os.fspath(outputs), root, len(library), weights, derived)
+
+
+def _is_as_recorded(folder: Path, name: str, record: Mapping[str, Any]) -> bool:
+    """Tell whether a file of a library, whose name may be crafted, is what was recorded."""
+    if Path(name).name != name:
+        return False
+    check_plain(folder / name)
+    return sha256_file(folder / name) == str(record["sha256"])
 
 
 def _sign_derived(folder: Path, record_file: str, name: str, entries: Mapping[str, str]) -> bool:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from simsearch.backbones.precision import usable_cores
 from simsearch.backbones.preprocessing import Preprocessing
-from simsearch.embedding.batching import MAX_WORKERS, cpu_count
+from simsearch.embedding.batching import MAX_WORKERS
 from simsearch.errors import ImageError
 from simsearch.images.decode import load_image
 
@@ -106,7 +107,7 @@ class ImageLoader:
         """Yield prepared images, and their batch without those that cannot be read."""
         batches = iter(batches)
         waiting: deque[tuple[ImageBatch, Iterator[NDArray[Any] | None]]] = deque()
-        threads = ThreadPoolExecutor(min(cpu_count(), MAX_WORKERS), "simsearch-finetune")
+        threads = ThreadPoolExecutor(min(usable_cores(), MAX_WORKERS), "simsearch-finetune")
         try:
             while True:
                 for batch in islice(batches, BATCHES_AHEAD + 1 - len(waiting)):

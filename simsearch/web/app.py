@@ -9,13 +9,14 @@ from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
 
-import anyio
+from anyio import create_task_group, to_thread
 from fastapi import APIRouter, FastAPI, Form, Path, Query, Request, Response
 from fastapi.middleware import Middleware
 from fastapi.staticfiles import StaticFiles
 from pydantic import BeforeValidator
 
 import simsearch
+from simsearch.images.budget import use_budget
 from simsearch.images.download import public_urls_only
 from simsearch.web import schemas
 from simsearch.web.copy_routes import copy_routes
@@ -34,7 +35,8 @@ from simsearch.web.pages import STATIC, page_routes
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
-from simsearch.web.thumbnails import Picture, Size
+from simsearch.web.streams import FileStreamResponse
+from simsearch.web.thumbnails import Original, Picture, Size
 
 SWAGGER_UI = str(files("fastapi_swagger.resources"))  # Swagger UI's own files
 SWAGGER_UI_FILES = {"swagger-ui.css", "swagger-ui-bundle.js"}
@@ -81,14 +83,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with public_urls_only(settings.root):
-            async with anyio.create_task_group() as tasks:
+        with public_urls_only(settings.root):  # the decoders, too, which inherit it
+            async with create_task_group() as tasks:
                 tasks.start_soon(service.watch_library)
-                yield
+                tasks.start_soon(to_thread.run_sync, service.decoders.start)
+                with use_budget(service.decoders.budget):  # for what this process decodes itself
+                    yield
                 tasks.cancel_scope.cancel()
-        service.copies.close()
-        service.manager.close()
-        service.thumbnails.close()
+            service.close()
 
     app = FastAPI(
         title="simsearch",
@@ -137,14 +139,15 @@ def _api_routes(service: Service) -> APIRouter:
     @api.get("/library", tags=["library"], response_model=schemas.Library)
     async def library() -> Response:
         """Describe the served library and the limits of requests."""
-        return Utf8JsonResponse(await service.library())
+        return Response(await service.library(), media_type="application/json")
 
     @api.get("/images", tags=["images"], response_model=schemas.Page)
     async def images(
         v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
     ) -> Response:
         """List images, in the order of their paths."""
-        return Utf8JsonResponse(await service.page(offset, limit, where, v))
+        content = await service.page(offset, limit, where, v)
+        return Response(content, media_type="application/json")
 
     @api.get(
         "/images/{row}",
@@ -153,7 +156,7 @@ def _api_routes(service: Service) -> APIRouter:
     )
     async def image(request: Request, row: Row, v: Version = None) -> Response:
         """Return an image as it is."""
-        return _image_response(request, await service.picture(row, v), v)
+        return _image_response(request, await service.original(row, v), v)
 
     @api.get(
         "/images/{row}/thumbnail", tags=["images"], **_image_route("A small copy.", "image/jpeg")
@@ -162,7 +165,7 @@ def _api_routes(service: Service) -> APIRouter:
         request: Request, row: Row, v: Version = None, size: ThumbnailSize = 256
     ) -> Response:
         """Return a small copy of an image."""
-        return _image_response(request, await service.picture(row, v, size), v)
+        return _image_response(request, await service.thumbnail(row, v, size), v)
 
     @api.get("/images/{row}/facts", tags=["images"], response_model=schemas.Image)
     async def facts(row: Row, v: Version = None) -> Response:
@@ -207,9 +210,14 @@ def _image_route(description: str, media_type: str = "image/*") -> dict[str, Any
     return {"response_class": Response, "responses": answers}
 
 
-def _image_response(request: Request, picture: Picture, version: str | None) -> Response:
+def _image_response(request: Request, picture: Picture | Original, version: str | None) -> Response:
     """Send an image, or status 304 if the browser has it in its cache."""
     headers = {"ETag": picture.etag, "Cache-Control": CACHE_FOR_A_YEAR if version else "no-cache"}
-    if picture.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(picture.data, media_type=picture.media_type, headers=headers)
+    known = picture.etag in request.headers.get("if-none-match", "")
+    if isinstance(picture, Original):
+        if not known:
+            return FileStreamResponse(picture.stream, picture.media_type, headers)
+        picture.stream.close()
+    elif not known:
+        return Response(picture.data, media_type=picture.media_type, headers=headers)
+    return Response(status_code=304, headers=headers)

@@ -5,6 +5,7 @@ A batch is what has arrived while the last one was computed, so that no request 
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -15,11 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from simsearch.backbones.backbone import Backbone
+from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.embedding.batching import choose_batch_size
+from simsearch.images.decode import DECODER
+from simsearch.web.decoder_pool import DecoderPool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from simsearch.images.decode import ImageSource
 
 BATCH_SIZES = (1, 2, 4, 8)
 TIMING_ROUNDS = 5
@@ -86,6 +91,14 @@ class BatchedBackbone(Backbone):
                 return self.original.embed(batch)
             self._jobs.put(job)
         return job.result.result()
+
+    def read(self, source: ImageSource) -> NDArray[Any]:
+        """Decode and prepare an image, in another process where there is one."""
+        decoder, transform = DECODER.get(), self.transform
+        if isinstance(decoder, DecoderPool) and isinstance(transform, Preprocessing):  # noqa: SIM102
+            if isinstance(source, (str, os.PathLike, bytes)):
+                return decoder.prepare(source, transform.resize, transform)
+        return super().read(source)
 
     def close(self) -> None:
         """Embed what is waiting and stop the thread; later calls embed without batching."""

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 
+from simsearch.web.limits import METHODS_WITHOUT_BODY, BodyRate, Share, Work
 from simsearch.web.problems import problem, wants_page
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ SECURITY_HEADERS = {
 }
 PAGE_PATHS = {"/", "/docs", "/duplicates"}
 LOGIN_PATH = "/login"
-OPEN_PATHS = {"/api/health", LOGIN_PATH}  # without the token, as is everything in /static/
-METHODS_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
+HEALTH_PATH = "/api/health"
+OPEN_PATHS = {HEALTH_PATH, LOGIN_PATH}  # without the token, as is everything in /static/
 FORM_OVERHEAD_BYTES = 2**20  # what a form may add to its images
 LOGIN_BYTES = 2**12
+PROMPT_BYTES = 2**14  # of a part of a body that waits for no other
 CLOSE_HEADER = {"Connection": "close"}  # the server would read the rest of the body otherwise
 COOKIE_SECONDS = 30 * 24 * 3600
 
@@ -215,10 +217,11 @@ def check_host_and_origin(
 
 
 class RequestLimitsMiddleware:
-    """Rejects uploads that are too large, too slow, or too many at once.
+    """Rejects requests that are too large, too slow, or too many at once.
 
     No byte of a body is read before its whole length fits the limits. Log-ins have a small limit
-    of their own and are not counted, so that clients without the token cannot block the others.
+    of their own and are not counted, so that clients without the token cannot block the others;
+    nor are looks whether the server answers. One address gets a part of each limit alone.
 
     Parameters
     ----------
@@ -228,25 +231,33 @@ class RequestLimitsMiddleware:
         The limits.
     count_rejected
         Called for each request that is rejected because too many are waiting.
-
-    Attributes
-    ----------
-    requests : int
-        Requests with a body that are answered or waiting.
-    bytes : int
-        Length of their bodies together.
     """
 
     def __init__(
         self, app: ASGIApp, settings: Settings, count_rejected: Callable[[], object]
     ) -> None:
         self.app, self._settings, self._count_rejected = app, settings, count_rejected
-        self.requests = self.bytes = 0
+        self._reads = Share(settings.max_connections * 3 // 4)
+        self._requests = Share(settings.max_waiting)
+        self._bytes = Share(settings.max_waiting_bytes)
+        self._turns = anyio.Lock()  # of bodies, which take time to read
+
+    @property
+    def requests(self) -> int:
+        """Requests with a body that are answered or waiting."""
+        return self._requests.taken
+
+    @property
+    def bytes(self) -> int:
+        """Length of their bodies together."""
+        return self._bytes.taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with a limited body, or reject it."""
-        if scope["type"] != "http" or scope["method"] in METHODS_WITHOUT_BODY:
+        if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
             return await self.app(scope, receive, send)
+        if scope["method"] in METHODS_WITHOUT_BODY:
+            return await self._answer(scope, receive, send, [(self._reads, 1)])
         is_login = scope["path"] == LOGIN_PATH
         allowed = LOGIN_BYTES if is_login else self._settings.max_bytes
         limit = allowed if is_login else allowed + FORM_OVERHEAD_BYTES
@@ -259,46 +270,58 @@ class RequestLimitsMiddleware:
         limited = self._limit_body(receive, limit, too_large)
         if is_login:
             return await self.app(scope, limited, send)
-        if not self._fits(int(size)):
+        return await self._answer(
+            scope, limited, send, [(self._requests, 1), (self._bytes, int(size))]
+        )
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, parts: list[tuple[Share, int]]
+    ) -> None:
+        """Pass on a request that takes parts of shares, if there is enough of each."""
+        address = scope["client"][0] if scope.get("client") else ""
+        if not all(share.fits(address, size) for share, size in parts):
             self._count_rejected()
             response = problem(503, "too many requests are waiting; ask again in a moment")
             response.headers["Retry-After"] = "1"
             return await response(scope, receive, send)
-        self.requests += 1
-        self.bytes += int(size)
+        for share, size in parts:
+            share.take(address, size)
         try:
-            return await self.app(scope, limited, send)
+            await Work(self._settings.work_seconds).run(self.app, scope, receive, send)
         finally:
-            self.requests -= 1
-            self.bytes -= int(size)
-
-    def _fits(self, size: int) -> bool:
-        """Tell whether one more request, with a body of `size` bytes, is within the limits."""
-        return (
-            self.requests < self._settings.max_waiting
-            and self.bytes + size <= self._settings.max_waiting_bytes
-        )
+            for share, size in parts:
+                share.take(address, -size)
 
     def _limit_body(self, receive: Receive, limit: int, too_large: str) -> Receive:
-        """Return a `receive` that raises after `limit` bytes, or at the deadline."""
-        received, deadline = 0, anyio.current_time() + self._settings.seconds
+        """Return a `receive` that raises after `limit` bytes, or for a body that is too slow."""
+        settings = self._settings
+        received, rate = 0, BodyRate(settings.min_rate, settings.seconds)
         complete = False
 
         async def limited_receive() -> Message:
             nonlocal received, complete
             if complete:  # only the client's disconnection is left to receive
                 return await receive()
+            start = anyio.current_time()
             try:
-                with anyio.fail_after(max(0, deadline - anyio.current_time())):
+                with anyio.fail_after(max(0, rate.left)):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(
-                    408, f"the upload took over {self._settings.seconds:g} seconds", CLOSE_HEADER
+                    408,
+                    f"the upload has fallen {settings.seconds:g} seconds behind "
+                    f"{settings.min_rate:,} bytes per second",
+                    CLOSE_HEADER,
                 ) from None
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            rate.record(size, anyio.current_time() - start)
+            received += size
             complete = not message.get("more_body", False)
             if received > limit:
                 raise HTTPException(413, too_large, CLOSE_HEADER)
+            if size > PROMPT_BYTES:
+                async with self._turns:  # between two of them, small requests are answered
+                    await anyio.sleep(0)
             return message
 
         return limited_receive

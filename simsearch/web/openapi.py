@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from simsearch.web.middleware import OPEN_PATHS
+from simsearch.web.middleware import HEALTH_PATH, OPEN_PATHS
 from simsearch.web.problems import MEDIA_TYPE, Problem, problem_content
 
 if TYPE_CHECKING:
@@ -20,6 +20,12 @@ PROBLEMS_EVERYWHERE = {
         "Wrong host name.",
         "this server is not called 'photos.example'; start it with --host to be reached by "
         "another name",
+    ),
+}
+PROBLEMS_OF_WORK = {
+    503: (
+        "Too many requests are waiting, or this one took too long.",
+        "too many requests are waiting; ask again in a moment",
     ),
 }
 PROBLEMS_OF_LISTS = {
@@ -38,7 +44,10 @@ PROBLEMS_OF_ROWS = PROBLEMS_OF_LISTS | {
 }
 PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
     400: ("The body is not a form.", "Missing boundary in multipart."),
-    408: ("The upload took too long.", "the upload took over 60 seconds"),
+    408: (
+        "The upload is too slow.",
+        "the upload has fallen 20 seconds behind 4,096 bytes per second",
+    ),
     413: ("The upload is too large.", "an upload may have 33,554,432 bytes"),
     422: (
         "An option or a query is invalid.",
@@ -49,12 +58,8 @@ PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
         "this library does not know what made its embeddings: pass backbone= to ImageLibrary, or "
         "query with a row number or an embedding",
     ),
-    503: (
-        "Too many requests are waiting; see Retry-After.",
-        "too many requests are waiting; ask again in a moment",
-    ),
 }
-PROBLEMS_OF_PLANS = {status: PROBLEMS_OF_QUERIES[status] for status in (408, 409, 413, 503)} | {
+PROBLEMS_OF_PLANS = {status: PROBLEMS_OF_QUERIES[status] for status in (408, 409, 413)} | {
     400: ("The body is no text.", "There was an error parsing the body"),
     422: (
         "A choice is invalid.",
@@ -91,6 +96,8 @@ def _describe_operation(path: str, method: str, operation: dict[str, Any]) -> No
     if path in OPEN_PATHS:
         operation["security"] = []
         problems = {status: each for status, each in problems.items() if status != 401}
+    if path != HEALTH_PATH:
+        problems = problems | PROBLEMS_OF_WORK
     if path.startswith("/api/duplicates"):
         problems = problems | (PROBLEMS_OF_PLANS if method == "post" else PROBLEMS_OF_LISTS)
     elif method == "post":

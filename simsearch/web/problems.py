@@ -39,13 +39,18 @@ STATUS_CODES: dict[type[SimsearchError], int] = {
 logger = logging.getLogger("simsearch.web")
 
 
+def encode_json(content: Any) -> bytes:  # noqa: ANN401
+    """Encode JSON; characters that UTF-8 cannot encode become "?"."""
+    text = dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
 class Utf8JsonResponse(JSONResponse):
     """JSON response; characters that UTF-8 cannot encode, as in some file names, become "?"."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
         """Encode content; a number that is not finite becomes null."""
-        text = dumps(content, ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")
+        return encode_json(content)
 
 
 class Problem(BaseModel):

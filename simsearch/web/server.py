@@ -6,10 +6,15 @@ import ipaddress
 import os
 import secrets
 import socket
+import sys
+from contextlib import suppress
 from typing import Any
 
 from simsearch.errors import MissingExtraError, QueryError
+from simsearch.images.allocator import limit_allocator
 
+SWITCH_SECONDS = 0.001  # a thread that computes gives way to the one that answers
+SPARE_FILES = 256
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -55,6 +60,7 @@ def serve(
         raise MissingExtraError(
             'serving needs more packages: pip install "simsearch[web]"'
         ) from error
+    tune_process(settings.get("max_connections", Settings.max_connections))
     local = is_local(host)
     made = None if local or token is not None else secrets.token_urlsafe(24)
     token = token or made
@@ -63,6 +69,20 @@ def serve(
     listening = listen(host, port)
     print(_start_message(listening, host, token, made), flush=True)  # noqa: T201  # users open it
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
+
+
+def tune_process(connections: int) -> None:
+    """Set up this process to serve: memory goes back, no thread holds the others, files suffice."""
+    limit_allocator()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with suppress(ImportError, ValueError, OSError):  # not on Windows; or it is not allowed
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * connections + SPARE_FILES  # each connection may read a file
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def is_local(host: str) -> bool:

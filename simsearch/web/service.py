@@ -11,23 +11,26 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from simsearch.embedding.batching import cpu_count
+from simsearch.backbones.precision import usable_cores
 from simsearch.errors import QueryError
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
 from simsearch.web import schemas
+from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
+from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.thumbnails import (
+    Original,
     Picture,
     Size,
     Thumbnails,
     draw_heat_map,
-    read_original,
+    open_original,
 )
 from simsearch.web.uploads import PixelBudget, fetch_images
-from simsearch.web.where import read_where
+from simsearch.web.where import check_cost, read_where
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -39,6 +42,9 @@ _T = TypeVar("_T")
 _Form = TypeVar("_Form", schemas.SearchForm, schemas.RecommendForm)
 Uploads: TypeAlias = dict[str, list[bytes]]
 REFRESH_SECONDS = 1.0  # between checks whether the library has changed
+MIN_DECODERS = 3  # a large picture holds one; small ones pass it
+CACHED_ANSWER_BYTES = 32 * 2**20
+REGION_WEIGHT = 4  # the parts of a picture take so many times its pixels
 
 
 class Service:
@@ -64,11 +70,22 @@ class Service:
         self.thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
-        self._ranking = anyio.CapacityLimiter(cpu_count())
+        self._ranking = anyio.CapacityLimiter(usable_cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
-        self._decoding = PixelBudget(settings.max_decoding, settings.max_pixels)
+        self.decoders = DecoderPool(max(MIN_DECODERS, usable_cores()), settings.decoding_bytes)
+        self._decoding = PixelBudget(
+            settings.max_decoding, settings.max_pixels, self.decoders.measure
+        )
+        self._answers = AnswerCache(CACHED_ANSWER_BYTES)
         metrics.images.set(len(self.manager.state.library))
+
+    def close(self) -> None:
+        """End threads and processes, and close the library."""
+        self.copies.close()
+        self.manager.close()
+        self.decoders.close()
+        self.thumbnails.close()
 
     async def watch_library(self) -> None:
         """Reload the library whenever it changes, until cancelled."""
@@ -102,22 +119,24 @@ class Service:
                 raise QueryError("several answers cannot be explained at once: ask for one")
             return draw_heat_map(state.library, form.match, found[0].embedding)
 
-        return await self._run(draw, embeds=True)
+        return await self._run(draw, self._embedding)
 
-    async def picture(self, row: int, version: str | None, size: Size | None = None) -> Picture:
-        """Return an image, or a small copy of it."""
+    async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
+        """Return a small copy of an image."""
         path = str(self.state(version, row).library.paths[row])
-        read = partial(self.thumbnails.get, size=size) if size else read_original
-        return await to_thread.run_sync(read, path, limiter=self._reading)
+        return await self._run(partial(self.thumbnails.get, path, size), self._reading)
 
-    async def page(
-        self, offset: int, limit: int, where: str | None, version: str | None
-    ) -> dict[str, Any]:
-        """List images, as `schemas.Page`."""
+    async def original(self, row: int, version: str | None) -> Original:
+        """Open an image."""
+        path = str(self.state(version, row).library.paths[row])
+        return await self._run(partial(open_original, path), self._reading)
 
-        def list_images() -> dict[str, Any]:
-            state = self.state(version)
+    async def page(self, offset: int, limit: int, where: str | None, version: str | None) -> bytes:
+        """List images: JSON of `schemas.Page`."""
+
+        def list_images(state: State) -> dict[str, Any]:
             conditions = None if where is None else read_where(where)
+            check_cost(conditions, len(state.library))
             rows = state.library.page(offset, limit, conditions)
             return {
                 "version": state.version,
@@ -125,11 +144,15 @@ class Service:
                 "images": [schemas.image(state.library, state.version, row) for row in rows],
             }
 
-        return await self._run(list_images)
+        state = self.state(version)
+        return await self._run(
+            lambda: self._answers.get(state, (offset, limit, where), list_images)
+        )
 
-    async def library(self) -> dict[str, Any]:
-        """Describe what is served, as `schemas.Library`."""
-        return await self._run(lambda: self._describe(self.manager.state))
+    async def library(self) -> bytes:
+        """Describe what is served: JSON of `schemas.Library`."""
+        state = self.manager.state
+        return await self._run(lambda: self._answers.get(state, "library", self._describe))
 
     def state(self, version: str | None = None, *rows: int) -> State:
         """Return the served state; raise if it is not `version`, or has no such rows."""
@@ -143,10 +166,16 @@ class Service:
                 raise HTTPException(404, f"there is no row {row}")
         return state
 
-    async def _run(self, function: Callable[[], _T], *, embeds: bool = False) -> _T:
-        """Run a function on a thread; `embeds` tells whether it has images to embed."""
-        limiter = self._embedding if embeds else self._ranking
-        return await to_thread.run_sync(function, limiter=limiter)
+    async def _run(
+        self, function: Callable[[], _T], limiter: anyio.CapacityLimiter | None = None
+    ) -> _T:
+        """Run a function on a thread, by default one of those that rank."""
+
+        def run() -> _T:
+            with self.decoders.in_use():
+                return function()
+
+        return await to_thread.run_sync(run, limiter=limiter or self._ranking)
 
     async def _answer(
         self, form: _Form, find: Callable[[State, _Form, Uploads], list[Matches]], *, embeds: bool
@@ -163,7 +192,7 @@ class Service:
                 "milliseconds": round(1000 * (time.perf_counter() - start), 3),
             }
 
-        return await self._run(answer, embeds=embeds)
+        return await self._run(answer, self._embedding if embeds else None)
 
     def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
         """Search with rows, images and URLs; no text of a request is used as a path."""
@@ -171,13 +200,15 @@ class Service:
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
+        check_cost(options.get("where"), len(state.library))
         images = [*uploads["image"], *fetch_images(form.url, self.settings.max_bytes)]
         queries: Any = [*form.row, *images]
         if not queries:
             raise QueryError("no query: give a row, an image, or a URL")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
-        with self._decoding.reserve(images):
+        weight = REGION_WEIGHT if form.regions else 1
+        with self._decoding.reserve(images, weight):
             found = search(state.library, queries, index=state.index, **options)
         return [found] if isinstance(found, Matches) else found
 
@@ -186,13 +217,15 @@ class Service:
     ) -> list[Matches]:
         liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
+        options = form.recommend_options()
+        check_cost(options.get("where"), len(state.library))
         with self._decoding.reserve([*liked, *disliked]):
             found = recommend(
                 state.library,
                 [*form.liked, *liked],
                 [*form.disliked, *disliked],
                 index=state.index,
-                **form.recommend_options(),
+                **options,
             )
         return [found]
 

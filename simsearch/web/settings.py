@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from simsearch.errors import QueryError
 
 MIN_TOKEN_CHARACTERS = 16  # shorter tokens can be guessed
+COUNTS = (  # settings that are at least 1
+    *("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"),
+    *("decoding_bytes", "min_rate", "max_connections"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class Settings:
     max_bytes, max_pixels : int
         Limits of one upload, all its images together, and of each image.
     max_decoding : int
-        Pixels of uploads that are decoded at the same time; further requests wait.
+        Pixels of uploads that are searched with at the same time; further requests wait.
+    decoding_bytes : int
+        Memory that pictures may take together while they are decoded, those of the library
+        included; one that needs more is decoded alone.
     max_matches : int
         The largest k.
     max_queries : int
@@ -51,8 +58,15 @@ class Settings:
         Requests that are answered at once.
     max_batch : int or None
         Images per batch of the network; measured at the start if not given.
-    seconds : float
-        How long an upload may take to arrive.
+    seconds, min_rate : float, int
+        How long an upload may fall behind this many bytes per second.
+    work_seconds : float
+        How long a request may be worked on, waiting included, before its answer begins.
+    max_connections : int
+        Open connections; for a further one, the least useful is closed.
+    trusted_proxies : sequence of str
+        Addresses or networks of proxies, whose `X-Forwarded-For` says from where a request comes;
+        this machine's own count as such. One address gets no more than four fifths of each limit.
     """
 
     outputs: str
@@ -68,14 +82,19 @@ class Settings:
     urls: bool = False
     max_bytes: int = 32 * 2**20
     max_pixels: int = 64_000_000
-    max_decoding: int = 128_000_000
+    max_decoding: int = 64_000_000
+    decoding_bytes: int = 512 * 2**20
     max_matches: int = 200
     max_queries: int = 32
     max_waiting: int = 128
-    max_waiting_bytes: int = 512 * 2**20
+    max_waiting_bytes: int = 256 * 2**20
     workers: int = 16
     max_batch: int | None = None
-    seconds: float = 60.0
+    seconds: float = 20.0
+    min_rate: int = 4096
+    work_seconds: float = 30.0
+    max_connections: int = 512
+    trusted_proxies: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
@@ -88,7 +107,7 @@ class Settings:
                 "this token has a blank, or a character that a header cannot carry; use unaccented "
                 "letters, digits and signs"
             )
-        for name in ("max_bytes", "max_pixels", "max_waiting", "workers", "max_batch"):
+        for name in COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise QueryError(f"{name}={value} must be at least 1")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
-from simsearch.images.address import is_uri
-from simsearch.images.decode import load_image
+from simsearch.images.address import is_uri, local_path
+from simsearch.images.decode import DECODER, load_image
 from simsearch.images.header import read_header
 from simsearch.images.read import read_file
+from simsearch.web.decoder_pool import DecoderPool
+from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 from simsearch.web.thumbnail_cache import ThumbnailCache
 
 if TYPE_CHECKING:
@@ -44,6 +47,14 @@ class Picture(NamedTuple):
     """An encoded image and its HTTP headers."""
 
     data: bytes
+    media_type: str
+    etag: str
+
+
+class Original(NamedTuple):
+    """An open file and its HTTP headers; it is sent from the disk, a chunk at a time."""
+
+    stream: IO[bytes]
     media_type: str
     etag: str
 
@@ -86,13 +97,13 @@ class Thumbnails:
         comment = f"original modified at {modified} ns".encode()
         data = self._cache.read(file, comment)
         if data is None:
-            data = _encode_jpeg(_make_thumbnail(path, size), THUMBNAIL_QUALITY, comment)
+            data = _encode_thumbnail(path, size, comment)
             self._cache.store(file, data)
         return Picture(data, "image/jpeg", _etag(path, modified, size))
 
 
-def read_original(path: str) -> Picture:
-    """Read an image's file; one that browsers do not show is turned into a JPEG.
+def open_original(path: str) -> Original:
+    """Open an image's file; one that browsers do not show is turned into a JPEG.
 
     Raises
     ------
@@ -100,11 +111,17 @@ def read_original(path: str) -> Picture:
         If the file is missing, or is no image.
     """
     etag = _etag(path, _modified_ns(path))
+    plain = local_path(path)
+    if not is_uri(plain):
+        media_type = BROWSER_MEDIA_TYPES.get(_format(path))
+        if media_type:
+            return Original(_open(plain), media_type, etag)
+        return Original(_spool(_make_jpeg(path)), "image/jpeg", etag)
     data = read_file(path)
-    media_type = BROWSER_MEDIA_TYPES.get(read_header(data).format)
-    if media_type:
-        return Picture(data, media_type, etag)
-    return Picture(_encode_jpeg(load_image(path), ORIGINAL_QUALITY), "image/jpeg", etag)
+    media_type = BROWSER_MEDIA_TYPES.get(_format(data))
+    return Original(
+        _spool(data if media_type else _make_jpeg(data)), media_type or "image/jpeg", etag
+    )
 
 
 def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) -> Picture:
@@ -118,7 +135,7 @@ def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) 
         If the backbone has no feature map.
     """
     path = str(library.paths[row])
-    thumbnail = _make_thumbnail(path, HEAT_MAP_PIXELS)
+    thumbnail = make_thumbnail(path, HEAT_MAP_PIXELS)
     (cells,) = contributions(library, [path], embedding)
     if cells is None:
         raise ImageError("the file is gone", path)
@@ -141,13 +158,37 @@ def _etag(*parts: object) -> str:
     return f'"{hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]}"'
 
 
-def _make_thumbnail(path: str, size: int) -> Image.Image:
-    image = load_image(path, size)
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return image
+def _format(source: str | bytes) -> str:
+    decoder = DECODER.get()
+    if isinstance(decoder, DecoderPool):
+        return decoder.measure(source)[0].format
+    return read_header(source).format
 
 
-def _encode_jpeg(image: Image.Image, quality: int, comment: bytes = b"") -> bytes:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality, progressive=True, optimize=True, comment=comment)
-    return data.getvalue()
+def _open(path: str | os.PathLike[str]) -> IO[bytes]:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise ImageError(str(error.strerror).lower(), os.fspath(path)) from error
+
+
+def _spool(data: bytes) -> IO[bytes]:
+    """Put bytes into a file without a name: a slow client would hold them in memory."""
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it has been sent)
+    stream.write(data)
+    stream.seek(0)
+    return stream
+
+
+def _encode_thumbnail(path: str, size: int, comment: bytes) -> bytes:
+    decoder = DECODER.get()
+    if isinstance(decoder, DecoderPool):
+        return decoder.thumbnail(path, size, THUMBNAIL_QUALITY, comment)
+    return encode_jpeg(make_thumbnail(path, size), THUMBNAIL_QUALITY, comment)
+
+
+def _make_jpeg(source: str | bytes) -> bytes:
+    decoder = DECODER.get()
+    if isinstance(decoder, DecoderPool):
+        return decoder.jpeg(source, ORIGINAL_QUALITY)
+    return encode_jpeg(load_image(source), ORIGINAL_QUALITY)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from simsearch.errors import ImageError
+from simsearch.images.budget import MemoryBudget
 from simsearch.images.download import DOWNLOAD_SECONDS
-from simsearch.images.header import read_header
+from simsearch.images.header import Header, measure
 from simsearch.web.url_fetch import fetch_public_url
+from simsearch.work import checkpoint
 
 
 def fetch_images(urls: Sequence[str], max_bytes: int) -> list[bytes]:
@@ -39,40 +40,40 @@ class PixelBudget:
         Pixels that may be decoded at the same time.
     max_pixels
         Of one image.
+    read
+        Reads a header, and the pixels that are decoded; such as in another process.
     """
 
-    def __init__(self, size: int, max_pixels: int) -> None:
-        self._size = self._free = size
-        self._max_pixels = max_pixels
-        self._released = threading.Condition()
+    def __init__(
+        self, size: int, max_pixels: int, read: Callable[[bytes], tuple[Header, int]] = measure
+    ) -> None:
+        self._budget = MemoryBudget(size)  # of pixels; in order, so that no large one starves
+        self._max_pixels, self._read = max_pixels, read
 
     @contextmanager
-    def reserve(self, images: Sequence[bytes]) -> Iterator[None]:
-        """Reserve the pixels of images, or the whole budget if they have more.
+    def reserve(self, images: Sequence[bytes], weight: int = 1) -> Iterator[None]:
+        """Reserve the pixels of images times `weight`, or the whole budget if they have more.
 
         Raises
         ------
         ImageError
             If one is no image, or has too many pixels.
         """
-        pixels = min(sum(map(self._count_pixels, images)), self._size)
-        with self._released:
-            self._released.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
-        try:
+        pixels = weight * sum(map(self._count_pixels, images))
+        if not pixels:  # a search by row waits for no pictures
             yield
-        finally:
-            with self._released:
-                self._free += pixels
-                self._released.notify_all()
+            return
+        with self._budget.reserve(pixels, checkpoint):
+            yield
 
     def _count_pixels(self, data: bytes) -> int:
         """Check the header of an image; return how many pixels it has."""
-        header = read_header(data)
-        pixels = header.width * header.height
+        header, pixels = self._read(data)
         if pixels > self._max_pixels:
+            stated = f"{header.width}×{header.height}"
+            if pixels > header.width * header.height:
+                stated = f"{pixels:,} in a file that states {stated}"
             raise ImageError(
-                f"{header.width}×{header.height} pixels, over the limit of "
-                f"{self._max_pixels:,}: send a smaller copy"
+                f"{stated} pixels, over the limit of {self._max_pixels:,}: send a smaller copy"
             )
         return pixels

@@ -11,6 +11,7 @@ from simsearch.errors import QueryError
 MAX_WHERE_CHARACTERS = 2**16  # of the JSON text
 MAX_ITEMS = 100  # columns, or items of one column's list
 MAX_TEXT_CHARACTERS = 500  # `fnmatch` caches the patterns that it compiles
+MAX_COMPARISONS, MIN_TEXTS = 20_000_000, 10  # of a text with a row; some seconds
 MAX_NUMBER = 2**53  # floats are no longer exact from here on
 
 
@@ -33,6 +34,29 @@ def read_where(text: str) -> Any:  # noqa: ANN401
     if not isinstance(parsed, dict) or len(parsed) > MAX_ITEMS:
         raise QueryError(f"where={text!r:.80}: give a glob, or up to {MAX_ITEMS} columns")
     return {name: _read_condition(name, value) for name, value in parsed.items()}
+
+
+def check_cost(conditions: Any, rows: int) -> None:  # noqa: ANN401
+    """Refuse conditions that a server would compare with a library's rows for minutes.
+
+    Raises
+    ------
+    QueryError
+        If there are too many texts, or globs, for so many rows.
+    """
+    values = list(conditions.values()) if isinstance(conditions, dict) else [conditions]
+    texts = [
+        text
+        for value in values
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str)
+    ]
+    allowed = max(MIN_TEXTS, MAX_COMPARISONS // max(1, rows))
+    if len(texts) > allowed:
+        raise QueryError(
+            f"where compares {len(texts):,} texts with {rows:,} images; this server compares "
+            f"up to {allowed:,} at once: ask for fewer, or for one glob that matches several"
+        )
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

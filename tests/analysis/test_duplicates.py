@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import ImageEnhance
 
 import simsearch as ss
+from simsearch import registry
 from simsearch.analysis import similar_rows
 from simsearch.errors import QueryError
 
@@ -266,7 +267,8 @@ class TestResult:
         assert kept.read_text() == "as it was"
 
 
-def test_duplicates_of_a_memory_mapped_library(tmp_path):
+def test_duplicates_of_a_memory_mapped_library(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "LARGE_BYTES", 0)
     library = library_of(np.eye(4)[[0, 1, 1, 2, 0]])
     library.save(tmp_path)
     opened = ss.ImageLibrary.load(tmp_path)

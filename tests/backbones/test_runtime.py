@@ -17,7 +17,7 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.backbones import backbone as backbone_module
-from simsearch.backbones import runtime_cache, runtime_convert
+from simsearch.backbones import runtime, runtime_cache, runtime_convert
 from simsearch.errors import BackboneError, MissingExtraError
 from simsearch.library.library import ImageLibrary
 
@@ -277,12 +277,47 @@ def test_openvino_that_is_missing_is_said(monkeypatch):
     assert load("auto").runtime == "torch"
 
 
-def test_a_copy_in_another_process_starts_with_pytorch():
+def test_a_copy_in_another_process_runs_the_same_network(monkeypatch):
     backbone = load()
     batch = pictures(backbone)
-    again = pickle.loads(pickle.dumps(backbone))
+    sent = pickle.dumps(backbone)
+    monkeypatch.setattr(runtime_convert, "convert", lambda *_: pytest.fail("converted again"))
+    again = pickle.loads(sent)
+    assert again.runtime == "openvino"
+    assert np.allclose(again.embed(batch), backbone.embed(batch), atol=1e-6)
+
+
+def test_a_copy_where_openvino_is_not_installed_is_run_by_pytorch(monkeypatch, caplog):
+    backbone = load()
+    batch, sent = pictures(backbone), pickle.dumps(backbone)
+
+    def refuse(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(runtime, "import_quietly", refuse)
+    again = pickle.loads(sent)
     assert again.runtime == "torch"
     assert np.allclose(again.embed(batch), backbone.embed(batch), atol=1e-5)
+    assert "PyTorch does: openvino" in caplog.text
+
+
+TELEMETRY = """
+import sys, simsearch as ss
+backbone = ss.load_backbone("efficientnet_lite0", device="cpu", runtime="openvino")
+assert backbone.runtime == "openvino"
+assert "openvino_telemetry" not in sys.modules
+import openvino_telemetry  # for whoever wants it
+"""
+
+
+def test_nothing_is_reported_to_the_makers_of_openvino(tmp_path):
+    """Its own packages report each import and conversion, unless their telemetry is not there."""
+    pytest.importorskip("openvino_telemetry")
+    env = os.environ | {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    env |= {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", TELEMETRY], env=env, check=False)
+    assert done.returncode == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["cache"]
 
 
 def test_threads_at_once_get_their_own_rows():
@@ -331,9 +366,9 @@ def test_a_query_from_the_shell_needs_no_pytorch(cache, sample, tmp_path):
     library = ss.embed_dataset(tmp_path / "dataset", tmp_path / "outputs", backbone, progress=False)
     assert library.source.precision == "float32"
     answers = []
-    for runtime in ("auto", "torch"):
-        env = os.environ | {"SIMSEARCH_RUNTIME": runtime, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", QUERY, runtime]
+    for wanted in ("auto", "torch"):
+        env = os.environ | {"SIMSEARCH_RUNTIME": wanted, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", QUERY, wanted]
         done = subprocess.run(
             command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )

@@ -19,7 +19,7 @@ from pictures import (
 from PIL import Image, ImageOps
 
 from simsearch.errors import ImageError
-from simsearch.images import decode
+from simsearch.images import decode, profile
 from simsearch.images.decode import load_image
 from simsearch.images.find import SUFFIXES
 
@@ -188,6 +188,18 @@ def test_draft_keeps_min_side_and_appearance(min_side, orientation):
 def test_only_jpegs_are_drafted():
     file = encoded(Image.fromarray(smooth(800, 600)), "PNG")
     assert load_image(file, min_side=50).size == (800, 600)
+
+
+def test_cached_profiles_are_few_and_small():
+    """Files of different, large profiles must not fill the memory."""
+    large = SWAPPED + bytes(profile.MAX_CACHED_BYTES)
+    picture = Image.fromarray(smooth())
+    profile._srgb_transform.cache_clear()
+    load_image(encoded(picture, "TIFF", icc_profile=large))
+    assert profile._srgb_transform.cache_info().currsize == 0
+    for i in range(20):
+        load_image(encoded(picture, "TIFF", icc_profile=SWAPPED + bytes(i)))
+    assert profile._srgb_transform.cache_info().currsize == profile.CACHED_PROFILES
 
 
 def test_heic_is_read_by_the_package_without_an_encoder(tmp_path):

@@ -230,3 +230,33 @@ def test_a_large_scan_takes_little_more_than_its_pixels(tmp_path):
         check=True,
     )
     assert int(done.stdout) < (8000 * 8000 * 4 >> 10) + 150_000
+
+
+def test_a_large_reservation_is_not_starved_by_small_ones():
+    shared, order = MemoryBudget(10), []
+
+    def take(size):
+        with shared.reserve(size):
+            order.append(size)
+
+    with shared.reserve(5):
+        threads = [threading.Thread(target=take, args=(size,)) for size in (10, 1, 2)]
+        for count, thread in enumerate(threads, 1):
+            thread.start()
+            while len(shared._waiting) < count:
+                time.sleep(0.001)
+        assert order == []  # though there is room for the small ones
+    for thread in threads:
+        thread.join()
+    assert order[0] == 10
+
+
+def test_who_gives_up_waiting_lets_the_next_one_in():
+    def give_up():
+        raise KeyError
+
+    shared = MemoryBudget(10)
+    with shared.reserve(10), pytest.raises(KeyError), shared.reserve(1, give_up):
+        pass
+    with shared.reserve(10):
+        assert not shared._waiting

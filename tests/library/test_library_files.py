@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from library_cases import NAMES, ODD_NAMES, make_library, same
 
+from simsearch import registry
 from simsearch.errors import LibraryError
 from simsearch.images.find import Skipped
 from simsearch.library import files
@@ -37,9 +38,15 @@ def test_the_two_arrays_open_with_numpy_alone(folder):
     assert paths.tolist() == [f"dataset/{name}" for name in NAMES]
 
 
-def test_embeddings_open_memory_mapped(folder):
+def test_embeddings_open_memory_mapped(folder, monkeypatch):
     assert isinstance(np.load(folder / EMBEDDINGS, mmap_mode="r"), np.memmap)
-    assert isinstance(ImageLibrary.load(folder).embeddings, np.memmap)
+    small = ImageLibrary.load(folder).embeddings  # read: nothing that befalls the file matters
+    assert not isinstance(small, np.memmap)
+    monkeypatch.setattr(registry, "LARGE_BYTES", 0)
+    large = ImageLibrary.load(folder).embeddings
+    assert isinstance(large, np.memmap)
+    np.testing.assert_array_equal(large, small)
+    assert [small.flags.writeable, large.flags.writeable] == [False, False]
 
 
 @pytest.mark.parametrize("bare", [False, True])

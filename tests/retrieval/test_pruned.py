@@ -174,7 +174,7 @@ def test_a_long_making_is_shown_and_a_short_one_is_not(monkeypatch, capsys):
 # Stored
 
 
-def test_a_stored_copy_is_used_and_mapped(folder, made):
+def test_a_stored_copy_is_used_and_read(folder, made):
     before = contents(folder)
     assert {ARRAY, RECORD} <= before.keys()
     library = search(folder)
@@ -182,12 +182,8 @@ def test_a_stored_copy_is_used_and_mapped(folder, made):
     assert contents(folder) == before
     chosen = pruned_copy_of(library)
     assert chosen is pruned_copy_of(library)
-    if os.name != "nt":
-        assert not chosen.levels.flags.writeable
-        base = chosen.levels
-        while not isinstance(base, np.memmap):
-            base = base.base
-        assert Path(base.filename) == folder / ARRAY
+    assert not chosen.levels.flags.writeable
+    assert not isinstance(chosen.levels.base, np.memmap)  # a file that is cut would end the process
 
 
 def test_a_stored_copy_equals_one_in_memory(folder):

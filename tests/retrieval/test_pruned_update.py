@@ -19,7 +19,7 @@ from simsearch.retrieval import pruned_store, pruned_update
 from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS, open_copy, pruned_copy_of
 
 COUNT = 1500
-LAST_INSTANT = 26  # by which a copy is written
+LAST_INSTANT = 32  # by which a copy is written
 
 
 pytestmark = pytest.mark.usefixtures("small")

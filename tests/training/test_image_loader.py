@@ -63,7 +63,7 @@ class TestAugmentation:
         ]
         found = []
         for cores in (1, 7):
-            monkeypatch.setattr(image_loader, "cpu_count", lambda cores=cores: cores)
+            monkeypatch.setattr(image_loader, "usable_cores", lambda cores=cores: cores)
             loader = ImageLoader(library.paths, tiny_tune.load())
             found.append([images for images, _ in loader.load(batches)])
         assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))

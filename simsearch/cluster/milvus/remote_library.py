@@ -123,6 +123,7 @@ class RemoteLibrary(EmbeddingSpace):
         self.paths = _FieldLookup(read, lambda entry: entry.path, np.array)
         self.names = _FieldLookup(read, lambda entry: entry.path[start:], np.array)
         self.embeddings = _FieldLookup(read, lambda entry: entry.vector, np.stack)
+        self.row_lookup = self.embeddings
 
     def __enter__(self) -> Self:
         return self

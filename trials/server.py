@@ -1,0 +1,303 @@
+"""The server under load and under siege: memory of its processes, latency of health, errors.
+
+    python trials/server.py --minutes 30 --report outputs/trials/server.json
+
+Serves a library of 25,000 rows with EfficientNet-Lite0; 64 clients ask for all that there is, with
+a few pictures that are very large; then each attack of `server_siege.py` runs for some seconds, and
+schemathesis goes through the whole schema. The report (JSON, and Markdown beside it) has figures
+and limits; the exit status is 1 if a limit is broken. Seeded; it needs Linux and the extras `web`
+and `dev`. On a machine that others use, memory can be trusted and latency cannot: a control beside
+it, a thread that only sleeps, tells by how much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import server_pictures
+import server_siege
+
+ROOT = Path(__file__).parents[1]
+MEMORY_LIMIT_MB = 1500  # PSS of the process tree
+GROWTH_LIMIT_MB = 60  # from the second to the last fifth of the mixed load
+HEALTH_LIMIT_MS = 100  # 99 of 100 answers, beyond what the control is late
+SAMPLE_SECONDS, HEALTH_SECONDS = 1.0, 0.2
+START_SECONDS = 180
+
+
+class Server:
+    """`simsearch serve` in a process of its own, watched."""
+
+    def __init__(self, outputs: Path, log: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "simsearch.cli", "serve", str(outputs), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=log.open("w"),
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        )
+        line = self.process.stdout.readline()
+        self.port = int(re.search(r":(\d+)/", line)[1])
+        self.memory: list[tuple[float, float]] = []  # seconds, MB
+        self.health: list[tuple[float, float]] = []  # seconds, ms; of a failure, inf
+        self.control: list[float] = []  # ms that a sleep is late
+        self._stop = threading.Event()
+        for watch in (self._watch_memory, self._watch_health, self._watch_control):
+            threading.Thread(target=watch, daemon=True).start()
+
+    def request(self, method, path, body=None, headers=None, seconds=120):
+        """Send a request; return status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        self._stop.set()
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def _watch_memory(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self.memory.append((time.monotonic(), pss_of_tree(self.process.pid)))
+
+    def _watch_health(self) -> None:
+        while not self._stop.wait(HEALTH_SECONDS):
+            start = time.monotonic()
+            try:
+                status, _ = self.request("GET", "/api/health", seconds=30)
+                took = 1000 * (time.monotonic() - start) if status == 200 else float("inf")
+            except OSError:
+                took = float("inf")
+            self.health.append((start, took))
+
+    def _watch_control(self) -> None:
+        while not self._stop.is_set():
+            start = time.monotonic()
+            time.sleep(0.01)
+            self.control.append(1000 * (time.monotonic() - start - 0.01))
+
+
+def pss_of_tree(pid: int) -> float:
+    """Add up the memory of a process and all below it, shared pages by their parts: MB."""
+    total, waiting = 0, [pid]
+    while waiting:
+        one = waiting.pop()
+        try:
+            text = Path(f"/proc/{one}/smaps_rollup").read_text()
+            total += int(re.search(r"^Pss: +(\d+)", text, re.M)[1])
+            for task in Path(f"/proc/{one}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except (OSError, TypeError):  # it has just ended
+            continue
+    return total / 1024
+
+
+class Load:
+    """Clients that ask for everything, one after the other."""
+
+    def __init__(self, server: Server, pictures: server_pictures.Pictures, seed: int) -> None:
+        self.server, self.pictures, self.seed = server, pictures, seed
+        self.statuses: Counter[tuple[str, int | str]] = Counter()
+        self.seconds: dict[str, list[float]] = {}
+        self._stop = threading.Event()
+
+    def run(self, clients: int, seconds: float) -> None:
+        threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(clients)]
+        for thread in threads:
+            thread.start()
+        self._stop.wait(seconds)
+        self._stop.set()
+        for thread in threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        rng = random.Random(f"{self.seed} {number}")
+        while not self._stop.is_set():
+            kind, method, path, body, headers = server_pictures.any_request(rng, self.pictures)
+            start = time.monotonic()
+            try:
+                status: int | str = self.server.request(method, path, body, headers)[0]
+            except OSError as error:
+                status = type(error).__name__
+            self.statuses[kind, status] += 1
+            self.seconds.setdefault(kind, []).append(time.monotonic() - start)
+            if status == 503:
+                self._stop.wait(rng.random())
+
+
+def describe(server: Server, start: float, end: float) -> dict:
+    """Return what was measured in a span of time."""
+    memory = [mb for at, mb in server.memory if start <= at <= end]
+    health = sorted(ms for at, ms in server.health if start <= at <= end)
+    fifth = max(1, len(memory) // 5)
+    return {
+        "seconds": round(end - start),
+        "memory_mb": round(max(memory, default=0)),
+        "memory_median_mb": round(statistics.median(memory)) if memory else 0,
+        "growth_mb": round(
+            statistics.median(memory[-fifth:]) - statistics.median(memory[fifth : 2 * fifth] or [0])
+        )
+        if len(memory) >= 10
+        else 0,
+        "health_asked": len(health),
+        "health_failed": sum(ms == float("inf") for ms in health),
+        "health_median_ms": round(statistics.median(health), 1) if health else None,
+        "health_99_ms": round(health[int(0.99 * (len(health) - 1))], 1) if health else None,
+        "health_max_ms": round(health[-1], 1) if health else None,
+    }
+
+
+def run_schemathesis(server: Server, seed: int, examples: int) -> dict:
+    """Let schemathesis go through the whole schema."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run"),
+            f"http://127.0.0.1:{server.port}/api/openapi.json",
+            *("--checks", checks, "--max-examples", str(examples), "--seed", str(seed)),
+            *("--phases", "examples,coverage,fuzzing", "--no-color"),
+            *("--wait-for-schema", "60", "--request-timeout", "60"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tempfile.gettempdir(),
+    )
+    return {"exit": done.returncode, "tail": done.stdout[-1500:]}
+
+
+def check(report: dict) -> list[str]:
+    """Return the limits that are broken."""
+    late = report["control"]["late_99_ms"]
+    broken = []
+    for name, part in report["parts"].items():
+        if part["memory_mb"] > MEMORY_LIMIT_MB:
+            broken.append(f"{name}: {part['memory_mb']} MB, over {MEMORY_LIMIT_MB}")
+        if part["health_failed"]:
+            broken.append(f"{name}: health was not answered {part['health_failed']} times")
+        if part["health_99_ms"] is not None and part["health_99_ms"] > HEALTH_LIMIT_MS + late:
+            broken.append(f"{name}: health in {part['health_99_ms']} ms, over {HEALTH_LIMIT_MS}")
+        broken += [f"{name}: {each}" for each in part.get("broken", [])]
+    growth = report["parts"].get("mixed load", {}).get("growth_mb", 0)
+    if growth > GROWTH_LIMIT_MB:
+        broken.append(f"mixed load: memory grew by {growth} MB, over {GROWTH_LIMIT_MB}")
+    bad = {key: n for key, n in report["answers"].items() if not re.search(r" (2|4|503)", key)}
+    if bad:
+        broken.append(f"mixed load: answers {bad}")
+    if report["schemathesis"].get("exit"):
+        broken.append("schemathesis found a failure")
+    if not report["alive"]:
+        broken.append("the server has ended")
+    return broken
+
+
+def to_markdown(report: dict) -> str:
+    """Put a report as a table."""
+    columns = ("seconds", "memory_mb", "growth_mb", "health_median_ms", "health_99_ms")
+    lines = [
+        "# The server: "
+        f"{report['rows']:,} rows, {report['clients']} clients, seed {report['seed']}",
+        "",
+        "| part | " + " | ".join(columns) + " | health failed |",
+        "|---|" + "---:|" * (len(columns) + 1),
+    ]
+    for name, part in report["parts"].items():
+        cells = [str(part[column]) for column in columns] + [str(part["health_failed"])]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", f"A sleep of 10 ms was late by {report['control']} ms.", ""]
+    lines += [f"- {key}: {count:,}" for key, count in sorted(report["answers"].items())]
+    lines += ["", *(f"- **broken**: {each}" for each in report["broken"])]
+    return "\n".join(lines) + "\n"
+
+
+def run(options: argparse.Namespace, folder: Path) -> dict:
+    print("making pictures and library", flush=True)
+    pictures = server_pictures.make(folder, options.rows, options.seed)
+    server = Server(folder / "outputs", folder / "serve.log")
+    report: dict = {"rows": options.rows, "clients": options.clients, "seed": options.seed}
+    parts = report["parts"] = {}
+    try:
+        start = time.monotonic()
+        time.sleep(5)
+        parts["at rest"] = describe(server, start, time.monotonic())
+        load = Load(server, pictures, options.seed)
+        start = time.monotonic()
+        print("mixed load", flush=True)
+        load.run(options.clients, 60 * options.minutes)
+        parts["mixed load"] = describe(server, start, time.monotonic())
+        report["answers"] = {f"{kind} {status}": n for (kind, status), n in load.statuses.items()}
+        report["median_ms"] = {
+            kind: round(1000 * statistics.median(each), 1) for kind, each in load.seconds.items()
+        }
+        for name, attack in server_siege.ATTACKS.items():
+            if not options.siege or not re.search(options.siege, name):
+                continue
+            print(name, flush=True)
+            start = time.monotonic()
+            broken = attack(server, pictures, options.seconds)
+            parts[name] = describe(server, start, time.monotonic()) | {"broken": broken}
+        report["schemathesis"] = (
+            run_schemathesis(server, options.seed, options.examples) if options.examples else {}
+        )
+        time.sleep(5)
+        report["alive"] = server.process.poll() is None
+        late = sorted(server.control)
+        report["control"] = {
+            "late_median_ms": round(statistics.median(late), 1),
+            "late_99_ms": round(late[int(0.99 * (len(late) - 1))], 1),
+        }
+    finally:
+        server.close()
+        report["log"] = (folder / "serve.log").read_text()[-2000:]
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=2, help="of mixed load")
+    parser.add_argument("--seconds", type=float, default=30, help="of each attack")
+    parser.add_argument("--rows", type=int, default=25_000)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--examples", type=int, default=20, help="of schemathesis; 0 for none")
+    parser.add_argument("--siege", default=".", metavar="REGEX", help='attacks; "" for none')
+    parser.add_argument("--report", type=Path, help="JSON file; Markdown goes beside it")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="simsearch-trial-"))
+    try:
+        report = run(options, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    report["broken"] = check(report)
+    text = to_markdown(report)
+    if options.report:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(json.dumps(report, indent=1) + "\n")
+        options.report.with_suffix(".md").write_text(text)
+    print(text)
+    return 1 if report["broken"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
