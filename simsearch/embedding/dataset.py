@@ -15,12 +15,11 @@ from tqdm.auto import tqdm
 
 from simsearch import registry
 from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError
 from simsearch.images.find import Skipped, list_dataset
-from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
+from simsearch.library.files import MANIFEST, PARTS, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
+    from simsearch.embedding.parts import EmbedOptions
     from simsearch.images.find import ImageFile
     from simsearch.images.selection import ListingOptions
 
@@ -51,7 +51,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     progress: bool = True,
     engine: str | Executor = "local",
     allow_shrink: bool = False,
-    **listing: Unpack[ListingOptions],
+    **options: Unpack[EmbedOptions],
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
@@ -91,10 +91,11 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     allow_shrink
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
-    **listing
-        `exclude`: globs of files and folders to leave out, such as `"drafts"` or `["*.gif",
-        "2019/*"]`; `include`: of the files to embed, where not all. Paths are relative to the
-        root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
+    **options
+        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; once made, they
+        follow each later run. `exclude`: globs of files and folders to leave out, such as
+        `"drafts"` or `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to
+        the root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
         such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
         `include` names them. They hold for this run; give them again with the next.
 
@@ -123,16 +124,17 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
+    parts, listing = options.pop("parts", None), cast("ListingOptions", options)
     files, unfit, left_out = _list_files(dataset, folder, listing)
     with writing(folder):
         old = None
         if (folder / MANIFEST).exists():
-            from simsearch.embedding.reuse import open_last, reuse_rows
+            from simsearch.embedding.reuse import backbone_of, open_last, reuse_rows
 
             old = open_last(folder)
-        auto = backbone == "auto" and not weights
-        name, file = _backbone_of(old) if auto else (backbone, weights)
-        network = load_backbone(name, file, device=device, precision=precision)
+            if backbone == "auto" and not weights:
+                backbone, weights = backbone_of(old)
+        network = load_backbone(backbone, weights, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
             reuse_rows(rows, old)
@@ -166,10 +168,17 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         library = ImageLibrary.as_stored(folder, backbone=network)
     if library.embeddings.nbytes >= registry.LARGE_BYTES:
         registry.resolve("index", "prepare")(library, progress=progress)
+    if parts is not None or (folder / PARTS).exists():
+        from simsearch.embedding.parts import embed_parts
+
+        embed_parts(library, parts, workers=workers, progress=progress)
     embedded = len(set(missing).intersection(kept))
-    removed = len(set(old.names if old else ()).difference(file.name for file in kept))
-    removed -= changes.pop("renamed", 0)
-    counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
+    gone = set(old.names if old else ()).difference(file.name for file in kept)
+    counts = {
+        "embedded": embedded,
+        "reused": len(kept) - embedded,
+        "removed": len(gone) - changes.pop("renamed", 0),
+    }
     library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
         from simsearch.printable import valid_unicode
@@ -206,10 +215,3 @@ def _executor(engine: str | Executor) -> Executor:
         raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
     executor: Any = registry.resolve("executor", engine)
     return cast("Executor", executor() if isinstance(executor, type) else executor)
-
-
-def _backbone_of(old: ImageLibrary | None) -> tuple[str, str | None]:
-    """Name and weights to load for "auto", which stays with what made the library."""
-    if old and old.source and old.source.weights != OWN_WEIGHTS:
-        return old.source.backbone, old.source.weights_file
-    return "auto", None

@@ -16,9 +16,8 @@ from simsearch.images.windows import grid_windows
 from simsearch.library.boxes import PictureBoxes, read_boxes
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from numpy.typing import NDArray
+    from PIL import Image
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.library.boxes import BoxTable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
 from simsearch.library.library import ImageLibrary
@@ -26,6 +27,13 @@ def open_last(folder: Path) -> ImageLibrary | None:
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
+
+
+def backbone_of(old: ImageLibrary | None) -> tuple[str, str | None]:
+    """Name and weights to load for "auto", which stays with what made the library."""
+    if old and old.source and old.source.weights != OWN_WEIGHTS:
+        return old.source.backbone, old.source.weights_file
+    return "auto", None
 
 
 def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:

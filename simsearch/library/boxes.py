@@ -1,4 +1,4 @@
-"""Boxes of one's own, in pixels of upright pictures: a table with path, left, top, right, bottom."""
+"""Boxes of one's own: a table with path, left, top, right, bottom and perhaps label."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def _read_file(file: str | os.PathLike[str]) -> _Lines:
 
 def _read_frame(frame: pd.DataFrame) -> _Lines:
     header = _named([str(column) for column in frame.columns])
-    rows = [["" if cell != cell else str(cell) for cell in row] for row in frame.to_numpy(object)]
+    cells = frame.astype(object).where(frame.notna(), "").to_numpy(object)
+    rows = [list(map(str, row)) for row in cells]
     return _Lines("the table of boxes", header, rows, list(range(len(rows))))
 
 

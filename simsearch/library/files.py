@@ -39,6 +39,7 @@ EMBEDDINGS, PATHS, STATS = "embeddings.npy", "image_paths.npy", "file_stats.npy"
 DIGESTS = "file_digests.npy"
 CHECKED_ROWS = 512
 HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
+PARTS = "parts.json"
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
 from simsearch.files import open_plain, write_text
+from simsearch.library.files import PARTS as RECORD
 from simsearch.library.parts import (
     PICTURE,
-    RECORD,
     PartRecord,
     copy_blocks,
     part_dtype,
@@ -189,7 +189,7 @@ class PartWriter:
         return self._count(fresh, count, len(live), fresh.labels)
 
     def _sweep(self) -> None:
-        """Delete what does not count any more; where a reader's system forbids it, the next will."""
+        """Delete what does not count any more, as far as the system lets it go now."""
         kept = {file.name for file in self.record.files(self.folder)}
         kept.add(f"parts-{self.record.generation}.short")
         for file in self.folder.glob("parts-*.*"):

@@ -1,4 +1,4 @@
-"""Rows of the parts of pictures, kept beside a library: `parts.json`, `parts-N.rows`, `parts-N.log`.
+"""Rows of the parts of pictures, beside a library: `parts.json`, `parts-N.rows`, `parts-N.log`.
 
 The rows are appended and never changed. `parts.json` says how much of them counts; what a stopped
 run has appended after that is checked, and taken up by the next. All may be deleted at any time.
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from simsearch.files import iter_blocks
+from simsearch.library.files import PARTS as RECORD
 from simsearch.library.stored_rows import KEY, KEY_BYTES, picture_key
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
 
 FORMAT = 1
-RECORD = "parts.json"
 BOXES = "boxes"  # the kind whose boxes are given
 CHECKED_PARTS = 4096  # read together, to be checked or copied
 
@@ -153,7 +153,10 @@ def picture_keys(library: ImageLibrary, kind: str) -> NDArray[np.uint8]:
         stat = (0, 0) if library.stats is None else library.stats[row].tolist()
         keys[row] = np.frombuffer(picture_key(library.names[row], *stat), np.uint8)
     if kind == BOXES:
-        named = [picture_key(f"{key.tobytes().hex()} {name}", 0, 0) for key, name in zip(keys, library.names, strict=True)]
+        named = [
+            picture_key(f"{key.tobytes().hex()} {name}", 0, 0)
+            for key, name in zip(keys, library.names, strict=True)
+        ]
         keys = np.frombuffer(b"".join(named), np.uint8).reshape(-1, KEY_BYTES)
     return keys
 

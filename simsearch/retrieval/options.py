@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -128,7 +128,10 @@ class SearchOptions(RankingOptions):
         Search with a part of the query, in pixels or in fractions.
     regions : bool
         Search with six parts of the query (the whole, four corners, the centre), and return the
-        matches of each.
+        matches of each; of a library with parts, its pictures are then found by theirs.
+    parts : bool
+        Compare with the parts of the pictures, too (``embed_dataset(parts="grid")``): each is
+        found once, with the `box` of its best part.
     """
 
     exclude_query: bool = True
@@ -136,6 +139,7 @@ class SearchOptions(RankingOptions):
     weights: Sequence[float] | None = None
     box: Box | None = None
     regions: bool = False
+    parts: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,23 +152,6 @@ class SearchOptions(RankingOptions):
                 f'combine={self.combine!r}: choose mean or max; weights go with combine="mean" '
                 "alone"
             )
-
-
-class RankingKeywords(TypedDict, total=False):
-    """The keywords of `RankingOptions`, for type checkers, besides the positional ones."""
-
-    where: Rows
-    diversity: float
-    unique: bool | float
-    false_match_rate: float
-    index: Index | None
-
-
-class SearchKeywords(RankingKeywords, total=False):
-    """The same of `SearchOptions`, besides those that decide what is returned."""
-
-    weights: Sequence[float] | None
-    box: Box | None
 
 
 def _check_cosine(name: str, value: Any) -> None:  # noqa: ANN401

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from simsearch.library.library import ImageLibrary
     from simsearch.library.parts import Parts
+    from simsearch.library.types import Searchable
 
 BLOCK_PARTS = 4096  # that are turned into float32 together
 HALF_ROUNDING = 2.0**-11  # of the norm of a row that was rounded to float16
@@ -84,7 +85,11 @@ class PartIndex:
         return best
 
     def _rescore(
-        self, library: ImageLibrary, vector: NDArray[np.float32], scores: NDArray[np.float32], k: int
+        self,
+        library: ImageLibrary,
+        vector: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        k: int,
     ) -> TopK:
         """Return the k best with their exact scores, given all scores up to rounding."""
         k = min(k, int(np.isfinite(scores).sum()))
@@ -93,15 +98,21 @@ class PartIndex:
         error = rounding_error(library.dim) + HALF_ROUNDING
         bound = min(np.partition(scores, -k)[-k], 1) - 2 * error
         rows = np.flatnonzero(scores >= bound if bound > -1 else scores > -np.inf)
-        exact = np.array([self.score(library, row, vector) for row in rows.tolist()])
+        exact = np.array([self.best(library, row, vector)[0] for row in rows.tolist()])
         order = np.lexsort((library.paths[rows], -exact))[:k]
         return TopK(rows[order], exact[order])
 
-    def score(self, library: ImageLibrary, row: int, vector: NDArray[np.float32]) -> float:
-        """Return the best cosine of a picture, its whole or a part, with a vector."""
+    def best(
+        self, library: Searchable, row: int, vector: NDArray[np.float32]
+    ) -> tuple[float, int | None]:
+        """Return the best cosine of a picture with a vector, and its part; None for the whole."""
         whole = float((library.embeddings[row].astype(np.float64) * vector).sum())
-        cosines = cosines_of(self.parts.parts[self.parts.of(row)]["row"], vector)
-        return float(np.clip(max(whole, cosines.max(initial=-np.inf)), -1, 1))
+        some = self.parts.of(row)
+        cosines = cosines_of(self.parts.parts[some]["row"], vector)
+        best = some.start + int(cosines.argmax()) if len(cosines) else None
+        if best is None or cosines.max() <= whole:
+            return float(np.clip(whole, -1, 1)), None
+        return float(np.clip(cosines.max(), -1, 1)), best
 
 
 def cosines_of(rows: NDArray[np.float16], vector: NDArray[np.float32]) -> NDArray[np.float64]:

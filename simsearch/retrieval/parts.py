@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from simsearch.backbones.windows import encode_views
 from simsearch.errors import QueryError
+from simsearch.images.decode import load_image
 from simsearch.library.parts import Parts, open_parts
 from simsearch.library.thresholds import threshold_of
-from simsearch.retrieval.part_index import PartIndex, cosines_of
+from simsearch.retrieval.part_index import PartIndex
 from simsearch.retrieval.search import Ranking
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class PartRanking(Ranking):
 
     def __init__(self, library: Browsable, parts: Parts, options: SearchOptions) -> None:
         self._whole, self._parts = library, parts
-        super().__init__(PartsView(library, parts, options), replace(options, index=None))  # type: ignore[arg-type]
+        super().__init__(PartsView(library, parts), replace(options, index=None))  # type: ignore[arg-type]
 
     def answer(self, queries: Sequence[ResolvedQuery]) -> Iterator[Matches]:
         """Yield the matches of each query, with their boxes."""
@@ -69,17 +72,17 @@ class PartRanking(Ranking):
 
     def _with_box(self, match: Match, vectors: NDArray[np.float32] | None) -> Match:
         """Add the box of the part that is most similar to any of the vectors."""
-        parts, some = self._parts, self._parts.of(match.row)
+        parts = self._parts
         if vectors is None or parts.stored[match.row] < 0:
             return match
         size = tuple(parts.pictures["size"][parts.stored[match.row]].tolist())
-        whole = float((vectors.astype(np.float64) @ self._whole.embeddings[match.row]).max())
-        scores = [cosines_of(parts.parts[some]["row"], vector) for vector in vectors]
-        if some.start == some.stop or np.max(scores) <= whole:
+        found = [PartIndex(parts).best(self._whole, match.row, vector) for vector in vectors]
+        _, best = max(found, key=itemgetter(0))
+        if best is None:
             return replace(match, box=(0, 0, *size), size=size)
-        best = parts.parts[some][int(np.argmax(np.max(scores, axis=0)))]
-        label = parts.record.labels[best["label"]] if best["label"] >= 0 else ""
-        return replace(match, box=tuple(best["box"].tolist()), size=size, label=label)
+        part = parts.parts[best]
+        label = parts.record.labels[part["label"]] if part["label"] >= 0 else ""
+        return replace(match, box=tuple(part["box"].tolist()), size=size, label=label)
 
 
 class PartsView:
@@ -88,9 +91,13 @@ class PartsView:
     Attributes
     ----------
     index : PartIndex
+    sees_all : bool
+        That queries are embedded with their margins.
     """
 
-    def __init__(self, library: Browsable, parts: Parts, options: SearchOptions) -> None:
+    sees_all = True
+
+    def __init__(self, library: Browsable, parts: Parts) -> None:
         self._library, self._parts = library, parts
         self.index = PartIndex(parts)
 
@@ -112,6 +119,13 @@ class PartsView:
     def threshold(self, false_match_rate: float = 1e-3) -> float:
         """Cosine that no more than this share of random pairs reach."""
         return threshold_of(self.random_pair_scores, false_match_rate)
+
+    def encode(self, images: Sequence[Any]) -> NDArray[np.float32]:
+        """Embed queries as parts are compared: all of each, not its centre alone."""
+        library = self._library
+        pictures = [load_image(image) for image in images]
+        rows = encode_views(library.backbone, pictures)
+        return library.head.query(rows, library.embeddings) if library.head else rows  # type: ignore[arg-type]
 
     def _sample_pairs(self) -> NDArray[np.float32]:
         rng = np.random.default_rng(0)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from simsearch.library.types import Browsable
-    from simsearch.retrieval.options import RankingKeywords, Threshold
+    from simsearch.retrieval.keywords import RankingKeywords
+    from simsearch.retrieval.options import Threshold
 
 
 @accepts(RankingOptions)

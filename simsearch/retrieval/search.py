@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Browsable
     from simsearch.retrieval.index import Index
-    from simsearch.retrieval.options import SearchKeywords, Threshold
+    from simsearch.retrieval.keywords import SearchKeywords
+    from simsearch.retrieval.options import Threshold
 
 FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out, not a deeper search
 
@@ -94,8 +95,8 @@ def search(
         number, or an embedding of shape (D,) or (1, D), also as a tensor, series or list of
         floats; or several: a list of these, or embeddings (Q, D). A list of whole numbers is rows.
     **options
-        The fields of `SearchOptions`: where, combine, weights, box, regions, diversity, unique,
-        false_match_rate, index.
+        The fields of `SearchOptions`: where, combine, weights, box, regions, parts, diversity,
+        unique, false_match_rate, index.
 
     Returns
     -------
@@ -120,11 +121,19 @@ def search(
     """
     options |= {"k": k, "threshold": threshold, "exclude_query": exclude_query}
     asked = make_options(SearchOptions, options)
-    ranking = Ranking(library, asked)
+    ranking = _ranking(library, asked)
     given, several = as_queries(library, query)
-    queries = _resolve_all(library, given, asked, several=several)
+    queries = _resolve_all(ranking.library, given, asked, several=several)
     answers = list(ranking.answer(queries))
     return answers if asked.regions or (several and asked.combine is None) else answers[0]
+
+
+def _ranking(library: Browsable, options: SearchOptions) -> Ranking:
+    if not (options.parts or options.regions):
+        return Ranking(library, options)
+    from simsearch.retrieval.parts import part_ranking
+
+    return part_ranking(library, options)
 
 
 def _resolve_all(
