@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,9 +38,9 @@ class EmbeddedParts(NamedTuple):
 class PartKind(Protocol):
     """A way to cut and embed pictures."""
 
-    name: ClassVar[str]
-    version: ClassVar[int]  # of the rows that it makes
-    passes: ClassVar[int]  # forward passes for a picture, about
+    name: str
+    version: int  # of the rows that it makes
+    passes: int  # forward passes for a picture, about
 
     def check(self, backbone: Backbone) -> None:
         """Raise a BackboneError if it cannot embed parts with this backbone."""
@@ -94,8 +94,8 @@ class BoxParts:
         image, size = load_with_size(path, None)
         given = self._boxes.get(row) or PictureBoxes(np.empty((0, 4)), [])
         boxes = given.in_pixels(size)
-        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        labels = [label for label, fits in zip(given.labels, inside, strict=True) if fits]
+        inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        labels = [label for label, fits in zip(given.labels, inside.tolist(), strict=True) if fits]
         return _embed_boxes(backbone, image, size, boxes[inside])._replace(labels=labels)
 
 

@@ -80,9 +80,10 @@ def embed_parts(
         raise LibraryError("parts lie beside a library: save it, and load it from its folder")
     folder = library.stored[0]
     stored = read_record(folder)
-    if parts is None and (stored is None or stored.kind == BoxParts.name):
-        return  # none, or boxes that have to be given again
-    kind = make_kind(stored.kind if parts is None and stored else parts, library)
+    given = parts if parts is not None else _followed_kind(stored)
+    if given is None:
+        return
+    kind = make_kind(given, library)
     _check_workers(workers)
     if library.head and library.head.whole:
         raise LibraryError(f"pictures have no parts through {library.head!r}, which needs all rows")
@@ -105,6 +106,11 @@ def embed_parts(
             f"Parts ({kind.name}): {run.made:,} pictures embedded, {run.reused:,} reused, "
             f"{record.parts:,} rows in all, in {time.perf_counter() - start:.1f} s"
         )
+
+
+def _followed_kind(stored: PartRecord | None) -> str | None:
+    """Return the kind that is there and can be continued; boxes have to be given again."""
+    return stored.kind if stored and stored.kind != BoxParts.name else None
 
 
 def _check_workers(workers: int | None) -> None:
@@ -160,8 +166,8 @@ class _Run:
         except ImageError as error:
             return error
         rows = self.library.head(found.rows) if self.library.head else found.rows
-        good = np.isfinite(rows).all(axis=1)
-        labels = [label for label, fits in zip(found.labels, good, strict=True) if fits]
+        good = np.all(np.isfinite(rows), axis=1)
+        labels = [label for label, fits in zip(found.labels, good.tolist(), strict=True) if fits]
         return EmbeddedParts(found.size, found.boxes[good], rows[good], labels)
 
     def _store(self, row: int, found: EmbeddedParts) -> None:

@@ -46,7 +46,11 @@ def part_ranking(library: Browsable, options: SearchOptions) -> Ranking:
         If parts are asked for, and the library has none.
     """
     parts = open_parts(library)  # type: ignore[arg-type]
-    if parts is not None:
+    if options.parts and options.index is not None:
+        raise QueryError(
+            "index= ranks whole pictures, and parts=True parts of them: give one of the two"
+        )
+    if parts is not None and options.index is None:
         return PartRanking(library, parts, options)
     if options.parts:
         raise QueryError(
@@ -62,7 +66,7 @@ class PartRanking(Ranking):
 
     def __init__(self, library: Browsable, parts: Parts, options: SearchOptions) -> None:
         self._whole, self._parts = library, parts
-        super().__init__(PartsView(library, parts), replace(options, index=None))  # type: ignore[arg-type]
+        super().__init__(PartsView(library, parts), options)
 
     def answer(self, queries: Sequence[ResolvedQuery]) -> Iterator[Matches]:
         """Yield the matches of each query, with their boxes."""
@@ -125,7 +129,7 @@ class PartsView:
         library = self._library
         pictures = [load_image(image) for image in images]
         rows = encode_views(library.backbone, pictures)
-        return library.head.query(rows, library.embeddings) if library.head else rows  # type: ignore[arg-type]
+        return library.head(rows) if library.head else rows
 
     def _sample_pairs(self) -> NDArray[np.float32]:
         rng = np.random.default_rng(0)
