@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tqdm.auto import tqdm
-
 from simsearch import registry
 from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.embedding.resume import ResumeLog
@@ -174,17 +172,13 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         embed_parts(library, parts, workers=workers, progress=progress)
     embedded = len(set(missing).intersection(kept))
     gone = set(old.names if old else ()).difference(file.name for file in kept)
-    counts = {
-        "embedded": embedded,
-        "reused": len(kept) - embedded,
-        "removed": len(gone) - changes.pop("renamed", 0),
-    }
+    removed = len(gone) - changes.pop("renamed", 0)
+    counts = {"embedded": embedded, "reused": len(kept) - embedded, "removed": removed}
     library.run = {**changes, **counts, "seconds": seconds, "other_files": dict(left_out)}
     if progress:
-        from simsearch.printable import valid_unicode
+        from simsearch.library.report import print_summary
 
-        see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped" if skipped else ""
-        tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))
+        print_summary(library, folder, listed=bool(skipped))
     return library
 
 

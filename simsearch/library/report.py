@@ -7,10 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tqdm.auto import tqdm
+
+from simsearch.library.files import SKIPPED
 from simsearch.library.skipped import read_skipped
+from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from simsearch.images.find import Skipped
     from simsearch.library.library import ImageLibrary
@@ -98,3 +103,9 @@ def make_report(library: ImageLibrary) -> EmbedReport:
     skipped = read_skipped(library.stored[0]) if library.stored else []
     counts = {"reused": len(library)} if library.run is None else library.run
     return EmbedReport(skipped=len(skipped), left_out=count_kinds(skipped), **counts)
+
+
+def print_summary(library: ImageLibrary, folder: Path, *, listed: bool) -> None:
+    """Print what a run did, and where the skipped files are listed, if any are."""
+    see = f"\n  {(folder / SKIPPED).as_posix()} names each that was skipped" if listed else ""
+    tqdm.write(valid_unicode(f"{library!r} in {folder.as_posix()!r}: {library.report}{see}"))

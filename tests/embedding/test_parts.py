@@ -183,9 +183,9 @@ def test_a_copied_library_has_its_parts(library, tmp_path):
 
 
 def test_two_writers_do_not_mix(library):
-    with PartWriter(Path("outputs"), read_record(Path("outputs"))):
-        with pytest.raises(ss.LibraryBusyError, match="another process makes parts"):
-            embed_parts(library, "grid")
+    busy = pytest.raises(ss.LibraryBusyError, match="another process makes parts")
+    with PartWriter(Path("outputs"), read_record(Path("outputs"))), busy:
+        embed_parts(library, "grid")
 
 
 def test_an_unknown_kind_is_named(dataset):

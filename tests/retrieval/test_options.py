@@ -10,10 +10,9 @@ import pytest
 import simsearch as ss
 from simsearch.cli.flags import add_option_flags
 from simsearch.errors import QueryError
+from simsearch.retrieval.keywords import RankingKeywords, SearchKeywords
 from simsearch.retrieval.options import (
-    RankingKeywords,
     RankingOptions,
-    SearchKeywords,
     SearchOptions,
     accepts,
     option_docs,
