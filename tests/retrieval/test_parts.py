@@ -67,9 +67,7 @@ def test_search_finds_what_a_full_scan_finds(
     vectors = unit_rows(2 if combine else 1, DIM, seed)
     where = rng.integers(0, 2, len(library)).astype(bool) if filtered else None
     options = {"combine": "max"} if combine else {}
-    found = ss.search(
-        library, list(vectors), k, threshold, where=where, parts=True, **options
-    )
+    found = ss.search(library, list(vectors), k, threshold, where=where, parts=True, **options)
     found = found if combine else found[0]
     scores = scan(library, vectors)
     allowed = np.ones(len(library), bool) if where is None else where
@@ -182,8 +180,9 @@ def embed_boxes(photos, text):
 def test_boxes_of_ones_own_are_found_with_their_labels(photos):
     embed_boxes(
         photos,
-        "Path;left;top;right;bottom;label\n"
-        "00.png;10;20;40;80;shoe\n00.png;0,5;0;1;1;\n".replace("0,5;0;1;1", "0.5;0;1;1")
+        "Path;left;top;right;bottom;label\n00.png;10;20;40;80;shoe\n00.png;0,5;0;1;1;\n".replace(
+            "0,5;0;1;1", "0.5;0;1;1"
+        )
         + "dataset/01.png;0;0;50;50;bag\n",
     )
     shoe = ss.load_image("dataset/00.png").crop((10, 20, 40, 80))
@@ -238,9 +237,7 @@ def test_two_files_of_one_content_may_have_other_boxes(photos):
     Path("dataset/copy.png").write_bytes(Path("dataset/00.png").read_bytes())
     paint(Path("dataset/extra.png"), 5)
     library = ss.embed_dataset("dataset", "outputs", tiny_backbone(), progress=False)
-    embed_boxes(
-        library, "path,left,top,right,bottom\n00.png,0,0,50,50\ncopy.png,50,50,100,100\n"
-    )
+    embed_boxes(library, "path,left,top,right,bottom\n00.png,0,0,50,50\ncopy.png,50,50,100,100\n")
     parts = open_parts(library)
     assert parts.parts[parts.of(library.find("dataset/copy.png"))]["box"].tolist() == [
         [50, 50, 100, 100]
