@@ -29,7 +29,7 @@ SHELL = {
 PYTHON = {
     'engine="ray"': "needs a bucket and a cluster; tests/cluster/test_ray.py runs it",
     "finetune=True": "takes minutes; tests/training/test_finetune.py runs it",
-    "parts=": "takes minutes; tests/embedding/test_parts.py and tests/retrieval/test_parts.py run it",
+    "parts=": "takes minutes; tests/embedding and tests/retrieval have test_parts.py",
 }
 
 # Pages whose blocks are no examples.
