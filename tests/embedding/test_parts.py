@@ -220,3 +220,15 @@ def test_nothing_of_a_long_picture_is_left_out(dataset):
             seen[left:right] = True
             assert right - left < 2 * 20 * (1.2 if level > 1 else 1.4)
         assert seen.all()
+
+
+def test_the_command_line_makes_parts_and_searches_them(library, capsys, monkeypatch):
+    from simsearch.cli import commands
+    from simsearch.cli.parser import build_parser
+
+    given = build_parser().parse_args(["embed", "dataset", "outputs", "--parts", "grid"])
+    assert given.parts == "grid"
+    monkeypatch.setattr(commands, "_load", lambda *_: library)
+    options = vars(build_parser().parse_args(["search", "outputs", "3", "-k", "2", "--parts"]))
+    options.pop("run")(**options)
+    assert "2 matches for dataset/" in capsys.readouterr().out
