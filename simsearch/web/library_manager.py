@@ -182,8 +182,7 @@ class _FolderSource:
 
     def _index(self, library: ImageLibrary) -> FaissIndex | None:
         try:
-            index = load_index(self._folder)
-            index.check(library)
+            index = load_index(library)
         except LibraryError as error:
             logger.warning("searching without an index: %s", error)
             return None
