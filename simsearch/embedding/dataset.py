@@ -17,7 +17,7 @@ from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError, EngineError
 from simsearch.images.find import Skipped, list_dataset
-from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
+from simsearch.library.files import MANIFEST, PARTS, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
+    from simsearch.embedding.parts import EmbedOptions
     from simsearch.images.find import ImageFile
     from simsearch.images.selection import ListingOptions
 
@@ -48,7 +49,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     progress: bool = True,
     engine: str | Executor = "local",
     allow_shrink: bool = False,
-    **listing: Unpack[ListingOptions],
+    **options: Unpack[EmbedOptions],
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
@@ -89,10 +90,11 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     allow_shrink
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
-    **listing
-        `exclude`: globs of files and folders to leave out, such as `"drafts"` or `["*.gif",
-        "2019/*"]`; `include`: of the files to embed, where not all. Paths are relative to the
-        root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
+    **options
+        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; once made, they
+        follow each later run. `exclude`: globs of files and folders to leave out, such as
+        `"drafts"` or `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to
+        the root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
         such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
         `include` names them. They hold for this run; give them again with the next.
 
@@ -121,6 +123,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
+    parts, listing = options.pop("parts", None), cast("ListingOptions", options)
     files, unfit, left_out = _list_files(dataset, folder, listing)
     with writing(folder):
         old = None
@@ -169,6 +172,10 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         library = ImageLibrary.as_stored(folder, backbone=network)
     if library.embeddings.nbytes >= registry.LARGE_BYTES:
         registry.resolve("index", "prepare")(library, progress=progress)
+    if parts is not None or (folder / PARTS).exists():
+        from simsearch.embedding.parts import embed_parts
+
+        embed_parts(library, parts, workers=workers, progress=progress)
     embedded = len(set(missing).intersection(kept))
     left = len(set(old.names if old else ()).difference(file.name for file in kept))
     gone = left - changes.pop("renamed", 0)

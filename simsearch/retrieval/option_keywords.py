@@ -27,3 +27,4 @@ class SearchKeywords(RankingKeywords, total=False):
 
     weights: Sequence[float] | None
     box: Box | None
+    parts: bool
