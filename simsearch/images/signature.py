@@ -163,6 +163,7 @@ def _near_in_band(
     sorted_keys = (hashes[order] >> np.uint64(shift)) & mask
     starts = np.searchsorted(sorted_keys, np.arange(1 << BAND_BITS, dtype=np.uint64))
     starts = np.append(starts, len(order))
+    hashes, sorted_owners = hashes[order], owners[order]
     found = []
     flips = [0] + [1 << bit for bit in range(BAND_BITS)] if max_distance > 3 else [0]
     for orientation in range(8):
@@ -171,15 +172,16 @@ def _near_in_band(
             left, bucket = starts[keys ^ flip], starts[(keys ^ flip) + 1]
             for block in _blocks(bucket - left):
                 i, j = _expand(left[block], bucket[block], block.start)
-                near = owners[order[j]] < owners[i]
-                i, j = i[near], order[j[near]]
                 close = count_bits(variants[i, orientation] ^ hashes[j]) <= max_distance
-                found.append(owners[j[close]] * count + owners[i[close]])
+                i, j = owners[i[close]], sorted_owners[j[close]]
+                found.append((j * count + i)[j < i])
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Count the bits of each number (numpy has no function for it before 2.0)."""
+    """Count the bits of each number."""
+    if hasattr(np, "bitwise_count"):  # numpy 2.0
+        return np.bitwise_count(values).astype(np.uint64)
     pairs = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
     fours = (pairs & np.uint64(0x3333333333333333)) + (
         (pairs >> np.uint64(2)) & np.uint64(0x3333333333333333)
