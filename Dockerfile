@@ -7,13 +7,18 @@
 # -e SIMSEARCH_TOKEN=...
 FROM python:3.12-slim
 
-# PyTorch's build without CUDA is a tenth of the size. Leave the index out for a GPU.
+WORKDIR /build
+# Every package but PyTorch: exactly these files, or the build fails. `make lock` renews the list.
+COPY requirements.lock ./
+RUN pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: -r requirements.lock
+
+# PyTorch's build without CUDA is a tenth of the size. Leave the index out for a GPU. It is the one
+# package without a recorded digest: its index has other files than PyPI.
 RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu
 
-WORKDIR /build
 COPY pyproject.toml requirements.txt README.md LICENSE ./
 COPY simsearch simsearch
-RUN pip install --no-cache-dir ".[web,faiss]"
+RUN pip install --no-cache-dir --no-deps . && pip check
 
 # The library's paths are relative to the folder that holds dataset/ and outputs/.
 RUN useradd --create-home --uid 1000 simsearch

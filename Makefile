@@ -11,7 +11,11 @@ OUTSIDE := server or wheel or docs
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 IN_ORDER := -p no:randomly
 
-.PHONY: help demo test test-fast test-random test-all check docs sample clean
+# PyTorch comes from its own index; these are what its build for GPUs needs besides.
+GPU_ONLY := triton cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+            nvidia-nvshmem-cu13
+
+.PHONY: help demo test test-fast test-random test-all check docs lock sbom sample clean
 
 help:
 	@echo "make demo       install, make sample images if dataset/ is empty, run the notebook"
@@ -21,6 +25,8 @@ help:
 	@echo "make test-all   all tests, with servers, browser, wheel, documentation and coverage"
 	@echo "make check      lint, types and import rules alone"
 	@echo "make docs       the documentation site, into site/"
+	@echo "make lock       renew requirements.lock, the container's packages with their digests"
+	@echo "make sbom       list what is installed, as CycloneDX, in dist/sbom.json"
 	@echo "make clean      remove the environment and the caches; dataset/ and outputs/ stay"
 
 demo: $(VENV)/installed sample
@@ -62,6 +68,18 @@ check: $(VENV)/installed-dev
 # --strict: a warning is an error. The variable leaves out an announcement of the theme's makers.
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Resolved for the container's Python and system, whatever runs here.
+lock: $(VENV)/installed-dev
+	printf '%s\n' $(GPU_ONLY) > $(VENV)/gpu_only.txt
+	$(BIN)/uv pip compile pyproject.toml --extra web --extra faiss --extra fast --upgrade --quiet \
+		--python-version 3.12 --python-platform x86_64-manylinux_2_28 \
+		--generate-hashes --no-emit-package torch --no-emit-package torchvision \
+		--excludes $(VENV)/gpu_only.txt --custom-compile-command "make lock" -o requirements.lock
+
+sbom: $(VENV)/installed-dev
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

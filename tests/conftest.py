@@ -5,12 +5,14 @@ import socket
 from pathlib import Path
 
 import matplotlib as mpl
+import pillow_heif
 import pytest
 
 import simsearch as ss
 
 pytest_plugins = ["marks", "skips"]
 
+pillow_heif.register_heif_opener()  # to write files with; simsearch puts its own reader in place
 mpl.use("agg")  # no window, whatever this machine has
 # Converting a network takes longer than most tests; those of OpenVINO ask for it by name.
 os.environ["SIMSEARCH_RUNTIME"] = "torch"

@@ -151,9 +151,9 @@ def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Ima
 @lru_cache(maxsize=1)
 def _register_formats() -> tuple[str, ...]:
     """Register every decoder, once and at first use; return the formats to try."""
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.register_heif_opener()
+    pi_heif.register_heif_opener()
     Image.init()
     # Not for the caller: MAX_PIXELS limits large images, and broken EXIF is ignored.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -188,3 +188,11 @@ def test_draft_keeps_min_side_and_appearance(min_side, orientation):
 def test_only_jpegs_are_drafted():
     file = encoded(Image.fromarray(smooth(800, 600)), "PNG")
     assert load_image(file, min_side=50).size == (800, 600)
+
+
+def test_heic_is_read_by_the_package_without_an_encoder(tmp_path):
+    """Wheels of pillow-heif carry x265, which is under the GPL."""
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "a.heic")
+    load_image(tmp_path / "a.heic")
+    with decode.open_image(tmp_path / "a.heic") as image:
+        assert type(image).__module__.split(".")[0] == "pi_heif"

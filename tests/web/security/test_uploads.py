@@ -11,7 +11,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-import pillow_heif
 import pytest
 from PIL import Image, ImageFile
 from scan_bombs import repeat_scans
@@ -43,8 +42,6 @@ def resized(kind, old, new, layout):
     assert size in data
     return data.replace(size, struct.pack(layout, *new))
 
-
-pillow_heif.register_heif_opener()
 
 BOMBS = {
     "png": png(60_000, 60_000),
