@@ -45,6 +45,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "A query becomes matches. Scores are cosines: larger is closer.",
         (
             "search",
+            "Words",
             "recommend",
             "SearchOptions",
             "RankingOptions",

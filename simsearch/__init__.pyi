@@ -51,6 +51,7 @@ from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
 from .retrieval.search import search
+from .retrieval.words import Words
 from .samples import make_sample
 from .training.config import TrainConfig
 from .training.head import train_head
@@ -101,6 +102,7 @@ __all__ = [
     "TrainingError",
     "UndoResult",
     "WeightsError",
+    "Words",
     "albums",
     "apply_cleanup",
     "build_index",

@@ -9,11 +9,11 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from simsearch.analysis.candidates import CANDIDATE_COSINE, candidate_pairs
 from simsearch.analysis.duplicate_groups import SAME_FILE, Copy
 from simsearch.analysis.picture_files import label_equal_bytes, look_at_files
+from simsearch.analysis.progress import follow_all
 from simsearch.analysis.stored_signatures import PictureSignatures, signatures_of
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.alignment import alignments
@@ -250,7 +250,7 @@ class _Stars:
         stars: dict[int, list[Copy]] = {}
         settled: set[int] = set()
         ordered = rows[np.argsort(self.rank[rows])].tolist()
-        for row in tqdm(ordered, "Comparing", unit="image", delay=1, disable=not progress):
+        for row in follow_all(ordered, "Comparing", progress=progress):
             if row not in settled:
                 kept, copies = self._star(row, near, settled)
                 stars[kept] = [Copy(kept), *copies]

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-from tqdm.auto import tqdm
 
+from simsearch.analysis.progress import follow
 from simsearch.files import digest_unchanged, modified_ns
 from simsearch.images.address import is_uri, local_path
 
@@ -121,10 +121,8 @@ def read_pictures(
     progress: bool,
 ) -> Iterator[_T]:
     """Read pictures in threads (decoders release Python's lock), in order, under a bar."""
-    with (
-        ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
-        tqdm(desc=title, total=len(paths), unit="image", delay=1, disable=not progress) as bar,
-    ):
-        for found in pool.map(read, paths):
-            yield found
-            bar.update()
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    try:
+        yield from follow(pool.map(read, paths), len(paths), title, progress=progress)
+    finally:  # what was not begun is not read any more, if the work ends early
+        pool.shutdown(cancel_futures=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
+from simsearch.cleanup.relative_names import relative_name, resolved_name
 from simsearch.csv_file import read_csv, saving, write_csv
 from simsearch.errors import QueryError
 from simsearch.files import write_text
@@ -104,20 +105,34 @@ class CleanupPlan(Sequence[PlannedCopy]):
             groups.setdefault(copy.group, []).append(copy)
         return list(groups.values())
 
-    def save(self, file: str | os.PathLike[str] = "plan.csv") -> None:
+    def save(
+        self,
+        file: str | os.PathLike[str] = "plan.csv",
+        root: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Write the plan to a file: JSON if its name ends in .json, else CSV.
+
+        Parameters
+        ----------
+        file
+            The file to write.
+        root
+            Write names relative to this folder, to be read by `read_plan(file, root)` where the
+            folder may have another place. By default, absolute paths.
 
         Raises
         ------
         QueryError
-            If the file cannot be written.
+            If the file cannot be written, or a picture does not lie below the root, or lies behind
+            a link.
         """
+        copies = self.copies if root is None else [_named(copy, root) for copy in self.copies]
         with saving(file) as target:
             if target.suffix.lower() == ".json":
-                record = {"format": FORMAT, "copies": [asdict(copy) for copy in self.copies]}
+                record = {"format": FORMAT, "copies": [asdict(copy) for copy in copies]}
                 write_text(target, json.dumps(record, indent=2, default=list))
             else:
-                write_csv(target, COLUMNS, [_row(copy) for copy in self.copies])
+                write_csv(target, COLUMNS, [_row(copy) for copy in copies])
 
     def __str__(self) -> str:
         groups = len(self.groups())
@@ -141,13 +156,35 @@ def _row(copy: PlannedCopy) -> tuple[object, ...]:
     return (*head, *copy.keep[1:], *copy.extra[1:])
 
 
-def read_plan(file: str | os.PathLike[str]) -> CleanupPlan:
+def _named(copy: PlannedCopy, root: str | os.PathLike[str]) -> PlannedCopy:
+    """Name the two files of a copy from a root."""
+    try:
+        keep, extra = (
+            state._replace(path=relative_name(state.path, root))
+            for state in (copy.keep, copy.extra)
+        )
+    except ValueError as error:
+        raise QueryError(f"root={os.fspath(root)!r}: {error}; save without root=") from error
+    return replace(copy, keep=keep, extra=extra)
+
+
+def read_plan(
+    file: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> CleanupPlan:
     """Read a plan that `CleanupPlan.save` wrote; lines may have been deleted since.
+
+    Parameters
+    ----------
+    file
+        CSV or JSON.
+    root
+        The folder from which names that are not absolute are meant, such as those that the page
+        exports. They may not lead out of it, nor through a link.
 
     Raises
     ------
     QueryError
-        If it cannot be read, or is no such plan.
+        If it cannot be read, or is no such plan; if names are relative and no root is given.
     """
     source = Path(file).expanduser()
     try:
@@ -158,7 +195,7 @@ def read_plan(file: str | os.PathLike[str]) -> CleanupPlan:
             if tuple(header) != COLUMNS:
                 raise ValueError(f"its first line is not {','.join(COLUMNS)}")
             rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
-        return CleanupPlan(tuple(_planned(row, i) for i, row in enumerate(rows, 1)))
+        return CleanupPlan(tuple(_planned(row, i, root) for i, row in enumerate(rows, 1)))
     except OSError as error:
         raise QueryError(f"cannot read {os.fspath(file)!r}: {error.strerror or error}") from error
     except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -183,12 +220,14 @@ def _rows_of_json(source: Path) -> Sequence[Mapping[str, Any]]:
     return rows
 
 
-def _planned(row: Mapping[str, Any], number: int) -> PlannedCopy:
+def _planned(
+    row: Mapping[str, Any], number: int, root: str | os.PathLike[str] | None
+) -> PlannedCopy:
     """Check one line of a plan."""
     try:
         keep, extra = (
             FileState(
-                str(row[side]),
+                _absolute(str(row[side]), root),
                 int(row[f"{side}_bytes"]),
                 int(row[f"{side}_time_ns"]),
                 str(row[f"{side}_digest"]),
@@ -199,7 +238,12 @@ def _planned(row: Mapping[str, Any], number: int) -> PlannedCopy:
         copy = PlannedCopy(int(row["group"]), keep, extra, *texts)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
-    for state in (keep, extra):
-        if not os.path.isabs(state.path):  # noqa: PTH117 (a name such as "~1.jpg")
-            raise ValueError(f"line {number}: {state.path!r} is not an absolute path")
     return copy
+
+
+def _absolute(path: str, root: str | os.PathLike[str] | None) -> str:
+    if os.path.isabs(path):  # noqa: PTH117 (a name such as "~1.jpg")
+        return path
+    if root is None:
+        raise ValueError(f"{path!r} is not an absolute path, and no root= (--root) is given")
+    return resolved_name(path, root)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from simsearch.cleanup.journal import absolute
+from simsearch.cleanup.journal import REMOVED, absolute
 from simsearch.cleanup.plan import CleanupPlan, FileState, PlannedCopy
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.files import digest_unchanged, modified_ns
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 RULES = ("largest", "oldest")
 SAME_FILE = "same file"
+UNREADABLE = "the file cannot be read"
 UNCONFIRMED = "not confirmed as a copy of the picture that stays"
 SHOWS_MORE = "of which the picture that stays is a part, or was made"
 ONE_SIDED = {"crop", "border", "screenshot"}  # one of two pictures may go, and not the other
@@ -186,26 +187,58 @@ def _plan_group(
     """Plan a group; its copies were compared with its first member, perhaps not the one to keep."""
     kept = _state(order[0].path)
     if kept is None:
-        left["the file cannot be read"] += len(order) - 1
+        left[UNREADABLE] += len(order) - 1
         return []
     copies = []
     for member in order[1:]:
-        verdict: Verdict | None = Verdict(member.level, member.edit)
-        if order[0] is not members[0] or member.edit in ONE_SIDED:
-            verdict = _compared(order[0].path, member.path)
-        state = _state(member.path)
-        fault = _fault(verdict, state)
-        if state and verdict and not fault:
-            copies.append(PlannedCopy(number, kept, state, verdict.level, verdict.edit, reason))
+        known = order[0] is members[0] and member.edit not in ONE_SIDED
+        verdict = Verdict(member.level, member.edit) if known else None
+        planned = _planned_copy(number, kept, member.path, reason, verdict)
+        if isinstance(planned, PlannedCopy):
+            copies.append(planned)
         else:
-            left[fault] += 1
+            left[planned] += 1
     return copies
+
+
+def plan_pair(number: int, keep: str, extra: str, reason: str) -> PlannedCopy | str:
+    """Plan that a picture may go for another one, whatever is known of them; or say why not.
+
+    Both are looked at, and compared on their pixels.
+    """
+    kept = _state(keep)
+    if kept is None:
+        return UNREADABLE
+    if REMOVED in Path(keep).parts or REMOVED in Path(extra).parts:
+        return "moved away before"
+    if _is_one_file(keep, extra):
+        return "a further path of the file that stays"
+    return _planned_copy(number, kept, extra, reason)
+
+
+def _is_one_file(a: str, b: str) -> bool:
+    try:
+        return Path(a).samefile(b)
+    except OSError:
+        return False
+
+
+def _planned_copy(
+    number: int, kept: FileState, path: str, reason: str, verdict: Verdict | None = None
+) -> PlannedCopy | str:
+    """Plan that a copy may go, or say why not; without a verdict, the two are compared."""
+    verdict = verdict or _compared(kept.path, path)
+    state = _state(path)
+    fault = _fault(verdict, state)
+    if state and verdict and not fault:
+        return PlannedCopy(number, kept, state, verdict.level, verdict.edit, reason)
+    return fault
 
 
 def _fault(verdict: Verdict | None, state: FileState | None) -> str:
     """Say why a copy may not go; "" if it may. What is unconfirmed is compared when it is due."""
     if state is None:
-        return "the file cannot be read"
+        return UNREADABLE
     if verdict is None:
         return UNCONFIRMED
     return "" if verdict.level == "similar" or verdict.second_may_go else SHOWS_MORE

@@ -41,7 +41,7 @@ def act_on_duplicates(outputs: str, root: str | None, options: dict[str, Any]) -
     if action == "undo":
         print(ss.undo_cleanup(root))
         return True
-    _apply(outputs, root, ss.read_plan(value), trash=trash, yes=yes)
+    _apply(outputs, root, ss.read_plan(value, root), trash=trash, yes=yes)
     return True
 
 

@@ -271,8 +271,9 @@ def summarise_column(column: FilterColumn) -> dict[str, Any]:
     -------
     dict
         `name`, `kind` ("number" or "text"), and `min` and `max` of what is finite, None where
-        nothing is; or `values`, its up to 100 most frequent tags, as they are written. Where there
-        are more, those of one image alone, such as titles, are left out.
+        nothing is; or `values`, its up to 100 most frequent tags, as they are written, and
+        `counts`, how many cells have each. Where there are more, those of one image alone are left
+        out, and all are unless most cells are made of the others: titles are no tags.
     """
     found: dict[str, Any] = {"name": str(column.name)}
     if column.values and column.kind == NUMBER:
@@ -280,10 +281,13 @@ def summarise_column(column: FilterColumn) -> dict[str, Any]:
         limits = {"min": min(finite, default=None), "max": max(finite, default=None)}
         return found | {"kind": "number", **limits}
     cells = column.cells.dropna().tolist()
-    counts = Counter(tag for cell in cells for tag in split_tags(cell) if tag)
+    tags = [[*filter(None, split_tags(cell))] for cell in cells]
+    counts = Counter(tag for each in tags for tag in dict.fromkeys(each))
     least = 1 if len(counts) <= MENU_VALUES else 2
-    values = [tag for tag, count in counts.most_common(MENU_VALUES) if count >= least]
-    return found | {"kind": "text", "values": values}
+    common = {tag: count for tag, count in counts.most_common(MENU_VALUES) if count >= least}
+    if 2 * sum(common.keys() >= set(each) for each in tags) < len(tags):
+        common = {}
+    return found | {"kind": "text", "values": [*common], "counts": [*common.values()]}
 
 
 def facts_of(metadata: pd.DataFrame, row: int) -> dict[str, Any]:

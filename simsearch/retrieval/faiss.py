@@ -8,41 +8,35 @@ An index names candidates, and the library's own embeddings rank these exactly. 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.errors import LibraryError, StaleIndexError
-from simsearch.files import atomic_write, iter_blocks, write_text
-from simsearch.library.files import file_record, matches_record, writing
-from simsearch.library.library import ImageLibrary
-from simsearch.plain_json import dumps
+from simsearch.errors import StaleIndexError
+from simsearch.files import iter_blocks
 from simsearch.retrieval.exact import exact_index
-from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
-from simsearch.retrieval.faiss_compat import import_faiss
+from simsearch.retrieval.faiss_candidates import SearchEffort
 from simsearch.retrieval.faiss_held_out import TUNED_K
-from simsearch.retrieval.faiss_report import IndexReport
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from simsearch.library.library import ImageLibrary
     from simsearch.retrieval.exact import TopK
-    from simsearch.retrieval.faiss_candidates import Candidates
+    from simsearch.retrieval.faiss_candidates import CandidateIndex, Candidates
+    from simsearch.retrieval.faiss_report import IndexReport
+    from simsearch.retrieval.faiss_store import IndexedRows
 
 
 logger = logging.getLogger("simsearch")
 
-FORMAT = 2
-OLD_FORMAT = 1  # its recall was measured on rows of the library alone
-INDEX_FILE, RECORD_FILE = "index.faiss", "index.json"
+RECORD_FILE = "index.json"
 
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
@@ -64,17 +58,18 @@ class FaissIndex:
         Its recall, speed and size on its library.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (made here alone)
         self,
         candidates: CandidateIndex,
         effort: SearchEffort,
         report: IndexReport,
         embeddings: NDArray[np.float32] | None = None,
         digest: str | None = None,
+        origin: IndexedRows | None = None,
     ) -> None:
         self.report, self.kind, self.exact = report, report.kind, candidates.exact
-        self._candidates, self._effort = candidates, effort
-        self._embeddings, self._digest = embeddings, digest  # what it was built of
+        self.candidates, self.effort, self.origin = candidates, effort, origin
+        self._embeddings, self.digest = embeddings, digest  # what it was built of
 
     def __repr__(self) -> str:
         return f"FaissIndex({self.kind}, {self.report.rows:,} images)"
@@ -89,10 +84,11 @@ class FaissIndex:
         """
         if library.embeddings is self._embeddings:
             return
-        if self._digest is None or library.stored is None or library.stored[1] != self._digest:
+        if self.digest is None or library.stored is None or library.stored[1] != self.digest:
             raise StaleIndexError(
                 f"{self!r} was not built for {library!r}, or the library has changed since: "
-                "build it again with simsearch.build_index(library)"
+                "open it again with simsearch.load_index(library), or build it again with "
+                "simsearch.build_index(library)"
             )
         self._embeddings = library.embeddings
 
@@ -159,8 +155,8 @@ class FaissIndex:
             if 2 * effort.candidates > allowed:
                 scanned += pending
                 continue
-            found = self._candidates.find(vectors[pending], effort, mask)
-            ranked = list(self._candidates.rank(library, vectors[pending], k, found))
+            found = self.candidates.find(vectors[pending], effort, mask)
+            ranked = list(self.candidates.rank(library, vectors[pending], k, found))
             kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
             settled = self._settled(vectors[pending], kth, found, effort)
             wider: dict[SearchEffort, list[int]] = {}
@@ -168,11 +164,11 @@ class FaissIndex:
                 before, answers[i] = answers.get(i), one
                 same = one and before and np.array_equal(one.rows, before.rows)
                 if not done or (self._must_confirm and mask is not None and not same):
-                    lists = self._candidates.lists_needed(vectors[i], limit)
+                    lists = self.candidates.lists_needed(vectors[i], limit)
                     wider.setdefault(self._wider(effort, lists), []).append(i)
             work += wider.items()
         if scanned:
-            only = self._candidates.only_added(mask)
+            only = self.candidates.only_present(mask, len(library))
             exact = exact_index(library).top_k(library, vectors[scanned], k, only)
             answers.update(zip(scanned, exact, strict=True))
         return (one for _, one in sorted(answers.items()) if one)
@@ -180,7 +176,7 @@ class FaissIndex:
     @property
     def _must_confirm(self) -> bool:
         """Whether only a wider search tells that one with a filter was wide enough."""
-        return self.kind == "hnsw" or not (self.exact or self._candidates.margins)
+        return self.kind == "hnsw" or not (self.exact or self.candidates.margins)
 
     def _wider(self, effort: SearchEffort, lists: int) -> SearchEffort:
         """Return the next effort; `lists` are known to be enough, unless it is 0."""
@@ -200,7 +196,7 @@ class FaissIndex:
         if self.exact:
             return np.isfinite(kth)
         last = np.where(found.rows[:, -1] < 0, np.inf, found.scores[:, -1])
-        settled = self._candidates.settled(vectors, kth, last, effort.reach)
+        settled = self.candidates.settled(vectors, kth, last, effort.reach)
         return np.isfinite(kth) & settled
 
     def effort_for(self, k: int, share: float) -> SearchEffort:
@@ -208,7 +204,7 @@ class FaissIndex:
 
         A larger k takes more candidates, and a filter a wider search to pass the other rows.
         """
-        candidates, reach = self._effort
+        candidates, reach = self.effort
         if self.exact:
             return SearchEffort(k + SPARE_CANDIDATES, 1)
         candidates = candidates * max(k, TUNED_K) // TUNED_K
@@ -229,71 +225,17 @@ class FaissIndex:
         MissingExtraError
             If FAISS is not installed.
         """
-        faiss, place = import_faiss(), Path(folder).expanduser()
-        # Windows cannot replace a file that is mapped: there it is read.
-        flags = 0 if os.name == "nt" else int(faiss.IO_FLAG_MMAP_IFC)
-        try:
-            record = json.loads((place / RECORD_FILE).read_text("utf-8"))
-            if record["format"] not in {FORMAT, OLD_FORMAT}:
-                raise _damaged(place, f"its format is {record['format']!r}, not {FORMAT}")
-            report = IndexReport(**record["report"])
-            effort = SearchEffort(*map(int, record["effort"]))
-            margins = Margins(*map(float, some)) if (some := record.get("margins")) else None
-            rows = rows_in_order(report.rows, record.get("held_out", []))
-            if not matches_record(place / INDEX_FILE, record["seal"]):
-                raise _damaged(place, f"{INDEX_FILE} is damaged, or belongs to another index")
-            raw = faiss.read_index(os.fspath(place / INDEX_FILE), flags)
-            if raw.ntotal != report.rows:
-                raise _damaged(place, f"it holds {raw.ntotal} rows, and not {report.rows}")
-        except FileNotFoundError as error:
-            raise LibraryError(
-                f"no index in {os.fspath(folder)!r} ({Path(error.filename).name} is missing): make "
-                "one with simsearch.build_index(library)"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise _damaged(place, f"it cannot be read ({error})") from error
-        if record["format"] == OLD_FORMAT and report.kind != "flat":
-            logger.warning(
-                "the index in %r is of an earlier version, which measured recall on images of the "
-                "library alone: new images may get less. Build it again with "
-                "simsearch.build_index(library)",
-                os.fspath(folder),
-            )
-        held_out = record.get("held_out", [])
-        candidates = CandidateIndex(raw, report.kind, rows, margins, held_out)
-        return cls(candidates, effort, report, digest=record["digest"])
+        from simsearch.retrieval.faiss_store import open_index
 
-    def save(self, folder: Path) -> None:
-        """Write the index into its library's folder; it counts once its record is written.
-
-        Raises
-        ------
-        LibraryError
-            If it cannot be written.
-        """
-        with writing(folder):
-            try:
-                with atomic_write(folder / INDEX_FILE) as stream:
-                    import_faiss().write_index(self._candidates.raw, stream.name)
-                    seal = file_record(Path(stream.name))
-            except RuntimeError as error:  # FAISS hides the reason in its message
-                raise LibraryError(
-                    f"cannot write {os.fspath(folder / INDEX_FILE)!r}: {error}"
-                ) from error
-            record = {
-                "format": FORMAT,
-                "digest": self._digest,
-                "seal": seal,
-                "effort": self._effort,
-                "margins": self._candidates.margins,
-                "held_out": self._candidates.held_out,
-                "report": asdict(self.report),
-            }
-            write_text(folder / RECORD_FILE, dumps(record, indent=2))
+        return open_index(Path(folder).expanduser())
 
 
 def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> FaissIndex:
-    """Open the index that `build_index` has stored.
+    """Open the index that `build_index` has stored, and bring it up to date.
+
+    Where the library has changed since, rows that it still has stay in the index, wherever they
+    stand now; new ones are added, those that are gone are left out, and it is stored again. Its
+    report counts them. Once they are more than a tenth of the rows, recall is measured again.
 
     Parameters
     ----------
@@ -305,36 +247,11 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     LibraryError
         If there is none, or it is damaged.
     StaleIndexError
-        If the library has changed since it was built.
+        If more than half of the library's rows are others than those that it was built of, or an
+        earlier version has built it.
     MissingExtraError
         If FAISS is not installed.
     """
-    if not isinstance(source, ImageLibrary):
-        return FaissIndex.load(source)
-    if source.stored is None:
-        raise LibraryError(
-            f"{source!r} was not loaded from a folder, so that no index is stored beside it: make "
-            "one with simsearch.build_index(library)"
-        )
-    index = FaissIndex.load(source.stored[0])
-    index.check(source)
-    return index
+    from simsearch.retrieval.faiss_follow import open_followed
 
-
-def rows_in_order(count: int, held_out: list[int]) -> NDArray[np.int64] | None:
-    """Return the row at each position of an index to which some rows were added last."""
-    if not held_out:
-        return None
-    last = np.asarray(held_out, np.int64)
-    if last.ndim != 1 or last.min() < 0 or last.max() >= count or len(set(held_out)) < len(last):
-        raise ValueError("rows that were held out are wrong")
-    first = np.ones(count, np.bool_)
-    first[last] = False
-    return np.concatenate([np.flatnonzero(first), last])
-
-
-def _damaged(folder: Path, reason: str) -> LibraryError:
-    return LibraryError(
-        f"the index in {os.fspath(folder)!r} cannot be used: {reason}; build it again with "
-        "simsearch.build_index(library)"
-    )
+    return open_followed(source)

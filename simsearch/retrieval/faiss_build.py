@@ -23,11 +23,14 @@ from tqdm.auto import tqdm
 
 from simsearch.errors import QueryError
 from simsearch.files import iter_blocks
-from simsearch.retrieval.faiss import FaissIndex, logger, rows_in_order
+from simsearch.library.files import writing
+from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_candidates import LIST_KINDS, CandidateIndex
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_held_out import ask_questions, draw_rows, hold_out
-from simsearch.retrieval.faiss_report import GOOD_RECALL, IndexReport, Kind
+from simsearch.retrieval.faiss_report import IndexReport, Kind, warn_if_low
+from simsearch.retrieval.faiss_rotation import Rotation
+from simsearch.retrieval.faiss_store import IndexedRows, rows_in_order, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 
 if TYPE_CHECKING:
@@ -46,7 +49,6 @@ CODES_PER_LIST, LISTED_ROWS = 2500, 200_000  # of 1 bit a number
 KMEANS_ITERATIONS = 6
 KMEANS_MIN_ROWS = 16  # FAISS wants one row per centre of a 4-bit quantiser
 EF_CONSTRUCTION = 160  # rows that are looked at to link a new one into the graph
-ROTATION_SEED = 1
 BLOCK_ROWS = 8192  # that are read and added together
 
 FACTORIES: dict[str, Callable[[int, int], str]] = {  # rows and width to FAISS's own notation
@@ -70,7 +72,8 @@ def build_index(
     their near-copies, rows without themselves, pictures unlike any, and queries of your own.
 
     It is stored beside the library if that was loaded from a folder, for `load_index`. Made for
-    `search(library, query, index=index)`. Where the embeddings change, it must be built again.
+    `search(library, query, index=index)`. Where the library changes, `load_index` brings it up to
+    date.
 
     Parameters
     ----------
@@ -113,18 +116,17 @@ def build_index(
     asked = _embed_queries(library, queries)
     started = time.perf_counter()
     new, held = hold_out(library) if chosen != "flat" else np.empty((2, 0), np.intp)
-    questions = ask_questions(library, new, held, asked)
-    tuning, measured = ([some.part(slice(half, None, 2)) for some in questions] for half in (0, 1))
-    rows = rows_in_order(len(library), held.tolist())
-    order = np.arange(len(library)) if rows is None else rows
+    tuning, measured = ask_questions(library, new, held, asked)
+    order = rows_in_order(len(library), held.tolist())
     raw = empty_index(library, chosen)
     add_rows(raw, library, order[: len(order) - len(held)], progress)
-    candidates = CandidateIndex(raw, chosen, rows, held_out=held.tolist())
+    candidates = CandidateIndex(raw, chosen, order if len(held) else None)
     effort, candidates.margins = tune(candidates, library, tuning)
     took = time.perf_counter() - started
     folder, digest = library.stored or (None, None)
     report = IndexReport(chosen, why, len(library), math.nan, math.nan, math.nan, 0, took)
-    index = FaissIndex(candidates, effort, report, library.embeddings, digest)
+    origin = IndexedRows.of(library, order, asked) if folder else None
+    index = FaissIndex(candidates, effort, report, library.embeddings, digest, origin)
     recalls = measure_recall(index, library, measured)
     started = time.perf_counter()
     add_rows(raw, library, held, progress=False)
@@ -136,12 +138,10 @@ def build_index(
         build_seconds=took,
         size_bytes=candidates.size_bytes(),
     )
-    if index.report.recall_at_10 < GOOD_RECALL:
-        logger.warning(
-            "the index finds less than %s of the ten nearest:\n%s", GOOD_RECALL, index.report
-        )
+    warn_if_low(index.report)
     if folder:
-        index.save(folder)
+        with writing(folder):
+            store_index(index, folder)
     return index
 
 
@@ -185,8 +185,7 @@ def empty_index(library: ImageLibrary, kind: Kind) -> Any:  # noqa: ANN401
         return faiss.IndexFlatIP(library.dim)
     lists = count_lists(len(library), kind)
     inner = faiss.index_factory(library.dim, FACTORIES[kind](lists, library.dim))
-    rotation = faiss.RandomRotationMatrix(library.dim, library.dim)
-    rotation.init(ROTATION_SEED)
+    rotation = Rotation.of(library.dim).to_faiss()
     _train(inner, kind, library, rotation)
     return faiss.IndexPreTransform(rotation, inner)
 

@@ -14,11 +14,12 @@ import numpy as np
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
+from simsearch.retrieval.faiss_rotation import known_rotation
 from simsearch.retrieval.gather import gathered_scores
 from simsearch.retrieval.pruned import top_k_of_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import NDArray
@@ -55,10 +56,7 @@ class Candidates(NamedTuple):
 
     scores: NDArray[np.float32]  # (Q, C) cosines of a flat index, squared distances of others
     rows: NDArray[np.int64]  # (Q, C), -1 at the end where there are fewer
-
-    def first(self, count: int) -> Candidates:
-        """Return the first `count` of each query."""
-        return Candidates(self.scores[:, :count], self.rows[:, :count])
+    last: NDArray[np.float32]  # (Q,) score that rows beyond are worse than; infinite if none are
 
 
 class CandidateIndex:
@@ -71,11 +69,10 @@ class CandidateIndex:
     kind
         As in `IndexReport`.
     rows
-        (N,) int64, the library's row at each position of the index; the same number by default.
+        (P,) int64, the library's row at each position of the index, -1 where it is gone; the same
+        number by default.
     margins
         When a query is settled; None for indexes of earlier versions, which do not tell.
-    held_out
-        Rows that were added last.
     """
 
     def __init__(
@@ -84,11 +81,10 @@ class CandidateIndex:
         kind: str,
         rows: NDArray[np.int64] | None = None,
         margins: Margins | None = None,
-        held_out: Sequence[int] = (),
     ) -> None:
         self.raw, self.kind, self.exact = raw, kind, kind == "flat"
-        self.held_out = list(held_out)
         self.rows, self.margins = rows, margins
+        self._inner: tuple[Any, Any] | None = None  # the index after the rotation, and that
         self._centres: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     @property
@@ -108,28 +104,48 @@ class CandidateIndex:
         threads = 1 if len(vectors) <= ONE_THREAD_QUERIES else faiss.omp_get_max_threads()
         with faiss_threads(threads):
             keep_search_parameters()
-            scores, places = self.raw.search(
-                np.ascontiguousarray(vectors), effort.candidates, params=parameters
+            scores, places = self._search(
+                np.ascontiguousarray(vectors), effort.candidates, parameters
             )
-        return Candidates(scores, self._rows_at(places))
-
-    def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        none = -np.inf if self.exact else np.inf
+        last = np.where(places[:, -1] < 0, none, scores[:, -1]).astype(np.float32)
         if self.rows is None:
-            return places
-        return np.where(places < 0, -1, self.rows[places])
+            return Candidates(scores, places, last)
+        rows = np.where(places < 0, -1, self.rows[places])
+        gone = (rows < 0) & (places >= 0)
+        if gone.any():
+            order = np.argsort(rows < 0, axis=1, kind="stable")
+            scores = np.take_along_axis(np.where(gone, none, scores), order, axis=1)
+            rows = np.take_along_axis(rows, order, axis=1)
+        return Candidates(scores, rows, last)
 
-    def only_added(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-        """Take from a mask the rows that have not been added yet, while the index is measured."""
-        if self.rows is None or self.raw.ntotal == len(self.rows):
+    def _search(self, vectors: NDArray[np.float32], count: int, parameters: Any) -> Any:  # noqa: ANN401
+        """Search the FAISS index, turning queries in factors where that is possible."""
+        if self.exact:
+            return self.raw.search(vectors, count, params=parameters)
+        if self._inner is None:
+            faiss = import_faiss()
+            transform = faiss.downcast_VectorTransform(self.raw.chain.at(0))
+            inner = faiss.downcast_index(self.raw.index)
+            self._inner = inner, known_rotation(transform, self.raw.d) or transform
+        inner, rotation = self._inner
+        return inner.search(rotation.apply(vectors), count, params=parameters)
+
+    def only_present(self, mask: NDArray[np.bool_] | None, total: int) -> NDArray[np.bool_] | None:
+        """Take from a mask the rows that are not in the index, while it is measured."""
+        if self.rows is None:
             return mask
-        added = np.zeros(len(self.rows), np.bool_)
-        added[self.rows[: self.raw.ntotal]] = True
-        return added if mask is None else added & mask
+        rows = self.rows[: self.raw.ntotal]
+        present = np.zeros(total, np.bool_)
+        present[rows[rows >= 0]] = True
+        if present.all():
+            return mask
+        return present if mask is None else present & mask
 
     def _parameters(self, faiss: Any, effort: SearchEffort, mask: NDArray[np.bool_] | None) -> Any:  # noqa: ANN401
         options: dict[str, Any] = {}
         if mask is not None:
-            mask = mask if self.rows is None else mask[self.rows]
+            mask = mask if self.rows is None else mask[self.rows] & (self.rows >= 0)
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if self.kind == "hnsw":
             parameters = faiss.SearchParametersHNSW(efSearch=effort.reach, **options)
@@ -137,18 +153,16 @@ class CandidateIndex:
             parameters = faiss.SearchParametersIVF(nprobe=effort.reach, **options)
         else:
             parameters = faiss.SearchParameters(**options)
-        if self.exact:
-            return parameters
-        return faiss.SearchParametersPreTransform(index_params=parameters)
+        return parameters
 
     def rank(
         self, library: ImageLibrary, vectors: NDArray[np.float32], k: int, candidates: Candidates
     ) -> Iterator[TopK | None]:
         """Rank the candidates of each query exactly; None where they may lack one of the k best."""
         error = rounding_error(library.dim)
-        for vector, scores, rows in zip(vectors, *candidates, strict=True):
+        for vector, scores, rows, last in zip(vectors, *candidates, strict=True):
             # Exact, if all rows that float32 could have kept from the first k are here.
-            complete = not self.exact or scores[-1] < scores[k - 1] - 2 * error
+            complete = not self.exact or last < scores[k - 1] - 2 * error
             found = rows[rows >= 0]
             if not complete or len(found) < k:
                 yield None

@@ -80,8 +80,11 @@ def ask_questions(
     new: NDArray[np.intp],
     held: NDArray[np.intp],
     asked: NDArray[np.float32] | None = None,
-) -> list[Questions]:
-    """Return queries of each kind in a random order, with their answers by the exact search."""
+) -> tuple[list[Questions], list[Questions]]:
+    """Return queries of each kind in a random order, with their answers by the exact search.
+
+    One half of each kind is to set an index up, and the other to measure it.
+    """
     kept = np.ones(len(library), np.bool_)
     kept[held] = False
     rng = np.random.default_rng(4)
@@ -100,7 +103,8 @@ def ask_questions(
             own_rows = none if rows is None else rows
             truth = exact_neighbours(library, vectors, own_rows, kept)
             questions.append(Questions(kind, vectors, own_rows, truth))
-    return questions
+    first, second = ([some.part(slice(half, None, 2)) for some in questions] for half in (0, 1))
+    return first, second
 
 
 def compose_strangers(library: ImageLibrary, count: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,8 @@ Kind: TypeAlias = Literal["flat", "sq", "hnsw", "ivf", "ivfpq", "rabitq"]
 """All rows in full; in 8 bits; a graph of these; lists of these, of 2 bits a number, of 1 bit."""
 
 GOOD_RECALL = 0.99  # at 10: for less, the report warns
+
+logger = logging.getLogger("simsearch")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class IndexReport:
         rows; and those that were given as `queries`. None where there were none.
     recall_floor : float or None
         The lowest mean of five groups of all these queries, from near to far from the library.
+    added, removed : int
+        Images that came and went after all this was measured; `rows` counts those of today.
     """
 
     kind: Kind
@@ -57,6 +62,8 @@ class IndexReport:
     recall_unlike: float | None = None
     recall_asked: float | None = None
     recall_floor: float | None = None
+    added: int = 0
+    removed: int = 0
 
     def __str__(self) -> str:
         answers = "exact" if self.kind == "flat" else "approximate"
@@ -65,8 +72,14 @@ class IndexReport:
             f"recall@10  {self.recall_at_10:.3f}{self._by_kind()}\n"
             f"a query    {self.ms_per_query:.2f} ms (exact search: {self.exact_ms:.2f} ms)\n"
             f"size       {self.size_bytes / 1e6:,.1f} MB\n"
-            f"built in   {self.build_seconds:,.1f} s"
+            f"built in   {self.build_seconds:,.1f} s{self._since()}"
         )
+
+    def _since(self) -> str:
+        """Say what has changed since it was measured."""
+        if not (self.added or self.removed):
+            return ""
+        return f"\nsince then {self.added:,} images came, {self.removed:,} went; measured before"
 
     def _by_kind(self) -> str:
         """Say what each kind of query gets, and that it is little."""
@@ -82,3 +95,9 @@ class IndexReport:
             return " for images of the library; unknown for new ones: build it again"
         low = f"; below {GOOD_RECALL}" if self.recall_at_10 < GOOD_RECALL else ""
         return f" ({', '.join(told)}){low}"
+
+
+def warn_if_low(report: IndexReport) -> None:
+    """Warn if an index finds too few of the nearest rows."""
+    if report.recall_at_10 < GOOD_RECALL:
+        logger.warning("the index finds less than %s of the ten nearest:\n%s", GOOD_RECALL, report)

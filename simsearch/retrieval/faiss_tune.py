@@ -82,12 +82,12 @@ def count_lists_of(index: CandidateIndex) -> int:
 def _code_margin(found: Candidates, truth: Sequence[TopK]) -> float:
     """Return by how much codes make the nearest rows seem farther than the k-th of them."""
     errors: list[NDArray[Any]] = []
-    for scores, rows, best in zip(*found, truth, strict=True):
+    for scores, rows, best in zip(found.scores, found.rows, truth, strict=True):
         if not len(best.rows):
             continue
         order = np.argsort(rows)
         places = order[np.searchsorted(rows, best.rows, sorter=order).clip(max=len(rows) - 1)]
-        seen = np.where(rows[places] == best.rows, scores[places], scores[rows >= 0].max())
+        seen = np.where(rows[places] == best.rows, scores[places], scores[rows >= 0].max(initial=0))
         errors.append(seen - (2 - 2 * best.scores[-1]))
     return _margin(errors, CODE_QUANTILE)
 

@@ -39,6 +39,10 @@ _threads: WeakKeyDictionary[ImageLibrary, tuple[NDArray[np.float32], threading.T
 def prepare(library: ImageLibrary, *, progress: bool) -> None:
     """Make the copy of a library now, so that its first search does not have to."""
     pruned_copy_of(library, progress=progress)
+    if library.stored and (library.stored[0] / "index.json").exists():
+        from simsearch.retrieval.faiss_follow import keep_up
+
+        keep_up(library)
 
 
 def ready_copy(library: ImageLibrary) -> PrunedCopy | None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from simsearch.images.decode import ImageSource, ImageSources
     from simsearch.library.types import Searchable
+    from simsearch.retrieval.words import Words
 
-Query: TypeAlias = "ImageSource | int | NDArray[np.float32]"
-"""Anything that `load_image` takes, a row number, or an embedding of shape (D,) or (1, D)."""
+Query: TypeAlias = "ImageSource | Words | int | NDArray[np.float32]"
+"""Anything that `load_image` takes, `Words`, a row number, or an embedding of (D,) or (1, D)."""
 
 Box: TypeAlias = "tuple[float, float, float, float]"
 """(left, top, right, bottom) in pixels, or in fractions of an image."""
@@ -63,6 +64,10 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
         from simsearch.retrieval.arrays import read_numbers
 
         query = read_numbers(query, library.dim)
+        if hasattr(query, "text"):
+            from simsearch.retrieval.words import resolve_words
+
+            return resolve_words(library, query)
     if isinstance(query, (int, np.integer)) and not isinstance(query, bool):
         row = int(query)
         if not library.has_row(row):

@@ -31,18 +31,19 @@ FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out,
 @overload
 def search(
     library: Browsable,
-    query: Query,
+    query: Query | None = ...,
     k: int = ...,
     threshold: Threshold = ...,
     exclude_query: bool = ...,
     *,
     regions: Literal[False] = ...,
+    text: str | None = ...,
     **options: Unpack[SearchKeywords],
 ) -> Matches: ...
 @overload
 def search(
     library: Browsable,
-    query: Query,
+    query: Query | None = ...,
     k: int = ...,
     threshold: Threshold = ...,
     exclude_query: bool = ...,
@@ -75,10 +76,12 @@ def search(
 @accepts(SearchOptions)
 def search(
     library: Browsable,
-    query: Query | list[Any] | tuple[Any, ...],
+    query: Query | list[Any] | tuple[Any, ...] | None = None,
     k: int = SearchOptions.k,
     threshold: Threshold = SearchOptions.threshold,
     exclude_query: bool = SearchOptions.exclude_query,
+    *,
+    text: str | None = None,
     **options: Any,
 ) -> Matches | list[Matches]:
     """Find the images of a library that are most similar to a query.
@@ -90,9 +93,11 @@ def search(
     library
         From `embed_dataset` or `ImageLibrary.load`.
     query
-        A path (in the library or not), an http(s) URL, bytes, a PIL image, an image array, a row
-        number, or an embedding of shape (D,) or (1, D), also as a tensor, series or list of
+        A path (in the library or not), an http(s) URL, bytes, a PIL image, an image array, `Words`,
+        a row number, or an embedding of shape (D,) or (1, D), also as a tensor, series or list of
         floats; or several: a list of these, or embeddings (Q, D). A list of whole numbers is rows.
+    text
+        Words, in place of a query: ``"a street at night"``.
     **options
         The fields of `SearchOptions`: where, combine, weights, box, regions, diversity, unique,
         false_match_rate, index.
@@ -121,6 +126,10 @@ def search(
     options |= {"k": k, "threshold": threshold, "exclude_query": exclude_query}
     asked = make_options(SearchOptions, options)
     ranking = Ranking(library, asked)
+    if text is not None:
+        from simsearch.retrieval.words import as_query
+
+        query = as_query(query, text)
     given, several = as_queries(library, query)
     queries = _resolve_all(library, given, asked, several=several)
     answers = list(ranking.answer(queries))

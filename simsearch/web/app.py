@@ -7,22 +7,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
-from pathlib import Path as File
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, FastAPI, Form, Path, Query, Request, Response
 from fastapi.middleware import Middleware
-from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BeforeValidator
 
 import simsearch
 from simsearch.web import schemas
+from simsearch.web.copy_routes import copy_routes
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
     CheckMiddleware,
+    HeadMiddleware,
     RequestLimitsMiddleware,
     SecurityHeadersMiddleware,
     TokenAuth,
@@ -30,17 +29,16 @@ from simsearch.web.middleware import (
     check_token,
 )
 from simsearch.web.openapi import describe_api
+from simsearch.web.pages import STATIC, page_routes
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
 from simsearch.web.thumbnails import Picture, Size
 
-STATIC = File(__file__).with_name("static")
 SWAGGER_UI = str(files("fastapi_swagger.resources"))  # Swagger UI's own files
 SWAGGER_UI_FILES = {"swagger-ui.css", "swagger-ui-bundle.js"}
 
 CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"  # for addresses with a version
-REVALIDATE = {"Cache-Control": "no-cache"}
 MULTIPART = Form(media_type="multipart/form-data")
 
 Row = Annotated[int, Path(description="Row number in the library.", examples=[0])]
@@ -86,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
             tasks.start_soon(service.watch_library)
             yield
             tasks.cancel_scope.cancel()
+        service.copies.close()
         service.manager.close()
 
     app = FastAPI(
@@ -95,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         middleware=[  # the outermost first
             Middleware(SecurityHeadersMiddleware),
+            Middleware(HeadMiddleware),
             Middleware(MetricsMiddleware, metrics),
             Middleware(CheckMiddleware, partial(check_host_and_origin, settings.hosts)),
             Middleware(CheckMiddleware, partial(check_token, auth, login_page)),
@@ -108,7 +108,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     handle_problems(app)
     app.include_router(_api_routes(service))
-    app.include_router(_page_routes(auth, login_page, metrics))
+    app.include_router(copy_routes(service))
+    app.include_router(page_routes(auth, login_page, metrics))
     app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.openapi = partial(describe_api, app, needs_token=settings.token is not None)  # type: ignore[method-assign]
@@ -194,31 +195,6 @@ def _api_routes(service: Service) -> APIRouter:
         return Utf8JsonResponse(content.model_dump())
 
     return api
-
-
-def _page_routes(auth: TokenAuth, login_page: str, metrics: Metrics) -> APIRouter:
-    """Return the routes beside the API: search page, API page, log-in, metrics."""
-    pages = APIRouter(include_in_schema=False)
-
-    @pages.get("/")
-    async def index() -> Response:
-        return FileResponse(STATIC / "index.html", headers=REVALIDATE)
-
-    @pages.get("/docs")
-    async def docs() -> Response:
-        return FileResponse(STATIC / "docs.html", headers=REVALIDATE)
-
-    @pages.post("/login")
-    async def login(request: Request, token: Annotated[str, Form()]) -> Response:
-        if auth.is_valid(token.strip()):
-            return auth.log_in_redirect("/", secure=request.url.scheme == "https")
-        return Response(login_page, 401, media_type="text/html")
-
-    @pages.get("/metrics")
-    async def prometheus() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-    return pages
 
 
 def _image_route(description: str, media_type: str = "image/*") -> dict[str, Any]:

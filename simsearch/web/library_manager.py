@@ -45,6 +45,8 @@ class State:
         Kind of the index.
     skipped : int
         Number of files that could not be embedded.
+    embeds : bool
+        Whether new images can be searched with; without a backbone, rows alone can.
     """
 
     library: Browsable
@@ -52,6 +54,7 @@ class State:
     index: FaissIndex | None = None
     index_kind: str | None = None
     skipped: int = 0
+    embeds: bool = True
 
 
 class LibraryManager:
@@ -121,20 +124,21 @@ class LibraryManager:
 
     def _open(self) -> State:
         state = self._source.open()
-        state = replace(state, library=self._with_batched_backbone(state.library))
+        library = self._with_batched_backbone(state.library)
+        state = replace(state, library=library or state.library, embeds=library is not None)
         for row in state.library.page(0, 1):  # warm-up for the first request
             search(state.library, row, k=1, index=state.index)
         return state
 
-    def _with_batched_backbone(self, library: Browsable) -> Browsable:
-        """Give a library the batched backbone; without one, it is searched by row only."""
+    def _with_batched_backbone(self, library: Browsable) -> Browsable | None:
+        """Give a library the batched backbone; None without one: it is searched by row only."""
         fingerprint = library.source.fingerprint if library.source else None
         if self._backbone is None or self._backbone.fingerprint != fingerprint:
             try:
                 backbone = library.backbone
             except BackboneError as error:
                 logger.warning("new images cannot be searched with: %s", error)
-                return library
+                return None
             if self._backbone:
                 self._backbone.close()
             max_images = self._settings.max_batch or fastest_batch_size(backbone)
@@ -178,8 +182,7 @@ class _FolderSource:
 
     def _index(self, library: ImageLibrary) -> FaissIndex | None:
         try:
-            index = load_index(self._folder)
-            index.check(library)
+            index = load_index(library)
         except LibraryError as error:
             logger.warning("searching without an index: %s", error)
             return None

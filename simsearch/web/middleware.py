@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 
-from simsearch.web.problems import problem
+from simsearch.web.problems import problem, wants_page
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,7 +39,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-PAGE_PATHS = {"/", "/docs"}
+PAGE_PATHS = {"/", "/docs", "/duplicates"}
 LOGIN_PATH = "/login"
 OPEN_PATHS = {"/api/health", LOGIN_PATH}  # without the token, as is everything in /static/
 METHODS_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
@@ -81,6 +81,25 @@ class SecurityHeadersMiddleware:
             logger.error("a request failed", exc_info=error)
             response = problem(500, "something went wrong here; the server's log says what")
             await response(scope, receive, send_with_headers)
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request, HEAD as GET."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self.app(scope, receive, send)
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        return await self.app({**scope, "method": "GET"}, receive, send_head)
 
 
 class TokenAuth:
@@ -164,7 +183,7 @@ def check_token(
         return auth.log_in_redirect(f"/?{rest}" if rest else "/", secure=scope["scheme"] == "https")
     if path in OPEN_PATHS or path.startswith("/static/") or auth.is_authorised(headers):
         return None
-    if path in PAGE_PATHS:
+    if path in PAGE_PATHS or wants_page(path, headers):
         return Response(login_page, 401, media_type="text/html")
     response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
     response.headers["WWW-Authenticate"] = "Bearer"

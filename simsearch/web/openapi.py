@@ -54,6 +54,14 @@ PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
         "too many requests are waiting; ask again in a moment",
     ),
 }
+PROBLEMS_OF_PLANS = {status: PROBLEMS_OF_QUERIES[status] for status in (408, 409, 413, 503)} | {
+    400: ("The body is no text.", "There was an error parsing the body"),
+    422: (
+        "A choice is invalid.",
+        "copies have not been looked for yet: POST /api/duplicates/search, and wait for the state "
+        "'ready'",
+    ),
+}
 
 
 def describe_api(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
@@ -83,7 +91,9 @@ def _describe_operation(path: str, method: str, operation: dict[str, Any]) -> No
     if path in OPEN_PATHS:
         operation["security"] = []
         problems = {status: each for status, each in problems.items() if status != 401}
-    if method == "post":
+    if path.startswith("/api/duplicates"):
+        problems = problems | (PROBLEMS_OF_PLANS if method == "post" else PROBLEMS_OF_LISTS)
+    elif method == "post":
         problems = problems | PROBLEMS_OF_QUERIES
     elif path.startswith("/api/images"):
         problems = problems | (PROBLEMS_OF_ROWS if "{row}" in path else PROBLEMS_OF_LISTS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from simsearch.errors import (
     BackboneError,
@@ -21,8 +22,10 @@ from simsearch.plain_json import dumps
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.datastructures import Headers
     from starlette.requests import Request
 
+NOT_FOUND = Path(__file__).with_name("static") / "not_found.html"
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL_CHARACTERS = 1000  # a long request is not echoed
 STATUS_CODES: dict[type[SimsearchError], int] = {
@@ -69,6 +72,11 @@ def problem_content(status: int, detail: str) -> dict[str, Any]:
     }
 
 
+def wants_page(path: str, headers: Headers) -> bool:
+    """Tell whether somebody opens an address in a browser, rather than a program or a page."""
+    return not path.startswith(("/api/", "/static/")) and "text/html" in headers.get("accept", "")
+
+
 def handle_problems(app: FastAPI) -> None:
     """Answer every expected error of an app with a problem."""
     from fastapi.exceptions import RequestValidationError
@@ -84,7 +92,9 @@ def handle_problems(app: FastAPI) -> None:
         return problem(422, "; ".join(map(_validation_message, error.errors())))
 
     @app.exception_handler(HTTPException)
-    def http_error(_: Request, error: HTTPException) -> JSONResponse:
+    def http_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404 and wants_page(request.url.path, request.headers):
+            return HTMLResponse(NOT_FOUND.read_text("utf-8"), 404)
         response = problem(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
         return response

@@ -208,6 +208,7 @@ class Column(BaseModel):
     min: float | None = None
     max: float | None = None
     values: list[str] = []
+    counts: list[int] = Field([], description="How many images have each of the values.")
 
 
 class UploadLimits(BaseModel):
@@ -229,6 +230,7 @@ class Library(BaseModel):
     folders: list[Folder]
     columns: list[Column]
     urls: bool
+    embeds: bool = Field(description="Whether new images can be searched with.")
     explains: bool
     limits: UploadLimits
     matches: int = Field(description="The largest k.")

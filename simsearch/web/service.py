@@ -17,6 +17,7 @@ from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
 from simsearch.web import schemas
+from simsearch.web.copy_search import CopySearch
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.thumbnails import (
     Picture,
@@ -53,11 +54,13 @@ class Service:
     Attributes
     ----------
     manager : LibraryManager
+    copies : CopySearch
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
+        self.copies = CopySearch()
         self._thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
@@ -214,7 +217,8 @@ class Service:
             "folders": [{"name": name, "images": count} for name, count in folders],
             "columns": columns,
             "urls": settings.urls,
-            "explains": True,
+            "embeds": state.embeds,
+            "explains": state.embeds,
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
             "matches": settings.max_matches,
             "auto_threshold": library.threshold() if len(library) > 1 else None,

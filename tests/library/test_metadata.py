@@ -206,6 +206,18 @@ def test_an_overview_sums_up_folders_and_columns(library, table):
     assert sorted(columns[1]["values"]) == ["Sale", "blue", "leather", "red", "sale", "summer"]
 
 
+def test_titles_are_no_tags_though_some_have_commas(tmp_path):
+    names = [f"{i}.jpg" for i in range(1500)]
+    titles = [f"Print {i}" for i in range(1500)]
+    titles[:3] = ["House, Garden", "House, Lake", "Garden; Lake"]
+    colours = ["red, blue" if i % 2 else "red" for i in range(1500)]
+    library = ss.ImageLibrary(np.eye(1500, 2) + 1, names)
+    table = pd.DataFrame({"path": names, "title": titles, "colour": colours})
+    title, colour = library.attach(table).overview().columns
+    assert title == {"name": "title", "kind": "text", "values": [], "counts": []}
+    assert (colour["values"], colour["counts"]) == (["red", "blue"], [1500, 750])
+
+
 def test_infinite_cells_of_a_frame_are_left_out_of_a_columns_range(library):
     prices = [np.inf, *range(1, len(library))]
     library.attach(pd.DataFrame({"path": library.names, "price": prices}))

@@ -93,6 +93,9 @@ OPERATIONS = {
     "/api/search": "POST",
     "/api/recommend": "POST",
     "/api/explain": "POST",
+    "/api/duplicates": "GET",
+    "/api/duplicates/search": "POST",
+    "/api/duplicates/plan": "POST",
 }
 PICTURE = picture()
 schemathesis.openapi.format(

@@ -15,6 +15,7 @@ from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
 
 TOKEN = "a-token-of-twenty-or-so"
+JSON = {"content-type": "application/json"}
 MULTIPART = {"content-type": "multipart/form-data"}
 
 
@@ -62,16 +63,25 @@ CAUSES = {
     ("list", 422): ({}, "/api/images?limit=0", {}),
     ("get", 422): ({}, "/api/images/x/facts", {}),
     ("post", 422): ({}, "/api/search", {"data": {"row": 0, "k": 0}}),
+    ("copies", 400): ({}, "/api/duplicates/plan", {"headers": JSON, "content": b"\xff"}),
+    ("copies", 422): ({}, "/api/duplicates/plan", {"json": {}}),
     ("post", 501): ({}, "/api/search", {"files": {"image": picture()}}),
     ("post", 503): ({"max_waiting_bytes": -1}, "/api/search", {"data": {"row": 0}}),
 }
+
+
+def kind_of(path, method):
+    """Return the kind of a call whose input is invalid."""
+    if path in {"/api/images", "/api/duplicates"}:
+        return "list"
+    return "copies" if path.startswith("/api/duplicates") else method
 
 
 def examples(schema):
     """Return the examples of problems, each with its kind of call and its status."""
     return [
         (
-            "list" if path == "/api/images" and status == "422" else method,
+            kind_of(path, method) if status in {"400", "422"} else method,
             int(status),
             answer["content"]["application/problem+json"]["example"],
         )
@@ -86,7 +96,7 @@ def examples(schema):
 def test_example_of_a_problem_is_what_the_server_answers(start, kind, status):
     settings, path, sent = CAUSES[kind, status]
     schema, client = start(**settings)
-    answer = client.request("post" if kind == "post" else "get", path, **sent)
+    answer = client.request("post" if kind in {"post", "copies"} else "get", path, **sent)
     shown = [each for *cause, each in examples(schema) if cause == [kind, status]]
     if status == 408:
         shown = [each | {"detail": each["detail"].replace("60", "0")} for each in shown]

@@ -243,7 +243,7 @@ def test_reload_error_is_logged_once_and_watching_goes_on(own, caplog, monkeypat
     manager.close()
 
 
-def test_index_is_used_unless_it_is_stale(own, caplog):
+def test_index_is_used_and_follows_the_library(own, caplog):
     pytest.importorskip("faiss")
     ss.build_index(ss.ImageLibrary.load(own / "outputs"), "sq", progress=False)
     app = create_app(Settings(str(own / "outputs"), index=True))
@@ -254,12 +254,16 @@ def test_index_is_used_unless_it_is_stale(own, caplog):
         next((own / "dataset/seg_pred").iterdir()).unlink()
         library = ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
         manager.refresh()
+        assert client.get("/api/library").json()["index"] == "sq"
+        assert manager.state.index.report.rows == len(library)
+        assert not post_query(client, row=0)[0]["exact"]
+        ss.ImageLibrary(library.embeddings[:2], library.paths[:2]).save(
+            own / "outputs", overwrite=True
+        )
+        manager.refresh()
         assert client.get("/api/library").json()["index"] is None
         assert post_query(client, row=0)[0]["exact"]
         assert "searching without an index" in caplog.text
-        ss.build_index(library, "sq", progress=False)
-        manager.refresh()
-        assert client.get("/api/library").json()["index"] == "sq"
 
 
 def test_published_library_is_served(own, table):

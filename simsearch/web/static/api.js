@@ -34,9 +34,12 @@ async function errorFrom(response) {
 }
 
 /** Send one request: {data}, or {retryAfter: seconds, response} where the server is busy. */
-async function send(path, { signal, body, as = "json" }) {
+async function send(path, { signal, body, json, as = "json" }) {
+  const sent = json ? JSON.stringify(json) : body;
+  const headers = json ? { "Content-Type": "application/json" } : {};
   try {
-    const response = await fetch(path, { signal, body, method: body ? "POST" : "GET" });
+    const method = sent ? "POST" : "GET";
+    const response = await fetch(path, { signal, body: sent, headers, method });
     if (response.ok) return { data: await response[as]() };
     if (response.status === 401) location.reload(); // the server then shows the login form
     if (response.status !== 503) throw await errorFrom(response);
@@ -75,6 +78,14 @@ export const search = (endpoint, body, signal, onBusy) =>
 
 /** A heat map: a PNG, as a blob. */
 export const explain = (body, signal) => call("/api/explain", { body, signal, as: "blob" });
+
+/** How far the search for duplicates is, and its groups from `offset` on. */
+export const duplicates = (offset, limit) => call(`/api/duplicates?offset=${offset}&limit=${limit}`);
+
+export const findDuplicates = () => call("/api/duplicates/search", { json: {} });
+
+/** A plan of a clean-up, which the server never carries out. */
+export const planDuplicates = (json) => call("/api/duplicates/plan", { json });
 
 /** Resolve once the server answers again. */
 export async function serverIsBack(signal) {

@@ -1,7 +1,6 @@
 // DOM helpers. Names and captions become text nodes, never HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const TAIL_LETTERS = 12; // at the end of a long name, always visible
 
 export const byId = (id) => document.getElementById(id);
 
@@ -53,17 +52,35 @@ export function icon(name) {
   return svg;
 }
 
-/** Text on one line that is shortened in its middle, not at its end. */
-export function shortened(text) {
-  const letters = [...text];
-  const head = letters.slice(0, -TAIL_LETTERS).join("");
-  const tail = letters.slice(-TAIL_LETTERS).join("");
-  return el(
-    "span",
-    { className: "shortened", title: text },
-    el("span", {}, head),
-    el("span", {}, tail),
+/** A caption: a name on one line, a second line below it, and the whole of `text` on hover. */
+export const caption = (name, detail, text = name) =>
+  el(
+    "p",
+    { className: "caption", title: text },
+    el("bdi", { className: "caption-name" }, name),
+    detail ? el("bdi", { className: "caption-detail" }, detail) : null,
   );
+
+/** [name, detail] of an image: its first metadata, or its file, then the rest or its folder. */
+export function captionOf({ caption: text, path }) {
+  const [name, ...rest] = text ? text.split(" · ") : [path.split("/").pop()];
+  const folder = path.split("/").slice(0, -1).join("/");
+  return [name, rest.join(" · ") || folder];
+}
+
+/** A score in words: "Similarity 0.812: closer than 98% of random pairs in this library". */
+export function scoreText({ score, percentile }) {
+  const closer = percentile === null ? "" : `: closer than ${floor(percentile)}% of random pairs in this library`;
+  return `Similarity ${score.toFixed(3)}${closer}`;
+}
+
+const floor = (percentile) =>
+  percentile > 99 ? Math.floor(100 * percentile) / 100 : Math.floor(percentile);
+
+/** "price_eur" becomes "Price eur". */
+export function readable(column) {
+  const words = column.replaceAll(/[_\s]+/g, " ").trim();
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** The caption of an image, or else its path. */

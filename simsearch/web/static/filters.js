@@ -1,8 +1,8 @@
 // Panel of settings and filters, built from the description of the library, and chips of the
 // filters in use. Changes the state; sends nothing.
 
-import { button, byId, debounce, el, icon } from "./dom.js";
-import { hasFilters, state, update } from "./state.js";
+import { button, byId, debounce, el, icon, readable } from "./dom.js";
+import { hasThreshold, state, update } from "./state.js";
 
 const LONG_LIST = 12; // checkboxes, above which a list can be searched
 const DEFAULT_THRESHOLD = 0.5; // cosine, where the library has no automatic one
@@ -35,7 +35,8 @@ export function render(current) {
   byId("chips").replaceChildren(...active.map(chip));
 }
 
-export const clear = () => update({ folders: [], columns: {} });
+export const clear = () =>
+  update({ folders: [], columns: {}, ...(hasThreshold() ? { threshold: null } : {}) });
 
 /** Open or close the panel; the focus goes with it. */
 export function setOpen(open) {
@@ -141,11 +142,11 @@ function folderFilter(all) {
 }
 
 /** Checkboxes for a text column with few values, a text field for one with many. */
-function valueFilter({ name, values }) {
-  if (!values.length) return textFilter(name, `${name} contains`);
+function valueFilter({ name, values, counts }) {
+  if (!values.length) return textFilter(name, `${readable(name)} contains`);
   return checkboxes(
-    name,
-    values.map((value) => ({ name: value })),
+    readable(name),
+    values.map((value, i) => ({ name: value, images: counts[i] })),
     ({ columns }) => columns[name]?.is ?? [],
     (is) => setColumn(name, is.length ? { is } : null),
   );
@@ -165,7 +166,7 @@ function textFilter(name, legend) {
 
 function rangeFilter({ name, min, max }) {
   const field = (end, placeholder) =>
-    el("input", { type: "number", step: "any", placeholder, "aria-label": `${name} ${end}` });
+    el("input", { type: "number", step: "any", placeholder, "aria-label": `${readable(name)} ${end}` });
   const fields = { from: field("from", min), to: field("to", max) };
   const change = () => {
     const given = Object.entries(fields).filter(([, { value }]) => value !== "");
@@ -177,7 +178,7 @@ function rangeFilter({ name, min, max }) {
     for (const [end, input] of Object.entries(fields)) input.value = columns[name]?.[end] ?? "";
   });
   const separator = el("span", { "aria-hidden": "true" }, "to");
-  return group(name, "", el("div", { className: "range" }, fields.from, separator, fields.to));
+  return group(readable(name), "", el("div", { className: "range" }, fields.from, separator, fields.to));
 }
 
 function setColumn(name, condition) {
@@ -187,16 +188,18 @@ function setColumn(name, condition) {
 
 /** [text, the change that removes it] of each filter in use. */
 function activeFilters(current) {
-  if (!hasFilters(current)) return [];
+  const { threshold } = current;
+  const least = threshold === "auto" ? "Similar enough (automatic)" : `Similarity from ${threshold}`;
+  const similarity = hasThreshold(current) ? [[least, { threshold: null }]] : [];
   const folders = current.folders.map((name) => [
     name,
     { folders: current.folders.filter((each) => each !== name) },
   ]);
   const others = Object.entries(current.columns).map(([name, condition]) => {
     const { [name]: _, ...columns } = current.columns;
-    return [`${name}: ${describe(condition)}`, { columns }];
+    return [`${readable(name)}: ${describe(condition)}`, { columns }];
   });
-  return [...folders, ...others];
+  return [...similarity, ...folders, ...others];
 }
 
 function describe({ from, to, is, has }) {

@@ -1,11 +1,11 @@
 // Cards of pictures: those of the library, and matches with their scores and buttons.
 // Reports which card action was chosen; does not act on it.
 
-import { el, icon, originalLink, plural, shortened, titleOf } from "./dom.js";
+import { caption, captionOf, el, icon, plural, scoreText, titleOf } from "./dom.js";
 import { searchUrl } from "./state.js";
 
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1 };
-const SHORTCUTS = { l: "like", d: "dislike", w: "explain" };
+const SHORTCUTS = { l: "like", d: "dislike", w: "explain", i: "detail" };
 const SIZES = "(max-width: 600px) 46vw, 240px";
 
 /** Call `onAction(action, row, card)` for each card action in a list, by mouse or keyboard. */
@@ -30,19 +30,36 @@ export function listen(list, onAction) {
 }
 
 function neighbour(list, card, key) {
-  const cards = [...list.children];
+  const cards = [...list.querySelectorAll(":scope > .card")];
   const index = cards.indexOf(card);
-  const secondLine = cards.findIndex((other) => other.offsetTop > cards[0].offsetTop);
-  const columns = secondLine < 0 ? cards.length : secondLine;
-  const steps = {
-    ...ARROWS,
-    ArrowUp: -columns,
-    ArrowDown: columns,
-    Home: -index,
-    End: cards.length - 1 - index,
-  };
+  const steps = { ...ARROWS, Home: -index, End: cards.length - 1 - index };
+  if (key === "ArrowUp") return nearest(cards.slice(0, index).reverse(), card);
+  if (key === "ArrowDown") return nearest(cards.slice(index + 1), card);
   return key in steps ? cards[index + steps[key]] : null;
 }
+
+/** Of the next line of cards, the one that is nearest to a card from left to right. */
+function nearest(cards, card) {
+  const line = cards.find((each) => each.offsetTop !== card.offsetTop)?.offsetTop;
+  const away = (each) => Math.abs(each.offsetLeft - card.offsetLeft);
+  const onLine = cards.filter((each) => each.offsetTop === line);
+  return onLine.sort((a, b) => away(a) - away(b))[0];
+}
+
+/** A line over all columns, above the matches that are below the automatic threshold. */
+export const weakLine = (isFirst) =>
+  el(
+    "li",
+    { className: "weak-line" },
+    el("b", {}, isFirst ? "No close match" : "No close matches from here on"),
+    el(
+      "span",
+      {},
+      isFirst
+        ? "These are the nearest pictures, but they may show something else."
+        : "The pictures below may show something else.",
+    ),
+  );
 
 /** A card for an image of the library, or for a match. */
 export function card(image, state) {
@@ -62,9 +79,9 @@ export function card(image, state) {
   return el(
     "li",
     { className: "card", "data-row": image.row },
-    el("div", { className: "frame" }, picture, isMatch ? actions(image, name, state) : null),
+    el("div", { className: "frame" }, picture, actions(image, name, state, isMatch)),
     isMatch ? score(image) : null,
-    shortened(name),
+    caption(...captionOf(image), name),
     isMatch && image.duplicates.length ? duplicates(image.duplicates) : null,
   );
 }
@@ -76,7 +93,7 @@ export const skeletons = (count) =>
       "li",
       { className: "card skeleton", "aria-hidden": "true" },
       el("div", { className: "frame" }, el("div", { className: "picture" })),
-      el("span", { className: "shortened" }, "\u00a0"),
+      caption("\u00a0", "\u00a0", ""),
     ),
   );
 
@@ -98,7 +115,7 @@ export function thumbnail(image) {
   return node;
 }
 
-function actions(image, name, state) {
+function actions(image, name, state, isMatch) {
   const toggle = (action, text, pressed) =>
     el(
       "button",
@@ -115,12 +132,31 @@ function actions(image, name, state) {
   return el(
     "div",
     { className: "actions" },
-    toggle("like", "More like this", state.liked.includes(image.row)),
-    toggle("dislike", "Less like this", state.disliked.includes(image.row)),
-    toggle("explain", "Why it matches", false),
-    originalLink("action open", image.image, `Open the original: ${name}`),
+    ...(isMatch
+      ? [
+          toggle("like", "More like this", state.liked.includes(image.row)),
+          toggle("dislike", "Less like this", state.disliked.includes(image.row)),
+          toggle("explain", "Why it matches", false),
+        ]
+      : []),
+    detailLink(image, name),
   );
 }
+
+/** Opens the details; with Ctrl, the original in a new tab. */
+const detailLink = (image, name) =>
+  el(
+    "a",
+    {
+      className: "action open",
+      href: image.image,
+      title: "Details",
+      "data-action": "detail",
+      "aria-haspopup": "dialog",
+      "aria-label": `Details: ${name}`,
+    },
+    icon("expand"),
+  );
 
 function score({ score, percentile }) {
   const rank = rankAmongPairs(percentile);
@@ -128,10 +164,7 @@ function score({ score, percentile }) {
   bar.style.width = `${100 * Math.max(0, Math.min(1, score))}%`;
   return el(
     "p",
-    {
-      className: "score",
-      title: `Cosine similarity ${score.toFixed(3)}${rank ? `, ${rank} of random pairs` : ""}`,
-    },
+    { className: "score", title: scoreText({ score, percentile }) },
     el("b", {}, score.toFixed(3)),
     el("span", { className: "score-bar", "aria-hidden": "true" }, bar),
     el("span", { className: "percentile" }, rank),

@@ -29,7 +29,7 @@ export function reset(requestBody) {
 /** Turn on the heat maps of all cards, as they come into view, or turn all off. */
 export function toggleAll(cards, on) {
   viewport.disconnect();
-  for (const card of cards)
+  for (const card of [...cards].filter((each) => each.matches(".card")))
     if (on) viewport.observe(card);
     else toggle(card, false);
 }

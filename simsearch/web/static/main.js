@@ -1,18 +1,29 @@
 // Entry point: connects the controls to the state, and renders the page on each change of state.
 
 import * as browse from "./browse.js";
+import * as detail from "./detail.js";
 import { byId, plural, titleOf } from "./dom.js";
 import * as failures from "./failures.js";
 import * as feedback from "./feedback.js";
 import * as filters from "./filters.js";
 import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
+import * as help from "./help.js";
 import { cached } from "./imageCache.js";
 import * as query from "./query.js";
 import * as search from "./search.js";
 import { library, loadLibrary, newJob, onLibrary, thumbnailUrl } from "./session.js";
-import { addUpload, clearQuery, hasQuery, searchFrom, state, subscribe, update } from "./state.js";
+import {
+  canLike,
+  clearQuery,
+  hasQuery,
+  searchFrom,
+  state,
+  subscribe,
+  update,
+} from "./state.js";
 import * as upload from "./upload.js";
+import * as uploads from "./uploads.js";
 
 const TOGGLES = ["unique", "heatmaps"]; // keys of the state, and ids of their buttons
 
@@ -31,9 +42,14 @@ async function start(signal) {
   render(state(), null);
 }
 
-function showLibrary({ images, urls, explains, ...others }) {
+function showLibrary({ images, urls, embeds, explains, ...others }) {
   byId("size").textContent = plural(images, "picture");
-  byId("url-form").hidden = !urls;
+  byId("url-form").hidden = !urls || !embeds;
+  document.body.classList.toggle("rows-only", !embeds);
+  byId("welcome").textContent = embeds ? "Find pictures like yours" : "Find similar pictures";
+  byId("lead").textContent = embeds
+    ? "Drop a picture here, paste one, or start from any picture below."
+    : "This library cannot be searched with new pictures. Choose any picture below.";
   byId("heatmaps").hidden = !explains;
   document.body.classList.toggle("no-heatmaps", !explains);
   filters.build({ images, ...others });
@@ -56,6 +72,7 @@ function render(current, previous) {
 function renderControls(current) {
   const searching = hasQuery(current);
   document.body.dataset.mode = searching ? "search" : "library";
+  document.body.classList.toggle("no-likes", !canLike(current));
   for (const name of TOGGLES) byId(name).setAttribute("aria-pressed", String(current[name]));
   byId("choose-label").textContent = searching ? "Another picture" : "Choose a picture";
   filters.render(current);
@@ -83,20 +100,21 @@ function onlyDiffersIn(name, one, other) {
 
 function onCardAction(action, row, card) {
   if (action === "search") searchFrom({ row });
+  else if (action === "detail") detail.open(card);
   else if (action === "explain") heatmap.toggle(card, !heatmap.isOn(card));
   else {
-    search.focusNext([...card.parentNode.children].indexOf(card), action);
+    search.focusNext([...card.parentNode.querySelectorAll(":scope > .card")].indexOf(card), action);
     feedback.toggle(state(), `${action}d`, row);
   }
 }
 
 function onUpload({ file, url }) {
   upload.showError(null);
-  searchFrom(file ? { upload: addUpload(file) } : { url });
+  searchFrom(file ? { upload: uploads.add(file) } : { url });
 }
 
 function onEscape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented) return;
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   if (!byId("panel").hidden) filters.setOpen(false);
   else if (state().box) update({ box: null });
   else if (hasQuery()) clearQuery();
@@ -108,6 +126,9 @@ onLibrary(showLibrary);
 browse.listen((error) => failures.handle(error, () => attempt(browse.show)));
 query.onBox((box) => update({ box }, box && state().box ? "box" : null));
 upload.listen(onUpload, library);
+detail.listen();
+help.listen();
+search.onMore((next) => attempt(next));
 for (const id of ["library", "matches"]) grid.listen(byId(id), onCardAction);
 for (const name of TOGGLES)
   byId(name).addEventListener("click", () => update({ [name]: !state()[name] }, name));

@@ -15,6 +15,19 @@ export function showMessage(heading, text, actions, role = "status") {
     el("div", { className: "buttons" }, ...actions.filter(Boolean)),
   );
   panel.hidden = false;
+  enableTools(false);
+}
+
+/** Enable the buttons that change how matches are shown; one that is pressed can be released. */
+function enableTools(enabled) {
+  for (const tool of document.querySelectorAll(".search-only[aria-pressed]"))
+    tool.disabled = !enabled && tool.getAttribute("aria-pressed") !== "true";
+}
+
+/** Take an error away that a newer one replaces. */
+export function dropAlert() {
+  const panel = byId("message");
+  if (panel.getAttribute("role") === "alert") panel.hidden = true;
 }
 
 /** Show a banner above the page; it stays until it is hidden. */
@@ -36,5 +49,6 @@ export function hide(...ids) {
 /** Show the list of the library or that of the matches, without a message. */
 export function showList(name) {
   for (const list of ["library", "matches"]) byId(list).hidden = list !== name;
-  hide("more", "message");
+  hide("more", "more-matches", "legend", "message");
+  enableTools(true);
 }

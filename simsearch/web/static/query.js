@@ -1,17 +1,23 @@
 // The query: its image, its name, and the selected part, drawn with mouse, finger or arrow keys.
 // Does not talk to the server.
 
-import { button, byId, debounce, el, icon, originalLink, shortened } from "./dom.js";
+import { button, byId, caption as captionLine, debounce, el, icon, originalLink } from "./dom.js";
 
 const STEP = 0.02; // of the image, for one press of an arrow key
 const MIN_SIDE = 0.04; // of the image; a smaller drag is a click
 const FIRST_BOX = [0.25, 0.25, 0.75, 0.75];
+const TOUCH = matchMedia("(hover: none) and (pointer: coarse)");
+const CANNOT_SHOW =
+  "This browser cannot show the picture. The server may still be able to read it.";
+const CANNOT_LOAD = "The picture could not be loaded.";
 const SETTLE_MS = 350; // after the last key, before the box is searched with
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const CORNERS = { nw: [0, 1], ne: [2, 1], sw: [0, 3], se: [2, 3] }; // edges that each one moves
 
 let shown = null; // the query that is shown
 let parts = null; // its elements
+let broken = false; // whether the image could not be loaded
+let choosing = false; // whether a finger on the picture chooses a part; it scrolls otherwise
 let box = null; // [left, top, right, bottom], fractions of the image
 let notify = () => {};
 const notifySoon = debounce(() => notify(box), SETTLE_MS);
@@ -26,7 +32,7 @@ export const onBox = (listener) => (notify = listener);
     or {key, name, missing: why it cannot be shown}. */
 export function show(query, selected) {
   byId("query").hidden = !query;
-  if (query?.key !== shown?.key) build(query);
+  if (query?.key !== shown?.key || broken) build(query);
   shown = query;
   notifySoon.cancel();
   if (parts) draw(selected);
@@ -35,6 +41,7 @@ export function show(query, selected) {
 function build(query) {
   if (parts) URL.revokeObjectURL(parts.original); // does nothing for a URL of the server
   parts = null;
+  broken = choosing = false;
   const nodes = [];
   if (query?.source) {
     const source = query.source instanceof Blob ? URL.createObjectURL(query.source) : query.source;
@@ -59,34 +66,41 @@ function preview(source, name) {
     area.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
     area.classList.add("ready");
   });
-  image.addEventListener("error", () =>
-    area.replaceWith(
-      placeholder("This browser cannot show the picture. The server may still be able to read it."),
-    ),
-  );
+  image.addEventListener("error", () => {
+    broken = true; // it is tried again with the next search
+    const own = source.startsWith("blob:");
+    area.replaceWith(placeholder(own ? CANNOT_SHOW : CANNOT_LOAD));
+  });
   area.append(image, cropBox);
   area.addEventListener("pointerdown", onPointerDown);
   cropBox.addEventListener("keydown", onKeyDown);
-  const select = button("Select a part", { id: "select-part", onclick: selectPart }, "crop");
+  const select = button("Choose a part", { id: "select-part", onclick: selectPart }, "crop");
   const clear = button("Whole picture", { id: "clear-part", onclick: clearPart }, "close");
   parts = { area, cropBox, select, clear };
   return [
     area,
-    el("p", { className: "hint" }, "Drag on the picture to search with a part."),
+    el(
+      "p",
+      { className: "hint" },
+      el("span", { className: "for-mouse" }, "Drag on the picture to search with a part."),
+      el("span", { className: "for-touch" }, "Choose a part, then drag its corners."),
+    ),
     el("div", { className: "buttons" }, select, clear),
   ];
 }
 
 function caption(original, name) {
   const link = original && originalLink("round", original, `Open the original of ${name}`);
-  return el("figcaption", {}, shortened(name), link);
+  return el("figcaption", {}, captionLine(name), link);
 }
 
 function draw(selected) {
   box = selected;
   const { cropBox, select, clear } = parts;
   cropBox.hidden = clear.hidden = !selected;
-  select.hidden = Boolean(selected);
+  select.hidden = Boolean(selected) && (choosing || !TOUCH.matches);
+  select.lastChild.textContent = selected ? "Change the part" : "Choose a part";
+  parts.area.classList.toggle("choosing", choosing);
   if (!selected) return;
   const [left, top, right, bottom] = selected.map((edge) => 100 * edge);
   Object.assign(cropBox.style, {
@@ -104,12 +118,14 @@ function draw(selected) {
 }
 
 function selectPart() {
-  draw(FIRST_BOX);
+  choosing = true;
+  draw(box ?? FIRST_BOX);
   parts.cropBox.focus();
   notifySoon();
 }
 
 function clearPart() {
+  choosing = false;
   draw(null);
   parts.select.focus();
   notifyNow();
@@ -163,7 +179,7 @@ function dragFrom(target, start) {
 }
 
 function onPointerDown(event) {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || (event.pointerType === "touch" && !choosing)) return;
   const { area } = parts;
   const pointOf = ({ clientX, clientY }) => {
     const { left, top, width, height } = area.getBoundingClientRect();

@@ -1,6 +1,7 @@
 // Turns the state of the page into the form fields of the API. Sends nothing.
 
-import { getUpload, hasFeedback, hasQuery } from "./state.js";
+import { hasFeedback, hasQuery } from "./state.js";
+import * as uploads from "./uploads.js";
 
 /** The API's `where`, or null without filters. */
 export function whereOf({ folders, columns }) {
@@ -47,7 +48,7 @@ async function appendLikedQuery(body, state, original) {
 function appendQuery(body, state, rowField, fileField) {
   if (state.row !== null) body.append(rowField, state.row);
   else if (state.url !== null) body.append("url", state.url);
-  else body.append(fileField, getUpload(state.upload));
+  else body.append(fileField, uploads.get(state.upload));
 }
 
 /** A part of an image, as a PNG. */

@@ -9,12 +9,16 @@ import { setHeading, showList, showMessage } from "./messages.js";
 import * as query from "./query.js";
 import { buildRequest } from "./request.js";
 import { library } from "./session.js";
-import { getUpload, hasFeedback, state } from "./state.js";
+import { hasFeedback, state } from "./state.js";
 import { choosePicture, relaxations } from "./suggestions.js";
+import * as uploads from "./uploads.js";
 
 const MAX_SKELETONS = 12;
+const MORE_MATCHES = 48; // that one press of the button adds
 const LARGE_PREVIEW_RATIO = 1.5; // device pixels per CSS pixel, above which thumbnails look blurred
 
+let shown = null; // {state, request, matches} of the search that is shown
+let goesOn = false; // whether further matches load as the end of the list is scrolled to
 let focusTarget = null; // {index, action} of the button to focus after the next search
 
 /** Search for the present state. */
@@ -25,12 +29,45 @@ export async function run(signal) {
   if (!list.children.length)
     list.replaceChildren(...grid.skeletons(Math.min(current.k, MAX_SKELETONS)));
   list.setAttribute("aria-busy", "true");
+  await uploads.restore(current.upload);
+  signal.throwIfAborted();
   if (!(await showQuery(current, signal))) return;
   const request = () => buildRequest(current, library(), query.originalUrl());
   const { endpoint, body } = await request();
   const { answers, milliseconds } = await api.search(endpoint, body, signal, showBusy);
   heatmap.reset(async () => (await request()).body);
+  shown = { current, request, count: Number(body.get("k")), asked: Number(body.get("k")) };
+  goesOn = false;
   showMatches(answers[0], milliseconds, current);
+}
+
+/** Call `onPress(next)` to show more matches; once pressed, scrolling to the end does it, too. */
+export function onMore(onPress) {
+  const next = () => onPress(showMore);
+  byId("more-matches").addEventListener("click", () => {
+    goesOn = true;
+    next();
+  });
+  new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && goesOn && next(), {
+    rootMargin: "300px",
+  }).observe(byId("more-matches"));
+}
+
+/** Ask for more matches of the same search, and add those that are new. */
+async function showMore(signal) {
+  const mine = shown;
+  byId("more-matches").disabled = true;
+  try {
+    const { endpoint, body } = await mine.request();
+    const asked = Math.min(mine.asked + MORE_MATCHES, library().matches);
+    body.set("k", asked);
+    const { answers, milliseconds } = await api.search(endpoint, body, signal, showBusy);
+    if (mine !== shown) return;
+    shown.asked = asked;
+    showMatches(answers[0], milliseconds, mine.current);
+  } finally {
+    byId("more-matches").disabled = false;
+  }
 }
 
 /** Identifies the query of a state. */
@@ -66,7 +103,7 @@ async function showQuery(current, signal) {
 }
 
 function showUpload(current) {
-  const file = getUpload(current.upload);
+  const file = uploads.get(current.upload);
   const key = queryKey(current);
   const name = file?.name || "Your picture";
   document.title = `${name} – simsearch`;
@@ -80,7 +117,7 @@ function showUpload(current) {
   setHeading("No picture");
   showMessage(
     "Your picture is no longer here",
-    "An uploaded picture is kept only while this page is open, and is never stored. Choose it again to continue.",
+    "The browser that it was chosen in keeps the latest pictures; the server stores none. Choose it again to continue.",
     [choosePicture()],
   );
   return false;
@@ -92,7 +129,9 @@ const showBusy = (seconds) =>
 function showMatches({ matches, exact }, milliseconds, current) {
   const list = byId("matches");
   list.removeAttribute("aria-busy");
-  list.replaceChildren(...matches.map((match) => grid.card(cache(match), state())));
+  showCards(list, matches);
+  byId("legend").hidden = !matches.length;
+  byId("more-matches").hidden = matches.length < shown.asked || !mayAsk();
   const count = plural(matches.length, "match", "matches");
   const notes = [
     hasFeedback(current) ? "with feedback" : current.box ? "for the selected part" : "",
@@ -111,10 +150,29 @@ function showMatches({ matches, exact }, milliseconds, current) {
   restoreFocus(list);
 }
 
+/** Whether the server gives more matches than were asked for, and the library has more. */
+const mayAsk = () => shown.asked < Math.min(library().matches, library().images);
+
+/** Show the matches as cards; those that are there in the same order already are kept. */
+function showCards(list, matches) {
+  const rows = [...list.querySelectorAll(":scope > .card")].map(({ dataset }) => Number(dataset.row));
+  const kept = rows.length && rows.every((row, i) => row === matches[i]?.row) ? rows.length : 0;
+  if (!kept || shown.asked === shown.count) list.replaceChildren();
+  const first = list.children.length ? kept : 0;
+  const auto = library().auto_threshold;
+  const weak = auto === null ? -1 : matches.findIndex(({ score }) => score < auto);
+  matches.forEach((match, i) => {
+    if (i < first) return cache(match);
+    if (i === weak) list.append(grid.weakLine(i === 0));
+    list.append(grid.card(cache(match), state()));
+  });
+}
+
 /** A liked match leaves the grid: the focus moves to the match that takes its place. */
 function restoreFocus(list) {
   if (focusTarget === null) return;
-  const card = list.children[Math.min(focusTarget.index, list.children.length - 1)];
+  const cards = list.querySelectorAll(":scope > .card");
+  const card = cards[Math.min(focusTarget.index, cards.length - 1)];
   const target = card?.querySelector(`[data-action=${focusTarget.action}]`) ?? byId("heading");
   target.focus({ preventScroll: true });
   focusTarget = null;

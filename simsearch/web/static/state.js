@@ -1,5 +1,5 @@
 // The state of the page: query, settings, feedback and filters, kept in the URL.
-// Uploaded files cannot be in a URL: they stay in memory until the page closes.
+// Uploaded files cannot be in a URL: `uploads.js` keeps them under a name.
 
 const DEFAULTS = {
   row: null, // the query: a row of the library,
@@ -19,8 +19,6 @@ const NO_QUERY = { row: null, upload: null, url: null, box: null, liked: [], dis
 const FLAGS = { unique: "unique", heatmaps: "heat" }; // state key: URL parameter
 const COLUMN_PARAMETERS = { from: Number, to: Number, has: String };
 
-const uploads = new Map();
-const pageId = Date.now().toString(36); // tells uploads of this page from those of an earlier one
 let current = parse(location.search);
 let lastMergeKey = null;
 let notify = () => {};
@@ -30,15 +28,9 @@ export const hasQuery = ({ row, upload, url } = current) =>
   row !== null || upload !== null || url !== null;
 export const hasFilters = ({ folders, columns } = current) =>
   folders.length > 0 || Object.keys(columns).length > 0;
+export const hasThreshold = (given = current) => given.threshold !== null && hasQuery(given);
 export const hasFeedback = ({ liked, disliked } = current) => liked.length + disliked.length > 0;
-export const getUpload = (name) => uploads.get(name);
-
-/** Keep an uploaded file in memory; return its name. */
-export function addUpload(file) {
-  const name = `${pageId}-${uploads.size + 1}`;
-  uploads.set(name, file);
-  return name;
-}
+export const canLike = ({ url } = current) => url === null; // recommending takes no address
 
 /** Change the state. Consecutive changes with the same `mergeKey` make one history entry. */
 export function update(change, mergeKey = null) {

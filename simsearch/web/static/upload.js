@@ -1,17 +1,24 @@
 // Ways to give a query image: drop, paste, choose a file, take a photo, or type a URL.
-// Checks size and type before anything is sent; sends nothing.
+// Checks the type and shrinks what is too large before anything is sent; sends nothing.
 
 import { byId } from "./dom.js";
+import { dropAlert } from "./messages.js";
+import { fitted } from "./shrink.js";
 
 const MIB = 2 ** 20;
+const UNLIMITED = { bytes: Infinity, pixels: Infinity };
 const OWN_DRAG = "application/x-simsearch"; // marks what is dragged from this page itself
 
 /** Call `onQuery({file})` or `onQuery({url})` for each query; `library()` gives the limits. */
 export function listen(onQuery, library) {
-  const onFile = (file) => {
+  let latest = null; // a file that takes long to shrink does not replace a newer one
+  const onFile = async (file) => {
+    latest = file;
     const error = validationError(file, library());
-    showError(error);
-    if (!error) onQuery({ file });
+    const sent = error ? null : await fitted(file, library()?.limits ?? UNLIMITED);
+    if (latest !== file) return;
+    showError(error ?? (sent ? null : sizeError(file, library())));
+    if (sent) onQuery({ file: sent });
   };
   const receive = (data) => {
     const file = [...data.files].find((each) => each.type.startsWith("image/")) || data.files[0];
@@ -28,19 +35,22 @@ export function listen(onQuery, library) {
 export function showError(text) {
   byId("upload-error").textContent = text || "";
   byId("upload-error").hidden = !text;
+  if (text) dropAlert(); // that of an earlier file
 }
 
 function validationError(file, library) {
   if (file.type && !file.type.startsWith("image/"))
     return `“${file.name}” is not a picture. Choose an image file, such as JPEG, PNG or WebP.`;
   if (file.size === 0) return `“${file.name}” is empty. Choose another picture.`;
-  if (library && file.size > library.limits.bytes)
-    return (
-      `“${file.name}” is ${(file.size / MIB).toFixed(1)} MB; the limit is ` +
-      `${(library.limits.bytes / MIB).toFixed(0)} MB. Save a smaller copy, then try again.`
-    );
+  if (library && !library.embeds)
+    return "This library cannot be searched with new pictures. Choose one of its own.";
   return null;
 }
+
+const sizeError = (file, { limits }) =>
+  `“${file.name}” is ${(file.size / MIB).toFixed(1)} MB; the limit is ` +
+  `${(limits.bytes / MIB).toFixed(0)} MB, and this browser cannot make a smaller copy. ` +
+  "Save a smaller one, then try again.";
 
 function urlIn(data) {
   const text = data.getData("text/uri-list") || data.getData("text/plain");

@@ -24,7 +24,7 @@ import simsearch as ss
 from simsearch.retrieval.exact import ExactIndex
 from simsearch.retrieval.faiss import FaissIndex
 from simsearch.retrieval.faiss_build import build_index, make_index
-from simsearch.retrieval.faiss_candidates import CandidateIndex, Candidates, SearchEffort
+from simsearch.retrieval.faiss_candidates import CandidateIndex, SearchEffort
 
 faiss = pytest.importorskip("faiss")
 
@@ -123,10 +123,10 @@ def test_missing_candidates_are_searched_for_again(indexes, library, queries, mo
     index, find = indexes[kind], CandidateIndex.find
 
     def lose(self, vectors, effort, mask=None):
-        scores, rows = find(self, vectors, effort, mask)
+        found = find(self, vectors, effort, mask)
         if effort.candidates < 100:
-            rows[::2, 4:] = -1
-        return Candidates(scores, rows)
+            found.rows[::2, 4:] = -1
+        return found
 
     monkeypatch.setattr(CandidateIndex, "find", lose)
     for vector, found in zip(queries, index.top_k(library, queries, 10), strict=True):

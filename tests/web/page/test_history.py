@@ -57,13 +57,22 @@ def test_copied_url_opens_the_same_search(page, new_page, site):
     other = new_page(page.url.removeprefix(site.address))
     expect_matches(other, found)
     expect(other.locator(".crop-box")).to_be_visible()
-    expect(other.locator("figcaption .shortened")).to_have_text(site.library.caption(row))
+    expect(other.locator("figcaption .caption")).to_have_text(site.library.caption(row))
 
 
-def test_upload_is_gone_after_a_reload(page, site, other_photos):
+def test_upload_survives_a_reload_in_its_own_browser_alone(page, new_page, site, other_photos):
     choose(page, other_photos / "cat.jpg")
-    expect_matches(page, search(site, other_photos / "cat.jpg"))
+    found = search(site, other_photos / "cat.jpg")
+    expect_matches(page, found)
     page.reload()
+    expect_matches(page, found)
+    expect(page.locator("figcaption .caption")).to_have_text("cat.jpg")
+    expect(page.locator(".crop-area.ready img")).to_be_visible()
+    page.goto(site.address)
+    page.go_back()
+    expect_matches(page, found)
+    address = page.url.removeprefix(site.address)
+    page = new_page(address)
     expect(page.get_by_role("heading", name="Your picture is no longer here")).to_be_visible()
     choose(page, other_photos / "coffee.jpg")
     expect_matches(page, search(site, other_photos / "coffee.jpg"))

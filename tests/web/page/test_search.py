@@ -53,7 +53,11 @@ def test_click_on_a_picture_or_a_match_searches_with_it(page, site):
     expect_matches(page, found)
     first = matches(page).first
     expect(first.locator("b")).to_have_text(f"{found[0].score:.3f}")
-    expect(first.locator(".shortened")).to_have_text(found[0].caption)
+    expect(first.locator(".caption")).to_have_attribute("title", found[0].caption)
+    expect(first.locator(".caption-name")).to_have_text(found[0].caption.split(" · ")[0])
+    expect(first.locator(".caption-detail")).to_have_text(
+        " · ".join(found[0].caption.split(" · ")[1:])
+    )
     expect(first.locator(".percentile")).to_have_text(re.compile(r"^top [\d.]+%$"))
     expect(page.locator("#heading")).to_be_focused()
     expect(page.locator("#status")).to_have_text(f"{DEFAULT_K} matches")
@@ -105,21 +109,42 @@ def test_box_drawn_with_the_mouse_searches_with_that_part(new_page, site):
     assert "box" not in page.url
 
 
-def test_box_drawn_by_touch_searches_with_that_part(new_page, site, other_photos):
-    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    choose(page, other_photos / "coffee.jpg")
+def swipe(page, *places):
+    """Swipe over the query picture: places in fractions of it."""
     area = page.locator(".crop-area.ready").bounding_box()
     devtools = page.context.new_cdp_session(page)
-    for kind, share in (("Start", 0.2), ("Move", 0.5), ("Move", 0.8), ("End", None)):
-        place = share and {
-            "x": area["x"] + share * area["width"],
-            "y": area["y"] + share * area["height"],
+    for kind, place in zip(("Start", *["Move"] * 9), places, strict=False):
+        point = {
+            "x": area["x"] + place[0] * area["width"],
+            "y": area["y"] + place[1] * area["height"],
         }
-        touches = [place] if place else []
-        devtools.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
+        devtools.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": [point]})
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_box_drawn_by_touch_searches_once_a_part_is_to_be_chosen(new_page, site, other_photos):
+    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    choose(page, other_photos / "coffee.jpg")
+    expect_matches(page, search(site, other_photos / "coffee.jpg"))
+    before = page.evaluate("scrollY")
+    swipe(page, (0.5, 0.9), (0.5, 0.7), (0.5, 0.4), (0.5, 0.1))
+    wait_until(page, lambda: page.evaluate("scrollY") > before + 40, wanted=True)
+    expect(page.locator(".crop-box")).to_be_hidden()
+    assert "box" not in page.url
+    page.evaluate("scrollTo(0, 0)")
+    page.get_by_role("button", name="Choose a part").tap()
+    box_in_url(page)
+    swipe(page, (0.05, 0.05), (0.3, 0.3), (0.6, 0.6))  # beside the first box
+    expect(page).to_have_url(re.compile(r"box=0\.0[45]"))
     box = box_in_url(page)
-    assert box == pytest.approx((0.2, 0.2, 0.8, 0.8), abs=0.02)
+    assert box == pytest.approx((0.05, 0.05, 0.6, 0.6), abs=0.02)
+    assert page.evaluate("scrollY") == 0
     expect_matches(page, search(site, other_photos / "coffee.jpg", box=box))
+    page.reload()  # as from a shared link: a swipe scrolls again
+    expect_matches(page, search(site, other_photos / "coffee.jpg", box=box))
+    swipe(page, (0.5, 0.9), (0.5, 0.5), (0.5, 0.1))
+    expect(page.get_by_role("button", name="Change the part")).to_be_visible()
+    assert box_in_url(page) == box
 
 
 def test_likes_and_dislikes_change_the_matches(new_page, site):

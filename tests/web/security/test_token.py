@@ -53,7 +53,7 @@ REQUESTS = {
     "nothing there": (404, "GET", "/nothing"),
     "nothing static": (404, "GET", "/static/nothing"),
     "slash": (404, "GET", "/api/library/"),
-    "head": (405, "HEAD", "/api/library"),
+    "head": (200, "HEAD", "/api/library"),
     "method": (405, "DELETE", "/api/library"),
     "static method": (405, "POST", "/static/login.html"),
     "preflight": (405, "OPTIONS", "/api/search"),
