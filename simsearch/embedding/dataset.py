@@ -133,13 +133,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             old = open_last(folder)
             if backbone == "auto" and not weights:
                 backbone, weights = last_backbone(old)
-        if precision == "int8" or (old and old.source and old.source.precision == "int8"):
-            from simsearch.embedding.quantise import Calibration, load_for_dataset
-
-            pictures = Calibration(dataset, files, folder, progress=progress)
-            network = load_for_dataset(backbone, weights, device, precision, old, pictures)
-        else:
-            network = load_backbone(backbone, weights, device=device, precision=precision)
+        pictures = (dataset, files, folder, progress)
+        network = _load_network(backbone, weights, device, precision, old, pictures)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
             reuse_rows(rows, old)
@@ -173,9 +168,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     if library.embeddings.nbytes >= registry.LARGE_BYTES:
         registry.resolve("index", "prepare")(library, progress=progress)
     if parts is not None or (folder / PARTS).exists():
-        from simsearch.embedding.parts import embed_parts
-
-        embed_parts(library, parts, workers=workers, progress=progress)
+        registry.resolve("parts", "embed")(library, parts, workers=workers, progress=progress)
     embedded = len(set(missing).intersection(kept))
     left = len(set(old.names if old else ()).difference(file.name for file in kept))
     gone = left - changes.pop("renamed", 0)
@@ -204,6 +197,22 @@ def _list_files(
         why = describe_left_out(left_out, unfit)
         raise DatasetError(f"no images below {dataset!r}; put some there{why}")
     return files, unfit, left_out
+
+
+def _load_network(  # noqa: PLR0917
+    name: str | Backbone | torch.nn.Module,
+    weights: str | os.PathLike[str] | None,
+    device: str | None,
+    precision: Precision,
+    old: ImageLibrary | None,
+    pictures: tuple[str, list[ImageFile], Path, bool],
+) -> Backbone:
+    """Load what embeds; in int8, which pictures of the dataset calibrate, where that is asked."""
+    if precision != "int8" and not (old and old.source and old.source.precision == "int8"):
+        return load_backbone(name, weights, device=device, precision=precision)
+    from simsearch.embedding.quantise import Calibration, load_for_dataset
+
+    return load_for_dataset(name, weights, device, precision, old, Calibration(*pictures))
 
 
 def _executor(engine: str | Executor) -> Executor:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from tqdm.auto import tqdm
 
-from simsearch.backbones.precision import restore_torch_threads
-from simsearch.embedding.batching import MAX_WORKERS, OPTIMISED_SOURCES, cpu_count
+from simsearch.backbones.precision import restore_torch_threads, usable_cores
+from simsearch.embedding.batching import MAX_WORKERS, OPTIMISED_SOURCES
 from simsearch.embedding.part_kinds import BoxParts, EmbeddedParts, PartKind, make_kind
 from simsearch.errors import DatasetError, ImageError, LibraryError
 from simsearch.images.selection import ListingOptions
@@ -190,8 +190,8 @@ def _in_threads(work: Any, rows: Sequence[int], workers: int | None) -> Generato
     """Yield each row and what became of it, in order, a few at a time in memory."""
     import torch
 
-    workers = workers or min(cpu_count(), MAX_WORKERS)
-    share = partial(torch.set_num_threads, max(1, cpu_count() // workers))
+    workers = workers or min(usable_cores(), MAX_WORKERS)
+    share = partial(torch.set_num_threads, max(1, usable_cores() // workers))
     left: Iterable[int] = iter(rows)
     waiting: deque[tuple[int, Future[Any]]] = deque()
     with restore_torch_threads():

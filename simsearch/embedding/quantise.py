@@ -52,9 +52,7 @@ class Calibration:
         Show a progress bar.
     """
 
-    def __init__(
-        self, root: str, files: Sequence[ImageFile], folder: Path, *, progress: bool
-    ) -> None:
+    def __init__(self, root: str, files: Sequence[ImageFile], folder: Path, progress: bool) -> None:
         self._root, self._folder, self._progress = root, folder, progress
         self._names = [file.name for file in files]
 
