@@ -2,6 +2,7 @@
 
     python benchmarks/duplicates.py                      # 250 photos, three seeds
     python benchmarks/duplicates.py --photos 60 --seeds 2
+    python benchmarks/duplicates.py --peers fastdup=/tmp/fastdup/bin/python   # beside ours
 
 Twelve edits of each photo, each saved as a JPEG of quality 85, among pages of text, codes, skies,
 digits, scenes, and bursts (one background, an object of 5% of the area elsewhere). Candidates are
@@ -10,8 +11,12 @@ the pixels decide. The thresholds were chosen on the photos of even number, and 
 Intel's seg_train and seg_test. These figures are of the photos of odd number, and of as many
 scenes of seg_pred (150 x 150 pixels).
 
-Recall is of pairs of a photo and its edit. Precision is of all pairs that are confirmed, those of
-two edits drawn; its bound is Clopper and Pearson's, of 95%, one-sided.
+Recall is of pairs of a photo and its edit: the mean of the seeds, the lowest and the highest.
+Precision is of all pairs that are confirmed, those of two edits drawn; its bound is Clopper and
+Pearson's, of 95%, one-sided.
+
+Peers (`duplicates_peers.py`) see the same pictures, as files, in an environment of their own. Their
+pairs are those they name, each counted once; processor time is that of the whole run.
 """
 
 from __future__ import annotations
@@ -20,11 +25,14 @@ import argparse
 import io
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from common import INTEL, PHOTOS, verdict
+from duplicates_peers import compare_peers
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -63,19 +71,54 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--distractors", type=int, default=40, help="of each kind")
     parser.add_argument("--cosine", type=float, default=CANDIDATE_COSINE, help="of candidates")
+    parser.add_argument("--workers", type=int, default=1, help="seeds at once")
+    parser.add_argument("--peers", nargs="*", default=[], metavar="NAME=PYTHON", help="peers alone")
     arguments = parser.parse_args()
+    if arguments.peers:
+        for seed in arguments.seeds:
+            compare_peers(seed_pictures(arguments, seed), arguments.peers, seed)
+        return
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        totals = list(pool.map(run_seed, [arguments] * len(arguments.seeds), arguments.seeds))
+    summarize(totals)
+
+
+def seed_pictures(arguments: argparse.Namespace, seed: int) -> list[Picture]:
     photos = sorted(path for path in PHOTOS.iterdir() if path.is_file())
     scenes = sorted((INTEL / "seg_pred").iterdir())
     count = arguments.photos // 2
     paths = photos[1::2][: arguments.photos - count] + scenes[1::2][:count]
-    backbone = ss.load_backbone("efficientnet_lite0")
+    pictures = make_pictures(paths, photos[::2], arguments.distractors, seed)
+    return pictures + [Picture(load_image(path), path.name) for path in scenes[::2]]
+
+
+def run_seed(arguments: argparse.Namespace, seed: int) -> Totals:
     totals = Totals()
-    for seed in arguments.seeds:
-        print(f"seed {seed}", flush=True)
-        pictures = make_pictures(paths, photos[::2], arguments.distractors, seed)
-        pictures += [Picture(load_image(path), path.name) for path in scenes[::2]]
-        measure(pictures, backbone, totals, arguments.cosine)
-        totals.report()
+    backbone = ss.load_backbone("efficientnet_lite0")
+    measure(seed_pictures(arguments, seed), backbone, totals, arguments.cosine)
+    print(f"seed {seed}", flush=True)
+    totals.report()
+    return totals
+
+
+def summarize(totals: list[Totals]) -> None:
+    """Print the means over the seeds, with the lowest and the highest, and all wrong pairs."""
+    print(f"{len(totals)} seeds: mean (lowest to highest)")
+    for edit in RIGHT_KINDS:
+        shares = [each.found[edit] / each.tried[edit] for each in totals]
+        print(f"      {edit:<14} recall {spread(shares)}")
+    shares = [each.found.total() / each.tried.total() for each in totals]
+    print(f"      all edits      recall {spread(shares)}")
+    found = sum(each.found.total() + each.edited_found for each in totals)
+    wrong = sum(len(each.wrong) for each in totals)
+    verdict("recall, all edits", float(np.mean(shares)), 0.95)
+    verdict("precision", found / max(1, found + wrong), 0.999)
+    verdict("precision, lower bound of 95%", lower_bound(found, wrong), 0.999)
+    print(f"      {found} right, {wrong} wrong", flush=True)
+
+
+def spread(values: list[float]) -> str:
+    return f"{np.mean(values):6.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 class Totals:

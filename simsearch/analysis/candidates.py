@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.files import iter_blocks
+from simsearch.analysis.near_rows import near_pairs
 from simsearch.images.coarse_search import find_positions
 from simsearch.images.signature import MAX_DISTANCE, candidates
 from simsearch.retrieval.exact import rounding_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from simsearch.images.alignment import Alignment
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 
 CANDIDATE_COSINE, NEIGHBOURS = 0.6, 20  # of embeddings
-BLOCK_ROWS = 1024
+CLOSE_COSINE = 0.85  # of most copies; of few other pairs
 
 
 def candidate_pairs(
@@ -62,30 +60,17 @@ def candidate_pairs(
     """
     count = len(library)
     near = rows[candidates(signatures[rows], 0 if identical else MAX_DISTANCE)].reshape(-1, 2)
-    pairs = near[:0]
+    pairs, close = near[:0], np.empty(0, bool)
     if not identical:
         asked, gallery = (rows, rows) if known is None else (rows[~known[rows]], rows[known[rows]])
-        found = np.concatenate([pairs, *_neighbours(library, asked, gallery, threshold)])
-        codes = np.unique(np.sort(found, axis=1) @ [count, 1])
-        codes = np.setdiff1d(codes, near @ [count, 1], assume_unique=True)
-        pairs = np.stack(np.divmod(codes, count), axis=1)
+        least = threshold - rounding_error(library.dim)
+        found = near_pairs(library.embeddings, asked, gallery, least, NEIGHBOURS)
+        codes, first = np.unique(np.sort(found.pairs, axis=1) @ [count, 1], return_index=True)
+        new = ~np.isin(codes, near @ [count, 1])
+        pairs = np.stack(np.divmod(codes[new], count), axis=1)
+        close = found.cosines[first[new]] >= CLOSE_COSINE
     if known is not None:
         near = near[known[near[:, 0]] != known[near[:, 1]]]
-    positions: Positions = dict(find_positions(signatures, pairs))
+    positions: Positions = dict(find_positions(signatures, pairs, close))
     positions.update(((i, j), None) for i, j in near.tolist())
     return positions
-
-
-def _neighbours(
-    library: ImageLibrary, rows: NDArray[np.intp], gallery_rows: NDArray[np.intp], threshold: float
-) -> Iterator[NDArray[np.intp]]:
-    """Pairs of rows with their nearest others in embedding, from a cosine up: (P, 2) each."""
-    gallery = np.asarray(library.embeddings[gallery_rows])
-    least = threshold - rounding_error(library.dim)
-    count = min(NEIGHBOURS + 1, len(gallery_rows))  # a row may find itself
-    for block in iter_blocks(len(rows), BLOCK_ROWS) if count else ():
-        scores = np.asarray(library.embeddings[rows[block]]) @ gallery.T
-        nearest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        i, place = np.nonzero(np.take_along_axis(scores, nearest, axis=1) >= least)
-        pairs = np.stack([rows[block][i], gallery_rows[nearest[i, place]]], axis=1)
-        yield pairs[pairs[:, 0] != pairs[:, 1]]

@@ -163,12 +163,6 @@ class Backbone:
             For the first image that cannot be read, or that has no finite embedding.
         ArrayError
             If an array may be embeddings, not a picture.
-
-        Examples
-        --------
-        >>> red = Image.new("RGB", (300, 200), "red")
-        >>> load_backbone("efficientnet_lite0", device="cpu").encode([red]).shape
-        (1, 1280)
         """
         if not isinstance(images, list) or any(isinstance(each, np.ndarray) for each in images):
             from simsearch.images.arrays import check_pictures

@@ -90,6 +90,9 @@ def _add_embed(commands: Commands) -> None:
         "--allow-shrink", action="store_true", help="drop rows even if most of the files are gone"
     )
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    parser.add_argument(
+        "--parts", metavar="KIND|CSV", help="parts, too: grid, regions, or a table of boxes"
+    )
     for flag, text in (
         ("--exclude", "leave out files and folders, such as drafts or '*.gif'; may be repeated"),
         ("--include", "these files alone; or bring back what is left out by default, as @eaDir"),

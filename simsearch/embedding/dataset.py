@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from simsearch import registry
 from simsearch.backbones.backbone import Backbone, load_backbone
@@ -18,7 +18,7 @@ from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError
 from simsearch.images.find import Skipped, list_dataset
-from simsearch.library.files import MANIFEST, SKIPPED, write_skipped, writing
+from simsearch.library.files import MANIFEST, PARTS, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.batching import Executor
+    from simsearch.embedding.parts import EmbedOptions
     from simsearch.images.find import ImageFile
     from simsearch.images.selection import ListingOptions
 
@@ -49,7 +50,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     progress: bool = True,
     engine: str | Executor = "local",
     allow_shrink: bool = False,
-    **listing: Unpack[ListingOptions],
+    **options: Unpack[EmbedOptions],
 ) -> ImageLibrary:
     """Embed the images below a folder, once; afterwards only what is new or has changed.
 
@@ -90,10 +91,11 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     allow_shrink
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
-    **listing
-        `exclude`: globs of files and folders to leave out, such as `"drafts"` or `["*.gif",
-        "2019/*"]`; `include`: of the files to embed, where not all. Paths are relative to the
-        root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
+    **options
+        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; once made, they
+        follow each later run. `exclude`: globs of files and folders to leave out, such as
+        `"drafts"` or `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to
+        the root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
         such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
         `include` names them. `follow`: folders elsewhere that links in the dataset may lead to;
         others that lead out of it are not followed. They hold for this run; give them again.
@@ -123,6 +125,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     """
     executor = _executor(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
+    parts, listing = options.pop("parts", None), cast("ListingOptions", options)
     files, unfit, left_out = _list_files(dataset, folder, listing)
     with writing(folder):
         old = None
@@ -132,13 +135,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             old = open_last(folder)
             if backbone == "auto" and not weights:
                 backbone, weights = last_backbone(old)
-        if precision == "int8" or (old and old.source and old.source.precision == "int8"):
-            from simsearch.embedding.quantise import Calibration, load_for_dataset
-
-            pictures = Calibration(dataset, files, folder, progress=progress)
-            network = load_for_dataset(backbone, weights, device, precision, old, pictures)
-        else:
-            network = load_backbone(backbone, weights, device=device, precision=precision)
+        pictures = (dataset, files, folder, progress)
+        network = _load_network(backbone, weights, device, precision, old, pictures)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
             reuse_rows(rows, old)
@@ -171,6 +169,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         library = ImageLibrary.as_stored(folder, backbone=network)
     if library.embeddings.nbytes >= registry.LARGE_BYTES:
         registry.resolve("index", "prepare")(library, progress=progress)
+    if parts is not None or (folder / PARTS).exists():
+        registry.resolve("parts", "embed")(library, parts, workers=workers, progress=progress)
     embedded = len(set(missing).intersection(kept))
     left = len(set(old.names if old else ()).difference(file.name for file in kept))
     gone = left - changes.pop("renamed", 0)
@@ -195,6 +195,22 @@ def _list_files(
 
         files, unfit = leave_out_long(files, unfit, dataset, left_out, MAX_PATH_LENGTH)
     return files, unfit, left_out
+
+
+def _load_network(  # noqa: PLR0917
+    name: str | Backbone | torch.nn.Module,
+    weights: str | os.PathLike[str] | None,
+    device: str | None,
+    precision: Precision,
+    old: ImageLibrary | None,
+    pictures: tuple[str, list[ImageFile], Path, bool],
+) -> Backbone:
+    """Load what embeds; in int8, which pictures of the dataset calibrate, where that is asked."""
+    if precision != "int8" and not (old and old.source and old.source.precision == "int8"):
+        return load_backbone(name, weights, device=device, precision=precision)
+    from simsearch.embedding.quantise import Calibration, load_for_dataset
+
+    return load_for_dataset(name, weights, device, precision, old, Calibration(*pictures))
 
 
 def _executor(engine: str | Executor) -> Executor:

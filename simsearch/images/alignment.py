@@ -9,13 +9,22 @@ import numpy as np
 from PIL import Image
 
 from simsearch.files import iter_blocks
-from simsearch.images.signature import THUMBNAIL_SIDE, is_blank, orient
+from simsearch.images.signature import (
+    THUMBNAIL_SIDE,
+    count_bits,
+    is_blank,
+    orient,
+    oriented_hashes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from simsearch.images.content_box import Box
+
 
 WHOLE_CORRELATION, PART_CORRELATION = 0.5, 0.7  # least of two thumbnails that are worth a decode
+FRAMED_SCORE = 0.68  # least of two hashes that are compared: 10 bits differ
 ASPECT_TOLERANCE = 0.08  # of two pictures that are compared whole, as a logarithm
 SEARCH_SIDE = 40  # pixels of the longer side, for the search of one picture within the other
 SCALE_STEP, LEAST_SCALE = 0.92, 0.38
@@ -45,16 +54,16 @@ class Alignment(NamedTuple):
 
 
 def alignments(a: np.void, b: np.void) -> list[Alignment]:
-    """Find the positions, by falling score, in which two pictures may be one: at most four.
+    """Find the positions, by falling score, in which two pictures may be one: at most eight.
 
-    Compared whole in eight orientations, and upright one within the other, from its full size down
-    to about 40%. An empty list: they are not copies of each other, as far as can be seen at
-    32 × 32 pixels.
+    Compared whole in eight orientations, also with what lies on plain ground in the other; and
+    upright one within the other, from its full size down to about 40%. An empty list: they are not
+    copies of each other, as far as can be seen at 32 × 32 pixels.
     """
     if is_blank(a) or is_blank(b):
         return []
-    found = _whole_alignments(a, b)
-    if not found or found[0].score < 0.95:
+    found = _whole_alignments(a, b) + _framed_alignments(a, b)
+    if max((each.score for each in found), default=0) < 0.95:
         thumbnails = thumbnail(a), thumbnail(b)
         for swapped in (False, True):
             score, box = _contained(*(thumbnails[::-1] if swapped else thumbnails))
@@ -66,6 +75,31 @@ def alignments(a: np.void, b: np.void) -> list[Alignment]:
 def _whole_alignments(a: np.void, b: np.void) -> list[Alignment]:
     scores = correlations(np.array([a, b]), np.array([[0, 1]]))[0]
     return whole_alignments(scores, WHOLE_CORRELATION)
+
+
+def _framed_alignments(a: np.void, b: np.void) -> list[Alignment]:
+    """Compare each whole with what lies on plain ground in the other, by their hashes."""
+    hashes = np.array([b["inner_hash"], b["hash"]])
+    others = np.array([[a["hash"]], [a["inner_hash"]]])
+    scores = 1 - count_bits(oriented_hashes(hashes) ^ others).astype(np.float64) / 32  # (2, 8)
+    found = []
+    for swapped, framed in enumerate((b, a)):
+        best = int(scores[swapped].argmax())
+        if framed["hash"] != framed["inner_hash"] and scores[swapped, best] >= FRAMED_SCORE:
+            box = tuple(framed["content"].tolist())
+            box = box if swapped else _oriented_box(box, best)
+            found.append(Alignment(float(scores[swapped, best]), best, bool(swapped), box))
+    return found
+
+
+def _oriented_box(box: Box, orientation: int) -> Box:
+    """Rectangle, as fractions, in a picture that `orient` mirrored and turned."""
+    left, top, right, bottom = box
+    if orientation >= 4:
+        left, right = 1 - right, 1 - left
+    for _ in range(orientation % 4):
+        left, top, right, bottom = top, 1 - right, bottom, 1 - left
+    return left, top, right, bottom
 
 
 def whole_alignments(scores: NDArray[np.float32], least: float) -> list[Alignment]:

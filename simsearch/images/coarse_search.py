@@ -29,6 +29,7 @@ LEAST_SIDE = 7  # pixels of a thumbnail that is searched for
 SHADING_SIGMA = 1.5  # pixels of a thumbnail: what is smoother is left out
 NOISE_VARIANCE = 0.5  # of a thumbnail without its shading, in levels squared
 PART_SCORE, WHOLE_SCORE = 0.54, 0.6  # least ones of a place that is improved
+CLOSE_PART_SCORE, CLOSE_WHOLE_SCORE = 0.38, 0.35  # of a pair that is close in other ways
 FINE_SIDE, ITERATIONS = 48, 2  # pixels of the longer side of what is improved
 FINE_SCORE = 0.4  # least one of a place that is worth a decode
 ROWS_AT_ONCE = 3072  # 200 MB of spectra
@@ -36,7 +37,9 @@ PAIRS_AT_ONCE = 512  # 9 MB of spectra and scores
 
 
 def find_positions(
-    signatures: NDArray[np.void], pairs: NDArray[np.integer[Any]]
+    signatures: NDArray[np.void],
+    pairs: NDArray[np.integer[Any]],
+    close: NDArray[np.bool_] | None = None,
 ) -> dict[tuple[int, int], list[Alignment]]:
     """Find the pairs whose pictures may show the same, and where.
 
@@ -45,6 +48,9 @@ def find_positions(
     signatures : (N,) array of dtype `SIGNATURE`
     pairs : (P, 2) int
         Rows of them.
+    close : (P,) bool
+        Pairs that are likely copies, as far as is known: they need be less alike before a place is
+        improved. None of them is, if it is not given.
 
     Returns
     -------
@@ -52,11 +58,13 @@ def find_positions(
         By pair, at most four alignments of its second picture to the first, by falling score.
         Pairs that cannot be copies, as far as can be seen on the thumbnails, are left out.
     """
-    pairs = pairs[~is_blank(signatures[pairs]).any(axis=1)]
+    shown = ~is_blank(signatures[pairs]).any(axis=1)
+    close = np.zeros(len(pairs), bool) if close is None else close
+    pairs, close = pairs[shown], close[shown]
     at_once = len(pairs) if len(np.unique(pairs)) <= ROWS_AT_ONCE else ROWS_AT_ONCE // 2
     found = {}
     for block in iter_blocks(len(pairs), max(at_once, 1)):
-        for (i, j), places in _near_places(signatures, pairs[block]):
+        for (i, j), places in _near_places(signatures, pairs[block], close[block]):
             rows = signatures[i], signatures[j]
             better = [_improved(*rows, place) for place in places]
             agreeing = [place for place in better if place.score >= FINE_SCORE]
@@ -66,7 +74,7 @@ def find_positions(
 
 
 def _near_places(
-    signatures: NDArray[np.void], pairs: NDArray[np.integer[Any]]
+    signatures: NDArray[np.void], pairs: NDArray[np.integer[Any]], close: NDArray[np.bool_]
 ) -> Iterator[tuple[tuple[int, int], list[Alignment]]]:
     """Yield the pairs that are alike somewhere, with the places."""
     rows, inverse = np.unique(pairs, return_inverse=True)
@@ -76,12 +84,14 @@ def _near_places(
     inside = thumbnails.search(local[:, 1], local[:, 0])
     swapped = thumbnails.search(local[:, 0], local[:, 1])
     scores = np.stack([inside[0], swapped[0]], axis=1)
-    near = (scores >= PART_SCORE).any(axis=1) | (whole >= WHOLE_SCORE).any(axis=1)
+    least_part = np.where(close, CLOSE_PART_SCORE, PART_SCORE)
+    least_whole = np.where(close, CLOSE_WHOLE_SCORE, WHOLE_SCORE)
+    near = (scores.max(axis=1) >= least_part) | (whole.max(axis=1) >= least_whole)
     for p in np.flatnonzero(near).tolist():
-        places = whole_alignments(whole[p], WHOLE_SCORE)
+        places = whole_alignments(whole[p], least_whole[p])
         for side, (_, boxes) in enumerate((swapped, inside)):
             score = float(scores[p, 1 - side])
-            if score >= PART_SCORE:
+            if score >= least_part[p]:
                 left, top, right, bottom = boxes[p].tolist()
                 places.append(Alignment(score, 0, side == 1, (left, top, right, bottom)))
         yield (int(pairs[p, 0]), int(pairs[p, 1])), places

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageFile, ImageOps
 
 from simsearch.errors import ImageError
-from simsearch.images.address import is_uri, local_path
+from simsearch.images.address import is_uri
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.images.decoder import Decoder
-    from simsearch.images.depth import Levels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """A path, an http(s) URL, another address that fsspec opens (`s3://bucket/1.jpg`), the bytes of an
@@ -165,22 +164,16 @@ def _register_formats() -> tuple[str, ...]:
 
 def open_image(source: ImageSource) -> Image.Image:
     """Open any source with Pillow; nothing is decoded yet."""
-    name = ""
-    if isinstance(source, str) and is_uri(source := local_path(source)):
-        from simsearch.images.read import read_file
+    if not isinstance(source, (str, os.PathLike)) or is_uri(source):
+        from simsearch.images.sources import open_source
 
-        name, source = str(source).partition("::")[0], read_file(str(source))  # of an archive
-    if isinstance(source, bytes):
-        return _open_file(io.BytesIO(source), len(source), name)
-    if isinstance(source, (str, os.PathLike)):
-        path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
-        return _open_file(path, os.path.getsize(path), path)  # noqa: PTH202
-    from simsearch.images.fallback import open_in_memory
-
-    return open_in_memory(source)
+        return open_source(source)
+    path = os.path.expanduser(source)  # noqa: PTH111 (pathlib fails on a file named "~1.jpg")
+    return open_file(path, os.path.getsize(path), path)  # noqa: PTH202
 
 
-def _open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
+def open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
+    """Open a file, or bytes, of an image; `name` tells the kind of what has no signature."""
     if not size:
         raise ImageError("the file is empty")
     try:
@@ -213,29 +206,11 @@ def _upright(image: Image.Image, source: ImageSource) -> Image.Image:
     return image
 
 
-def to_rgb(
-    image: Image.Image, levels: Levels | None = None, ground: str | None = None
-) -> Image.Image:
-    """Convert to 8-bit sRGB; levels and ground are found in the image, unless it is a strip."""
-    if image.mode.startswith(("I", "F")):
-        from simsearch.images.depth import to_8_bit
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit sRGB without transparency."""
+    if image.mode != "RGB" or image.has_transparency_data or image.info.get("icc_profile"):
+        from simsearch.images.convert import convert
 
-        image = to_8_bit(image, levels).convert("RGB")
-    elif image.mode == "LAB":
-        from simsearch.images.profile import lab_to_rgb
-
-        image = lab_to_rgb(image)
-    elif image.mode != "CMYK":  # which keeps its profile's meaning
-        mode = "RGBA" if image.has_transparency_data else "RGB"
-        image = image if image.mode == mode else image.convert(mode)
-    if image.info.get("icc_profile"):
-        from simsearch.images.profile import to_srgb
-
-        image = to_srgb(image)
-    if image.mode == "RGBA":
-        from simsearch.images.alpha import flatten
-
-        return flatten(image, ground)
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    image.info = {}  # or profile and EXIF would be applied again when the image is loaded again
+        return convert(image)
+    image.info = {}  # or the EXIF would be applied again when the image is loaded again
     return image

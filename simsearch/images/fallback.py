@@ -43,26 +43,6 @@ def open_otherwise(file: str | io.BytesIO, name: str, error: Exception) -> Image
     raise error
 
 
-def open_in_memory(source: object) -> Image.Image:
-    """Open a picture that is no file.
-
-    Raises
-    ------
-    ImageError
-        If it is none at all.
-    """
-    if isinstance(source, Image.Image):
-        return copy_of(source)  # closed by load_image; the caller's own stays open
-    if isinstance(source, np.ndarray):
-        from simsearch.images.from_array import from_array
-
-        return from_array(source)
-    raise ImageError(
-        f"{type(source).__name__} is not an image source; give a path, a URL, bytes, "
-        "a PIL image or a numpy array, or a list of these for several"
-    )
-
-
 def describe_in_memory(source: object) -> str:
     """Name a picture that is no file; see `describe`."""
     if isinstance(source, Image.Image):

@@ -11,6 +11,7 @@ from simsearch.errors import ImageError
 from simsearch.images import decode
 from simsearch.images.budget import decoding_budget
 from simsearch.images.coded_size import coded_pixels
+from simsearch.images.convert import convert
 
 if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource
@@ -109,7 +110,7 @@ def _reduce(image: Image.Image, factor: int) -> Image.Image:
     rows = max(1, STRIP_PIXELS // image.width // factor) * factor
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        rgb = decode.to_rgb(strip, levels, ground)
+        rgb = convert(strip, levels, ground)
         reduced.paste(rgb.reduce(factor) if factor > 1 else rgb, (0, top // factor))
     # For the orientation; profile and transparency have had their effect.
     reduced.info = {key: image.info[key] for key in ORIENTED_BY & image.info.keys()}

@@ -1,4 +1,4 @@
-"""Pixel signatures of whole pictures: a perceptual hash and a small thumbnail, 1.1 KB each.
+"""Pixel signatures of whole pictures: perceptual hashes and a small thumbnail, 1.1 KB each.
 
 They tell which pairs may show one picture; `alignment` says where, and `confirm` decides.
 """
@@ -13,25 +13,28 @@ import numpy as np
 from PIL import Image
 
 from simsearch.errors import QueryError
+from simsearch.images.content_box import content_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from simsearch.images.content_box import Box
 
-SIGNATURE_VERSION = 1  # of what a row holds: rows of two versions cannot be compared
+
+SIGNATURE_VERSION = 2  # of what a row holds: rows of two versions cannot be compared
 THUMBNAIL_SIDE = 32  # pixels of the luminance, whatever the aspect ratio
 CHROMA_SIDE = 4
 DCT_SIDE = 8  # frequencies of each axis in the hash
 BLANK_DETAIL = 0.5  # mean step between neighbouring pixels of a thumbnail, in levels of 0 to 255
 BAND_BITS = 16
-PLAIN_STEP = 1.5  # levels between neighbours: less is plain ground
 MAX_DISTANCE = 7  # of hashes, in bits: all pairs up to it are found
 PAIRS_AT_ONCE = 1 << 22  # 100 MB
 
 SIGNATURE = np.dtype(
     [
         ("hash", np.uint64),  # signs of the 63 lowest frequencies of the whole picture
-        ("inner_hash", np.uint64),  # the same without a margin of one colour
+        ("inner_hash", np.uint64),  # the same of what lies on plain ground, in a border or screen
+        ("content", np.float32, (4,)),  # where: left, top, right, bottom as fractions
         ("width", np.uint32),
         ("height", np.uint32),
         ("detail", np.float32),  # mean step between neighbours of the thumbnail, in levels
@@ -75,9 +78,7 @@ def signature(image: Image.Image, size: tuple[int, int] | None = None) -> np.voi
     row["width"], row["height"] = size or image.size
     pixels = np.asarray(y, np.float32)
     row["hash"] = _dct_hash(pixels)
-    row["inner_hash"] = _inner_hash(
-        image, np.asarray(medium.convert("L"), np.float32), int(row["hash"])
-    )
+    row["inner_hash"], row["content"] = _content(image, int(row["hash"]))
     row["luma"] = np.asarray(luma)
     row["detail"] = _detail(np.asarray(luma, np.float32))
     row["entropy"] = y.entropy()
@@ -162,6 +163,7 @@ def _near_in_band(
     sorted_keys = (hashes[order] >> np.uint64(shift)) & mask
     starts = np.searchsorted(sorted_keys, np.arange(1 << BAND_BITS, dtype=np.uint64))
     starts = np.append(starts, len(order))
+    hashes, sorted_owners = hashes[order], owners[order]
     found = []
     flips = [0] + [1 << bit for bit in range(BAND_BITS)] if max_distance > 3 else [0]
     for orientation in range(8):
@@ -170,15 +172,16 @@ def _near_in_band(
             left, bucket = starts[keys ^ flip], starts[(keys ^ flip) + 1]
             for block in _blocks(bucket - left):
                 i, j = _expand(left[block], bucket[block], block.start)
-                near = owners[order[j]] < owners[i]
-                i, j = i[near], order[j[near]]
-                close = _count_bits(variants[i, orientation] ^ hashes[j]) <= max_distance
-                found.append(owners[j[close]] * count + owners[i[close]])
+                close = count_bits(variants[i, orientation] ^ hashes[j]) <= max_distance
+                i, j = owners[i[close]], sorted_owners[j[close]]
+                found.append((j * count + i)[j < i])
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Count the bits of each number (numpy has no function for it before 2.0)."""
+def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Count the bits of each number."""
+    if hasattr(np, "bitwise_count"):  # numpy 2.0
+        return np.bitwise_count(values).astype(np.uint64)
     pairs = values - ((values >> np.uint64(1)) & np.uint64(0x5555555555555555))
     fours = (pairs & np.uint64(0x3333333333333333)) + (
         (pairs >> np.uint64(2)) & np.uint64(0x3333333333333333)
@@ -245,45 +248,15 @@ def _dct_hash(pixels: NDArray[np.float32]) -> np.uint64:
     return np.uint64(np.packbits(bits).view("<u8")[0])
 
 
-def _content_box(pixels: NDArray[np.float32]) -> tuple[int, int, int, int]:
-    """Find the rectangle of (H, W) luminances with most texture and least plain ground.
-
-    Of a picture with a border or in a window, about the picture: the rectangle with the greatest
-    sum of +1 where neighbours differ and -1 where they are equal, by turns of rows and columns.
-    """
-    differs = np.zeros(pixels.shape, bool)
-    down, across = (np.abs(np.diff(pixels, axis=axis)) >= PLAIN_STEP for axis in (0, 1))
-    differs[1:] |= down
-    differs[:-1] |= down
-    differs[:, 1:] |= across
-    differs[:, :-1] |= across
-    weights = np.where(differs, 1, -1)
-    left, right = 0, pixels.shape[1]
-    for _ in range(3):
-        top, bottom = _best_run(weights[:, left:right].sum(axis=1))
-        left, right = _best_run(weights[top:bottom].sum(axis=0))
-    return left, top, right, bottom
-
-
-def _best_run(weights: NDArray[np.int64]) -> tuple[int, int]:
-    """Find the run of numbers with the greatest sum: its start and end."""
-    sums = np.concatenate([[0], np.cumsum(weights)])
-    gains = sums[1:] - np.minimum.accumulate(sums)[:-1]
-    end = int(gains.argmax()) + 1
-    return int(sums[:end].argmin()), end
-
-
-def _inner_hash(image: Image.Image, pixels: NDArray[np.float32], whole: int) -> np.uint64:
-    """Hash of the content box; that of the whole if this is the content, or there is too little."""
-    left, top, right, bottom = _content_box(pixels)
-    height, width = pixels.shape
-    smaller = right - left < 0.97 * width or bottom - top < 0.97 * height
-    if not smaller or min(right - left, bottom - top) < 0.2 * width:
-        return np.uint64(whole)
-    x, y = image.width / width, image.height / height
-    box = (left * x, top * y, right * x, bottom * y)
+def _content(image: Image.Image, whole: int) -> tuple[np.uint64, Box]:
+    """Hash and rectangle of what lies on plain ground; those of the whole if there is none."""
+    found = content_box(image)
+    if found is None:
+        return np.uint64(whole), (0.0, 0.0, 1.0, 1.0)
+    left, top, right, bottom = found
+    box = left * image.width, top * image.height, right * image.width, bottom * image.height
     inner = image.resize((64, 64), Image.Resampling.BOX, box, reducing_gap=2.0).convert("L")
-    return _dct_hash(np.asarray(inner, np.float32))
+    return _dct_hash(np.asarray(inner, np.float32)), found
 
 
 def _detail(luma: NDArray[np.float32]) -> float:

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 
 def apply_head(library: ImageLibrary, head: Head) -> ImageLibrary:
-    """Derive a library through a head; see `ImageLibrary.with_head`."""
+    """Derive a library through a head; see `ImageLibrary.with_head`.
+
+    Examples
+    --------
+    >>> from simsearch import ProjectionHead
+    >>> library = ImageLibrary([[0.6, 0.8]], ["a.jpg"])
+    >>> head = ProjectionHead([(np.diag([4.0, 3.0]), np.zeros(2))])
+    >>> library.with_head(head).embeddings.round(3)
+    array([[0.707, 0.707]], dtype=float32)
+    """
     if head.dim_in != library.dim or (
         head.source and library.fingerprint and head.source != library.fingerprint
     ):

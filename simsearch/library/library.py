@@ -212,14 +212,6 @@ class ImageLibrary(EmbeddingSpace, RowTable):
             If the head was made for other embeddings than these.
         LibraryError
             If the head gives a row no direction, or cannot come after the one that is there.
-
-        Examples
-        --------
-        >>> from simsearch import ProjectionHead
-        >>> library = ImageLibrary([[0.6, 0.8]], ["a.jpg"])
-        >>> head = ProjectionHead([(np.diag([4.0, 3.0]), np.zeros(2))])
-        >>> library.with_head(head).embeddings.round(3)
-        array([[0.707, 0.707]], dtype=float32)
         """
         from simsearch.library.derive import apply_head
 

@@ -93,7 +93,17 @@ def attach_table(
     dates: str | Mapping[str, str] | None,
     missing: Collection[str],
 ) -> None:
-    """Attach a table to a library; see `RowTable.attach`."""
+    """Attach a table to a library; see `RowTable.attach`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from simsearch import ImageLibrary
+    >>> library = ImageLibrary([[3.0, 4.0], [0.0, 1.0]], ["a.jpg", "b.jpg"])
+    >>> table = pd.DataFrame({"path": ["b.jpg", "a.jpg"], "price": [20, 30]})
+    >>> library.attach(table).where({"price": (None, 25)})
+    array([False,  True])
+    """
     from simsearch.library.table_options import caption_columns, read_table_options
 
     options = read_table_options(decimal, dates, missing)

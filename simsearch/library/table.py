@@ -119,15 +119,6 @@ class RowTable:
         ------
         QueryError
             If the table cannot be read, or no line is an image of this library.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> from simsearch import ImageLibrary
-        >>> library = ImageLibrary([[3.0, 4.0], [0.0, 1.0]], ["a.jpg", "b.jpg"])
-        >>> table = pd.DataFrame({"path": ["b.jpg", "a.jpg"], "price": [20, 30]})
-        >>> library.attach(table).where({"price": (None, 25)})
-        array([False,  True])
         """
         from simsearch.library.metadata import attach_table
 

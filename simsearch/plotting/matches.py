@@ -109,6 +109,10 @@ def _load_pictures(answer: Matches, size: float, *, explain: bool) -> list[Pictu
     query, *found = [load_thumbnail(source, size) for source in (answer.image, *answer.paths)]
     if explain:
         found = registry.resolve("explainer", "heat_maps")(answer, found)
+    if any(match.box for match in answer):
+        from simsearch.plotting.boxes import mark_box
+
+        found = list(map(mark_box, found, answer))
     return [query, *found]
 
 

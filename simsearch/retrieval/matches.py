@@ -55,6 +55,13 @@ class Match:
         All that the library's table says of the image.
     duplicates : tuple of str
         Paths of the near-duplicates that were folded into this match.
+    box : tuple of int, or None
+        With ``parts=True``, what of the image matched: left, top, right, bottom in pixels of the
+        upright image; all of it, where it was found as a whole.
+    size : tuple of int, or None
+        (width, height) of the image that `box` lies in.
+    label : str
+        Of the box, if it is one of your own.
     """
 
     rank: int
@@ -65,6 +72,9 @@ class Match:
     caption: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     duplicates: tuple[str, ...] = ()
+    box: tuple[int, int, int, int] | None = None
+    size: tuple[int, int] | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def notes_of(matches: Matches) -> tuple[str, ...]:
     image = matches.image
     pictures = image if isinstance(image, tuple) else () if image is None else (image,)
     turned = sum(orientation_left(picture) > 0 for picture in pictures)
-    notes = list(_centre_notes(matches.library, pictures))
+    found_by_parts = any(match.box for match in matches)
+    notes = [] if found_by_parts else list(_centre_notes(matches.library, pictures))
     if turned:
         words = "the query carries" if len(pictures) == 1 else f"{turned} of the queries carry"
         notes.append(f"{words} an EXIF orientation that was not applied")
@@ -36,6 +37,10 @@ def notes_of(matches: Matches) -> tuple[str, ...]:
         from simsearch.retrieval.confirmed import unconfirmed_note
 
         notes += unconfirmed_note(matches)
+    if found_by_parts:
+        from simsearch.retrieval.parts import missing_note
+
+        notes += missing_note(matches)
     return tuple(notes)
 
 
@@ -47,6 +52,8 @@ def log_centres(library: object, pictures: Sequence[Any]) -> None:
 
 def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
     """Yield one note on pictures that are so long that the square in their middle is no more."""
+    if getattr(library, "sees_all", False):  # of queries that are compared with parts
+        return
     source = getattr(library, "source", None)
     if source is None or source.weights == OWN_WEIGHTS:  # a transform of one's own may see all
         return

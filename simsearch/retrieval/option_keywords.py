@@ -28,6 +28,7 @@ class SearchKeywords(RankingKeywords, total=False):
 
     weights: Sequence[float] | None
     box: Box | None
+    parts: bool
 
 
 def unknown_option(name: str, known: Sequence[str]) -> TypeError:

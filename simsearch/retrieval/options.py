@@ -127,7 +127,10 @@ class SearchOptions(RankingOptions):
         Search with a part of the query, in pixels or in fractions.
     regions : bool
         Search with six parts of the query (the whole, four corners, the centre), and return the
-        matches of each.
+        matches of each; of a library with parts, its pictures are then found by theirs.
+    parts : bool
+        Compare with the parts of the pictures, too (``embed_dataset(parts="grid")``): each is
+        found once, with the `box` of its best part.
     """
 
     exclude_query: bool = True
@@ -135,6 +138,7 @@ class SearchOptions(RankingOptions):
     weights: Sequence[float] | None = None
     box: Box | None = None
     regions: bool = False
+    parts: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -100,8 +100,8 @@ def search(
     text
         Words, in place of a query: ``"a street at night"``.
     **options
-        The fields of `SearchOptions`: where, combine, weights, box, regions, diversity, unique,
-        false_match_rate, index.
+        The fields of `SearchOptions`: where, combine, weights, box, regions, parts, diversity,
+        unique, false_match_rate, index.
 
     Returns
     -------
@@ -126,15 +126,23 @@ def search(
     """
     options |= {"k": k, "threshold": threshold, "exclude_query": exclude_query}
     asked = make_options(SearchOptions, options)
-    ranking = Ranking(library, asked)
+    ranking = _ranking(library, asked)
     if text is not None:
         from simsearch.retrieval.words import as_query
 
         query = as_query(query, text)
     given, several = as_queries(library, query)
-    queries = _resolve_all(library, given, asked, several=several)
+    queries = _resolve_all(ranking.library, given, asked, several=several)
     answers = list(ranking.answer(queries))
     return answers if asked.regions or (several and asked.combine is None) else answers[0]
+
+
+def _ranking(library: Browsable, options: SearchOptions) -> Ranking:
+    if not (options.parts or options.regions):
+        return Ranking(library, options)
+    from simsearch.retrieval.parts import part_ranking
+
+    return part_ranking(library, options)
 
 
 def _resolve_all(

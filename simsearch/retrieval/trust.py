@@ -11,6 +11,7 @@ from simsearch.errors import LibraryError
 from simsearch.files import check_plain, sha256_file, user_folder, write_text
 from simsearch.library.files import NEXT, finish_commit, write_manifest, writing
 from simsearch.library.library import ImageLibrary
+from simsearch.library.parts import check_parts, read_files, read_record, write_record
 from simsearch.library.user_key import keyed_digest, signed
 from simsearch.printable import one_line
 from simsearch.retrieval.faiss_seal import NAMES, RECORD_FILE, identity, rows_file
@@ -107,6 +108,7 @@ def trust_library(outputs: str | os.PathLike[str] = "outputs") -> TrustReport:
         write_manifest(folder / NEXT, manifest, library.paths)
         finish_commit(folder)
         derived = tuple(name for name, parts in _DERIVED.items() if _sign_derived(folder, *parts))
+        derived += ("parts of pictures",) if _sign_parts(folder) else ()
     root = library.absolute_root or library.root
     weights = library.source.weights_file if library.source else None
     return TrustReport(os.fspath(outputs), root, len(library), weights, derived)
@@ -135,4 +137,17 @@ def _sign_derived(folder: Path, record_file: str, name: str, entries: Mapping[st
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return False
     write_text(folder / record_file, json.dumps(signed(record, name), indent=2))
+    return True
+
+
+def _sign_parts(folder: Path) -> bool:
+    """Mark the parts of a library's pictures; False if there are none, or they are damaged."""
+    try:
+        record = read_record(folder, any_maker=True)
+        if record is None:
+            return False
+        check_parts(*read_files(folder, record))
+        write_record(folder, record)
+    except (OSError, ValueError, TypeError, MemoryError):
+        return False
     return True

@@ -165,6 +165,9 @@ class FoundImage(Image):
     score: float
     percentile: float | None
     duplicates: list[Image]
+    box: list[int] | None = Field(description="What of it matched, with parts: pixels.")
+    size: list[int] | None = Field(description="Width and height that the box lies in.")
+    label: str = Field(description="Of the box, if it has one.")
 
 
 class Answer(BaseModel):
@@ -279,6 +282,9 @@ def _describe_match(library: Browsable, version: str, match: Match) -> dict[str,
         "duplicates": [
             image(library, version, row, brief=True) for row in folded if row is not None
         ],
+        "box": None if match.box is None else list(match.box),
+        "size": None if match.size is None else list(match.size),
+        "label": match.label,
     }
 
 

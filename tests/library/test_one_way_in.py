@@ -15,6 +15,12 @@ OF_LIBRARIES = {
     "library/files.py": "the library",
     "library/stored_rows.py": "signatures and qualities, which bear a mark",
     "library/user_key.py": "the key",
+    "library/block_digests.py": "what it checks block by block",
+    "library/row_file.py": "rows of large libraries, the same",
+    "library/verify.py": "records of all that is derived, which it checks",
+    "library/parts.py": "parts of pictures, which bear a mark",
+    "library/part_writer.py": "the same, to add to them",
+    "embedding/quantise.py": "names of pictures that are in the dataset, and a header",
     "backbones/heads.py": "heads, as safetensors",
     "retrieval/pruned_store.py": "the shortened copy of rows, which bears a mark",
     "retrieval/pruned_update.py": "the same of earlier rows",
@@ -39,6 +45,8 @@ ELSEWHERE = {
         "retrieval/faiss_candidates.py",
     ),
     *("cleanup/apply.py", "cleanup/plan.py", "cleanup/journal.py"),
+    *("web/decoder_pool.py", "web/decode_worker.py", "web/thumbnails.py"),
+    "backbones/precision.py",
 }
 
 

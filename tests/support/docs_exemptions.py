@@ -17,6 +17,8 @@ SHELL = {
     r"simsearch embed .*--engine ray": "starts a cluster; tests/cluster/test_ray.py runs it",
     r"simsearch train .*--finetune": "takes minutes; tests/training/test_finetune.py runs it",
     r"SIMSEARCH_TOKEN=\S+ simsearch serve": "listens on every network address of the machine",
+    r"simsearch embed .*--parts": "takes minutes; tests/embedding/test_parts.py makes parts",
+    r"simsearch search .*--parts": "needs parts; tests/retrieval/test_parts.py searches them",
     r"simsearch duplicates .*--apply": "moves pictures of a shared dataset; tests/cleanup runs it",
     r"simsearch duplicates inbox": "needs a second library; tests/cleanup runs it",
     r"simsearch duplicates .*--not-duplicates": "needs its pictures; tests/cleanup runs it",
@@ -27,6 +29,7 @@ SHELL = {
 PYTHON = {
     'engine="ray"': "needs a bucket and a cluster; tests/cluster/test_ray.py runs it",
     "finetune=True": "takes minutes; tests/training/test_finetune.py runs it",
+    "parts=": "takes minutes; tests/embedding and tests/retrieval have test_parts.py",
 }
 
 # Pages whose blocks are no examples.

@@ -1,0 +1,240 @@
+"""A part finds its picture: recall by the size of the part, and what parts cost.
+
+    python benchmarks/parts.py            # recall, on the photos (minutes)
+    python benchmarks/parts.py --scale 100000   # bytes, and milliseconds of a query
+
+Queries are crops of random place and shape of every second photo (the settings were chosen on the
+others); the gallery is all photos. Each figure is the mean over seeds, with their lowest and
+highest. Crops are also rescaled, recompressed and turned by 10 degrees, and photos are pasted into
+collages of two to four, which have to be found by each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from common import PHOTOS, verdict
+from PIL import Image
+
+import simsearch as ss
+from simsearch.backbones.windows import encode_views
+from simsearch.library.part_writer import PartWriter
+from simsearch.library.parts import PartRecord, part_dtype, picture_keys
+
+SHARES, SEEDS = (5, 10, 20, 40), (0, 1, 2)
+GOALS = {("grid", 5): 0.90, ("grid", 10): 0.99, ("regions", 10): 0.94}
+LAYOUTS = ((1, 2), (1, 3), (2, 2))  # rows and columns of a collage
+
+Change = Callable[[Image.Image], Image.Image]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--scale", type=int, metavar="N", help="pictures of made-up rows")
+    parser.add_argument("--photos", type=int, metavar="N", help="use the first so many alone")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.scale:
+            measure_scale(Path(folder), given.scale)
+        else:
+            measure_recall(Path(folder), given.photos, range(given.seeds))
+
+
+def measure_recall(folder: Path, count: int | None, seeds: Sequence[int]) -> None:
+    files = sorted(PHOTOS.iterdir())[:count]
+    (folder / "photos").mkdir()
+    for file in files:
+        (folder / "photos" / file.name).symlink_to(file)
+    names = [file.name for file in files]
+    libraries = {kind: embed(folder, "photos", kind) for kind in ("grid", "regions")}
+    asked = range(1, len(files), 2)  # the settings were chosen on the others
+    print("recall@1 by the crop's share of the area: mean over seeds (lowest, highest)")
+    for change, make in CHANGES.items():
+        for share in SHARES if change == "as it is" else SHARES[1:2]:
+            found: dict[str, list[float]] = {kind: [] for kind in ("none", *libraries)}
+            for seed in seeds:
+                queries = dict(crops(files, asked, share, seed, make))
+                for kind, value in recalls(libraries, queries, names).items():
+                    found[kind].append(value)
+            for kind, values in found.items():
+                goal = GOALS.get((kind, share)) if change == "as it is" else None
+                report(f"{kind}, {share}%, {change}", values, goal)
+    measure_collages(folder, files)
+
+
+def embed(folder: Path, name: str, kind: str) -> ss.ImageLibrary:
+    """Embed a folder; print what the parts cost beside the pictures."""
+    outputs = folder / f"{name}-{kind}"
+    start = time.process_time()
+    library = ss.embed_dataset(folder / name, outputs, "efficientnet_lite0", progress=False)
+    whole = time.process_time() - start
+    start = time.process_time()
+    library = ss.embed_dataset(folder / name, outputs, parts=kind, progress=False)
+    parts = time.process_time() - start
+    size = sum(file.stat().st_size for file in outputs.glob("parts*"))
+    print(
+        f"      {name}, {kind}: {1e3 * whole / len(library):.0f} ms of the processor a picture, "
+        f"parts {1e3 * parts / len(library):.0f} ms ({parts / whole:.1f} times), "
+        f"{size / len(library) / 1024:.1f} KiB a picture",
+        flush=True,
+    )
+    return library
+
+
+def crop_of(image: Image.Image, share: float, rng: np.random.Generator) -> Image.Image:
+    """Crop at random: so much of the area, of a shape from 3:4 to 4:3."""
+    shape = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    area = share / 100 * image.width * image.height
+    width = min(image.width, round(math.sqrt(area * shape)))
+    height = min(image.height, round(area / width))
+    left, top = (int(rng.integers(0, n + 1)) for n in (image.width - width, image.height - height))
+    return image.crop((left, top, left + width, top + height))
+
+
+def crops(
+    files: Sequence[Path], asked: Sequence[int], share: float, seed: int, change: Change
+) -> Iterator[tuple[int, Image.Image]]:
+    rng = np.random.default_rng([seed, int(share)])
+    for i in asked:
+        yield i, change(crop_of(ss.load_image(files[i]), share, rng))
+
+
+def rescaled(image: Image.Image) -> Image.Image:
+    return image.resize([max(8, side * 3 // 5) for side in image.size])
+
+
+def recompressed(image: Image.Image) -> Image.Image:
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=30)
+    return Image.open(data).convert("RGB")
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """Turn by 10 degrees, and cut off the empty corners."""
+    width, height = (side * 0.76 for side in image.size)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    whole = image.rotate(10, Image.Resampling.BICUBIC)
+    return whole.crop((round(left), round(top), round(left + width), round(top + height)))
+
+
+CHANGES: dict[str, Change] = {
+    "as it is": lambda image: image,
+    "rescaled to 60%": rescaled,
+    "JPEG of quality 30": recompressed,
+    "turned by 10 degrees": turned,
+}
+
+
+def recalls(
+    libraries: dict[str, ss.ImageLibrary], queries: dict[int, Image.Image], names: Sequence[str]
+) -> dict[str, float]:
+    """Return the share of queries whose own picture comes first: without parts, and with each."""
+    library = libraries["grid"]
+    pictures = list(queries.values())  # each is embedded once for all kinds, as `search` does it
+    whole, views = library.encode(pictures), encode_views(library.backbone, pictures)
+    truths = [names[i] for i in queries]
+
+    def share(library: ss.ImageLibrary, vectors: np.ndarray, parts: bool) -> float:
+        found = ss.search(library, list(vectors), k=1, parts=parts)
+        firsts = [Path(matches[0].path).name for matches in found]
+        return float(np.mean([first == truth for first, truth in zip(firsts, truths, strict=True)]))
+
+    with_parts = {kind: share(each, views, True) for kind, each in libraries.items()}
+    return {"none": share(library, whole, False), **with_parts}
+
+
+def report(name: str, found: Sequence[float], goal: float | None) -> None:
+    mean, spread = float(np.mean(found)), f"({min(found):.3f}, {max(found):.3f})"
+    if goal is None:
+        print(f"      {name:<58} {mean:8.3f}  {spread}", flush=True)
+    else:
+        verdict(f"{name} {spread}", mean, goal)
+
+
+def measure_collages(folder: Path, files: Sequence[Path]) -> None:
+    """Paste photos into collages, each into one; a photo has to find its collage."""
+    (folder / "collages").mkdir()
+    homes: dict[int, tuple[int, int]] = {}  # of each photo: its collage, and of how many
+    order, number = np.random.default_rng(0).permutation(len(files)).tolist(), 0
+    while len(order) >= 4:
+        rows, columns = LAYOUTS[number % len(LAYOUTS)]
+        chosen = [order.pop() for _ in range(rows * columns)]
+        sheet = paste([ss.load_image(files[i]) for i in chosen], rows, columns)
+        sheet.save(folder / "collages" / f"{number:03d}.jpg", quality=90)
+        homes |= dict.fromkeys(chosen, (number, rows * columns))
+        number += 1
+    libraries = {kind: embed(folder, "collages", kind) for kind in ("grid", "regions")}
+    for size in (2, 3, 4):
+        asked = {i: ss.load_image(files[i]) for i, (_, count) in homes.items() if count == size}
+        names = [f"{homes[i][0] if i in homes else -1:03d}.jpg" for i in range(len(files))]
+        for kind, value in recalls(libraries, asked, names).items():
+            report(f"{kind}, collages of {size}", [value], None)
+
+
+def paste(pictures: Sequence[Image.Image], rows: int, columns: int) -> Image.Image:
+    """Lay pictures out in cells of 300 by 240 pixels, each fitted whole."""
+    sheet = Image.new("RGB", (300 * columns, 240 * rows), "white")
+    for i, picture in enumerate(pictures):
+        picture.thumbnail((300, 240))
+        left, top = 300 * (i % columns), 240 * (i // columns)
+        corner = left + (300 - picture.width) // 2, top + (240 - picture.height) // 2
+        sheet.paste(picture, corner)
+    return sheet
+
+
+def measure_scale(folder: Path, count: int, dim: int = 1280, each: int = 13) -> None:
+    """Time queries over made-up clustered rows, 13 parts a picture as the grid makes them."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((500, 64), np.float32) @ rng.standard_normal(
+        (64, dim), np.float32
+    )
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+
+    def made(rows: int) -> np.ndarray:
+        mixed = centres[rng.integers(0, 500, rows)]
+        noise = rng.standard_normal((rows, dim), np.float32) / math.sqrt(dim)
+        return mixed + 0.7 * noise
+
+    library = ss.ImageLibrary(made(count), [f"{i:06d}.jpg" for i in range(count)])
+    library.save(folder / "outputs")
+    library = ss.ImageLibrary.as_stored(folder / "outputs")
+    keys = picture_keys(library, "grid")
+    boxes = np.tile([0, 0, 300, 200], (each, 1))
+    with PartWriter(folder / "outputs", PartRecord("grid", 1, library.fingerprint, dim)) as writer:
+        pool = made(20_000)
+        pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float16)
+        parts = np.zeros(each, part_dtype(dim))
+        parts["box"], parts["label"] = boxes, -1
+        for key in keys:
+            parts["row"] = pool[rng.integers(0, len(pool), each)]
+            writer.append(key, (500, 375), parts)
+        writer.commit(np.arange(count), [])
+    size = sum(file.stat().st_size for file in (folder / "outputs").glob("parts*"))
+    print(f"      {count:,} pictures: {size / 2**20:,.0f} MiB of parts", flush=True)
+    queries = made(12)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    ss.search(library, queries[0], k=10, parts=True)  # the first opens, and looks at random pairs
+    for name, by_parts in (("whole pictures", False), ("parts", True)):
+        walls, cpus = [], []
+        for query in queries[2:]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            ss.search(library, query, k=10, parts=by_parts)
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        print(
+            f"      {name}: a query takes {1e3 * np.median(cpus):8.1f} ms of the processor "
+            f"({1e3 * min(cpus):.1f} to {1e3 * max(cpus):.1f}), {1e3 * np.median(walls):.1f} ms",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
