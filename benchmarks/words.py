@@ -42,7 +42,8 @@ KNOWN = (
 )  # fmt: skip
 UNKNOWN = (
     "annual report", "jealousy", "my grandmother", "qwrtzpl", "gross domestic product",
-    "the number 42", "blood test", "parliament", "Wednesday", "a chemical formula", "handwritten letter", "jazz",
+    "the number 42", "blood test", "parliament", "Wednesday", "a chemical formula",
+    "handwritten letter", "jazz",
 )  # fmt: skip
 
 
