@@ -24,9 +24,16 @@ def embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
     ss.embed_dataset(root, outputs, **options)
 
 
-def search(outputs: str, queries: list[str], **options: Any) -> None:  # noqa: ANN401
+def search(
+    outputs: str,
+    queries: list[str],
+    text: Sequence[str] = (),
+    **options: Any,  # noqa: ANN401
+) -> None:
     """Search for the matches of queries."""
-    images: Any = _images(queries)
+    images: Any = [*_images(queries), *map(ss.Words, text)]
+    if not images:
+        raise ss.QueryError("there is no query: give a picture, or words by --text")
     if options.get("regions") and len(images) == 1:
         (images,) = images
     _show(lambda library, **given: ss.search(library, images, **given), outputs, **options)

@@ -23,6 +23,7 @@ examples:
   simsearch search outputs photo.jpg -k 5
   simsearch search outputs photo.jpg --save figure.png
   simsearch search outputs https://example.org/cat.jpg --json
+  simsearch search outputs --text 'a street at night'          by words
   simsearch search outputs 42 --threshold 0.8   row 42 of the library
   simsearch search outputs room.jpg --box 0.5 0 1 1            the right half of it
   simsearch search outputs a.jpg b.jpg --combine mean          what is like both

@@ -110,7 +110,10 @@ def _add_search(commands: Commands) -> None:
     parser = _describe(
         commands.add_parser, "search", "Find the most similar images.", run.search, LIBRARY
     )
-    parser.add_argument("queries", metavar="QUERY", nargs="+", help="path, URL or row number")
+    parser.add_argument("queries", metavar="QUERY", nargs="*", help="path, URL or row number")
+    parser.add_argument(
+        "--text", action="append", metavar="WORDS", help="what the pictures show; may be repeated"
+    )
     _add_result_flags(parser, SearchOptions)
 
 

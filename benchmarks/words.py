@@ -1,0 +1,130 @@
+"""Words as queries, beside a picture as query and beside chance.
+
+    python benchmarks/words.py [OUTPUTS]
+
+Scenes: the phrases of ../shared/data/phrases.csv and 24 more over the photos of `seg_test`. Photos:
+the name of each of the 250, which finds it or not. The settings were chosen on `seg_train` with
+other phrases, and on the photos, whose figure is therefore no proof. Words that ImageNet's classes
+know, and words that they do not: how often that is said. OUTPUTS keeps the embeddings.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import INTEL, PHOTOS, verdict
+
+import simsearch as ss
+from simsearch.retrieval.words import find_concept
+
+# Written down before any of them was run.
+MORE = {
+    "buildings": ("houses", "a modern glass tower", "old town houses", "a temple"),
+    "forest": ("a forest in winter", "tall trees", "a path through the woods", "undergrowth"),
+    "glacier": ("a frozen lake", "blue ice", "a snowy landscape", "an ice cave"),
+    "mountain": (
+        "a valley between mountains",
+        "a hiking trail in the hills",
+        "summit",
+        "the Himalayas",
+    ),
+    "sea": ("waves on the shore", "a sailing boat", "sunset over the ocean", "a bay"),
+    "street": ("a busy road", "pedestrians in a city", "a narrow lane", "cars at a crossing"),
+}
+KNOWN = (
+    "a puppy", "an eagle", "sports car", "a cup of coffee", "grand piano", "bookshelf", "a train",
+    "mushrooms", "a snake", "wrist watch", "running shoes", "a couch",
+)  # fmt: skip
+UNKNOWN = (
+    "annual report", "jealousy", "my grandmother", "qwrtzpl", "gross domestic product",
+    "the number 42", "blood test", "parliament", "Wednesday", "a chemical formula",
+    "handwritten letter", "jazz",
+)  # fmt: skip
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Path(sys.argv[1] if len(sys.argv) > 1 else folder)
+        scenes = ss.embed_dataset(INTEL, outputs / "intel", "efficientnet_lite0")
+        photos = ss.embed_dataset(PHOTOS, outputs / "photos", "efficientnet_lite0")
+        measure_scenes(scenes)
+        measure_photos(photos)
+        measure_concepts()
+        measure_cost(scenes)
+
+
+def measure_scenes(library: ss.ImageLibrary) -> None:
+    with (PHOTOS.parent / "phrases.csv").open(newline="") as file:
+        given = [(line["phrase"], line["class"]) for line in csv.DictReader(file)]
+    more = [(phrase, scene) for scene, phrases in MORE.items() for phrase in phrases]
+    where = library.where("seg_test/*")
+    rows = np.flatnonzero(where)
+    labels = library.labels[rows]
+    for title, phrases in ((f"{len(given)} phrases", given), (f"{len(more)} more", more)):
+        scores = [precision(library, ss.Words(phrase), scene, where) for phrase, scene in phrases]
+        report(title, scores, goals=title.startswith("26"))
+    drawn = np.random.default_rng(0).choice(rows, 200, replace=False).tolist()
+    report("a picture", [precision(library, row, library.labels[row], where) for row in drawn])
+    chance = np.mean([(labels == scene).mean() for _, scene in given])
+    print(f"      chance                            precision@10 {chance:.3f}  mAP {chance:.3f}")
+
+
+def precision(
+    library: ss.ImageLibrary, query: ss.Words | int, scene: str, where: np.ndarray
+) -> tuple[float, float]:
+    """Precision@10 and average precision over the whole gallery."""
+    matches = ss.search(library, query, k=int(where.sum()), where=where)
+    right = np.array([library.labels[match.row] == scene for match in matches])
+    hits = np.flatnonzero(right)
+    return float(right[:10].mean()), float((np.arange(1, len(hits) + 1) / (hits + 1)).mean())
+
+
+def report(title: str, scores: list[tuple[float, float]], *, goals: bool = False) -> None:
+    at_10, mean = np.mean(scores, axis=0)
+    spread = np.std(scores, axis=0) / np.sqrt(len(scores))
+    found = f"precision@10 {at_10:.3f} ± {spread[0]:.3f}  mAP {mean:.3f} ± {spread[1]:.3f}"
+    print(f"      {title:<33} {found}")
+    if goals:
+        verdict("precision@10", at_10, 0.85)
+        verdict("mAP", mean, 0.75)
+
+
+def measure_photos(library: ss.ImageLibrary) -> None:
+    """Ask for each photo by its name; names of files are `n01518878_ostrich.JPEG`."""
+    names = [Path(path).stem.partition("_")[2].replace("_", " ") for path in library.paths]
+    ranks = []
+    for name in sorted(set(names)):
+        found = ss.search(library, ss.Words(name), k=len(library))
+        ranks.append(next(match.rank for match in found if names[match.row] == name))
+    first = float(np.mean(np.array(ranks) == 1))
+    chance = 1 / len(names)
+    print(f"      {len(ranks)} photos by their names        first {first:.3f}, chance {chance:.3f}")
+
+
+def measure_concepts() -> None:
+    for title, phrases, known in (("known", KNOWN, True), ("unknown", UNKNOWN, False)):
+        told = [find_concept(phrase, "efficientnet_lite0") for phrase in phrases]
+        right = [concept.is_known is known for concept in told]
+        wrong = [phrase for phrase, fits in zip(phrases, right, strict=True) if not fits]
+        print(
+            f"      {title} words, told right: {sum(right)} of {len(right)}; not {', '.join(wrong)}"
+        )
+
+
+def measure_cost(library: ss.ImageLibrary) -> None:
+    """Of a warm query, the process that ran before having loaded all."""
+    seconds = []
+    for number in range(50):
+        start = time.process_time()
+        ss.search(library, text=f"a street with {number} cars")
+        seconds.append(time.process_time() - start)
+    print(f"      a warm query among {len(library):,}: {1000 * np.median(seconds):.1f} CPU ms")
+
+
+if __name__ == "__main__":
+    main()

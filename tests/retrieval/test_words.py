@@ -1,0 +1,188 @@
+"""Words as queries, through everything that a search goes through."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import simsearch as ss
+from simsearch.backbones.classifier import load_classifier
+from simsearch.errors import QueryError
+from simsearch.retrieval import words
+from simsearch.retrieval.words import find_concept
+
+CLASSES = {"zebra": 340, "banana": 954, "seashore": 978, "street sign": 919}
+EACH = 30
+HOSTILE = ["🎉🎉🎉", "日本語", "ζέβρα", "\x1b[31mred", "x" * 2000, "%s {} $x$"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Keep the class names of all tests in one folder of their own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "words_cache"))
+
+
+@pytest.fixture(scope="module")
+def library():
+    """Rows around the directions of four classes, and around none."""
+    rng, rows = np.random.default_rng(0), load_classifier("efficientnet_lite0").rows
+    common = np.abs(rng.standard_normal(rows.shape[1])) * 0.03  # what all pictures share
+    embeddings, paths = [], []
+    for name, number in CLASSES.items():
+        assert load_classifier("efficientnet_lite0").names[number] == name
+        noise = rng.standard_normal((EACH, rows.shape[1])) * 0.02
+        embeddings.append(rows[number] + common + noise)
+        paths += [f"{name.replace(' ', '_')}/{i}.jpg" for i in range(EACH)]
+    embeddings.append(common + rng.standard_normal((EACH, rows.shape[1])) * 0.04)
+    paths += [f"other/{i}.jpg" for i in range(EACH)]
+    backbone = ss.load_backbone("efficientnet_lite0", device="cpu")
+    return ss.ImageLibrary(np.concatenate(embeddings), paths, backbone)
+
+
+def folders(matches):
+    return {match.path.partition("/")[0] for match in matches}
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("zebra", "zebra"),
+        ("a striped african horse", "zebra"),
+        ("bananas", "banana"),
+        ("a beach by the sea", "seashore"),
+        ("traffic sign in a street", "street_sign"),
+    ],
+)
+def test_words_find_their_pictures(library, text, folder):
+    found = ss.search(library, text=text, k=10)
+    assert folders(found) == {folder}
+    assert found.query == f'words "{text}"'
+    again = ss.search(library, ss.Words(text), k=10)
+    assert again.paths == found.paths
+
+
+def test_words_go_through_filters_thresholds_and_indexes(library):
+    assert folders(ss.search(library, text="zebra", where="banana/*")) == {"banana"}
+    assert ss.search(library, text="zebra", threshold=0.999).paths == []
+    index = ss.build_index(library, kind="flat")
+    found = ss.search(library, text="zebra", k=10, index=index)
+    assert found.paths == ss.search(library, text="zebra", k=10).paths
+
+
+def test_words_mix_with_pictures_and_lead_away(library):
+    mixed = ss.search(library, [ss.Words("zebra"), "banana/0.jpg"], 40, combine="max")
+    assert folders(mixed) == {"zebra", "banana"}
+    away = ss.search(
+        library, [ss.Words("zebra"), ss.Words("fruit")], 5, combine="mean", weights=[1, -0.5]
+    )
+    assert folders(away) == {"zebra"}
+    several = ss.search(library, [ss.Words("zebra"), ss.Words("banana")], k=5)
+    assert [folders(each) for each in several] == [{"zebra"}, {"banana"}]
+    liked = ss.recommend(library, [ss.Words("zebra")], ["banana/0.jpg"], k=5)
+    assert folders(liked) == {"zebra"}
+
+
+def test_a_bare_string_stays_a_path(library):
+    with pytest.raises(ss.ImageError):
+        ss.search(library, "zebra")
+
+
+def test_words_that_mean_none_of_the_classes_are_told(library, caplog):
+    with caplog.at_level(logging.WARNING, "simsearch"):
+        found = ss.search(library, text="quarterly tax report")
+    assert found.query.startswith('words "quarterly tax report" (no concept near: ')
+    assert "no concept near" in caplog.text
+    assert len(found) == 5
+    caplog.clear()
+    ss.search(library, text="zebra")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["🎉🎉🎉", "日本語", "ζέβρα", "\x1b[31mred", "x" * 2000, "%s {} $x$"]
+)
+def test_hostile_words_get_an_answer(library, text):
+    assert len(ss.search(library, text=text)) == 5
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\x00", 7, "a" * 2001])
+def test_what_is_no_text_is_refused(library, text):
+    with pytest.raises(QueryError):
+        ss.search(library, text=text)
+
+
+def test_a_query_beside_words_is_refused_with_the_mend(library):
+    with pytest.raises(QueryError, match="combine="):
+        ss.search(library, "a.jpg", text="zebra")
+
+
+def test_a_library_that_does_not_know_its_backbone_says_so():
+    bare = ss.ImageLibrary(np.eye(3), ["a.jpg", "b.jpg", "c.jpg"])
+    with pytest.raises(QueryError, match="does not name it"):
+        ss.search(bare, text="zebra")
+
+
+def test_words_have_no_parts(library):
+    with pytest.raises(QueryError, match="no parts"):
+        ss.search(library, text="zebra", box=(0, 0, 1, 1))
+
+
+def test_words_pass_through_the_head_of_a_library(library):
+    refined = ss.refine(library)
+    assert folders(ss.search(refined, text="zebra", k=10)) == {"zebra"}
+
+
+def test_a_tiny_library_is_searched_without_feedback(library):
+    rows = [0, EACH, 2 * EACH]
+    tiny = ss.ImageLibrary(library.embeddings[rows], library.paths[rows], library.backbone)
+    assert ss.search(tiny, text="banana", k=1).paths == ["banana/0.jpg"]
+
+
+def test_the_concept_is_the_weighted_mean_of_the_nearest_classes():
+    concept = find_concept("zebra", "efficientnet_lite0")
+    assert concept.names[0] == "zebra"
+    assert concept.is_known
+    assert concept.weights.sum() == pytest.approx(1)
+    classifier = load_classifier("efficientnet_lite0")
+    rows = [classifier.rows[classifier.names.index(name)] for name in concept.names]
+    mean = concept.weights @ np.array(rows)
+    np.testing.assert_allclose(concept.direction, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_feedback_follows_what_was_found_first(library):
+    start = find_concept("zebra", "efficientnet_lite0").direction
+    moved = words._follow_best(library, start)
+    centre = library.embeddings[:EACH].mean(axis=0) - library.embeddings.mean(axis=0)
+    assert np.linalg.norm(moved) == pytest.approx(1, abs=1e-5)
+    assert moved @ centre > start @ centre
+
+
+def test_class_names_are_encoded_once_and_damage_is_made_anew(library, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words._encoded_names.cache_clear()
+    names = ("zebra", "banana")
+    first = words._encoded_names(names)
+    (file,) = (tmp_path / "simsearch" / "words").iterdir()
+    words._encoded_names.cache_clear()
+    monkeypatch.setattr(words, "load_sentence_encoder", None)
+    assert np.array_equal(words._encoded_names(names), first)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file.write_bytes(b"damaged")
+    words._encoded_names.cache_clear()
+    assert np.array_equal(words._encoded_names(names), first)
+    words._encoded_names.cache_clear()
+
+
+def test_figures_show_words_in_place_of_a_picture(library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in library.paths[:2]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (60, 60), "red").save(tmp_path / path)
+    fig, _ = ss.show_matches(ss.search(library, text="zebra", k=2))
+    fig.savefig(tmp_path / "words.png")
+    texts = [text.get_text() for axes in fig.axes for text in axes.texts] + [
+        text.get_text() for text in fig.texts
+    ]
+    assert any("zebra" in text for text in texts)
