@@ -289,11 +289,6 @@ def load_backbone(
         If the weights cannot be loaded, or do not fit.
     MissingExtraError
         If the optional package of this backbone is not installed.
-
-    Examples
-    --------
-    >>> load_backbone("efficientnet_lite0", device="cpu").dim
-    1280
     """
     if isinstance(name, Backbone):
         return name

@@ -130,13 +130,17 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     with writing(folder):
         old = None
         if (folder / MANIFEST).exists():
-            from simsearch.embedding.reuse import last_backbone, open_last, reuse_rows
+            from simsearch.embedding.reuse import open_last, reuse_rows
 
             old = open_last(folder)
-            if backbone == "auto" and not weights:
-                backbone, weights = last_backbone(old)
-        pictures = (dataset, files, folder, progress)
-        network = _load_network(backbone, weights, device, precision, old, pictures)
+        if old or precision == "int8":
+            from simsearch.embedding.reuse import load_network
+
+            network = load_network(
+                (backbone, weights), device, precision, old, (dataset, files, folder, progress)
+            )
+        else:
+            network = load_backbone(backbone, weights, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
             reuse_rows(rows, old)
@@ -195,22 +199,6 @@ def _list_files(
 
         files, unfit = leave_out_long(files, unfit, dataset, left_out, MAX_PATH_LENGTH)
     return files, unfit, left_out
-
-
-def _load_network(  # noqa: PLR0917
-    name: str | Backbone | torch.nn.Module,
-    weights: str | os.PathLike[str] | None,
-    device: str | None,
-    precision: Precision,
-    old: ImageLibrary | None,
-    pictures: tuple[str, list[ImageFile], Path, bool],
-) -> Backbone:
-    """Load what embeds; in int8, which pictures of the dataset calibrate, where that is asked."""
-    if precision != "int8" and not (old and old.source and old.source.precision == "int8"):
-        return load_backbone(name, weights, device=device, precision=precision)
-    from simsearch.embedding.quantise import Calibration, load_for_dataset
-
-    return load_for_dataset(name, weights, device, precision, old, Calibration(*pictures))
 
 
 def _executor(engine: str | Executor) -> Executor:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
@@ -15,10 +16,14 @@ from simsearch.library.library import ImageLibrary
 from simsearch.library.verify import find_damaged_rows
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
+
+    import torch
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.backbones.heads import Head
+    from simsearch.backbones.precision import Precision
     from simsearch.embedding.rows import EmbeddedRows
 
 logger = logging.getLogger("simsearch")
@@ -52,6 +57,22 @@ def last_backbone(old: ImageLibrary | None) -> tuple[str, str | None]:
     if old and old.source and old.source.weights != OWN_WEIGHTS:
         return old.source.backbone, old.source.weights_file
     return "auto", None
+
+
+def load_network(
+    named: tuple[str | Backbone | torch.nn.Module, str | os.PathLike[str] | None],
+    device: str | None,
+    precision: Precision,
+    old: ImageLibrary | None,
+    pictures: tuple[str, list[ImageFile], Path, bool],
+) -> Backbone:
+    """Load what embeds; in int8, which the pictures of the dataset calibrate, where that is it."""
+    name, weights = last_backbone(old) if named[0] == "auto" and not named[1] else named
+    if precision != "int8" and not (old and old.source and old.source.precision == "int8"):
+        return load_backbone(name, weights, device=device, precision=precision)
+    from simsearch.embedding.quantise import Calibration, load_for_dataset
+
+    return load_for_dataset(name, weights, device, precision, old, Calibration(*pictures))
 
 
 def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:

@@ -80,12 +80,6 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     ImageError
         If the source cannot be read as an image, or has more than `MAX_PIXELS` pixels; a JPEG
         that has more is decoded at the scale that fits.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> load_image(np.zeros((4, 6), dtype=np.uint8)).size
-    (6, 4)
     """
     if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
         return decoder.load(source, min_side)
