@@ -28,4 +28,4 @@ EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD ["python", "-c", \
     "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/api/health', timeout=5)"]
 ENTRYPOINT ["simsearch"]
-CMD ["serve", "outputs", "--host", "0.0.0.0"]
+CMD ["serve", "outputs", "--root", "dataset", "--host", "0.0.0.0"]

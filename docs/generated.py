@@ -124,10 +124,12 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "scale": (
         "Indexes and clusters",
-        "Approximate indexes, embedding on Ray, and search on Milvus.",
+        "Approximate indexes, embedding on Ray, search on Milvus, and libraries of others.",
         (
             "build_index",
             "load_index",
+            "trust_library",
+            "TrustReport",
             "FaissIndex",
             "IndexReport",
             "RayEngine",

@@ -53,6 +53,7 @@ from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
 from .retrieval.search import search
+from .retrieval.trust import TrustReport, trust_library
 from .retrieval.words import Words
 from .samples import make_sample
 from .training.config import TrainConfig
@@ -103,6 +104,7 @@ __all__ = [
     "TrainConfig",
     "TrainedHead",
     "TrainingError",
+    "TrustReport",
     "UndoResult",
     "VerifyReport",
     "WeightsError",
@@ -142,6 +144,7 @@ __all__ = [
     "show_worst",
     "suggest_threshold",
     "train_head",
+    "trust_library",
     "undo_cleanup",
     "verify_library",
 ]

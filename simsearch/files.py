@@ -1,18 +1,25 @@
-"""Files written whole or not at all, their digests, and ranges of rows taken block by block."""
+"""Files written whole or not at all, their digests, the user's folders, and ranges of rows."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from typing import Literal
 
+_BASES = {  # on a Mac; elsewhere, a variable and what it stands for by default
+    "cache": ("~/Library/Caches", "XDG_CACHE_HOME", "~/.cache"),
+    "state": ("~/Library/Application Support", "XDG_STATE_HOME", "~/.local/state"),
+}
 DIGEST_BLOCK_BYTES = 2**22
 DIGEST_BYTES = 16  # of a digest that tells whether a file's content is known
 
@@ -53,10 +60,26 @@ def open_plain(file: Path) -> IO[bytes]:
     return os.fdopen(os.open(file, flags, 0o666), "r+b")
 
 
+def check_plain(file: Path) -> None:
+    """Raise an OSError, before it is opened, for a link, a pipe or a device."""
+    if not stat.S_ISREG(file.lstat().st_mode):
+        raise OSError(errno.ELOOP, "it is a link, a pipe or a device, and not a file", str(file))
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a small UTF-8 file atomically; names that are not UTF-8 keep their bytes."""
     with atomic_write(file) as stream:
         stream.write(text.encode("utf-8", sys.getfilesystemencodeerrors()))
+
+
+def user_folder(kind: Literal["cache", "state"]) -> Path:
+    """Return where this user's files of a kind lie; the folder need not exist."""
+    base, variable, other = _BASES[kind]
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform != "darwin":
+        base = os.environ.get(variable) or other
+    return Path(os.path.expanduser(base)) / "simsearch"  # noqa: PTH111 (never raises)
 
 
 def modified_ns(status: os.stat_result) -> int:

@@ -29,6 +29,7 @@ PATHS = {
         "local": "simsearch.embedding.batching:embed_batches",
         "ray": "simsearch.cluster.ray:RayEngine",
     },
+    "download": {"public": "simsearch.web.url_fetch:fetch_public_url"},
     "explainer": {  # of `show_matches(explain=True)`
         "heat_maps": "simsearch.analysis.explain:overlay_heat_maps",
     },

@@ -1,7 +1,10 @@
 """What the tests share: real photos, a small library, and no way out to the network."""
 
+import atexit
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,6 +19,12 @@ pillow_heif.register_heif_opener()  # to write files with; simsearch puts its ow
 mpl.use("agg")  # no window, whatever this machine has
 # Converting a network takes longer than most tests; those of OpenVINO ask for it by name.
 os.environ["SIMSEARCH_RUNTIME"] = "torch"
+
+# The key and the caches of the tests are not those of whoever runs them. Each process of a parallel
+# run has its own key, as each has its own libraries; its children inherit it.
+_home = tempfile.mkdtemp(prefix="simsearch-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+os.environ |= {"XDG_STATE_HOME": f"{_home}/state", "XDG_CACHE_HOME": f"{_home}/cache"}
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -155,14 +155,23 @@ class TestPrunedCopy:
         answers = [compat_jobs.found(ss.search(library, vector, k=5)) for vector in vectors]
         assert_same(answers, EXPECTED["sketch"])
 
-    def test_stored_copy_is_used_as_it_is(self, fixtures):
+    def test_stored_copy_is_used_as_it_is_once_it_is_trusted(self, fixtures):
         folder = fixtures / "sketch"
+        assert ss.trust_library(folder).derived == ("shortened copy of rows",)
         copies = sorted(folder.glob("sketch.*"))
         for path in copies:
             os.utime(path, ns=(10**18, 10**18))
         self.search(folder)
         assert [path.name for path in copies] == ["sketch.json", "sketch.npy"]
         assert [path.stat().st_mtime_ns for path in copies] == [10**18] * 2  # not made anew
+
+    def test_stored_copy_without_a_mark_is_made_anew(self, fixtures):
+        folder = fixtures / "sketch"
+        for path in folder.glob("sketch.*"):
+            os.utime(path, ns=(10**18, 10**18))
+        self.search(folder)
+        for path in folder.glob("sketch.*"):
+            assert path.stat().st_mtime_ns != 10**18
 
     def test_missing_copy_is_made(self, fixtures):
         """So the limits are low enough for the test above to mean something."""

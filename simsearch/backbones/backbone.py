@@ -234,10 +234,10 @@ class Backbone:
         inputs = torch.from_numpy(batch)
         if self.device.type == "cpu":
             return run(inputs)
-        if self.device.type == "cuda":  # from pinned memory, the copy does not wait
-            inputs = inputs.pin_memory()
+        from simsearch.backbones.transfer import to_device
+
         with self._device_lock:  # the device has one queue: more threads would only fill its memory
-            return run(inputs.to(self.device, non_blocking=True))
+            return run(to_device(inputs, self.device))
 
     def probe(self) -> NDArray[Any]:
         """Prepare an image of noise, a batch of one, on which a network can be tried."""
@@ -300,7 +300,9 @@ def load_backbone(
     runtime = os.environ.get("SIMSEARCH_RUNTIME", runtime) if runtime == "auto" else runtime
     if runtime not in ("auto", "torch", "openvino"):
         raise BackboneError(f"runtime={runtime!r}: choose auto, torch or openvino")
-    device = _check_device(device or _best_device())
+    if device is not None:
+        from simsearch.backbones.transfer import check_device
+    device = _best_device() if device is None else check_device(device)
     if not isinstance(name, str):
         from simsearch.backbones.adapters.own import own_spec
 
@@ -336,15 +338,3 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _check_device(device: str | torch.device) -> str:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch has no CUDA
-        raise BackboneError(
-            f"device={str(device)!r} cannot be used: {error}; leave it out for the best available"
-        ) from error
-    return str(device)

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import sys
 import zipfile
 from functools import lru_cache
 from importlib import metadata
@@ -24,7 +23,7 @@ import numpy as np
 from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.runtime import HINTS, INT8, OpenVinoNetwork, StoredNetwork
-from simsearch.files import atomic_write
+from simsearch.files import atomic_write, user_folder
 
 logger = logging.getLogger("simsearch")
 KEPT_NETWORKS = 8  # converted ones; that used longest ago goes first. Quantised ones stay
@@ -41,13 +40,7 @@ def openvino_version() -> str:
 
 def cache_folder() -> Path:
     """Return where this user's converted networks lie; the folder need not exist."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(base)) / "simsearch" / "networks"  # noqa: PTH111 (never raises)
+    return user_folder("cache") / "networks"
 
 
 def entry_file(name: str, fingerprint: str, precision: str) -> Path:
@@ -69,7 +62,7 @@ def network_digest(stored: StoredNetwork) -> str:
 
 def read_entry(file: Path) -> tuple[StoredNetwork, dict[str, Any]] | None:
     """Read a network and its record; None where there is none, or none that can be trusted."""
-    if not _is_private(file.parent) or not file.is_file():
+    if not is_private(file.parent) or not file.is_file():
         return None
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -96,7 +89,7 @@ def write_entry(file: Path, stored: StoredNetwork, record: dict[str, Any]) -> No
     }
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_private(file.parent):
+        if not is_private(file.parent):
             raise OSError("other users may write there")
         with atomic_write(file, shared=True) as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -107,7 +100,7 @@ def write_entry(file: Path, stored: StoredNetwork, record: dict[str, Any]) -> No
         logger.warning("The converted network is not kept in %s: %s.", file.parent, error)
 
 
-def _is_private(folder: Path) -> bool:
+def is_private(folder: Path) -> bool:
     """Tell whether a folder is this user's, and no other may write into it."""
     try:
         status = folder.stat()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import textwrap
 from typing import TYPE_CHECKING
-
-from simsearch.errors import WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,9 +28,6 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
         state = {key.removeprefix("module."): value for key, value in state.items()}
         module.load_state_dict({k: v for k, v in state.items() if not k.startswith(prefixes)})
     except Exception as error:  # torch, pickle, zip and safetensors each raise their own
-        unsafe = isinstance(error, pickle.UnpicklingError)  # whose message says how to run it
-        reason = "it is not made of tensors alone" if unsafe else textwrap.shorten(str(error), 200)
-        raise WeightsError(
-            f"{file} does not hold weights for {type(module).__name__}: {reason}; give a state "
-            "dict of this architecture, or delete a damaged file to have it fetched again"
-        ) from error
+        from simsearch.backbones.weights_error import weights_error
+
+        raise weights_error(file, module, error) from error

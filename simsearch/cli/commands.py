@@ -270,6 +270,11 @@ def info(outputs: str) -> None:
         print(f"{library.report.skipped:>9,}  skipped, see {place} ({kinds})")
 
 
+def trust(outputs: str) -> None:
+    """Make a library count as one's own, and print what it may open from now on."""
+    print(ss.trust_library(outputs))
+
+
 def sample(folder: str) -> None:
     """Make the sample dataset."""
     print(f"The sample dataset is in {ss.make_sample(folder)}")

@@ -98,6 +98,10 @@ examples:
   simsearch search images.db#shop photo.jpg     search there; MILVUS_TOKEN is the token
 """,
     "info": "example:\n  simsearch info outputs\n",
+    "trust": """\
+examples:
+  simsearch trust outputs                       of a library that you or a colleague has made
+""",
     "verify": "example:\n  simsearch verify outputs\n",
     "sample": "example:\n  simsearch sample dataset\n",
 }

@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_publish,
         _add_info,
+        _add_trust,
         _add_verify,
         _add_sample,
     ):
@@ -97,6 +98,12 @@ def _add_embed(commands: Commands) -> None:
         ("--include", "these files alone; or bring back what is left out by default, as @eaDir"),
     ):
         parser.add_argument(flag, action="append", metavar="GLOB", help=text)
+    parser.add_argument(
+        "--follow",
+        action="append",
+        metavar="FOLDER",
+        help="elsewhere, that links in the dataset may lead to; may be repeated",
+    )
 
 
 def _add_search(commands: Commands) -> None:
@@ -366,6 +373,16 @@ def _add_publish(commands: Commands) -> None:
 
 def _add_info(commands: Commands) -> None:
     _describe(commands.add_parser, "info", "Say what a library holds.", run.info, FOLDER)
+
+
+def _add_trust(commands: Commands) -> None:
+    _describe(
+        commands.add_parser,
+        "trust",
+        "Make a library of an earlier version or another machine count as yours.",
+        run.trust,
+        FOLDER,
+    )
 
 
 def _add_verify(commands: Commands) -> None:

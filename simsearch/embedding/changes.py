@@ -8,19 +8,21 @@ cannot be read, on a disk that is not mounted.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import stat
 import time
 from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from simsearch.errors import DamagedLibraryError, DatasetError
-from simsearch.files import modified_ns, write_text
+from simsearch.errors import DamagedLibraryError, DatasetError, LibraryError
+from simsearch.files import check_plain, modified_ns
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.find import ImageFile, Skipped
+from simsearch.images.links import leads_out
+from simsearch.images.selection import describe_left_out
 from simsearch.library.files import (
     BLOCKS_FROM_BYTES,
     DIGESTS,
@@ -31,12 +33,15 @@ from simsearch.library.files import (
     record_files,
     with_blocks,
     write_array,
+    write_manifest,
 )
 from simsearch.library.paths import absolute_root, in_folder
 from simsearch.library.report import describe_kinds
+from simsearch.library.source import Source
+from simsearch.library.user_key import keyed_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     import numpy as np
@@ -53,6 +58,7 @@ UNSEEN_SHARE = 0.5  # of the rows, above which they are not dropped
 UNREADABLE = "in folders that cannot be read"
 UNKNOWN_STATUS = "whose status cannot be read"
 BROKEN_LINK = "behind links that lead nowhere"
+LINKED_OUT = "behind links out of the dataset, which follow= (--follow) does not name"
 EMPTY_FOLDER = "of folders that have become empty"
 MOST_ROWS = "gone, which are more than half"
 
@@ -184,6 +190,11 @@ def _out_of_sight(
     else:
         unreadable = tuple(name for name, _ in unfit if name.endswith("/"))
         reasons = {file: _why_missing(root, file.name, unreadable) for file in gone}
+        if library.own and not allow_shrink:
+            inside = [os.path.realpath(_path(root, ""))]
+            for file, reason in reasons.items():
+                if reason is None and leads_out(_path(root, file.name), inside):
+                    reasons[file] = LINKED_OUT
     lost = [file for file, reason in reasons.items() if reason == ""]
     if not allow_shrink and _same_root(root, library):
         tops = {_top(name) for name, file in listed.items() if not _is_gone(file)}
@@ -248,10 +259,14 @@ def amend(rows: EmbeddedRows, library: ImageLibrary, folder: Path) -> None:
         rows.read_digest(file)
     more = sum(map(bool, rows.digests.values())) > known
     digests = rows.stored_digests(list(rows.reused)) if more else None
-    manifest = read_manifest(folder)
-    place = absolute_root(rows.root)
-    if digests is not None or library.absolute_root != place or _lacks_blocks(manifest):
-        _amend_library(folder, {**manifest, "absolute_root": place}, digests)
+    manifest, place = read_manifest(folder), absolute_root(rows.root)
+    moved, unmarked = library.absolute_root != place, not library.own and keyed_digest(b"")
+    if digests is not None or moved or unmarked or _lacks_blocks(manifest):
+        manifest["absolute_root"] = place
+        if not library.own and library.source:
+            source = replace(Source.of(rows.backbone), precision=library.source.precision)
+            manifest["source"] = asdict(source)
+        _amend_library(folder, manifest, library.paths, digests)
 
 
 def _lacks_blocks(manifest: dict[str, Any]) -> bool:
@@ -261,38 +276,63 @@ def _lacks_blocks(manifest: dict[str, Any]) -> bool:
 
 
 def _amend_library(
-    folder: Path, manifest: dict[str, Any], digests: NDArray[np.uint8] | None
+    folder: Path,
+    manifest: dict[str, Any],
+    paths: NDArray[np.str_],
+    digests: NDArray[np.uint8] | None,
 ) -> None:
-    """Record digests of the image files, and those of the blocks of the library's own files."""
+    """Record digests of the image files and of the library's own blocks; mark it as one's own."""
     part, files = folder / NEXT, with_blocks(folder, manifest)["files"]
     part.mkdir(exist_ok=True)
     if digests is not None:
         write_array(part / DIGESTS, [digests], len(digests))
-        files[DIGESTS] = {}
-    places = [part / name if (part / name).exists() else folder / name for name in files]
-    recorded = record_files(part, places)
+        files = {**files, DIGESTS: {}}
+    recorded = record_files(part, [_place_of(folder, name) for name in files])
     for name, record in recorded["files"].items():
         if files[name].get("sha256", record["sha256"]) != record["sha256"]:
             raise DamagedLibraryError(
                 f"{name} in {os.fspath(folder)!r} has just changed: run again"
             )
-    manifest |= recorded
-    write_text(part / MANIFEST, json.dumps(manifest, indent=2))
+    write_manifest(part, {**manifest, **recorded}, paths)
     finish_commit(folder)
 
 
+def _place_of(folder: Path, name: str) -> Path:
+    """Return where a file of a library lies; its name may be crafted."""
+    if Path(name).name != name:
+        raise LibraryError(f"{name!r} in {os.fspath(folder / MANIFEST)!r} is no name of a file")
+    new = folder / NEXT / name
+    place = new if new.exists() else folder / name
+    check_plain(place)
+    return place
+
+
 def leave_out_long(
-    files: Sequence[ImageFile], unfit: Sequence[Skipped], before: int, longest: int
+    files: Sequence[ImageFile],
+    unfit: Sequence[Skipped],
+    dataset: str,
+    left_out: Mapping[str, int],
+    longest: int,
 ) -> tuple[list[ImageFile], list[Skipped]]:
     """Leave out files of very long paths: each row takes as much room as the longest.
 
     Parameters
     ----------
-    files, unfit
-        What was found.
-    before, longest
-        Characters before each name, and of the whole path at most.
+    files, unfit, left_out
+        What was found below `dataset`.
+    longest
+        Characters of a path, at most.
+
+    Raises
+    ------
+    DatasetError
+        If no file is left.
     """
     reason = f"its path is longer than {longest:,} characters"
+    before = len(in_folder(dataset, ""))
     long = [Skipped(file.name, reason) for file in files if before + len(file.name) > longest]
-    return [file for file in files if before + len(file.name) <= longest], [*unfit, *long]
+    kept = [file for file in files if before + len(file.name) <= longest]
+    if not kept:
+        why = describe_left_out(left_out, [*unfit, *long])
+        raise DatasetError(f"no images below {dataset!r}; put some there{why}")
+    return kept, [*unfit, *long]

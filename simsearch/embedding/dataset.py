@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from simsearch import registry
 from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
-from simsearch.errors import DatasetError, EngineError
+from simsearch.errors import DatasetError
 from simsearch.images.find import Skipped, list_dataset
 from simsearch.library.files import MANIFEST, PARTS, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
@@ -69,21 +70,14 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     backbone
         What `load_backbone` takes. "auto" stays with the backbone that made the library, if there
         is one; naming another embeds everything again.
-    batch_size
-        Images per forward pass; chosen for this machine if not given.
-    workers
-        Threads, or processes of a cluster; chosen for this machine if not given.
-    device
-        Default: CUDA, then Apple's MPS, then the processor.
-    precision
-        What `load_backbone` takes; or "int8", calibrated on these pictures: about twice as quick on
-        a processor, and other neighbours now and then (`pip install "simsearch[int8]"`).
-    weights
-        A local state dict for the backbone, instead of the published one.
-    strict
-        Raise at the first image that cannot be read.
-    progress
-        Show a progress bar and the summary.
+    batch_size, workers
+        Images per forward pass; threads, or processes of a cluster. Chosen for this machine if not
+        given.
+    device, precision, weights
+        What `load_backbone` takes; or the precision "int8", calibrated on these pictures: about
+        twice as quick on a processor, and other neighbours now and then (the extra "int8").
+    strict, progress
+        Raise at the first image that cannot be read; show a progress bar and the summary.
     engine
         "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
         own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.
@@ -96,7 +90,8 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         `"drafts"` or `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to
         the root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
         such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
-        `include` names them. They hold for this run; give them again with the next.
+        `include` names them. `follow`: folders elsewhere that links in the dataset may lead to;
+        others that lead out of it are not followed. They hold for this run; give them again.
 
     Returns
     -------
@@ -191,24 +186,18 @@ def _list_files(
     """List the images to embed, what cannot be embedded, and the number of other files by kind."""
     files, folders, pictures, left_out = list_dataset(dataset, outputs, **options)
     unfit = folders + pictures
-    if any(len(in_folder(dataset, file.name)) > MAX_PATH_LENGTH for file in files):
+    longest = max((len(in_folder(dataset, file.name)) for file in files), default=0)
+    if not 0 < longest <= MAX_PATH_LENGTH:
         from simsearch.embedding.changes import leave_out_long
 
-        files, unfit = leave_out_long(files, unfit, len(in_folder(dataset, "")), MAX_PATH_LENGTH)
-    if not files:
-        from simsearch.images.selection import describe_left_out
-
-        why = describe_left_out(left_out, unfit)
-        raise DatasetError(f"no images below {dataset!r}; put some there{why}")
+        files, unfit = leave_out_long(files, unfit, dataset, left_out, MAX_PATH_LENGTH)
     return files, unfit, left_out
 
 
 def _executor(engine: str | Executor) -> Executor:
     """Return what embeds batches."""
-    if callable(engine):
-        return engine
-    if engine not in registry.names("executor"):
-        choices = " or ".join(registry.names("executor"))
-        raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
-    executor: Any = registry.resolve("executor", engine)
-    return cast("Executor", executor() if isinstance(executor, type) else executor)
+    if engine == "local":
+        return embed_batches
+    from simsearch.embedding.executors import choose_executor
+
+    return choose_executor(engine)

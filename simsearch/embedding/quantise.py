@@ -15,7 +15,7 @@ from simsearch.backbones.quantised import QuantisedBackbone, open_quantised, qua
 from simsearch.backbones.runtime_cache import cache_folder
 from simsearch.embedding.resume import LOG
 from simsearch.errors import BackboneError, DatasetError, ImageError
-from simsearch.files import write_text
+from simsearch.files import check_plain, write_text
 from simsearch.images.decode import load_image
 from simsearch.library.paths import in_folder
 from simsearch.library.source import Source
@@ -102,6 +102,7 @@ class Calibration:
     def unfinished(self) -> Source | None:
         """Return what embeds in a run that was stopped before it had made a library."""
         try:
+            check_plain(self._folder / LOG)
             with (self._folder / LOG).open("rb") as stream:
                 return Source(**json.loads(stream.readline()))
         except (OSError, ValueError, TypeError, RecursionError):
@@ -133,6 +134,7 @@ class Calibration:
     def _recorded(self, fingerprint: str) -> list[str]:
         """Return the pictures that a network was calibrated on; none if that is not known."""
         try:
+            check_plain(self._folder / RECORD)
             record = json.loads((self._folder / RECORD).read_text("utf-8"))
             known = set(self._names).issuperset(record["pictures"])
             return record["pictures"] if known and record["fingerprint"] == fingerprint else []

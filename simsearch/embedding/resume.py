@@ -47,33 +47,20 @@ class ResumeLog:
             self._index.close()
             raise
         header = json.dumps(asdict(self._source)).encode() + b"\n"
-        if self._index.readline() != header:  # none yet, or another backbone's
-            self._index.seek(0)
-            self._index.truncate()
-            self._index.write(header)
-        self._recover()
+        if self._index.readline() == header:
+            from simsearch.embedding.recovery import recover
+
+            recover(self._index, self._data, self._dim, self.rows)
+            return self
+        for stream in (self._index, self._data):  # new, or another backbone's
+            stream.seek(0)
+            stream.truncate()
+        self._index.write(header)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._index.close()
         self._data.close()
-
-    def _recover(self) -> None:
-        """Read what is good, and cut off the rest."""
-        end, count = self._index.tell(), 0
-        for line in self._index:
-            row = self._data.read(4 * self._dim)
-            try:
-                *file, checksum = json.loads(line)
-            except ValueError:  # the line was cut
-                break
-            if checksum != zlib.crc32(row):
-                break
-            self.rows[ImageFile(*file)] = count  # a file may be there twice
-            end, count = end + len(line), count + 1
-        for stream, size in ((self._index, end), (self._data, 4 * self._dim * count)):
-            stream.seek(size)
-            stream.truncate()
 
     def append(self, files: Sequence[ImageFile], embeddings: NDArray[np.float32]) -> None:
         """Add a batch; once this returns, killing the process does not lose it."""

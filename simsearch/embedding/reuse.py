@@ -11,6 +11,7 @@ from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
 from simsearch.library.files import open_latest
+from simsearch.library.foreign import distrust, is_own
 from simsearch.library.library import ImageLibrary
 from simsearch.library.verify import find_damaged_rows
 
@@ -40,6 +41,8 @@ def open_last(folder: Path) -> ImageLibrary | None:
     except LibraryError as error:
         logger.warning("Embedding every image again: %s", error)
         return None
+    if not is_own(library):
+        distrust(library, folder)
     if damaged:
         _damaged_rows[library] = damaged
         logger.warning(

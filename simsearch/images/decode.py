@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from simsearch.errors import ImageError
@@ -46,13 +45,9 @@ def describe(source: object) -> str:
     """Name a source in one line, for a message or a caption."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
-    if isinstance(source, Image.Image):
-        return getattr(source, "filename", "") or f"PIL image {source.width}×{source.height}"
-    if isinstance(source, np.ndarray):
-        return f"array {source.shape}"
-    if isinstance(source, bytes):
-        return f"{len(source):,} bytes"
-    return " ".join(repr(source)[:60].split())
+    from simsearch.images.fallback import describe_in_memory
+
+    return describe_in_memory(source)
 
 
 def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:

@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 import http.client
+import os
+import re
 import time
 import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from simsearch import registry
 from simsearch.errors import ImageError
 from simsearch.images.address import is_url
 from simsearch.images.odd_address import quote_url
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GUARD = "SIMSEARCH_PUBLIC_URLS_ONLY"  # in the environment; its value is what may be fetched besides
 MAX_DOWNLOAD_BYTES = 32 * 2**20
 DOWNLOAD_SECONDS = 20.0
+
+
+def fetch(url: str) -> bytes:
+    """Fetch a URL's bytes: in a server, from public addresses alone; see `public_urls_only`.
+
+    Raises
+    ------
+    ImageError
+        As `download`; or if the address may not be fetched.
+    """
+    if is_guarded(url):
+        found: bytes = registry.resolve("download", "public")(url)
+        return found
+    return download(url)
+
+
+def is_guarded(address: str) -> bool:
+    """Tell whether an address may lead a server to a private network."""
+    guard = os.environ.get(GUARD)
+    if guard is None or "://" not in address or re.search(r"https?://", address, re.I) is None:
+        return False
+    return not (guard and address.startswith(guard))
+
+
+@contextmanager
+def public_urls_only(root: str | None) -> Iterator[None]:
+    """Let this process and its children fetch from public addresses alone, and below `root`.
+
+    The paths of a library may have been written by somebody who cannot reach what a server can.
+    """
+    before = os.environ.get(GUARD)
+    os.environ[GUARD] = f"{root.rstrip('/')}/" if root and is_url(root) else ""
+    try:
+        yield
+    finally:
+        os.environ.pop(GUARD)
+        if before is not None:
+            os.environ[GUARD] = before
 
 
 def download(url: str, *handlers: urllib.request.BaseHandler) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 
+import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from simsearch.errors import ImageError
@@ -40,6 +41,17 @@ def open_otherwise(file: str | io.BytesIO, name: str, error: Exception) -> Image
     if isinstance(error, UnidentifiedImageError):
         raise ImageError("not a supported image format") from None
     raise error
+
+
+def describe_in_memory(source: object) -> str:
+    """Name a picture that is no file; see `describe`."""
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or f"PIL image {source.width}×{source.height}"
+    if isinstance(source, np.ndarray):
+        return f"array {source.shape}"
+    if isinstance(source, bytes):
+        return f"{len(source):,} bytes"
+    return " ".join(repr(source)[:60].split())
 
 
 def prefer_preview(image: Image.Image, file: str | io.BytesIO, name: str) -> Image.Image:

@@ -56,28 +56,22 @@ class Listing(NamedTuple):
         if _has_image_suffix(file.name):
             self.files.append(file)
             return
-        from simsearch.images.sniff import sniff
+        from simsearch.images.sniff import add_by_content
 
-        content = sniff(file, place)
-        if content.is_read:
-            self.files.append(file)
-        elif content.reason:
-            self.pictures.append(Skipped(file.name, content.reason))
-        else:
-            self.left_out[content.kind] += 1
+        add_by_content(self, file, place)
 
 
 def list_dataset(
     root: str | os.PathLike[str],
     outputs: str | os.PathLike[str] | None = None,
-    **globs: Unpack[ListingOptions],
+    **options: Unpack[ListingOptions],
 ) -> Listing:
-    """List a dataset as `find_images` does, with what is left out; globs as in `embed_dataset`."""
+    """List a dataset as `find_images` does, with what is left out; options as `embed_dataset`'s."""
     rule: Rule = left_out_by_default
-    if globs:
+    if options:
         from simsearch.images.selection import GlobRule
 
-        rule = selection = GlobRule(**globs)
+        rule = selection = GlobRule(**options)
     root, listing = local_path(root), Listing([], [], [], Counter())
     if is_uri(root):
         from simsearch.images.remote import fill
@@ -93,7 +87,7 @@ def list_dataset(
         _scan(listing, root, rule, own - {_identity(root)})
     for found in listing[:3]:
         found.sort()
-    if globs:
+    if options:
         selection.warn_of_unused()
     return listing
 
@@ -109,7 +103,10 @@ def left_out_by_default(name: str, folder: bool) -> str | None:
 
 
 def _scan(
-    found: Listing, root: str | os.PathLike[str], rule: Rule, entered: set[tuple[int, int]]
+    found: Listing,
+    root: str | os.PathLike[str],
+    rule: Rule,
+    entered: set[tuple[int, int]],
 ) -> None:
     """List what is below a folder of this machine, except in folders `entered` already."""
     folders, links = deque([""]), deque[str]()
@@ -128,6 +125,8 @@ def _scan(
                     is_folder = real or (entry.is_symlink() and _is_folder(entry))
                     if kind := rule(name, is_folder):
                         found.left_out[kind] += 1
+                    elif entry.is_symlink() and _leads_out(found, entry.path, root, rule):
+                        continue
                     elif is_folder:
                         (folders if real else links).append(f"{name}/")
                     elif file := _image_file(name, entry):
@@ -142,6 +141,12 @@ def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
     """Return device and inode, the same for every path to a folder."""
     status = os.stat(folder)  # noqa: PTH116
     return status.st_dev, status.st_ino
+
+
+def _leads_out(found: Listing, link: str, root: str | os.PathLike[str], rule: Rule) -> bool:
+    from simsearch.images.links import check_link
+
+    return check_link(found, link, root, rule)
 
 
 def _is_folder(link: os.DirEntry[str]) -> bool:

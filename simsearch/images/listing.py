@@ -8,16 +8,20 @@ from simsearch.images.find import list_dataset
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from simsearch.images.find import ImageFile, Skipped
 
 
 def find_images(
-    root: str | os.PathLike[str], exclude: str | os.PathLike[str] | None = None
+    root: str | os.PathLike[str],
+    exclude: str | os.PathLike[str] | None = None,
+    follow: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[list[ImageFile], list[Skipped]]:
     """List the image files below a folder.
 
-    Links are followed, but no folder is entered twice, so that a loop ends. A file without an
+    Links are followed within the folder, and out of it to folders in `follow`; no folder is
+    entered twice, so that a loop ends. A file without an
     image suffix (in any case) is listed if its first bytes are those of an image. Hidden files
     and folders, and folders such as `@eaDir` and `$RECYCLE.BIN`, are left out.
 
@@ -27,6 +31,8 @@ def find_images(
         The dataset's folder, or its address where fsspec opens that (`s3://bucket/photos`).
     exclude
         A folder below it to leave out, such as the outputs.
+    follow
+        Folders elsewhere that links may lead to.
 
     Returns
     -------
@@ -38,8 +44,8 @@ def find_images(
     Raises
     ------
     DatasetError
-        If `root` is not a folder, or a storage cannot be listed.
+        If `root` or one of `follow` is not a folder, or a storage cannot be listed.
     MissingExtraError
         If the package for such an address is not installed.
     """
-    return list_dataset(root, exclude)[:2]
+    return list_dataset(root, exclude, follow=follow)[:2]

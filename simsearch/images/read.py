@@ -21,9 +21,9 @@ def read_file(path: str) -> bytes:
         If fsspec, or the package that it needs for this scheme, is not installed.
     """
     if is_url(path):
-        from simsearch.images.download import download
+        from simsearch.images.download import fetch
 
-        return download(path)
+        return fetch(path)
     plain = local_path(path)
     if is_uri(plain):
         from simsearch.images.remote import read_uri

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError, ImageError, MissingExtraError
+from simsearch.images.download import is_guarded
 from simsearch.images.find import ImageFile
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def _version(info: Mapping[str, Any]) -> int:
 
 def _open(uri: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the path in it."""
+    if is_guarded(uri):
+        raise ImageError("a server fetches no archives from the web; give --root with it", uri)
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from simsearch.errors import DatasetError
 from simsearch.images.find import FOLDERS_LEFT_OUT, left_out_by_default
+from simsearch.images.links import folders_to_follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,24 +29,29 @@ Place: TypeAlias = "str | Callable[[int], bytes]"
 
 
 class ListingOptions(TypedDict, total=False):
-    """Globs that choose files, as `embed_dataset` takes them."""
+    """What chooses files, as `embed_dataset` takes it: globs, and folders behind links."""
 
     include: str | Sequence[str]
     exclude: str | Sequence[str]
+    follow: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class GlobRule:
-    """The rule that leaves out what globs say; see `embed_dataset`.
+    """The rule that leaves out what globs say, and folders behind links; see `embed_dataset`.
 
     Raises
     ------
     DatasetError
-        If a glob is empty or not text.
+        If a glob is empty or not text, or a folder to follow is none.
     """
 
     def __init__(
-        self, include: str | Sequence[str] = (), exclude: str | Sequence[str] = ()
+        self,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        follow: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     ) -> None:
+        self.follow = folders_to_follow(follow or ())
         included = _globs("include", include)
         self._excluded = _globs("exclude", exclude)
         self._restored = [glob for glob in included if _names_a_default(glob)]

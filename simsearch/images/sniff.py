@@ -6,8 +6,10 @@ import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
+from simsearch.images.find import Skipped
+
 if TYPE_CHECKING:
-    from simsearch.images.find import ImageFile
+    from simsearch.images.find import ImageFile, Listing
     from simsearch.images.selection import Place
 
 HEAD_BYTES = 256
@@ -80,6 +82,17 @@ class Content(NamedTuple):
     is_read: bool
     reason: str
     kind: str  # suffix in lower case, or "no suffix"
+
+
+def add_by_content(listing: Listing, file: ImageFile, place: Place) -> None:
+    """Add a file without an image suffix to where its first bytes say that it belongs."""
+    content = sniff(file, place)
+    if content.is_read:
+        listing.files.append(file)
+    elif content.reason:
+        listing.pictures.append(Skipped(file.name, content.reason))
+    else:
+        listing.left_out[content.kind] += 1
 
 
 def sniff(file: ImageFile, place: Place) -> Content:

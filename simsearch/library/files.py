@@ -12,6 +12,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -20,9 +21,10 @@ from filelock import FileLock
 
 from simsearch import registry
 from simsearch.errors import DamagedLibraryError, LibraryError
-from simsearch.files import sha256_file, write_text
+from simsearch.files import check_plain, sha256_file, write_text
 from simsearch.library.paths import absolute_root, root_of
 from simsearch.library.source import Source
+from simsearch.library.user_key import signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,15 +49,7 @@ PARTS = "parts.json"
 
 @contextmanager
 def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
-    """Hold a folder for one writer, and finish what the last one left unfinished.
-
-    Raises
-    ------
-    LibraryBusyError
-        If another process holds it.
-    LibraryError
-        If the folder cannot be written.
-    """
+    """Hold a folder for one writer, and finish what the last one left unfinished."""
     folder = Path(outputs).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,15 +78,8 @@ def replace_library(
 ) -> None:
     """Write a library's files in place of the old ones; call it inside `writing`.
 
-    Parameters
-    ----------
-    folder
-        The outputs.
-    blocks
-        The embeddings in order, as (n, D) float32 arrays, so that they never have to lie in
-        memory together.
-    paths, stats, digests, root, source, head
-        As in `ImageLibrary`.
+    The embeddings come in `blocks`, as (n, D) float32 arrays, so that they never have to lie in
+    memory together; the others are those of `ImageLibrary`.
     """
     part = folder / NEXT
     part.mkdir(exist_ok=True)
@@ -115,16 +102,18 @@ def replace_library(
         "head": head.fingerprint if head else None,
         **record_files(part, _contents(part)),
     }
-    write_text(part / MANIFEST, json.dumps(manifest, indent=2))  # from here on it counts
+    write_manifest(part, manifest, paths)  # from here on it counts
     finish_commit(folder)
-    for name, kept in (
-        (STATS, stats),
-        (DIGESTS, digests),
-        (HEAD, head),
-        (BLOCKS, manifest.get("blocks")),
-    ):
+    optional = {STATS: stats, DIGESTS: digests, HEAD: head, BLOCKS: manifest.get("blocks")}
+    for name, kept in optional.items():
         if kept is None:
             (folder / name).unlink(missing_ok=True)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any], paths: NDArray[np.str_]) -> None:
+    """Write a manifest with this user's mark, which says that these are its paths."""
+    facts = {**manifest, "paths": sha256(paths.tobytes()).hexdigest()}
+    write_text(folder / MANIFEST, json.dumps(signed(facts, MANIFEST), indent=2))
 
 
 def write_array(file: Path, blocks: Iterable[NDArray[Any]], count: int) -> int:
@@ -196,6 +185,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
     for place in (folder / NEXT, folder):
         try:
+            check_plain(place / MANIFEST)
             manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text("utf-8"))
         except FileNotFoundError:
             continue
@@ -231,6 +221,7 @@ class LibraryFiles(NamedTuple):
     head: Head | None
     version: str  # of all its files
     record: dict[str, Any]  # of the file of the embeddings
+    manifest: Mapping[str, Any] = {}  # as it was read
 
 
 def version_of(manifest: dict[str, Any]) -> str:
@@ -259,7 +250,7 @@ def open_latest(folder: Path, damaged: list[int] | None = None) -> LibraryFiles:
                 raise
         else:
             if read_manifest(folder) == manifest:
-                return files
+                return files._replace(manifest=manifest)
         # Otherwise a writer has just put the next library in place: open that one.
 
 
@@ -342,6 +333,7 @@ def _open_file(
     record = manifest["files"][name]
     for file in (place / name for place in (*places, folder)):
         try:
+            check_plain(file)
             if not (matches_record(file, record) or (salvaged and "blocks" in record)):
                 why = f"{name} is damaged, or belongs to another library"
                 raise _unusable(folder, why, DamagedLibraryError)

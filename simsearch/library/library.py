@@ -89,6 +89,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     run: Mapping[str, Any] | None = None  # counts of the run that made it, for `report`
     row_file: RowFile | None = None  # of a large one that was opened
     _origin: tuple[NDArray[np.float32], Path, str] | None = None
+    manifest: Mapping[str, Any] | None = None  # of its files
+    own: bool = True  # whether this user wrote its files; see `locate`
     versions: Mapping[str, str | None] = {}  # of the folder it was opened in
 
     def __init__(
@@ -149,7 +151,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         library = cls.__new__(cls)
         library.row_file = None if isinstance(files.embeddings, np.ndarray) else files.embeddings
         library.embeddings = library.row_file.mapped if library.row_file else files.embeddings
-        library._backbone = backbone
+        library._backbone, library.manifest = backbone, files.manifest
         for name in ("paths", "root", "stats", "digests", "absolute_root", "source", "head"):
             setattr(library, name, getattr(files, name))
         library._origin = library.embeddings, files.folder, files.digest

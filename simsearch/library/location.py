@@ -14,22 +14,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.images.address import is_uri, local_path
+from simsearch.library.foreign import distrust, is_own, locate_foreign
 from simsearch.library.paths import absolute_root, as_root, in_folder, root_of
 from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from simsearch.library.library import ImageLibrary
 
 logger = logging.getLogger("simsearch")
 
 SAMPLE_FILES = 16  # that are looked at
+FOREIGN_NOTE = (
+    " This library does not bear your mark, so that its pictures are looked for in this project "
+    "alone: `simsearch trust OUTPUTS` makes it count as yours."
+)
 MAX_DEPTH = 8  # folders above the outputs, and of the end of a path, that are tried
 
 
 def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) -> None:
     """Point every path at its file, and log a warning where files are not there.
+
+    The paths of a library that does not bear this user's mark are read by `foreign`.
 
     Without `root`, the first place counts at which most of a sample of files lie, with the sizes
     that were recorded: the recorded absolute folder; the folder as it was given, seen from here;
@@ -43,7 +50,11 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
     root
         Where the dataset lies now, as the caller knows.
     """
-    sample = np.unique(np.linspace(0, len(library) - 1, SAMPLE_FILES).astype(int)).tolist()
+    if not is_own(library):
+        distrust(library, Path(library.stored[0] if library.stored else ""))
+        locate_foreign(library, root)
+        return
+    sample = rows_to_look_at(library)
     given = root_of(library.paths) if library.root is None else library.root
     if root is not None:
         _move(library, as_root(root))
@@ -51,10 +62,17 @@ def locate(library: ImageLibrary, root: str | os.PathLike[str] | None = None) ->
         here = absolute_root(os.fspath(local_path(given))) or ""
         first = library.absolute_root or here
         places = chain((first, here), _places_beside(library, first))
-        found = next((each for each in places if _lie_at(library, each, sample)), first)
+        names = library.names
+        found = next((each for each in places if sizes_match(library, names, each, sample)), first)
         if Path(found).resolve() != Path(here).resolve():
             _move(library, found)
-    _warn_if_missing(library, sample)
+    warn_if_missing(library, sample)
+
+
+def rows_to_look_at(library: ImageLibrary) -> list[int]:
+    """Choose a sample of rows, spread evenly."""
+    rows = np.unique(np.linspace(0, len(library) - 1, SAMPLE_FILES).astype(int))
+    return list(map(int, rows))
 
 
 def make_absolute(library: ImageLibrary) -> None:
@@ -89,9 +107,11 @@ def _move(library: ImageLibrary, root: str) -> None:
     library.root = root
 
 
-def _lie_at(library: ImageLibrary, root: str, sample: list[int]) -> bool:
+def sizes_match(
+    library: ImageLibrary, names: Sequence[str], root: str, sample: Sequence[int]
+) -> bool:
     """Tell whether more than half of these rows have files below a folder, of the same size."""
-    sizes = [_size(os.path.join(root, library.names[row])) for row in sample]  # noqa: PTH118
+    sizes = [_size(os.path.join(root, names[row])) for row in sample]  # noqa: PTH118
     stats = library.stats
     recorded: list[int | None] = sizes if stats is None else stats[sample, 0].tolist()
     same = sum(a is not None and a == b for a, b in zip(sizes, recorded, strict=True))
@@ -105,13 +125,14 @@ def _size(path: str) -> int | None:
         return None
 
 
-def _warn_if_missing(library: ImageLibrary, sample: list[int]) -> None:
+def warn_if_missing(library: ImageLibrary, sample: Sequence[int], *, foreign: bool = False) -> None:
     """Say which files are not there, and what mends it."""
     paths = [local_path(str(library.paths[row])) for row in sample]
     missing = [path for path in paths if not is_uri(path) and _size(os.fspath(path)) is None]
     if missing:
         logger.warning(
             "%d of %d images of the library that were looked for are not there, such as %s. If "
-            'they have moved: ImageLibrary.load(outputs, root="new/place"), or --root new/place.',
+            'they have moved: ImageLibrary.load(outputs, root="new/place"), or --root new/place.%s',
             *(len(missing), len(paths), valid_unicode(os.fspath(missing[0]))),
+            FOREIGN_NOTE if foreign else "",
         )

@@ -6,16 +6,17 @@ have to be told again, or taken out of the file.
 
 from __future__ import annotations
 
+import os
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from simsearch.csv_file import read_csv, write_csv
 from simsearch.errors import LibraryError, QueryError
+from simsearch.files import check_plain
 from simsearch.library.files import writing
 from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
@@ -97,6 +98,8 @@ def _row(
 def _read(file: Path) -> set[tuple[str, ...]]:
     """Read the pairs; those of a file that was edited by hand and makes no sense are an error."""
     try:
+        if os.path.lexists(file):
+            check_plain(file)
         rows = read_csv(file)[1:] if file.exists() else []
     except (OSError, ValueError) as error:
         raise LibraryError(f"{file} cannot be read ({error}); mend or delete it") from error

@@ -13,8 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
-from simsearch.files import open_plain, write_text
-from simsearch.library.files import PARTS as RECORD
+from simsearch.files import check_plain, open_plain, write_text
 from simsearch.library.parts import (
     PICTURE,
     PartRecord,
@@ -22,7 +21,9 @@ from simsearch.library.parts import (
     part_dtype,
     read_files,
     read_record,
+    write_record,
 )
+from simsearch.library.user_key import MAC, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,9 +101,12 @@ class PartWriter:
     def _label_unfinished(self, fresh: PartRecord) -> None:
         """Drop what lies in a new pair of files, unless it was begun in the way that is wanted."""
         note = self.folder / f"parts-{fresh.generation}.json"
-        made = json.dumps([fresh.kind, fresh.version, fresh.space, fresh.dim])
+        way = {"made_as": [fresh.kind, fresh.version, fresh.space, fresh.dim]}
+        own = signed(way, note.name)  # so that nobody else's rows are taken up
+        made = json.dumps(own)
         with suppress(OSError, ValueError):
-            if note.read_text("utf-8") == made:
+            check_plain(note)
+            if MAC in own and note.read_text("utf-8") == made:
                 return
         for file in fresh.files(self.folder):
             file.unlink(missing_ok=True)
@@ -156,7 +160,7 @@ class PartWriter:
         self.record = self._count(self.record, self._parts, len(counts), labels)
         if counts.sum() and counts[live].sum() <= (1 - DEAD_SHARE) * counts.sum():
             self.record = self._compact(live)
-        write_text(self.folder / RECORD, self.record.to_json())  # from here on it counts
+        write_record(self.folder, self.record)  # from here on it counts
         self._sweep()
         return self.record
 

@@ -16,9 +16,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from simsearch.files import iter_blocks
+from simsearch.files import check_plain, iter_blocks, write_text
 from simsearch.library.files import PARTS as RECORD
+from simsearch.library.ownership import is_signed
 from simsearch.library.stored_rows import KEY, KEY_BYTES, picture_key
+from simsearch.library.user_key import MAC, signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,17 +163,26 @@ def picture_keys(library: ImageLibrary, kind: str) -> NDArray[np.uint8]:
     return keys
 
 
-def read_record(folder: Path) -> PartRecord | None:
-    """Read `parts.json`; None if there is none of this format."""
+def read_record(folder: Path, *, any_maker: bool = False) -> PartRecord | None:
+    """Read `parts.json`; None if there is none of this format, or another user has made it."""
     try:
-        record = PartRecord(**json.loads((folder / RECORD).read_text("utf-8")))
+        check_plain(folder / RECORD)
+        found = json.loads((folder / RECORD).read_text("utf-8"))
+        if not (any_maker or is_signed(found, RECORD)):
+            return None
+        record = PartRecord(**{key: value for key, value in found.items() if key != MAC})
         usable = record.format == FORMAT and all(
             isinstance(each, int) and each >= 0
             for each in (record.dim, record.generation, record.pictures, record.parts)
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     return record if usable else None
+
+
+def write_record(folder: Path, record: PartRecord) -> None:
+    """Write `parts.json` with this user's mark: from here on the parts count."""
+    write_text(folder / RECORD, json.dumps(signed(asdict(record), RECORD), indent=2))
 
 
 def open_parts(library: ImageLibrary) -> Parts | None:
@@ -212,6 +223,8 @@ def read_files(
         If they are missing, shorter than recorded, or damaged.
     """
     rows, log = record.files(folder)
+    for file in (rows, log):
+        check_plain(file)
     pictures = np.fromfile(log, PICTURE, record.pictures)
     starts = np.concatenate([[0], np.cumsum(pictures["count"], dtype=np.int64)])
     if len(pictures) != record.pictures or starts[-1] != record.parts:

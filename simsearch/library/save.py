@@ -22,6 +22,10 @@ def save_library(
 ) -> None:
     """Write a library's files into a folder; see `ImageLibrary.save`."""
     source = source_to_record(library)
+    if not library.own:
+        from simsearch.library.foreign import without_weights
+
+        source = without_weights(source)
     with writing(outputs) as folder:
         check_not_stale(library, folder, overwrite=overwrite)
         blocks = (library.row_lookup[rows] for rows in iter_blocks(len(library), BLOCK_ROWS))

@@ -22,4 +22,6 @@ def write_reasons(folder: Path, skipped: Sequence[Skipped]) -> None:
 def read_skipped(outputs: str | os.PathLike[str]) -> list[Skipped]:
     """Read skipped.csv; an empty list where there is none."""
     file = Path(outputs) / SKIPPED
-    return [Skipped(*row) for row in read_csv(file)][1:] if file.exists() else []
+    if not file.is_file() or file.is_symlink():
+        return []
+    return [Skipped(*row[:2]) for row in read_csv(file) if len(row) > 1][1:]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,10 +15,12 @@ import numpy as np
 from filelock import FileLock
 
 from simsearch.errors import LibraryError
-from simsearch.files import atomic_write, open_plain, write_text
+from simsearch.files import atomic_write, check_plain, open_plain, write_text
 from simsearch.library.block_digests import file_record
 from simsearch.library.files import matches_record
+from simsearch.library.ownership import is_signed
 from simsearch.library.row_file import open_checked
+from simsearch.library.user_key import keyed_digest, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,13 +57,18 @@ class RowStore(NamedTuple):
         """Open what is stored, if nothing happened to it and it was made in the way of today."""
         file = folder / f"{self.name}.npy"
         try:
+            check_plain(folder / f"{self.name}.json")
+            check_plain(file)
             record = json.loads((folder / f"{self.name}.json").read_text("utf-8"))
-            if (record["format"], record[self.name]) != (FORMAT, self.version):
+            known = is_signed(record, self.name)  # what others have made is made anew
+            if not known or (record["format"], record[self.name]) != (FORMAT, self.version):
                 return None
             if not matches_record(file, record["file"]):
                 return None
             rows: NDArray[np.void] = open_checked(file, record["file"], large=False)
-        except (OSError, ValueError, KeyError, TypeError, LibraryError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        except LibraryError:
             return None
         return rows if rows.dtype == self.dtype and rows.ndim == 1 else None
 
@@ -79,7 +85,8 @@ class RowStore(NamedTuple):
             with atomic_write(file) as stream:
                 np.save(stream, rows, allow_pickle=False)
             record = {"format": FORMAT, self.name: self.version, "file": file_record(file)}
-            write_text(folder / f"{self.name}.json", json.dumps(record, indent=2))
+            text = json.dumps(signed(record, self.name), indent=2)
+            write_text(folder / f"{self.name}.json", text)
             RowLog(self, folder).file.unlink(missing_ok=True)
 
     def lock(self, folder: Path) -> FileLock:
@@ -117,8 +124,8 @@ class RowStore(NamedTuple):
 class RowLog:
     """Rows that were made on the way and are not stored yet, in the file NAME.log of a library.
 
-    Each has a checksum: what a dying machine leaves is good up to the first row that does not fit
-    its own. `RowStore.store` takes them in.
+    Each has a checksum, by this user's key: what a dying machine leaves is good up to the first row
+    that does not fit its own. `RowStore.store` takes them in.
 
     Parameters
     ----------
@@ -136,13 +143,13 @@ class RowLog:
 
     def read(self) -> NDArray[np.void]:
         """Return the rows that are whole, of the way of today: (M,)."""
+        check_plain(self.file)
         data = self.file.read_bytes()
-        if not data.startswith(self._header):
+        if not (data.startswith(self._header) and keyed_digest(b"")):
             return np.empty(0, self.store.dtype)
         count = (len(data) - LOG_HEADER_BYTES) // self._dtype.itemsize
         rows = np.frombuffer(data, self._dtype, count, LOG_HEADER_BYTES)
-        sums = np.array([zlib.crc32(row["row"].tobytes()) for row in rows], np.uint32)
-        good = np.append(sums == rows["checksum"], False)
+        good = np.append(_checksums(rows["row"]) == rows["checksum"], False)
         return rows["row"][: good.argmin()]
 
     def __enter__(self) -> Self:
@@ -175,9 +182,15 @@ class RowLog:
         """Add rows: (M,) of the store's dtype; once this returns, a killed process keeps them."""
         logged = np.empty(len(rows), self._dtype)
         logged["row"] = rows
-        logged["checksum"] = [zlib.crc32(row.tobytes()) for row in rows]
+        logged["checksum"] = _checksums(rows)
         self._stream.write(logged.tobytes())
         self._stream.flush()
+
+
+def _checksums(rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """Return a checksum of each row that fits only what this user has written."""
+    sums = [keyed_digest(row.tobytes())[:4] for row in rows]
+    return np.frombuffer(b"".join(sums), np.uint32) if all(sums) else np.zeros(len(rows), np.uint32)
 
 
 def picture_key(name: str, size: int, time: int) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import LibraryError
-from simsearch.files import iter_blocks, sha256_file
+from simsearch.files import check_plain, iter_blocks, sha256_file
 from simsearch.library.block_digests import damaged_in_file, recorded_blocks
 from simsearch.library.files import (
     BLOCKS,
@@ -168,6 +168,7 @@ def derived_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if place.name in {MANIFEST, BLOCKS}:
             continue
         try:
+            check_plain(place)
             found = json.loads(place.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
@@ -184,8 +185,10 @@ def _check(
     bar: Any,  # noqa: ANN401
 ) -> FileCheck:
     """Check one file, wherever a writer has put it."""
-    places = [folder / NEXT / name, folder / name] if of_library else [folder / Path(name).name]
-    file = next((place for place in places if place.is_file()), None)
+    base = Path(name).name  # whatever a crafted record says
+    places = [folder / NEXT / base, folder / base] if of_library else [folder / base]
+    plain = (place for place in places if place.is_file() and not place.is_symlink())
+    file = next(plain, None)
     known = recorded_blocks(record)
     count = 0 if known is None else len(known)
     if file is None:

@@ -72,10 +72,8 @@ def show_matches(
     """
     answers: Sequence[Any] = matches if isinstance(matches, (list, tuple)) else [matches]
     if not answers or not all(isinstance(answer, Matches) for answer in answers):
-        raise QueryError(
-            f"show_matches cannot show {short_repr(matches)}; give what simsearch.search returns: "
-            "Matches, or a list with at least one"
-        )
+        give = "give what simsearch.search returns: Matches, or a list with at least one"
+        raise QueryError(f"show_matches cannot show {short_repr(matches)}; {give}")
     check_positive(columns=columns, size=size)
     headings = ["query"] * len(answers)
     return show_answers(answers, headings, _score_text, columns, size, explain=explain)

@@ -12,7 +12,7 @@ from simsearch.errors import QueryError
 from simsearch.images.crop import load_parts
 from simsearch.images.decode import describe
 from simsearch.retrieval.exact import TopK
-from simsearch.retrieval.query import Box, ResolvedQuery, resolve
+from simsearch.retrieval.query import Box, ResolvedQuery, embed, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.library.types import Searchable
+    from simsearch.retrieval.options import SearchOptions
 
 REGIONS: dict[str, Box] = {
     "whole": (0, 0, 1, 1),
@@ -30,6 +31,27 @@ REGIONS: dict[str, Box] = {
     "centre": (0.2, 0.2, 0.8, 0.8),
 }
 CANCELLED_NORM = 1e-6  # of a weighted mean, relative to its weights, in which queries cancel out
+
+
+def compose(
+    library: Searchable, resolved: list[ResolvedQuery], options: SearchOptions, *, several: bool
+) -> list[ResolvedQuery]:
+    """Take parts of queries, embed and combine them, as the options say.
+
+    Raises
+    ------
+    QueryError
+        If the options do not fit the queries.
+    """
+    if options.regions and (several or options.box is not None):
+        raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
+    if options.regions or options.box is not None:
+        boxes = REGIONS if options.box is None else {"": options.box}
+        resolved = [part for one in resolved for part in cut_boxes(one, boxes)]
+    resolved = embed(library, resolved)
+    if options.combine is None:
+        return resolved
+    return [combine_queries(resolved, options.combine, options.weights)]
 
 
 def cut_boxes(query: ResolvedQuery, boxes: dict[str, Box]) -> list[ResolvedQuery]:

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("simsearch")
 
-RECORD_FILE = "index.json"
-
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
 WIDENING_FACTOR = 4  # of the effort, for queries that are not settled

@@ -17,11 +17,12 @@ from simsearch.errors import LibraryError, MissingExtraError, StaleIndexError
 from simsearch.library.files import EMBEDDINGS, read_manifest
 from simsearch.library.library import ImageLibrary
 from simsearch.library.row_digests import digests_of, match_rows
-from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, logger
+from simsearch.retrieval.faiss import FaissIndex, logger
 from simsearch.retrieval.faiss_build import add_rows
 from simsearch.retrieval.faiss_candidates import CandidateIndex
 from simsearch.retrieval.faiss_held_out import ask_questions, hold_out
 from simsearch.retrieval.faiss_report import warn_if_low
+from simsearch.retrieval.faiss_seal import RECORD_FILE
 from simsearch.retrieval.faiss_store import open_index, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
 

@@ -16,15 +16,23 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
-from simsearch.files import atomic_write, write_text
+from simsearch.files import atomic_write, check_plain, write_text
 from simsearch.library.block_digests import damaged_in_file, file_record
 from simsearch.library.files import matches_record
 from simsearch.library.row_digests import DIGEST_BYTES, digests_of
-from simsearch.plain_json import dumps
-from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, logger
+from simsearch.retrieval.faiss import FaissIndex, logger
 from simsearch.retrieval.faiss_candidates import CandidateIndex, Margins, SearchEffort
 from simsearch.retrieval.faiss_compat import import_faiss
 from simsearch.retrieval.faiss_report import IndexReport
+from simsearch.retrieval.faiss_seal import (
+    NAMES,
+    RECORD_FILE,
+    check_mark,
+    identity,
+    matches_seal,
+    rows_file,
+    signed_text,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 EARLIER_FORMATS = (1, 2)  # without the digests of rows; recall of the first is of own rows alone
-NAMES = ("index.faiss", "index.2.faiss")  # taken in turns
 LOCK, LOCK_SECONDS = ".index.lock", 60
 
 
@@ -93,7 +100,7 @@ def _store(index: FaissIndex, folder: Path) -> None:
         "format": FORMAT,
         "digest": index.digest,
         "file": name,
-        "seal": file_record(folder / name),
+        "seal": file_record(folder / name) | identity(folder / name),
         "effort": index.effort,
         "margins": candidates.margins,
         "report": asdict(index.report),
@@ -104,14 +111,14 @@ def _store(index: FaissIndex, folder: Path) -> None:
             np.savez(stream, digests=origin.digests, rows=rows, asked=origin.asked)
         record["rows"] = file_record(_rows_file(folder, name))
         record |= {"built": origin.built, "measured": origin.measured}
-    write_text(folder / RECORD_FILE, dumps(record, indent=2))  # from here on it counts
+    write_text(folder / RECORD_FILE, signed_text(record))  # from here on it counts
     for other in set(NAMES) - {name}:
         for file in (folder / other, _rows_file(folder, other)):
             file.unlink(missing_ok=True)
 
 
 def _rows_file(folder: Path, name: str) -> Path:
-    return folder / name.replace(".faiss", ".rows.npz")
+    return folder / rows_file(name)
 
 
 def _name_in_use(folder: Path) -> str | None:
@@ -144,6 +151,7 @@ def open_index(folder: Path, *, mapped: bool = True) -> FaissIndex:
     import_faiss()
     while True:
         try:
+            check_plain(folder / RECORD_FILE)
             text = (folder / RECORD_FILE).read_text("utf-8")
         except (OSError, ValueError) as error:
             raise _unreadable(folder, error) from error
@@ -166,6 +174,7 @@ def _text_now(folder: Path) -> str | None:
 def _open(folder: Path, text: str, *, mapped: bool) -> FaissIndex:
     """Open what a record describes; errors of all kinds if it is damaged."""
     record = json.loads(text)
+    check_mark(record, folder)
     if record["format"] not in {FORMAT, *EARLIER_FORMATS}:
         raise _damaged(folder, f"its format is {record['format']!r}, not {FORMAT}")
     name = record.get("file", NAMES[0])
@@ -175,7 +184,7 @@ def _open(folder: Path, text: str, *, mapped: bool) -> FaissIndex:
     effort = SearchEffort(*map(int, record["effort"]))
     margins = Margins(*map(float, some)) if (some := record.get("margins")) else None
     origin, rows = _open_rows(folder, record, name, report)
-    if not matches_record(folder / name, record["seal"]):
+    if not matches_seal(folder / name, record["seal"]):
         raise _damaged(folder, f"{name} is damaged, or belongs to another index")
     if blocks := damaged_in_file(folder / name, record["seal"]):
         raise _damaged(folder, f"{name} is damaged in {len(blocks):,} of its blocks")

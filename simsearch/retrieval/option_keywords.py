@@ -1,7 +1,8 @@
-"""The options of a search as keywords, for type checkers."""
+"""The options of a search as keywords, for type checkers; and those that there are not."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -28,3 +29,10 @@ class SearchKeywords(RankingKeywords, total=False):
     weights: Sequence[float] | None
     box: Box | None
     parts: bool
+
+
+def unknown_option(name: str, known: Sequence[str]) -> TypeError:
+    """Return the error for a keyword that is no option; it names the one of closest spelling."""
+    alike = get_close_matches(name, known, 1)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
+    return TypeError(f"there is no option {name!r}; {hint}")

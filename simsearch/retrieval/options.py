@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeVar
 
 import numpy as np
@@ -208,8 +207,8 @@ def make_options(
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in given:
         if name not in known:
-            alike = get_close_matches(name, known, 1)
-            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
-            raise TypeError(f"there is no option {name!r}; {hint}")
+            from simsearch.retrieval.option_keywords import unknown_option
+
+            raise unknown_option(name, known)
     made: _Options = replace(base, **given) if base else kind(**given)  # type: ignore[type-var]
     return made

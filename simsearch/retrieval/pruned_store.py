@@ -1,6 +1,7 @@
 """The pruned copy beside its library: made once, stored, opened, and tied to the rows it is of.
 
-A stored one that is damaged is made anew; of one of earlier rows, what is still there is kept.
+A stored one that is damaged, or another user's, is made anew; of one of earlier rows, what is
+still there is kept.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import numpy as np
 from filelock import FileLock
 
 from simsearch.errors import LibraryError
-from simsearch.files import atomic_write, write_text
+from simsearch.files import atomic_write, check_plain, write_text
 from simsearch.library.block_digests import file_record
 from simsearch.library.files import matches_record
+from simsearch.library.ownership import is_signed
 from simsearch.library.row_digests import digests_of
 from simsearch.library.row_file import open_checked
+from simsearch.library.user_key import MAC, signed
 from simsearch.retrieval.gather import matrix_of
 from simsearch.retrieval.pruned_copy import (
     PrunedCopy,
@@ -126,7 +129,7 @@ def _store(
             raise
         record |= {"rows": file_record(folder / ROWS), "dim": library.dim, **facts}
         record["sha256"] = _record_digest(record)
-        write_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False))
+        write_text(folder / RECORD, json.dumps(signed(record, RECORD), indent=2, allow_nan=False))
 
 
 def _write_copy(file: Path, rows: NDArray[np.float32], plan: Plan, fill: Fill) -> None:
@@ -157,7 +160,7 @@ def open_copy(library: ImageLibrary) -> PrunedCopy | None:
         if record["of"] != digest:
             return None
         return open_array(folder, record, library.embeddings.shape)
-    except (OSError, ValueError, KeyError, TypeError, LibraryError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, LibraryError):
         return None
 
 
@@ -167,9 +170,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises
     ------
     OSError, ValueError, KeyError, TypeError
-        If there is none, or it is damaged.
+        If there is none, it is damaged, or another user has made it.
     """
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
+    check_plain(folder / RECORD)
+    found = json.loads((folder / RECORD).read_text("utf-8"))
+    if not isinstance(found, dict) or not is_signed(found, RECORD):
+        raise ValueError(f"{RECORD} does not bear this user's mark")
+    record = {key: value for key, value in found.items() if key != MAC}
     if (record["format"], record["sha256"]) != (FORMAT, _record_digest(record)):
         raise ValueError(f"{RECORD} is damaged")
     return record
@@ -185,6 +192,7 @@ def open_array(folder: Path, record: dict[str, Any], shape: tuple[int, ...]) -> 
     """
     if not record["shares"]:
         return empty_copy(*shape)
+    check_plain(folder / ARRAY)
     if not matches_record(folder / ARRAY, record["file"]):
         raise ValueError(f"{ARRAY} is damaged")
     # Read, and not mapped: it is in use as a whole, and a file that is cut would end the process.

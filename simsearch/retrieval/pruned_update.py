@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import LibraryError
-from simsearch.files import iter_blocks
+from simsearch.files import check_plain, iter_blocks
 from simsearch.library.files import matches_record
 from simsearch.library.row_digests import digests_of, match_rows
 from simsearch.library.row_file import open_checked
@@ -45,13 +45,14 @@ def update_copy(library: ImageLibrary) -> PrunedCopy | None:
     folder = library.stored[0]
     try:
         record = read_record(folder)
+        check_plain(folder / ROWS)
         if record["dim"] != library.dim or not matches_record(folder / ROWS, record["rows"]):
             return None
         known = open_checked(folder / ROWS, record["rows"], large=False)
         old = open_array(folder, record, (len(known), library.dim))
         kept = match_rows(known, digests_of(library))  # (N,) row of the old copy
         facts = _facts_of(record, kept)
-    except (OSError, ValueError, KeyError, TypeError, LibraryError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, LibraryError):
         return None
     if facts is None:
         return None

@@ -149,20 +149,12 @@ def _resolve_all(
     library: Browsable, queries: Sequence[Any], options: SearchOptions, *, several: bool
 ) -> list[ResolvedQuery]:
     """Resolve queries, take parts of them, embed and combine them, as the options say."""
-    if options.regions and (several or options.box is not None):
-        raise QueryError("regions=True takes one query, whole: it chooses the boxes itself")
     resolved = [resolve(library, one, exclude_query=options.exclude_query) for one in queries]
-    if options.regions or options.box is not None:
-        from simsearch.retrieval.compose import REGIONS, cut_boxes
+    if options.regions or options.box is not None or options.combine is not None:
+        from simsearch.retrieval.compose import compose
 
-        boxes = REGIONS if options.box is None else {"": options.box}
-        resolved = [part for one in resolved for part in cut_boxes(one, boxes)]
-    resolved = embed(library, resolved)
-    if options.combine is not None:
-        from simsearch.retrieval.compose import combine_queries
-
-        return [combine_queries(resolved, options.combine, options.weights)]
-    return resolved
+        return compose(library, resolved, options, several=several)
+    return embed(library, resolved)
 
 
 class Ranking:

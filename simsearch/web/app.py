@@ -17,6 +17,7 @@ from pydantic import BeforeValidator
 
 import simsearch
 from simsearch.images.budget import use_budget
+from simsearch.images.download import public_urls_only
 from simsearch.web import schemas
 from simsearch.web.copy_routes import copy_routes
 from simsearch.web.metrics import Metrics, MetricsMiddleware
@@ -82,13 +83,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with create_task_group() as tasks:
-            tasks.start_soon(service.watch_library)
-            tasks.start_soon(to_thread.run_sync, service.decoders.start)
-            with use_budget(service.decoders.budget):  # for what this process decodes itself
-                yield
-            tasks.cancel_scope.cancel()
-        service.close()
+        with public_urls_only(settings.root):  # the decoders, too, which inherit it
+            async with create_task_group() as tasks:
+                tasks.start_soon(service.watch_library)
+                tasks.start_soon(to_thread.run_sync, service.decoders.start)
+                with use_budget(service.decoders.budget):  # for what this process decodes itself
+                    yield
+                tasks.cancel_scope.cancel()
+            service.close()
 
     app = FastAPI(
         title="simsearch",

@@ -18,11 +18,13 @@ from pathlib import Path
 from simsearch.cluster.milvus.address import split_address
 from simsearch.cluster.milvus.remote_library import RemoteLibrary
 from simsearch.errors import BackboneError, LibraryError, QueryError
+from simsearch.files import user_folder
 from simsearch.library.files import MANIFEST, NEXT
 from simsearch.library.library import ImageLibrary
 from simsearch.library.skipped import read_skipped
 from simsearch.library.types import Browsable
-from simsearch.retrieval.faiss import RECORD_FILE, FaissIndex, load_index
+from simsearch.retrieval.faiss import FaissIndex, load_index
+from simsearch.retrieval.faiss_seal import RECORD_FILE
 from simsearch.retrieval.search import search
 from simsearch.web.batching import BatchedBackbone, fastest_batch_size
 from simsearch.web.settings import Settings
@@ -86,7 +88,7 @@ class LibraryManager:
         self._settings, self._observe = settings, observe
         place = split_address(settings.outputs)
         self._source = _MilvusSource(settings, *place) if place else _FolderSource(settings)
-        self.cache = Path(settings.cache).expanduser() if settings.cache else self._source.cache
+        self.cache = Path(settings.cache or user_folder("cache") / "thumbnails").expanduser()
         self._backbone: BatchedBackbone | None = None
         self._refreshing, self._last_error = threading.Lock(), ""
         self._key = self._source.state_key()
@@ -152,7 +154,6 @@ class _FolderSource:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = Path(settings.outputs).expanduser()
-        self.cache = self._folder / ".thumbnails"
 
     def state_key(self) -> object:
         """Return a cheap key that changes when the library does."""
@@ -166,6 +167,12 @@ class _FolderSource:
         """Open the library as it is now."""
         settings = self._settings
         library = _with_common_root(ImageLibrary.load(self._folder, settings.root))
+        if not (library.own or settings.root):
+            raise LibraryError(
+                f"the library in {settings.outputs!r} does not bear your mark, so that it does not "
+                "decide which files are served: say where its pictures are (--root DATASET), or, "
+                f"if it is yours, run `simsearch trust {settings.outputs}` once"
+            )
         if settings.metadata:
             library.attach(
                 settings.metadata,
@@ -191,8 +198,6 @@ class _FolderSource:
 
 class _MilvusSource:
     """Opens a published library from Milvus."""
-
-    cache = Path("~/.cache/simsearch/thumbnails").expanduser()
 
     def __init__(self, settings: Settings, uri: str, collection: str) -> None:
         if settings.root or settings.metadata or settings.index:

@@ -67,7 +67,7 @@ class Service:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
         self.copies = CopySearch()
-        self._thumbnails = Thumbnails(self.manager.cache)
+        self.thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
         self._ranking = anyio.CapacityLimiter(usable_cores())
@@ -85,6 +85,7 @@ class Service:
         self.copies.close()
         self.manager.close()
         self.decoders.close()
+        self.thumbnails.close()
 
     async def watch_library(self) -> None:
         """Reload the library whenever it changes, until cancelled."""
@@ -123,7 +124,7 @@ class Service:
     async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
         """Return a small copy of an image."""
         path = str(self.state(version, row).library.paths[row])
-        return await self._run(partial(self._thumbnails.get, path, size), self._reading)
+        return await self._run(partial(self.thumbnails.get, path, size), self._reading)
 
     async def original(self, row: int, version: str | None) -> Original:
         """Open an image."""

@@ -36,7 +36,7 @@ class Settings:
         Host names that requests may use, None for any. Without a token they are checked, as
         another site could point its own name here (DNS rebinding).
     cache : str or None
-        Folder for thumbnails; by default beside the library, or in the user's cache.
+        Folder for thumbnails; by default in the user's cache.
     urls : bool
         Whether a query may be a URL; private addresses are never fetched.
     max_bytes, max_pixels : int

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 
@@ -15,13 +14,13 @@ from PIL import Image
 
 from simsearch.analysis.explain import contributions, heat_colors, resize_heat
 from simsearch.errors import ImageError
-from simsearch.files import atomic_write
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.decode import DECODER, load_image
 from simsearch.images.header import read_header
 from simsearch.images.read import read_file
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
+from simsearch.web.thumbnail_cache import ThumbnailCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +41,6 @@ BROWSER_MEDIA_TYPES = {  # by Pillow's formats; every current browser shows them
     "AVIF": "image/avif",
 }
 THUMBNAIL_QUALITY, ORIGINAL_QUALITY = 82, 95  # of JPEG, in percent
-COMMENT_OFFSET_BYTES = 24  # of a JPEG that Pillow writes, without ICC profile
 
 
 class Picture(NamedTuple):
@@ -70,11 +68,12 @@ class Thumbnails:
     Parameters
     ----------
     folder
-        Of the cache; a temporary one is made if this cannot be written.
+        Of the cache; see `ThumbnailCache`.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = _writable_folder(Path(folder).expanduser())
+        self._cache = ThumbnailCache(folder)
+        self.folder, self.close = self._cache.folder, self._cache.close
 
     def get(self, path: str, size: Size) -> Picture:
         """Return the thumbnail of an image.
@@ -92,13 +91,14 @@ class Thumbnails:
             If the image cannot be read.
         """
         modified = _modified_ns(path)
-        name = hashlib.sha256(os.fsencode(path)).hexdigest()
-        file = self.folder / name[:2] / f"{name[2:32]}-{size}.jpg"
+        file = self._cache.file(path, size)
+        if not modified and not is_uri(path):
+            self._cache.drop(file)
         comment = f"original modified at {modified} ns".encode()
-        data = _read_cached(file, comment)
+        data = self._cache.read(file, comment)
         if data is None:
             data = _encode_thumbnail(path, size, comment)
-            _store(file, data)
+            self._cache.store(file, data)
         return Picture(data, "image/jpeg", _etag(path, modified, size))
 
 
@@ -158,15 +158,6 @@ def _etag(*parts: object) -> str:
     return f'"{hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:20]}"'
 
 
-def _read_cached(file: Path, comment: bytes) -> bytes | None:
-    """Return a cached JPEG if there is one with this comment, which is near its start."""
-    with suppress(OSError):
-        data = file.read_bytes()
-        if comment in data[: len(comment) + COMMENT_OFFSET_BYTES]:
-            return data
-    return None
-
-
 def _format(source: str | bytes) -> str:
     decoder = DECODER.get()
     if isinstance(decoder, DecoderPool):
@@ -201,20 +192,3 @@ def _make_jpeg(source: str | bytes) -> bytes:
     if isinstance(decoder, DecoderPool):
         return decoder.jpeg(source, ORIGINAL_QUALITY)
     return encode_jpeg(load_image(source), ORIGINAL_QUALITY)
-
-
-def _store(file: Path, data: bytes) -> None:
-    """Store a thumbnail; if the disk is full, it is made again at the next request."""
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file, shared=True) as stream:
-            stream.write(data)
-
-
-def _writable_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="simsearch-thumbnails-"))

@@ -16,6 +16,7 @@ from simsearch.analysis.stored_signatures import signatures_of
 from simsearch.images.read_signature import read_signature
 from simsearch.images.signature import signature
 from simsearch.library import stored_rows
+from simsearch.library.user_key import signed
 
 ARRAY, RECORD = "signatures.npy", "signatures.json"
 
@@ -101,7 +102,8 @@ def flip(folder):
 
 def of_another_version(folder):
     record = json.loads((folder / RECORD).read_text())
-    (folder / RECORD).write_text(json.dumps(record | {"signatures": 0}))
+    record = signed(record | {"signatures": 0}, "signatures")
+    (folder / RECORD).write_text(json.dumps(record))
 
 
 def no_record(folder):

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guides" / "reading.md"
+TRUST = ROOT / "docs" / "trust.md"
 SOURCE = re.compile(r"<!-- (tests/\S+\.py)::(test_\w+) -->")
 
 
@@ -35,6 +36,14 @@ def problems(text):
 
 def test_every_statement_names_a_test_that_exists():
     assert problems(PAGE.read_text()) == []
+
+
+def test_every_promise_about_libraries_of_others_names_a_test_that_exists():
+    parts = re.split(r"^## ", TRUST.read_text(), flags=re.MULTILINE)
+    parts = [part for part in parts if part.startswith(("Libraries of", "Any library"))]
+    assert len(parts) == 2
+    assert sum(len(statements(part)) for part in parts) >= 10
+    assert [problems(part) for part in parts] == [[], []]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Parts beside a library: what is embedded, only what is missing, and nothing lost on the way."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from simsearch.embedding.parts import embed_parts
 from simsearch.images.windows import grid_windows
 from simsearch.library.part_writer import PartWriter
 from simsearch.library.parts import open_parts, read_record
+from simsearch.library.user_key import signed
 
 SCRIPT = """
 import sys, tiny
@@ -154,8 +156,8 @@ def test_a_killed_run_is_taken_up(dataset, monkeypatch):
 def test_what_a_dying_machine_leaves_is_cut_to_what_is_whole(library, dataset, cut, left):
     """As if the last run had died while it appended: `parts.json` of before, torn files."""
     Path("outputs/parts.json").unlink()
-    record = [["grid", 1, library.fingerprint, 16]]
-    Path("outputs/parts-0.json").write_text(str(record[0]).replace("'", '"'))
+    way = {"made_as": ["grid", 1, library.fingerprint, 16]}
+    Path("outputs/parts-0.json").write_text(json.dumps(signed(way, "parts-0.json")))
     file = Path(f"outputs/parts-0.{cut}")
     with file.open("r+b") as stream:
         stream.truncate(left)
@@ -180,6 +182,16 @@ def test_a_copied_library_has_its_parts(library, tmp_path):
     for file in Path("outputs").iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     check_all(ss.ImageLibrary.load(copy, backbone=tiny_backbone()))
+
+
+def test_what_somebody_elses_run_left_is_not_taken_up(library, dataset, monkeypatch, tmp_path):
+    Path("outputs/parts.json").unlink()
+    way = {"made_as": ["grid", 1, library.fingerprint, 16]}
+    Path("outputs/parts-0.json").write_text(json.dumps(signed(way, "parts-0.json")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    written = count_embedded(monkeypatch)
+    check_all(ss.embed_dataset(dataset, "outputs", tiny_backbone(), parts="grid"))
+    assert len(written) == 40
 
 
 def test_two_writers_do_not_mix(library):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -165,3 +166,24 @@ def test_rows_that_are_no_unit_vectors_are_not_ranked_in_silence(outputs, tmp_pa
     seal(tmp_path / "outputs")
     with pytest.raises(LibraryError, match=r"embeddings.npy"):
         use(tmp_path / "outputs")
+
+
+DEVICES = ("manifest.json", "embeddings.npy", "image_paths.npy", "skipped.csv")
+DEVICES += ("not_duplicates.csv", "signatures.json", "sketch.json", "index.json")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such devices")
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("kind", ["endless", "pipe"])
+def test_nothing_but_files_is_read(outputs, tmp_path, name, kind):
+    """Neither memory nor time without end, whatever stands in for a file."""
+    folder = Path(shutil.copytree(outputs, tmp_path / "outputs"))
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    with suppress(LibraryError):
+        library = ss.ImageLibrary.load(folder)
+        assert str(library.report)
+        ss.duplicates(library, progress=False)

@@ -242,3 +242,23 @@ def test_two_files_of_one_content_may_have_other_boxes(photos):
     assert parts.parts[parts.of(library.find("dataset/copy.png"))]["box"].tolist() == [
         [50, 50, 100, 100]
     ]
+
+
+def test_parts_of_somebody_else_are_not_read(tmp_path, monkeypatch):
+    library = store_parts(tmp_path / "outputs", [2, 3, None], np.random.default_rng(0))
+    assert open_parts(library) is not None
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    opened = ss.ImageLibrary.as_stored(tmp_path / "outputs")
+    assert open_parts(opened) is None
+    with pytest.raises(ss.QueryError, match="has no parts, or those of"):
+        ss.search(opened, 0, parts=True)
+    assert "parts of pictures" in ss.trust_library(tmp_path / "outputs").derived
+    assert open_parts(ss.ImageLibrary.as_stored(tmp_path / "outputs")).record.parts == 5
+
+
+def test_damaged_parts_are_not_trusted(tmp_path, monkeypatch):
+    store_parts(tmp_path / "outputs", [2, 3, None], np.random.default_rng(0))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    file = tmp_path / "outputs" / "parts-0.rows"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    assert "parts of pictures" not in ss.trust_library(tmp_path / "outputs").derived

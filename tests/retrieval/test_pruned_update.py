@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oracle import answers, clustered, expected, make_library, unit
 
 from simsearch.library.library import ImageLibrary
+from simsearch.library.user_key import signed
 from simsearch.retrieval import pruned_store, pruned_update
 from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS, open_copy, pruned_copy_of
 
@@ -143,7 +144,7 @@ def test_a_record_of_an_earlier_version_is_used_for_its_own_rows_only(tmp_path, 
     record = json.loads((tmp_path / RECORD).read_text())
     record = {key: record[key] for key in ("format", "of", "shares", "file")}
     record["sha256"] = pruned_store._record_digest(record)
-    (tmp_path / RECORD).write_text(json.dumps(record))
+    (tmp_path / RECORD).write_text(json.dumps(signed(record, RECORD)))
     (tmp_path / ROWS).unlink()
     check(ImageLibrary.load(tmp_path))
     assert len(made) == 1

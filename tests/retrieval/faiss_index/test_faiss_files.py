@@ -1,6 +1,7 @@
 """Index files in the folder of a library: opened, checked, replaced; FAISS is optional."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import simsearch as ss
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.errors import LibraryError, MissingExtraError, StaleIndexError
 from simsearch.library.files import file_record, writing
+from simsearch.library.user_key import signed
 from simsearch.retrieval.faiss import load_index
 from simsearch.retrieval.faiss_build import build_index
 
@@ -136,7 +138,7 @@ def test_damaged_index_with_a_matching_record_is_refused(stored, how):
 
 def edit(folder, **changes):
     record = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(record | changes))
+    (folder / "index.json").write_text(json.dumps(signed(record | changes, "index.json")))
 
 
 @pytest.mark.parametrize(
@@ -252,3 +254,26 @@ def test_search_parameters_work_beside_torch_utils():
         "assert flat.search(torch.from_numpy(library.embeddings[:1]), 1)[1].item() == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_index_of_somebody_else_is_not_parsed(stored, monkeypatch, tmp_path):
+    """FAISS checks little of what it reads."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    faiss = pytest.importorskip("faiss")
+    monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("parsed"))
+    with pytest.raises(LibraryError, match=r"your mark.*build_index\(library\).*simsearch trust"):
+        load_index(ss.ImageLibrary.load(stored.stored[0]))
+    monkeypatch.undo()
+    assert "index" in ss.trust_library(stored.stored[0]).derived
+    assert load_index(ss.ImageLibrary.load(stored.stored[0])).report.rows == len(stored)
+
+
+def test_an_index_that_was_replaced_with_its_size_and_time_is_not_parsed(stored):
+    """The time of the last change of any kind, which nobody can set, tells that."""
+    file = stored.stored[0] / "index.faiss"
+    data, status = bytearray(file.read_bytes()), file.stat()
+    data[-100] ^= 1
+    file.write_bytes(data)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(LibraryError, match=r"index\.faiss is damaged"):
+        load_index(stored)

@@ -14,6 +14,7 @@ from security_cases import encode_image, problem_detail
 from web_server import LOCAL, post, run_server, send, send_raw
 
 import simsearch as ss
+from simsearch.files import user_folder
 from simsearch.web import app
 from simsearch.web.settings import Settings
 
@@ -159,18 +160,19 @@ with web_server.run_server(Settings(outputs, urls=True)) as server:
 
 def test_requests_open_no_files_outside_library_and_dataset(library, tmp_path):
     """As the interpreter's audit events tell, for Pillow and numpy, too."""
-    env = os.environ | {"TMPDIR": str(tmp_path)}
+    env = os.environ | {"TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", SEND_ALL, str(library.outputs), str(library.dataset)]
     command += [str(Path(file).parent) for file in (__file__, web_server.__file__)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     count, files = json.loads(done.stdout.splitlines()[-1])
     assert count > 20  # the pictures, at least
-    inside = [library.outputs, library.dataset, app.STATIC, tmp_path]
+    key = user_folder("state") / "key"
+    inside = [library.outputs, library.dataset, app.STATIC, tmp_path, key]
     outside = [file for file in files if not any(Path(file).is_relative_to(x) for x in inside)]
     # A number is a descriptor of a file that is open already.
     assert [file for file in outside if not file.isdecimal()] == []
-    assert {file.name for file in library.outputs.iterdir()} - {".thumbnails"} == {
+    assert {file.name for file in library.outputs.iterdir()} == {
         ".lock",
         "embeddings.npy",
         "file_digests.npy",
