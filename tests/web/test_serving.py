@@ -16,6 +16,7 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.backbones.backbone import load_backbone
+from simsearch.library.user_key import signed
 from simsearch.web import schemas
 from simsearch.web.app import create_app
 from simsearch.web.batching import BatchedBackbone, fastest_batch_size
@@ -307,7 +308,7 @@ def test_library_without_backbone_still_searches_by_row(own, caplog):
     manifest = own / "outputs/manifest.json"
     content = json.loads(manifest.read_text())
     content["source"]["weights"] = "own"
-    manifest.write_text(json.dumps(content))
+    manifest.write_text(json.dumps(signed(content, manifest.name)))
     app = create_app(Settings(str(own / "outputs")))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert len(post_query(client, row=0, k=3)[0]["matches"]) == 3

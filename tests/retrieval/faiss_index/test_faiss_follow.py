@@ -34,7 +34,7 @@ from simsearch.retrieval.pruned_background import prepare
 pytest.importorskip("faiss")
 
 ROWS, DIM = 800, 24
-LAST_INSTANT = 20  # by which an index is stored
+LAST_INSTANT = 24  # by which an index is stored
 
 
 def rows_of(count=ROWS, seed=0):
