@@ -44,19 +44,9 @@ def fetch_weights(
 ) -> Path:
     """Return the weights' file in PyTorch's cache, downloading it if need be.
 
-    Parameters
-    ----------
-    url
-        Where the file is published; its name ends in the first digits of its SHA-256.
-    stall_seconds
-        Time until the server must have answered, and the longest pause after that.
-    max_seconds
-        Give up, after `stall_seconds`, a download that would take longer than this.
-
-    Raises
-    ------
-    WeightsError
-        If the file cannot be downloaded or stored; nothing is left of it.
+    Its name ends in the first digits of its SHA-256. `stall_seconds` is the longest pause of the
+    server; a download that would take more than `max_seconds` is given up. A `WeightsError` leaves
+    nothing of the file.
     """
     import torch
 

@@ -70,21 +70,14 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     backbone
         What `load_backbone` takes. "auto" stays with the backbone that made the library, if there
         is one; naming another embeds everything again.
-    batch_size
-        Images per forward pass; chosen for this machine if not given.
-    workers
-        Threads, or processes of a cluster; chosen for this machine if not given.
-    device
-        Default: CUDA, then Apple's MPS, then the processor.
-    precision
-        What `load_backbone` takes; or "int8", calibrated on these pictures: about twice as quick on
-        a processor, and other neighbours now and then (`pip install "simsearch[int8]"`).
-    weights
-        A local state dict for the backbone, instead of the published one.
-    strict
-        Raise at the first image that cannot be read.
-    progress
-        Show a progress bar and the summary.
+    batch_size, workers
+        Images per forward pass; threads, or processes of a cluster. Chosen for this machine if not
+        given.
+    device, precision, weights
+        What `load_backbone` takes; or the precision "int8", calibrated on these pictures: about
+        twice as quick on a processor, and other neighbours now and then (the extra "int8").
+    strict, progress
+        Raise at the first image that cannot be read; show a progress bar and the summary.
     engine
         "local" for this machine, "ray" for a Ray cluster, or a `RayEngine` with settings of its
         own. Everything else stays as it is: what a run keeps, skips and reports, and its rows.

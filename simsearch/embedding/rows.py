@@ -32,18 +32,9 @@ SIGNED_FILES = 256  # from so many on, a second look at them for their signature
 
 
 class EmbeddedRows:
-    """Every embedding that is at hand for a dataset.
+    """Every embedding that is at hand for a dataset; new rows are appended to the log.
 
-    Parameters
-    ----------
-    root
-        The dataset's folder or address.
-    backbone
-        What embeds new images.
-    log
-        The rows of an unfinished run; new rows are appended.
-    head
-        What new rows pass through when they are written.
+    New rows pass through `head` when they are written.
     """
 
     def __init__(

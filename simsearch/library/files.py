@@ -49,15 +49,7 @@ PARTS = "parts.json"
 
 @contextmanager
 def writing(outputs: str | os.PathLike[str]) -> Iterator[Path]:
-    """Hold a folder for one writer, and finish what the last one left unfinished.
-
-    Raises
-    ------
-    LibraryBusyError
-        If another process holds it.
-    LibraryError
-        If the folder cannot be written.
-    """
+    """Hold a folder for one writer, and finish what the last one left unfinished."""
     folder = Path(outputs).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,15 +78,8 @@ def replace_library(
 ) -> None:
     """Write a library's files in place of the old ones; call it inside `writing`.
 
-    Parameters
-    ----------
-    folder
-        The outputs.
-    blocks
-        The embeddings in order, as (n, D) float32 arrays, so that they never have to lie in
-        memory together.
-    paths, stats, digests, root, source, head
-        As in `ImageLibrary`.
+    The embeddings come in `blocks`, as (n, D) float32 arrays, so that they never have to lie in
+    memory together; the others are those of `ImageLibrary`.
     """
     part = folder / NEXT
     part.mkdir(exist_ok=True)
@@ -119,12 +104,8 @@ def replace_library(
     }
     write_manifest(part, manifest, paths)  # from here on it counts
     finish_commit(folder)
-    for name, kept in (
-        (STATS, stats),
-        (DIGESTS, digests),
-        (HEAD, head),
-        (BLOCKS, manifest.get("blocks")),
-    ):
+    optional = {STATS: stats, DIGESTS: digests, HEAD: head, BLOCKS: manifest.get("blocks")}
+    for name, kept in optional.items():
         if kept is None:
             (folder / name).unlink(missing_ok=True)
 

@@ -87,7 +87,9 @@ class ExactScan:
         """Rank for a block of queries, (Q, D), in the way that should cost least."""
         total, dim = self.rows.shape
         if self.mask is not None and self.count * gather_cost(dim) < total * scan_cost(dim, 1):
-            return self.rank_masked(vectors, np.flatnonzero(self.mask))
+            from simsearch.retrieval.gather import rank_rows
+
+            return rank_rows(self, vectors, np.flatnonzero(self.mask))
         return self.rank_all(vectors)
 
     def rank_all(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
@@ -107,12 +109,6 @@ class ExactScan:
     def products(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score every row for each query: (Q, N)."""
         return np.asarray(vectors @ self.rows.T)
-
-    def rank_masked(self, vectors: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[TopK]:
-        """Score only the rows that may be found."""
-        from simsearch.retrieval.gather import rank_rows
-
-        return rank_rows(self, vectors, rows)
 
     def apply_mask(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Set the scores of rows that may not be found, in (Q, N), to minus infinity."""

@@ -50,16 +50,7 @@ def as_queries(library: Searchable, given: Any) -> tuple[list[Any], bool]:  # no
 
 
 def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> ResolvedQuery:  # noqa: ANN401
-    """Understand one query of any kind; what the library knows already is not embedded again.
-
-    Raises
-    ------
-    QueryError
-        If a row number is out of range, an embedding does not fit, or an array may be both a
-        picture and an embedding; `retrieval.arrays` has the rule.
-    ImageError
-        If a file or an address cannot be read.
-    """
+    """Understand one query of any kind; what the library knows already is not embedded again."""
     if not isinstance(query, _PLAIN):
         from simsearch.retrieval.arrays import read_numbers
 
