@@ -37,7 +37,7 @@ def load_parts(source: ImageSource, boxes: Iterable[Sequence[float]]) -> list[Im
     QueryError
         If a box is out of range.
     """
-    boxes = [tuple(box) for box in boxes]
+    boxes = list(boxes)  # crop() refuses what is no box
     if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
         return decoder.parts(source, boxes)
     image = load_image(source)

@@ -175,14 +175,12 @@ def test_class_names_are_encoded_once_and_damage_is_made_anew(library, tmp_path,
     words._encoded_names.cache_clear()
 
 
-def test_figures_show_words_in_place_of_a_picture(library, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for path in library.paths[:2]:
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (60, 60), "red").save(tmp_path / path)
-    fig, _ = ss.show_matches(ss.search(library, text="zebra", k=2))
+def test_figures_show_words_in_place_of_a_picture(library, tmp_path):
+    paths = [tmp_path / f"{number}.jpg" for number in range(len(library))]
+    for path in paths:
+        Image.new("RGB", (60, 60), "red").save(path)
+    shown = ss.ImageLibrary(library.embeddings, paths, library.backbone)
+    fig, _ = ss.show_matches(ss.search(shown, text="zebra", k=2))
     fig.savefig(tmp_path / "words.png")
-    texts = [text.get_text() for axes in fig.axes for text in axes.texts] + [
-        text.get_text() for text in fig.texts
-    ]
+    texts = [text.get_text() for part in (fig, *fig.axes) for text in part.texts]
     assert any("zebra" in text for text in texts)

@@ -371,7 +371,8 @@ def test_page_beyond_the_end_is_empty(open_server):
 
 def test_a_column_with_an_infinite_cell_is_text(open_server):
     columns = json.loads(send(open_server, "GET", "/api/library").body)["columns"]
-    assert {"name": "price", "kind": "text", "values": ["-7", "1.5", "inf"]} in columns
+    (price,) = (column for column in columns if column["name"] == "price")
+    assert (price["kind"], price["values"]) == ("text", ["-7", "1.5", "inf"])
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": {"min": 1, "min": 2}}'])
