@@ -238,8 +238,9 @@ def _is_whole(path: Path) -> bool:
 def _refuse_strangers(folder: Path, ours: dict[str, _View], seed: int) -> None:
     """Raise if `folder` holds an image that is not ours."""
     files = find_images(folder)[0] if folder.exists() else []
-    stranger = next((file.name for file in files if file.name not in ours), None)
-    if stranger:
+    links = (each.name for each in folder.rglob("*") if each.is_symlink())  # never ours
+    names = [*(file.name for file in files), *links]
+    if stranger := next((name for name in names if name not in ours), None):
         raise DatasetError(
             f"{os.fspath(folder)!r} holds images that are not of this version's sample with seed "
             f"{seed}, such as {stranger!r}; give make_sample a new or empty folder"

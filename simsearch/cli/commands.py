@@ -26,7 +26,7 @@ def embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
 
 def search(
     outputs: str,
-    queries: list[str],
+    queries: Sequence[str] = (),
     text: Sequence[str] = (),
     **options: Any,  # noqa: ANN401
 ) -> None:

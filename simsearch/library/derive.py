@@ -23,7 +23,7 @@ def apply_head(library: ImageLibrary, head: Head) -> ImageLibrary:
 
     Examples
     --------
-    >>> from simsearch import ProjectionHead
+    >>> from simsearch import ImageLibrary, ProjectionHead
     >>> library = ImageLibrary([[0.6, 0.8]], ["a.jpg"])
     >>> head = ProjectionHead([(np.diag([4.0, 3.0]), np.zeros(2))])
     >>> library.with_head(head).embeddings.round(3)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import simsearch as ss
+from simsearch import files
 from simsearch.backbones import quantised, runtime_cache
 from simsearch.embedding import batching
 from simsearch.embedding import quantise as dataset_quantise
@@ -30,7 +31,7 @@ def cache(tmp_path, monkeypatch):
     """A cache of its own for each test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(runtime_cache.sys, "platform", "linux")
+    monkeypatch.setattr(files.sys, "platform", "linux")
     runtime_cache.cached_backbone.cache_clear()
     return tmp_path / "cache/simsearch/networks"
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import simsearch as ss
+from simsearch import files
 from simsearch.backbones import backbone as backbone_module
 from simsearch.backbones import runtime, runtime_cache, runtime_convert
 from simsearch.errors import BackboneError, MissingExtraError
@@ -31,7 +32,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     backbone_module._load_named.cache_clear()
-    monkeypatch.setattr(runtime_cache.sys, "platform", "linux")
+    monkeypatch.setattr(files.sys, "platform", "linux")
     yield tmp_path / "cache/simsearch/networks"
     backbone_module._load_named.cache_clear()
 

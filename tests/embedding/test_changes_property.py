@@ -75,7 +75,13 @@ def embed(tree, outputs, refused=(), **options):
     os.scandir = scan
     try:
         library = ss.embed_dataset(
-            tree.root, outputs, BACKBONE, engine=counting, progress=False, **options
+            tree.root,
+            outputs,
+            BACKBONE,
+            engine=counting,
+            progress=False,
+            follow=[tree.root.parent],
+            **options,
         )
     finally:
         os.scandir = scandir
@@ -131,7 +137,7 @@ def apply(tree, name, change, new, colour, refused):
         target = Path(tree.root.parent, f"target{colour}.bmp")
         target.write_bytes(tree.files[name])
         path.unlink()
-        path.symlink_to(target)
+        path.symlink_to(target)  # to a folder that the run names
     elif change == "refuse" and path.parent != tree.root:
         refused.add(path.parent)
 

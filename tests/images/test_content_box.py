@@ -38,7 +38,7 @@ def test_a_bordered_picture_is_found_to_a_pixel_of_the_reduced_one(seed, sides, 
         assert box is None
     else:
         reduced = np.array(image.size * 2) * min(1, SIDE / max(image.size))
-        assert (np.abs(np.array(box) - expected) * reduced).max() <= 0.8
+        assert (np.abs(np.array(box) - expected) * reduced).max() <= 1
 
 
 def test_letters_that_the_picture_covers_in_part_are_no_part_of_it():

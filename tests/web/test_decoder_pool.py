@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -210,15 +211,14 @@ def test_workers_are_replaced_after_many_jobs(pool):
 
 def test_a_job_cannot_take_the_memory_of_the_machine():
     """In a process of its own: what is allocated beyond the limit fails."""
-    pid = os.fork()
-    if not pid:
-        decode_worker._limit_data(50_000_000)
-        try:
-            np.ones(100_000_000, np.uint8)
-        except MemoryError:
-            os._exit(7)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    code = (
+        "import numpy as np; from simsearch.web import decode_worker\n"
+        "decode_worker._limit_data(50_000_000)\n"
+        "np.ones(10_000_000, np.uint8)\n"
+        "try: np.ones(100_000_000, np.uint8)\n"
+        "except MemoryError: raise SystemExit(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
 
 
 def test_a_pool_starts_anew_and_ends_whole():
