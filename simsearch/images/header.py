@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from simsearch.errors import ImageError
 from simsearch.images.decode import describe, open_image
 from simsearch.images.repair import decoding_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
     from simsearch.images.decode import ImageSource
+
+_T = TypeVar("_T")
 
 
 class Header(NamedTuple):
@@ -30,11 +36,7 @@ def measure(source: ImageSource) -> tuple[Header, int]:
     """
     from simsearch.images.coded_size import coded_pixels
 
-    try:
-        with open_image(source) as image:
-            return Header(image.format or "", *image.size), coded_pixels(image)
-    except Exception as error:
-        raise ImageError(decoding_error(error), describe(source)) from error
+    return _read(source, lambda image: (_header(image), coded_pixels(image)))
 
 
 def read_header(source: ImageSource) -> Header:
@@ -45,8 +47,17 @@ def read_header(source: ImageSource) -> Header:
     ImageError
         If the source is not an image.
     """
+    return _read(source, _header)
+
+
+def _header(image: Image.Image) -> Header:
+    return Header(image.format or "", *image.size)
+
+
+def _read(source: ImageSource, facts: Callable[[Image.Image], _T]) -> _T:
+    """Return what is read of an image that is opened, and not decoded."""
     try:
         with open_image(source) as image:
-            return Header(image.format or "", *image.size)
+            return facts(image)
     except Exception as error:
         raise ImageError(decoding_error(error), describe(source)) from error

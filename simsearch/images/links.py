@@ -49,9 +49,14 @@ def leads_out(path: str | os.PathLike[str], folders: Sequence[str]) -> bool:
     >>> leads_out("/usr/bin", ["/usr"]), leads_out("/usr/bin", ["/home"])
     (False, True)
     """
+    return not is_below(path, folders) and os.path.exists(path)  # noqa: PTH110
+
+
+def is_below(path: str | os.PathLike[str], folders: Sequence[str]) -> bool:
+    """Tell whether a path leads into one of some folders, whatever links it passes."""
     real = os.path.realpath(path)
-    inside = (real == folder or real.startswith(os.path.join(folder, "")) for folder in folders)  # noqa: PTH118
-    return not any(inside) and os.path.exists(real)  # noqa: PTH110
+    tops = (os.path.join(folder, "") for folder in folders)  # noqa: PTH118
+    return any(f"{real}{os.sep}".startswith(top) for top in tops)
 
 
 def check_link(listing: Listing, link: str, root: str | os.PathLike[str], rule: Rule) -> bool:

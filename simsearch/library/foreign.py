@@ -18,6 +18,7 @@ import numpy as np
 
 from simsearch.errors import BackboneError
 from simsearch.images.address import is_uri
+from simsearch.images.links import is_below
 from simsearch.library.files import MANIFEST
 from simsearch.library.ownership import is_signed
 from simsearch.library.paths import as_root, in_folder
@@ -97,15 +98,15 @@ def names_below(library: ImageLibrary, root: str) -> list[str]:
     return confined([name.removeprefix(top) for name in listed], root)
 
 
-def project_folders(outputs: Path | None) -> list[Path]:
+def project_folders(outputs: Path | None) -> list[str]:
     """Return the folders that a call stands in: the current one, and that of the outputs.
 
     The top of the file system and the home folder, which hold everything, do not count.
     """
     given = [Path(), *([outputs.parent] if outputs else [])]
-    found = [Path(os.path.realpath(folder)) for folder in given]
+    found = [os.path.realpath(folder) for folder in given]
     home = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111
-    return [each for each in found if each != each.parent and str(each) != home]
+    return [each for each in found if each not in {os.path.dirname(each), home}]  # noqa: PTH120
 
 
 def locate_foreign(library: ImageLibrary, root: str | os.PathLike[str] | None) -> None:
@@ -125,7 +126,7 @@ def locate_foreign(library: ImageLibrary, root: str | os.PathLike[str] | None) -
         place = Path.cwd().as_posix()
     library.__dict__.pop("names", None)
     paths = [in_folder(place, name) for name in names]
-    inside = [Path(os.path.realpath(place)), *([] if root else project_folders(outputs))]
+    inside = [os.path.realpath(place), *([] if root else project_folders(outputs))]
     library.paths = np.array(paths if is_uri(place) else without_links_out(paths, inside), "U")
     library.root = place
     warn_if_missing(library, sample, foreign=root is None)
@@ -136,12 +137,12 @@ def _places(library: ImageLibrary, outputs: Path | None) -> list[str]:
     folders = project_folders(outputs)
     recorded = [each for each in (library.root, library.absolute_root) if each and not is_uri(each)]
     last = PureWindowsPath(recorded[-1]).name if recorded else ""
-    places = [*recorded, *((folder / (last or "dataset")).as_posix() for folder in folders)]
+    places = [*recorded, *((Path(folder) / (last or "dataset")).as_posix() for folder in folders)]
     near = [each for each in places if is_below(each, folders)]
     return near or [f"{last or 'dataset'} of somebody else"]
 
 
-def without_links_out(paths: Sequence[str], inside: Sequence[Path]) -> list[str]:
+def without_links_out(paths: Sequence[str], inside: Sequence[str]) -> list[str]:
     """Return paths, those that links take out of some folders so that they lead nowhere."""
     known: dict[str, bool] = {}
     checked = []
@@ -152,9 +153,3 @@ def without_links_out(paths: Sequence[str], inside: Sequence[Path]) -> list[str]
         stays = known[folder] and (not os.path.islink(path) or is_below(path, inside))  # noqa: PTH114
         checked.append(path if stays else f"{path}/{LINK_OUT}")
     return checked
-
-
-def is_below(path: str, folders: Sequence[Path]) -> bool:
-    """Tell whether a path leads into one of some folders, whatever links it passes."""
-    real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(folder) for folder in folders)

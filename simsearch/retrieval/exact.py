@@ -15,7 +15,7 @@ from simsearch.files import iter_blocks
 from simsearch.retrieval.blas import one_blas_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -170,6 +170,7 @@ def rescore(
     *,
     rows: NDArray[np.intp] | None = None,
     error: float | None = None,
+    cosines: Callable[..., NDArray[np.float64]] = exact_cosines,
 ) -> TopK:
     """Return the k best with their exact scores, given the float32 scores of all or some rows."""
     k = min(int(k), int(np.isfinite(scores).sum()))
@@ -181,6 +182,6 @@ def rescore(
     bound = min(np.partition(scores, -k)[-k], 1) - 2 * error
     best = np.flatnonzero(scores >= bound if bound > -1 else scores > -np.inf)
     rows = best if rows is None else rows[best]
-    exact = np.clip(exact_cosines(library, rows, vector), -1, 1)
+    exact = np.clip(cosines(library, rows, vector), -1, 1)
     order = np.lexsort((library.paths[rows], -exact))[:k]
     return TopK(rows[order], exact[order])

@@ -56,9 +56,10 @@ def resolve(library: Searchable, query: Any, *, exclude_query: bool = True) -> R
 
         query = read_numbers(query, library.dim)
         if hasattr(query, "text"):
-            from simsearch.retrieval.words import resolve_words
+            from simsearch.retrieval.words import Words, resolve_words
 
-            return resolve_words(library, query)
+            if isinstance(query, Words):
+                return resolve_words(library, query)
     if isinstance(query, (int, np.integer)) and not isinstance(query, bool):
         row = int(query)
         if not library.has_row(row):

@@ -13,6 +13,7 @@ from weakref import ref
 
 import numpy as np
 import pytest
+from damage import flip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from library_cases import unit_rows
@@ -54,18 +55,6 @@ def size(request, monkeypatch):
     monkeypatch.setattr(registry, "LARGE_BYTES", 2**40 if request.param == "small" else 0)
     monkeypatch.setattr(row_file, "KEPT_BYTES", 0 if request.param == "read anew" else 2**40)
     return request.param
-
-
-def flip(file, *places, bit=1):
-    """Change bits of a file in its place, and nothing of its size and times."""
-    status = file.stat()
-    with file.open("r+b") as stream:
-        for place in places:
-            stream.seek(place)
-            byte = stream.read(1)[0]
-            stream.seek(place)
-            stream.write(bytes([byte ^ bit]))
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def place_of(row, column=0):

@@ -100,7 +100,7 @@ def test_blocks_change_nothing(tmp_path, monkeypatch):
     library = store_parts(tmp_path, [3, None, 0, 5, 1, 2, 4] * 5, np.random.default_rng(0))
     before = ss.search(library, unit_rows(3, DIM, 1), k=9, parts=True)
     monkeypatch.setattr("simsearch.retrieval.part_index.BLOCK_PARTS", 1)
-    monkeypatch.setattr("simsearch.retrieval.part_index.SCORES_BYTES", 1)
+    monkeypatch.setattr("simsearch.retrieval.exact.SCORES_BYTES", 1)
     assert ss.search(library, unit_rows(3, DIM, 1), k=9, parts=True) == before
 
 

@@ -1,6 +1,7 @@
 """Words as queries, through everything that a search goes through."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_a_library_that_does_not_know_its_backbone_says_so():
     bare = ss.ImageLibrary(np.eye(3), ["a.jpg", "b.jpg", "c.jpg"])
     with pytest.raises(QueryError, match="does not name it"):
         ss.search(bare, text="zebra")
+
+
+def test_other_objects_with_a_text_are_no_words(library):
+    answer = SimpleNamespace(text="<html>zebra</html>")  # as of a request for a picture
+    with pytest.raises(ss.ImageError, match="SimpleNamespace is not an image source"):
+        ss.search(library, answer)
 
 
 def test_words_have_no_parts(library):
