@@ -17,6 +17,7 @@ from simsearch.files import check_plain, iter_blocks, sha256_file
 from simsearch.library.block_digests import damaged_in_file, recorded_blocks
 from simsearch.library.files import (
     BLOCKS,
+    BLOCKS_FROM_BYTES,
     EMBEDDINGS,
     MANIFEST,
     NEXT,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 4096  # read together
 UNIT_NORM_ERROR = 1e-3  # of a squared norm; see `simsearch.library.files`
 SHOWN_ROWS = 5  # whose paths a report lists
+SMALL_FILE = "as a whole, as every file under 1 MiB"
 UNKNOWN_BLOCKS = "as a whole: an earlier version recorded no blocks"
 MENDS = {
     "library": "embed the dataset again, which makes what is damaged anew",
@@ -56,6 +58,8 @@ class FileCheck:
         "damaged", "missing", or "" for a file that is right.
     of_library : bool
         Whether the library cannot do without it; other files are made anew from it.
+    size : int
+        Bytes that it was recorded with.
     """
 
     name: str
@@ -63,11 +67,13 @@ class FileCheck:
     damaged: tuple[int, ...] = ()
     reason: str = ""
     of_library: bool = True
+    size: int = 0
 
     def __str__(self) -> str:
         blocks = f"{self.blocks:,} block{'s' * (self.blocks != 1)}"
         if not self.reason:
-            return f"{self.name}: right ({blocks if self.blocks else UNKNOWN_BLOCKS})"
+            whole = SMALL_FILE if self.size < BLOCKS_FROM_BYTES else UNKNOWN_BLOCKS
+            return f"{self.name}: right ({blocks if self.blocks else whole})"
         mend = MENDS["library" if self.of_library else "derived"]
         known = self.blocks and self.damaged
         where = f" in block {_ranges(self.damaged)} of {blocks}, counted from 0" if known else ""
@@ -192,13 +198,14 @@ def _check(
     known = recorded_blocks(record)
     count = 0 if known is None else len(known)
     if file is None:
-        return FileCheck(name, count, (), "missing", of_library)
+        return FileCheck(name, count, (), "missing", of_library, int(record["size"]))
     if known is None:
         damaged = [] if sha256_file(file) == record["sha256"] else [0]
         bar.update(int(record["size"]))
     else:
         damaged = damaged_in_file(file, record, bar.update)
-    return FileCheck(name, count, tuple(damaged), "damaged" * bool(damaged), of_library)
+    reason = "damaged" * bool(damaged)
+    return FileCheck(name, count, tuple(damaged), reason, of_library, int(record["size"]))
 
 
 def find_damaged_rows(

@@ -107,6 +107,8 @@ def show_answers(
 def _load_pictures(answer: Matches, size: float, *, explain: bool) -> list[Picture | str]:
     """Load the thumbnails of a query and its matches, with heat maps if asked for."""
     query, *found = [load_thumbnail(source, size) for source in (answer.image, *answer.paths)]
+    if answer.image is None and answer.query.startswith("words "):
+        query = answer.query.removeprefix("words ")
     if explain:
         found = registry.resolve("explainer", "heat_maps")(answer, found)
     if any(match.box for match in answer):

@@ -142,6 +142,13 @@ def test_digests_that_are_damaged_themselves_are_refused(folder):
         ss.ImageLibrary.load(folder)
 
 
+def test_small_files_are_known_as_a_whole_and_not_called_old(tmp_path):
+    ss.ImageLibrary(np.eye(5), [f"{i}.jpg" for i in range(5)]).save(tmp_path)
+    report = str(ss.verify_library(tmp_path, progress=False))
+    assert "embeddings.npy: right (as a whole, as every file under 1 MiB)" in report
+    assert "earlier version" not in report
+
+
 def test_a_library_of_an_earlier_version_opens_and_gets_its_digests_later(folder):
     manifest = json.loads((folder / MANIFEST).read_text())
     del manifest["blocks"]
