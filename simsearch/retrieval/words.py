@@ -18,6 +18,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -49,6 +50,7 @@ FEEDBACK_SHARE = 20  # no more rows than one in so many
 FEEDBACK_WEIGHT = 2.0
 FEEDBACK_TEMPERATURE = 0.05  # of cosines: rows far below the best count for nothing
 MIN_LIKENESS = 0.45  # of the words with the nearest name; below, they mean none of the classes
+NAME_CHARACTERS = 80  # of words in a message
 MEAN_ROWS = 1024  # drawn for the mean of a library
 
 
@@ -159,7 +161,7 @@ def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
             "name it: embed the dataset with embed_dataset, or pass backbone= to ImageLibrary"
         )
     concept = find_concept(words.text, source.backbone, source.weights_file)
-    name = f'words "{check_text(words.text)}"'
+    name = f'words "{shorten(check_text(words.text), NAME_CHARACTERS, placeholder=" ...")}"'
     if not concept.is_known:
         near = ", ".join(concept.names[:3])
         logger.warning("Note: no concept near %s; the nearest classes are %s", name, near)

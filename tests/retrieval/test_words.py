@@ -107,6 +107,13 @@ def test_hostile_words_get_an_answer(library, text):
     assert len(ss.search(library, text=text)) == 5
 
 
+def test_many_words_are_named_in_short(library, caplog):
+    with caplog.at_level(logging.WARNING, "simsearch"):
+        found = ss.search(library, text="quarterly tax report " * 90)
+    assert len(found.query) < 250
+    assert all(len(line) < 300 for line in caplog.text.splitlines())
+
+
 @pytest.mark.parametrize("text", ["", " \n", "\x00", 7, "a" * 2001])
 def test_what_is_no_text_is_refused(library, text):
     with pytest.raises(QueryError):
