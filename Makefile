@@ -67,7 +67,7 @@ test-random: $(VENV)/installed-dev
 # What starts servers runs alone: several of them would only wait for each other.
 test-all: check $(VENV)/installed-docs
 	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))" --cov --cov-report= --cov-fail-under=0
-	$(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" --cov --cov-append
+	BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" --cov --cov-append
 
 trial: $(TRIALS:%=trial-%)
 
