@@ -34,7 +34,9 @@ from simsearch.retrieval.pruned_background import prepare
 pytest.importorskip("faiss")
 
 ROWS, DIM = 800, 24
-LAST_INSTANT = 24  # by which an index is stored
+LAST_INSTANT = (
+    22  # by which an index is stored; what the lock opens differs from version to version
+)
 
 
 def rows_of(count=ROWS, seed=0):
@@ -282,7 +284,10 @@ library, left = ImageLibrary.load({folder!r}), {instant}
 
 def count(event, args):
     global left
-    if event in ("open", "os.rename", "os.remove") and "index" in os.path.basename(str(args[0])):
+    if event not in ("open", "os.rename", "os.remove"):
+        return
+    place, name = os.path.split(str(args[0]))  # of the library, and not of a module being imported
+    if place == {folder!r} and "index" in name and not name.endswith(".lock"):
         left -= 1
         if left < 0:
             os._exit(9)
