@@ -20,7 +20,7 @@ import numpy as np
 from common import INTEL, PHOTOS, verdict
 
 import simsearch as ss
-from simsearch.retrieval.words import find_concept
+from simsearch.retrieval.concepts import find_concept
 
 # Written down before any of them was run.
 MORE = {

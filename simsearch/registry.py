@@ -12,6 +12,7 @@ LARGE_BYTES = 10**8  # of rows, from which on a search reads a shortened copy of
 PATHS = {
     "backbone": {  # by name, or by prefix with its colon; "" for all others
         "efficientnet_lite0": "simsearch.backbones.adapters.efficientnet_lite0:efficientnet_lite0",
+        "clip:": "simsearch.backbones.adapters.clip:clip_model",
         "timm:": "simsearch.backbones.adapters.timm:timm_model",
         "": "simsearch.backbones.adapters.torchvision:torchvision_classifier",
     },

@@ -30,4 +30,4 @@ def load_weights(module: torch.nn.Module, file: Path, ignore: str | tuple[str, .
     except Exception as error:  # torch, pickle, zip and safetensors each raise their own
         from simsearch.backbones.weights_error import weights_error
 
-        raise weights_error(file, module, error) from error
+        raise weights_error(file, type(module).__name__, error) from error

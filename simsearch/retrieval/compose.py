@@ -96,7 +96,13 @@ def combine_queries(
         vectors = weighted_mean(vectors, weights)[None]
     pictures = tuple(query.picture for query in queries if query.picture is not None)
     exclude = frozenset[int]().union(*(query.exclude for query in queries))
-    return ResolvedQuery(f"{how} of {len(queries)} queries", pictures or None, vectors, exclude)  # type: ignore[arg-type]
+    chance = None
+    if any(query.chance is not None for query in queries):
+        from simsearch.retrieval.text_chance import mixed_chance
+
+        chance = mixed_chance(queries, how, weights)
+    name = f"{how} of {len(queries)} queries"
+    return ResolvedQuery(name, pictures or None, vectors, exclude, chance=chance)  # type: ignore[arg-type]
 
 
 def weighted_mean(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simsearch.library.types import Rows, Searchable
     from simsearch.retrieval.index import Index
     from simsearch.retrieval.query import Box
+    from simsearch.retrieval.text_chance import TextChance
 
 NEAR_DUPLICATE = 0.95
 """Cosine from which on two images pass for one; see `similar_rows` for what it was measured on."""
@@ -93,7 +94,7 @@ class RankingOptions:
             return None
         return NEAR_DUPLICATE if self.unique is True else float(self.unique)
 
-    def min_score(self, library: Searchable) -> float:
+    def min_score(self, library: Searchable | TextChance) -> float:
         """Return the lowest cosine of a match."""
         if isinstance(self.threshold, str):
             return library.threshold(self.false_match_rate)

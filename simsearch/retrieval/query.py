@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from simsearch.images.decode import ImageSource, ImageSources
     from simsearch.library.types import Searchable
+    from simsearch.retrieval.text_chance import TextChance
     from simsearch.retrieval.words import Words
 
 Query: TypeAlias = "ImageSource | Words | int | NDArray[np.float32]"
@@ -38,6 +39,7 @@ class ResolvedQuery(NamedTuple):
     vectors: NDArray[np.float32] | None = None  # (n, D), unit norm; None until it is embedded
     exclude: frozenset[int] = frozenset()  # rows that may not be found
     box: tuple[float, ...] | None = None
+    chance: TextChance | None = None  # what words score by chance, unlike pictures
 
 
 def as_queries(library: Searchable, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401

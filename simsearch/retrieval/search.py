@@ -177,7 +177,7 @@ class Ranking:
             vectors = query.vectors
             yield Matches(
                 query.name,
-                self._to_matches(self._pick(query, ranking)),
+                self._to_matches(query, self._pick(query, ranking)),
                 query.picture,
                 self.index.exact,
                 query.box,
@@ -198,7 +198,9 @@ class Ranking:
         found = self.index.top_k(self.library, vectors, depth + spare, mask)
         for query in queries:
             merged = self._best(list(islice(found, len(query.vectors))))  # type: ignore[arg-type]
-            fits = merged.scores >= self.min_score
+            chance = query.chance  # of words, which have another scale than pictures
+            low = self.min_score if chance is None else self.options.min_score(chance)
+            fits = merged.scores >= low
             fits &= ~np.isin(merged.rows, list(query.exclude))
             yield TopK(merged.rows[fits][:depth], merged.scores[fits][:depth])
 
@@ -220,9 +222,11 @@ class Ranking:
 
         return pick(self, query, ranking, candidates)
 
-    def _to_matches(self, candidates: Sequence[Candidate]) -> tuple[Match, ...]:
+    def _to_matches(
+        self, query: ResolvedQuery, candidates: Sequence[Candidate]
+    ) -> tuple[Match, ...]:
         """Describe rows as matches."""
-        library, random_pairs = self.library, self.library.random_pair_scores
+        library, random_pairs = self.library, (query.chance or self.library).random_pair_scores
         below = np.searchsorted(random_pairs, np.array([one.score for one in candidates], "f4"))
         shares = 100 * below / len(random_pairs) if len(random_pairs) else below * np.nan
         return tuple(

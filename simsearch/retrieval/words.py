@@ -1,34 +1,19 @@
-"""Words as queries, by the names of the classes that a backbone was taught to tell apart.
-
-The words are compared with the class names by a sentence encoder; the rows of the nearest classes
-in the backbone's own classifier, weighted by that likeness, make the query (ConSE [1]_). What they
-find first makes it better (pseudo-relevance feedback [2]_). Nothing is embedded again.
-
-References
-----------
-.. [1] M. Norouzi et al.: Zero-shot learning by convex combination of semantic embeddings. ICLR
-   2014.
-.. [2] J. Rocchio: Relevance feedback in information retrieval. 1971.
-"""
+"""Words as queries: by the text tower of a CLIP backbone, or by the classes of a classifier."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from simsearch.backbones.classifier import load_classifier
-from simsearch.backbones.runtime_cache import cache_folder
-from simsearch.backbones.words import DIGESTS, DIM, check_text, load_sentence_encoder
+from simsearch.backbones.kept_rows import keep_rows
+from simsearch.backbones.words import check_text
 from simsearch.errors import QueryError
-from simsearch.files import atomic_write
+from simsearch.library.source import Source
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.query import ResolvedQuery
 
@@ -38,20 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.library.types import Searchable
+    from simsearch.retrieval.concepts import Concept
 
 logger = logging.getLogger("simsearch")
 
-# Chosen on 4,200 scenes with 29 phrases and on 250 photos; `benchmarks/words.py` reports on others.
-TEMPLATE = "a photo of {}, a scene"
-NEAREST_CLASSES = 10
-CLASS_TEMPERATURE = 0.2  # of the likenesses of words, which lie between 0 and 1
-FEEDBACK_ROWS = (10, 30)  # looked at in the first and the second round
-FEEDBACK_SHARE = 20  # no more rows than one in so many
-FEEDBACK_WEIGHT = 2.0
-FEEDBACK_TEMPERATURE = 0.05  # of cosines: rows far below the best count for nothing
-MIN_LIKENESS = 0.45  # of the words with the nearest name; below, they mean none of the classes
 NAME_CHARACTERS = 80  # of words in a message
-MEAN_ROWS = 1024  # drawn for the mean of a library
+SAMPLE_ROWS = 1024  # drawn for the mean of a library, and for what chance scores
+CLIP = "clip:"  # prefix of the backbones that have a text tower
 
 
 @dataclass(frozen=True)
@@ -78,32 +56,6 @@ class Words:
         check_text(self.text)
 
 
-class Concept(NamedTuple):
-    """What words mean to a backbone.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The nearest classes, the nearest first.
-    weights : (n,) float
-        How much each counts; they sum to 1.
-    likeness : float
-        Cosine of the words with the nearest name alone.
-    direction : (D,) float32
-        Of unit norm, where the pictures of these classes lie.
-    """
-
-    names: tuple[str, ...]
-    weights: NDArray[np.float64]
-    likeness: float
-    direction: NDArray[np.float32]
-
-    @property
-    def is_known(self) -> bool:
-        """Whether any class is near to the words."""
-        return self.likeness >= MIN_LIKENESS
-
-
 def as_query(query: Any, text: str) -> Words:  # noqa: ANN401
     """Return the query of `search(library, text=...)`.
 
@@ -120,30 +72,6 @@ def as_query(query: Any, text: str) -> Words:  # noqa: ANN401
     return Words(text)
 
 
-def find_concept(text: str, backbone: str, weights_file: str | None = None) -> Concept:
-    """Look words up in the classes of a backbone.
-
-    Raises
-    ------
-    QueryError
-        If the backbone has no classes with names, or there are no words.
-    MissingExtraError
-        If the sentence encoder is not installed.
-    WeightsError
-        If its files, or the weights of the backbone, are not there.
-    """
-    words, classifier = check_text(text), load_classifier(backbone, weights_file)
-    framed, plain = load_sentence_encoder().encode([TEMPLATE.format(words), words])
-    framed_names, plain_names = _encoded_names(classifier.names)
-    likeness = framed_names @ framed
-    best = np.argsort(-likeness, kind="stable")[:NEAREST_CLASSES]
-    shares = np.exp((likeness[best] - likeness[best[0]]) / CLASS_TEMPERATURE, dtype=np.float64)
-    shares /= shares.sum()
-    names = tuple(classifier.names[i] for i in best)
-    direction = _unit(shares @ classifier.rows[best])
-    return Concept(names, shares, float((plain_names @ plain).max()), direction)
-
-
 def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
     """Turn words into the vector that finds their pictures in a library.
 
@@ -151,86 +79,120 @@ def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
     ------
     QueryError
         If the library does not know its backbone, or that has no classes with names.
+    BackboneError
+        If the backbone cannot be loaded, or is not what made the library.
     MissingExtraError, WeightsError
-        As for `find_concept`.
+        If what encodes the words is not there.
     """
-    source = getattr(library, "source", None)
+    from simsearch.retrieval.text_chance import chance_of_texts
+
+    text, source = check_text(words.text), source_of(library)
+    name = f'words "{shorten(text, NAME_CHARACTERS, placeholder=" ...")}"'
+    if source.backbone.startswith(CLIP):
+        vector = _through_head(library, _encode(source, [text]))
+    else:
+        concept = _find_concepts(source, [text])[0]
+        name += _note_unknown(concept, name)
+        vector = _through_head(library, concept.direction[None])
+        if concept.is_known:
+            vector = follow_in(library, vector[0])[None]
+    return ResolvedQuery(name, vectors=vector, chance=chance_of_texts(library, source))
+
+
+def source_of(library: Searchable) -> Source:
+    """Return what made the embeddings of a library.
+
+    Raises
+    ------
+    QueryError
+        If that is unknown.
+    """
+    source: Source | None = getattr(library, "source", None)
+    if source is None and getattr(library, "has_backbone", False):
+        source = Source.of(library.backbone)  # type: ignore[attr-defined]
     if source is None:
         raise QueryError(
             "words need to know the backbone that made the embeddings, and this library does not "
             "name it: embed the dataset with embed_dataset, or pass backbone= to ImageLibrary"
         )
-    concept = find_concept(words.text, source.backbone, source.weights_file)
-    name = f'words "{shorten(check_text(words.text), NAME_CHARACTERS, placeholder=" ...")}"'
-    if not concept.is_known:
-        near = ", ".join(concept.names[:3])
-        logger.warning("Note: no concept near %s; the nearest classes are %s", name, near)
-        name = f"{name} (no concept near: {near})"
-    direction = concept.direction
-    head = getattr(library, "head", None)
-    if head is not None:
-        direction = head.query(direction[None], library.embeddings)[0]
+    return source
+
+
+def bank_vectors(library: Searchable, source: Source, texts: list[str]) -> NDArray[np.float32]:
+    """Embed texts of a bank as queries of a library, before any feedback: (N, D), unit norm.
+
+    What encodes them is asked once; its answer is kept in the user's cache.
+    """
+    if source.backbone.startswith(CLIP):
+        made_of = (source.backbone, source.fingerprint, *texts)
+        head = getattr(library, "head", None)
+        shape = (len(texts), head.dim_in if head else library.dim)
+        return _through_head(library, keep_rows(made_of, shape, lambda: _encode(source, texts)))
+    concepts = _find_concepts(source, texts, keep=True)
+    return _through_head(library, np.stack([concept.direction for concept in concepts]))
+
+
+def _encode(source: Source, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embed texts by the text tower of a CLIP backbone: (N, D), unit norm."""
+    from simsearch.backbones.clip_text import load_clip_text
+
+    tower = load_clip_text(source.backbone, source.weights_file, source.fingerprint)
+    return tower.encode(texts)
+
+
+def _find_concepts(source: Source, texts: Sequence[str], *, keep: bool = False) -> list[Concept]:
+    from simsearch.backbones.classifier import load_classifier
+    from simsearch.retrieval.concepts import find_concepts
+
+    classifier = load_classifier(source.backbone, source.weights_file)
+    return find_concepts(texts, classifier, keep=keep)
+
+
+def _through_head(library: Searchable, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pass rows of the backbone's space through the head of a library, if it has one."""
+    if getattr(library, "head", None) is None:
+        return rows
+    mapped: NDArray[np.float32] = library._apply_head(rows)  # type: ignore[attr-defined]
+    return mapped
+
+
+def _note_unknown(concept: Concept, name: str) -> str:
+    """Say that no class comes near the words, in the log; return it for the name of the query."""
     if concept.is_known:
-        direction = _follow_best(library, direction)
-    return ResolvedQuery(name, vectors=direction[None])
+        return ""
+    near = ", ".join(concept.names[:3])
+    logger.warning("Note: no concept near %s; the nearest classes are %s", name, near)
+    return f" (no concept near: {near})"
 
 
-def _follow_best(library: Searchable, start: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move a direction towards the rows that it finds, by how far they are from the mean row."""
+def follow_in(library: Searchable, start: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move a direction towards the rows of a library that it finds."""
+    from simsearch.retrieval.concepts import follow_best
+
     index: Any = getattr(library, "index", None) or exact_index(library)  # type: ignore[arg-type]
-    mean, direction = _mean_row(library), start
-    for most in FEEDBACK_ROWS:
-        count = min(most, len(library) // FEEDBACK_SHARE)
-        if count < 1:
-            return direction
+
+    def find(
+        direction: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         found = next(iter(index.top_k(library, direction[None], count, None)))
-        shares = np.exp((found.scores - found.scores[0]) / FEEDBACK_TEMPERATURE)
-        away = np.asarray(library.embeddings[found.rows], np.float64) - mean
-        norms = np.linalg.norm(away, axis=1, keepdims=True)
-        away = np.divide(away, norms, out=np.zeros_like(away), where=norms > 0)
-        direction = _unit(start + FEEDBACK_WEIGHT * (shares @ away) / shares.sum())
-    return direction
+        return library.row_lookup[found.rows], found.scores
+
+    return follow_best(start, sample_of(library).mean(axis=0), len(library), find)
 
 
-_means: WeakKeyDictionary[Any, tuple[Any, NDArray[np.float64]]] = WeakKeyDictionary()
+_samples: WeakKeyDictionary[Any, tuple[Any, NDArray[np.float64]]] = WeakKeyDictionary()
 
 
-def _mean_row(library: Searchable) -> NDArray[np.float64]:
-    """Mean of a library's rows, or of some that are drawn with a fixed seed: (D,)."""
-    known = _means.get(library)
+def sample_of(library: Searchable) -> NDArray[np.float64]:
+    """Return rows of a library, drawn with a fixed seed and shuffled: (n, D)."""
+    known = _samples.get(library)
     if known is None or known[0] is not library.embeddings:
-        count = min(MEAN_ROWS, len(library))
-        rows = np.sort(np.random.default_rng(0).choice(len(library), count, replace=False))
-        mean = np.asarray(library.embeddings[rows], np.float64).mean(axis=0)
-        known = _means[library] = (library.embeddings, mean)
+        rng = np.random.default_rng(0)
+        if isinstance(library.embeddings, np.ndarray):
+            count = min(SAMPLE_ROWS, len(library))
+            rows = np.sort(rng.choice(len(library), count, replace=False))
+        else:  # on a server, whose row numbers have gaps
+            rows = np.array(library.page(0, SAMPLE_ROWS))  # type: ignore[attr-defined]
+        drawn = np.asarray(library.row_lookup[rows], np.float64)
+        known = _samples[library] = (library.embeddings, rng.permutation(drawn))
     return known[1]
-
-
-@lru_cache(maxsize=2)
-def _encoded_names(names: Sequence[str]) -> NDArray[np.float32]:
-    """Class names as sentences and as they are: (2, C, 384), kept in the user's cache."""
-    made_of = hashlib.sha256("\n".join([TEMPLATE, *DIGESTS.values(), *names]).encode())
-    file = cache_folder().with_name("words") / f"{made_of.hexdigest()[:32]}.npy"
-    with suppress(OSError, ValueError):
-        kept: NDArray[np.float32] = np.load(file, allow_pickle=False)
-        if kept.shape == (2, len(names), DIM) and kept.dtype == np.float32 and _are_units(kept):
-            return kept
-    encoder = load_sentence_encoder()
-    made = np.stack(
-        [encoder.encode([TEMPLATE.format(name) for name in names]), encoder.encode(names)]
-    )
-    with suppress(OSError):  # a full or a read-only disk
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with atomic_write(file) as stream:
-            np.save(stream, made, allow_pickle=False)
-    return made
-
-
-def _are_units(rows: NDArray[np.float32]) -> bool:
-    return bool((np.abs(np.linalg.norm(rows, axis=-1) - 1) < 1e-3).all())
-
-
-def _unit(vector: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale to unit norm; what cancelled out stays as it is."""
-    norm = float(np.linalg.norm(vector))
-    return (vector / norm if norm else vector).astype(np.float32)

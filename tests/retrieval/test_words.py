@@ -10,8 +10,8 @@ from PIL import Image
 import simsearch as ss
 from simsearch.backbones.classifier import load_classifier
 from simsearch.errors import QueryError
-from simsearch.retrieval import words
-from simsearch.retrieval.words import find_concept
+from simsearch.retrieval import concepts, words
+from simsearch.retrieval.concepts import find_concept
 
 CLASSES = {"zebra": 340, "banana": 954, "seashore": 978, "street sign": 919}
 EACH = 30
@@ -166,7 +166,7 @@ def test_the_concept_is_the_weighted_mean_of_the_nearest_classes():
 
 def test_feedback_follows_what_was_found_first(library):
     start = find_concept("zebra", "efficientnet_lite0").direction
-    moved = words._follow_best(library, start)
+    moved = words.follow_in(library, start)
     centre = library.embeddings[:EACH].mean(axis=0) - library.embeddings.mean(axis=0)
     assert np.linalg.norm(moved) == pytest.approx(1, abs=1e-5)
     assert moved @ centre > start @ centre
@@ -174,19 +174,19 @@ def test_feedback_follows_what_was_found_first(library):
 
 def test_class_names_are_encoded_once_and_damage_is_made_anew(library, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    words._encoded_names.cache_clear()
+    concepts.encoded_texts.cache_clear()
     names = ("zebra", "banana")
-    first = words._encoded_names(names)
+    first = concepts.encoded_texts(names)
     (file,) = (tmp_path / "simsearch" / "words").iterdir()
-    words._encoded_names.cache_clear()
-    monkeypatch.setattr(words, "load_sentence_encoder", None)
-    assert np.array_equal(words._encoded_names(names), first)
+    concepts.encoded_texts.cache_clear()
+    monkeypatch.setattr(concepts, "load_sentence_encoder", None)
+    assert np.array_equal(concepts.encoded_texts(names), first)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     file.write_bytes(b"damaged")
-    words._encoded_names.cache_clear()
-    assert np.array_equal(words._encoded_names(names), first)
-    words._encoded_names.cache_clear()
+    concepts.encoded_texts.cache_clear()
+    assert np.array_equal(concepts.encoded_texts(names), first)
+    concepts.encoded_texts.cache_clear()
 
 
 def test_figures_show_words_in_place_of_a_picture(library, tmp_path):
