@@ -90,7 +90,7 @@ def _vectors(library: ImageLibrary, words: AlbumWords) -> dict[str, NDArray[np.f
     from simsearch.retrieval.words import Words, resolve_words
 
     found = {word: resolve_words(library, Words(word)).vectors for word in words}
-    return {word: np.asarray(vectors[0], np.float64) for word, vectors in found.items()}
+    return {word: np.asarray(vectors, np.float64)[0] for word, vectors in found.items()}
 
 
 def _class_vectors(library: ImageLibrary) -> dict[str, NDArray[np.float64]]:
