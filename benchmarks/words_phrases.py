@@ -60,7 +60,7 @@ FORTY = {
 # Things that a network of ImageNet's classes can show, in words that are mostly no class names.
 KNOWN = (
     "a kitten", "hound", "songbird", "a parrot on a branch", "bees", "spider", "turtle", "a whale",
-    "lorry", "a bus in the city", "steam engine", "canoe", "plane", "a cyclist's bike", "spectacles",
+    "lorry", "a bus in town", "steam engine", "canoe", "plane", "a cyclist's bike", "spectacles",
     "a mug", "wine", "strawberries", "an apple pie", "burger", "piano", "a violin", "drum", "sofa",
     "lamp", "an alarm clock", "a computer keyboard", "mobile phone", "a wedding dress", "boots",
     "hat", "backpack", "an umbrella in the rain", "a football", "lighthouse", "an old castle",
@@ -70,7 +70,7 @@ KNOWN = (
 UNKNOWN = (
     "inflation", "my cousin Peter", "nostalgia", "the theory of relativity", "an invoice",
     "yesterday afternoon", "wqpfk", "human rights", "Beethoven", "a lease agreement", "boredom",
-    "the square root of two", "election results", "a headache", "Portuguese grammar", "stock prices",
+    "the square root of two", "election results", "a headache", "Latin grammar", "stock prices",
     "the smell of rain", "a password", "insurance", "chapter seven", "gravity", "a lullaby",
     "zxcvbnm", "the year 1848", "marketing strategy", "forgiveness", "a diagnosis", "tax return",
     "the letter Q", "loneliness", "an apology", "a job interview", "philosophy", "copyright",

@@ -266,6 +266,7 @@ def load_backbone(
         - any other torchvision classifier, such as ``"resnet18"``, ``"convnext_tiny"`` or
           ``"vit_b_16"``;
         - ``"timm:NAME"``: any timm model (``pip install "simsearch[timm]"``);
+        - ``"clip:NAME:TAG"``: open_clip's models, which embed words, too (``[clip]``);
         - your own module that gives (B, D) features or a (B, D, H, W) map, with `transform`.
     weights
         A local state dict (``.pth``, or ``.safetensors``) instead of the published weights.

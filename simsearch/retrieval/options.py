@@ -80,12 +80,11 @@ class RankingOptions:
             raise QueryError(f"k={self.k!r}: ask for a whole number of matches, at least one")
         if isinstance(self.threshold, str) and self.threshold != "auto":
             raise QueryError(f'threshold={self.threshold!r}: give a cosine, or "auto"')
-        if self.threshold is not None and not isinstance(self.threshold, str):
-            _check_cosine("threshold", self.threshold)
         if not 0 <= self.diversity <= 1:
             raise QueryError(f"diversity={self.diversity}: give a number from 0 to 1")
-        if self.duplicate_cosine is not None:
-            _check_cosine("unique", self.duplicate_cosine)
+        for name, cosine in (("threshold", self.threshold), ("unique", self.duplicate_cosine)):
+            if not (cosine is None or isinstance(cosine, str) or -1 <= float(cosine) <= 1):
+                raise QueryError(f"{name}={cosine}: a cosine lies between -1 and 1")
 
     @property
     def duplicate_cosine(self) -> float | None:
@@ -143,20 +142,10 @@ class SearchOptions(RankingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        combined = self.combine is not None or self.weights is not None
-        if combined and (
-            self.combine not in {"mean", "max"}
-            or (self.combine == "max" and self.weights is not None)
-        ):
-            raise QueryError(
-                f'combine={self.combine!r}: choose mean or max; weights go with combine="mean" '
-                "alone"
-            )
+        if self.combine is not None or self.weights is not None:
+            from simsearch.retrieval.option_keywords import check_combination
 
-
-def _check_cosine(name: str, value: Any) -> None:  # noqa: ANN401
-    if not -1 <= float(value) <= 1:
-        raise QueryError(f"{name}={value}: a cosine lies between -1 and 1")
+            check_combination(self)
 
 
 def option_docs(options: type[Any]) -> dict[str, tuple[str, str]]:

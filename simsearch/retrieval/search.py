@@ -162,7 +162,7 @@ class Ranking:
 
     def __init__(self, library: Browsable, options: RankingOptions) -> None:
         self.library, self.options = library, options
-        self.min_score = options.min_score(library)
+        options.min_score(library)  # which is checked before anything is embedded
         if options.index is not None and library.index is not None:
             raise QueryError(f"index= goes with a library of files; {library!r} has its own")
         chosen = library.index if options.index is None else options.index
@@ -198,9 +198,7 @@ class Ranking:
         found = self.index.top_k(self.library, vectors, depth + spare, mask)
         for query in queries:
             merged = self._best(list(islice(found, len(query.vectors))))  # type: ignore[arg-type]
-            chance = query.chance  # of words, which have another scale than pictures
-            low = self.min_score if chance is None else self.options.min_score(chance)
-            fits = merged.scores >= low
+            fits = merged.scores >= self.options.min_score(query.chance or self.library)
             fits &= ~np.isin(merged.rows, list(query.exclude))
             yield TopK(merged.rows[fits][:depth], merged.scores[fits][:depth])
 
@@ -222,13 +220,11 @@ class Ranking:
 
         return pick(self, query, ranking, candidates)
 
-    def _to_matches(
-        self, query: ResolvedQuery, candidates: Sequence[Candidate]
-    ) -> tuple[Match, ...]:
+    def _to_matches(self, query: ResolvedQuery, picked: list[Candidate]) -> tuple[Match, ...]:
         """Describe rows as matches."""
-        library, random_pairs = self.library, (query.chance or self.library).random_pair_scores
-        below = np.searchsorted(random_pairs, np.array([one.score for one in candidates], "f4"))
-        shares = 100 * below / len(random_pairs) if len(random_pairs) else below * np.nan
+        library, chance = self.library, (query.chance or self.library).random_pair_scores
+        below = np.searchsorted(chance, np.array([one.score for one in picked], "f4"))
+        shares = 100 * below / len(chance) if len(chance) else below * np.nan
         return tuple(
             Match(
                 rank,
@@ -240,5 +236,5 @@ class Ranking:
                 library.facts(one.row),
                 tuple(library.paths[one.duplicates].tolist()) if one.duplicates else (),
             )
-            for rank, (one, share) in enumerate(zip(candidates, shares, strict=True), 1)
+            for rank, (one, share) in enumerate(zip(picked, shares, strict=True), 1)
         )

@@ -89,11 +89,11 @@ def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
     text, source = check_text(words.text), source_of(library)
     name = f'words "{shorten(text, NAME_CHARACTERS, placeholder=" ...")}"'
     if source.backbone.startswith(CLIP):
-        vector = _through_head(library, _encode(source, [text]))
+        vector = _map_rows(library, _encode(source, [text]))
     else:
         concept = _find_concepts(source, [text])[0]
         name += _note_unknown(concept, name)
-        vector = _through_head(library, concept.direction[None])
+        vector = _map_rows(library, concept.direction[None])
         if concept.is_known:
             vector = follow_in(library, vector[0])[None]
     return ResolvedQuery(name, vectors=vector, chance=chance_of_texts(library, source))
@@ -127,9 +127,9 @@ def bank_vectors(library: Searchable, source: Source, texts: list[str]) -> NDArr
         made_of = (source.backbone, source.fingerprint, *texts)
         head = getattr(library, "head", None)
         shape = (len(texts), head.dim_in if head else library.dim)
-        return _through_head(library, keep_rows(made_of, shape, lambda: _encode(source, texts)))
+        return _map_rows(library, keep_rows(made_of, shape, lambda: _encode(source, texts)))
     concepts = _find_concepts(source, texts, keep=True)
-    return _through_head(library, np.stack([concept.direction for concept in concepts]))
+    return _map_rows(library, np.stack([concept.direction for concept in concepts]))
 
 
 def _encode(source: Source, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -148,7 +148,7 @@ def _find_concepts(source: Source, texts: Sequence[str], *, keep: bool = False) 
     return find_concepts(texts, classifier, keep=keep)
 
 
-def _through_head(library: Searchable, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _map_rows(library: Searchable, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Pass rows of the backbone's space through the head of a library, if it has one."""
     if getattr(library, "head", None) is None:
         return rows

@@ -13,7 +13,6 @@ import simsearch as ss
 from simsearch.backbones import clip_text
 from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.clip_text import ClipTextEncoder, load_clip_text, load_tokenizer
-from simsearch.backbones.runtime_cache import openvino_version
 from simsearch.errors import BackboneError, MissingExtraError, WeightsError
 
 TEXTS = [
@@ -104,7 +103,6 @@ def test_the_fingerprint_tells_of_both_towers_and_the_preprocessing(made, tmp_pa
     assert load("tiny-ViT:plain", file).fingerprint in prints
 
 
-@pytest.mark.skipif(not openvino_version(), reason="OpenVINO is not installed")
 def test_openvino_embeds_as_pytorch_does(made, photos):
     _, file, _ = made("tiny-RN")
     wanted = load("tiny-RN", file, runtime="torch").encode(photos)

@@ -28,6 +28,7 @@ SHELL = {
 
 PYTHON = {
     'engine="ray"': "needs a bucket and a cluster; tests/cluster/test_ray.py runs it",
+    '"clip:': "needs published weights; tests/backbones/test_clip.py makes small ones",
     "finetune=True": "takes minutes; tests/training/test_finetune.py runs it",
     "parts=": "takes minutes; tests/embedding and tests/retrieval have test_parts.py",
 }

@@ -22,7 +22,7 @@ def torchvision_classifier(name: str, file: Path | None) -> ModelSpec:
     if name not in set(models.list_models(module=models)) - _UNSUPPORTED:
         raise BackboneError(
             f"no backbone {name!r}; choose auto, resnet50, {BUNDLED}, another torchvision "
-            "classifier (resnet18, convnext_tiny, vit_b_16, ...), or timm:NAME"
+            "classifier (resnet18, convnext_tiny, vit_b_16, ...), timm:NAME or clip:NAME:TAG"
         )
     # Not the V2 recipe: its features scatter near-identical pictures (pytorch/vision issue 8382).
     choices = models.get_model_weights(name)
