@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.library.parts import open_parts
 from simsearch.retrieval.exact import (
     ExactIndex,
     ExactScan,
@@ -15,7 +16,7 @@ from simsearch.retrieval.exact import (
     rescore,
     rounding_error,
 )
-from simsearch.retrieval.part_copy import SHORT_FROM_PARTS
+from simsearch.retrieval.part_copy import LEVELS, SHORT_FROM_PARTS, part_copy_of
 from simsearch.retrieval.part_groups import rank_pictures
 from simsearch.retrieval.part_rows import part_library, widen
 
@@ -97,6 +98,13 @@ class PartIndex(ExactIndex):
         if best is None or cosines.max() <= whole:
             return float(np.clip(whole, -1, 1)), None
         return float(np.clip(cosines.max(), -1, 1)), best
+
+
+def prepare_parts(library: ImageLibrary) -> None:
+    """Make the shortened copy of many parts now, so that the first search does not have to."""
+    parts = open_parts(library)
+    if parts is not None and len(parts.parts) >= SHORT_FROM_PARTS and library.dim >= LEVELS:
+        part_copy_of(part_library(library, parts))
 
 
 class PartScan(ExactScan):

@@ -62,7 +62,9 @@ def test_search_by_a_copy_finds_what_a_full_scan_finds(
 ):
     monkeypatch.setattr(part_scan, "SHORT_FROM_PARTS", 1 if shortened else 10**9)
     rng = np.random.default_rng(seed)
-    library = store_parts(tmp_path_factory.mktemp("outputs"), counts, rng, copied=copied, gone=combine)
+    library = store_parts(
+        tmp_path_factory.mktemp("outputs"), counts, rng, copied=copied, gone=combine
+    )
     queries = [0] if by_row else list(unit_rows(2 if combine else 1, DIM, seed))
     vectors = library.embeddings[:1] if by_row else np.array(queries)
     where = rng.integers(0, 2, len(library)).astype(bool) if filtered else None
@@ -112,7 +114,7 @@ def store_more(folder, library, rng, dim=DIM):
     record = open_parts(library).record
     with PartWriter(folder, record) as writer:
         parts = np.zeros(4, part_dtype(dim))
-        parts["row"] = unit_rows(4, dim, int(rng.integers(50)))
+        parts["label"], parts["row"] = -1, unit_rows(4, dim, int(rng.integers(50)))
         writer.append(picture_keys(library, "grid")[-1], (60, 40), parts)
         writer.commit(np.arange(len(writer.pictures)), [])
 
