@@ -150,7 +150,7 @@ def test_no_picture_is_opened_in_the_servers_process(client, monkeypatch):
     found = find(client)
     assert (found["groups"], found["copies"], found["notes"]) == (3, 4, [])
     group = found["listed"][0]
-    assert [(each["width"], each["height"]) for each in group["images"]][0] == (400, 300)
+    assert (group["images"][0]["width"], group["images"][0]["height"]) == (400, 300)
     small = next(each for each in group["images"] if each["edit"] == "resized")
     choice = {"group": group["group"], "keep": small["row"], "extras": [group["images"][0]["row"]]}
     answer = plan(client, choices=[choice])
