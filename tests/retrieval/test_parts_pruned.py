@@ -126,7 +126,7 @@ def test_a_copy_is_made_once_and_new_parts_join_it(few, tmp_path, monkeypatch):
     ss.search(library, vector, parts=True)
     made = (tmp_path / "parts-0.short").read_bytes()
     planned = []
-    monkeypatch.setattr(part_copy, "_plan", lambda library: planned.append(library))
+    monkeypatch.setattr(part_copy, "_plan", planned.append)
     opened = ss.ImageLibrary.as_stored(tmp_path)
     ss.search(opened, vector, parts=True)  # opens it
     store_more(tmp_path, opened, rng)
@@ -187,3 +187,15 @@ def test_a_copy_is_not_kept_for_rows_of_another_generation(few, tmp_path):
     np.testing.assert_allclose(
         left.scores, np.sort(scan(library, unit_rows(1, DIM, 1)))[::-1], atol=1e-6
     )
+
+
+def test_what_embeds_parts_makes_their_copy_and_trust_signs_it(few, tmp_path, monkeypatch):
+    library = store_parts(tmp_path / "outputs", [5] * 9, np.random.default_rng(0))
+    part_index.prepare_parts(library)
+    made = (tmp_path / "outputs" / "parts-0.short").stat()
+    assert ss.verify_library(tmp_path / "outputs").ok
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    ss.trust_library(tmp_path / "outputs")
+    trusted = ss.ImageLibrary.as_stored(tmp_path / "outputs")
+    ss.search(trusted, 0, parts=True)
+    assert (tmp_path / "outputs" / "parts-0.short").stat().st_ino == made.st_ino

@@ -14,7 +14,8 @@ def store_parts(folder, counts, rng, labels=(), *, copied=False, equal=False, go
     """A library of random rows, with so many random parts for each; some parts are equal.
 
     With `copied`, every second picture has the content of the one before, and shares its parts;
-    with `equal`, all pictures have the same parts; with `gone`, the first parts are of a picture that has left the library.
+    with `equal`, all pictures have the same parts; with `gone`, the first parts are of a picture
+    that has left the library.
     """
     paths = [f"dataset/{i // 3}/{i:02d}.jpg" for i in range(len(counts))]
     library = ss.ImageLibrary(unit_rows(len(counts), dim, int(rng.integers(99))), paths)
