@@ -41,9 +41,13 @@ def search(
 
 def recommend(outputs: str, **options: Any) -> None:  # noqa: ANN401
     """Recommend from likes and dislikes."""
-    for side in ("liked", "disliked", "exclude"):
-        if side in options:
-            options[side] = _images(options[side])
+    for side in ("liked", "disliked"):
+        texts = map(ss.Words, options.pop(f"{side}_text", ()))
+        options[side] = [*_images(options.get(side, ())), *texts]
+    if not options["liked"]:
+        raise ss.QueryError("nothing is liked: give --liked IMAGE, or words by --liked-text")
+    if "exclude" in options:
+        options["exclude"] = _images(options["exclude"])
     _show(ss.recommend, outputs, **options)
 
 

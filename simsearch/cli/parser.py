@@ -79,7 +79,7 @@ def _add_embed(commands: Commands) -> None:
     parser = _describe(commands.add_parser, "embed", "Embed the images below a folder.", run.embed)
     parser.add_argument("root", metavar="DATASET", help="folder of images, or its address")
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
-    parser.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, timm:NAME, ...")
+    parser.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, clip:NAME:TAG, ...")
     parser.add_argument("--weights", metavar="FILE", help="local state dict for the backbone")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per forward pass")
     parser.add_argument("--workers", type=int, metavar="N", help="threads or processes")
@@ -121,8 +121,9 @@ def _add_recommend(commands: Commands) -> None:
     parser = _describe(
         commands.add_parser, "recommend", "Find what somebody may like.", run.recommend, LIBRARY
     )
-    parser.add_argument("--liked", nargs="+", required=True, metavar="IMAGE")
-    parser.add_argument("--disliked", nargs="+", metavar="IMAGE")
+    for side, text in (("liked", "they show"), ("disliked", "they do not show")):
+        parser.add_argument(f"--{side}", nargs="+", metavar="IMAGE")
+        parser.add_argument(f"--{side}-text", action="append", metavar="WORDS", help=f"what {text}")
     parser.add_argument("--exclude", nargs="+", metavar="IMAGE", help="not to be recommended")
     parser.add_argument("--dislike", type=float, metavar="WEIGHT", help="of the disliked")
     _add_result_flags(parser, RankingOptions)

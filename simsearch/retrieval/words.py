@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -11,7 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from simsearch.backbones.kept_rows import keep_rows
-from simsearch.backbones.words import check_text
+from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.backbones.words import PACKAGE, check_text
 from simsearch.errors import QueryError
 from simsearch.library.source import Source
 from simsearch.retrieval.exact import exact_index
@@ -130,6 +132,16 @@ def bank_vectors(library: Searchable, source: Source, texts: list[str]) -> NDArr
         return _map_rows(library, keep_rows(made_of, shape, lambda: _encode(source, texts)))
     concepts = _find_concepts(source, texts, keep=True)
     return _map_rows(library, np.stack([concept.direction for concept in concepts]))
+
+
+def takes_words(source: Source | None) -> bool:
+    """Tell whether words may be asked for, as far as that is known before they are."""
+    if source is None:
+        return False
+    if source.backbone.startswith(CLIP):
+        return find_spec("open_clip") is not None
+    named = ":" not in source.backbone and source.weights != OWN_WEIGHTS
+    return named and find_spec(PACKAGE) is not None and find_spec("tokenizers") is not None
 
 
 def _encode(source: Source, texts: Sequence[str]) -> NDArray[np.float32]:

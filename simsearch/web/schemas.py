@@ -99,13 +99,17 @@ def with_options(form: type[_Form]) -> type[_Form]:
 
 @with_options
 class SearchForm(_OptionForm):
-    """One query or several, of any kind: rows, images, addresses, in this order."""
+    """One query or several, of any kind: rows, images, addresses, words, in this order."""
 
     option_class = SearchOptions
 
     row: Annotated[list[int], Field(description="Row numbers in the library.")] = []
     image: Annotated[list[UploadFile], Field(description="Image files.")] = []
     url: Annotated[list[str], Field(description="URLs of images, if the server fetches any.")] = []
+    text: Annotated[
+        list[str],
+        Field(description="Words: what the images show.", examples=[["a street at night"]]),
+    ] = []
 
 
 @with_options
@@ -114,8 +118,10 @@ class RecommendForm(_OptionForm):
 
     liked: Annotated[list[int], Field(description="Row numbers.")] = []
     liked_image: Annotated[list[UploadFile], Field(description="Image files.")] = []
+    liked_text: Annotated[list[str], Field(description="Words: what the images show.")] = []
     disliked: Annotated[list[int], Field(description="Row numbers.")] = []
     disliked_image: Annotated[list[UploadFile], Field(description="Image files.")] = []
+    disliked_text: Annotated[list[str], Field(description="Words: what they do not show.")] = []
     exclude: Annotated[list[int], Field(description="Row numbers to leave out.")] = []
     dislike: Annotated[
         float | None, Field(description="Weight of the disliked.", le=MAX_NUMBER)
@@ -234,6 +240,7 @@ class Library(BaseModel):
     columns: list[Column]
     urls: bool
     embeds: bool = Field(description="Whether new images can be searched with.")
+    words: bool = Field(description="Whether a query may be words.")
     explains: bool
     limits: UploadLimits
     matches: int = Field(description="The largest k.")

@@ -16,6 +16,7 @@ from simsearch.errors import QueryError
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
+from simsearch.retrieval.words import Words, takes_words
 from simsearch.web import schemas
 from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
@@ -99,19 +100,27 @@ class Service:
     async def search(self, form: schemas.SearchForm) -> bytes:
         """Answer a search: JSON of `schemas.Answers`."""
         return await self._answer(
-            form, self._search, embeds=bool(form.image or form.url or form.box or form.regions)
+            form,
+            self._search,
+            embeds=bool(form.image or form.url or form.text or form.box or form.regions),
         )
 
     async def recommend(self, form: schemas.RecommendForm) -> bytes:
         """Answer a recommendation: JSON of `schemas.Answers`."""
         return await self._answer(
-            form, self._recommend, embeds=bool(form.liked_image or form.disliked_image)
+            form,
+            self._recommend,
+            embeds=bool(
+                form.liked_image or form.disliked_image or form.liked_text or form.disliked_text
+            ),
         )
 
     async def explain(self, form: schemas.ExplainForm) -> Picture:
         """Draw the heat map of a match."""
         uploads = await _read_uploads(form)
-        find = self._recommend if form.liked or form.liked_image else self._search
+        find = (
+            self._recommend if form.liked or form.liked_image or form.liked_text else self._search
+        )
 
         def draw() -> Picture:
             state = self.state(form.version, form.match)
@@ -198,15 +207,15 @@ class Service:
 
     def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
         """Search with rows, images and URLs; no text of a request is used as a path."""
-        self._check_counts(form.k, form.row, form.image, form.url)
+        self._check_counts(form.k, form.row, form.image, form.url, form.text)
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
         check_cost(options.get("where"), len(state.library))
         images = [*uploads["image"], *fetch_images(form.url, self.settings.max_bytes)]
-        queries: Any = [*form.row, *images]
+        queries: Any = [*form.row, *images, *map(Words, form.text)]
         if not queries:
-            raise QueryError("no query: give a row, an image, or a URL")
+            raise QueryError("no query: give a row, an image, a URL, or words")
         if len(queries) == 1 and not options.keys() & {"combine", "weights"}:
             (queries,) = queries
         weight = REGION_WEIGHT if form.regions else 1
@@ -218,14 +227,16 @@ class Service:
         self, state: State, form: schemas.RecommendForm, uploads: Uploads
     ) -> list[Matches]:
         liked, disliked = uploads["liked_image"], uploads["disliked_image"]
-        self._check_counts(form.k, form.liked, form.disliked, liked, disliked)
+        likes = [*form.liked, *liked, *map(Words, form.liked_text)]
+        dislikes = [*form.disliked, *disliked, *map(Words, form.disliked_text)]
+        self._check_counts(form.k, likes, dislikes)
         options = form.recommend_options()
         check_cost(options.get("where"), len(state.library))
         with self._decoding.reserve([*liked, *disliked]):
             found = recommend(
                 state.library,
-                [*form.liked, *liked],
-                [*form.disliked, *disliked],
+                likes,
+                dislikes,
                 index=state.index,
                 **options,
             )
@@ -253,6 +264,7 @@ class Service:
             "columns": columns,
             "urls": settings.urls,
             "embeds": state.embeds,
+            "words": takes_words(library.source),
             "explains": state.embeds,
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
             "matches": settings.max_matches,

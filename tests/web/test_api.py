@@ -294,6 +294,42 @@ def test_forms_have_every_search_option_without_a_default(form, options):
     names = {field.name for field in fields(options)} - {"index"}
     queries = {"version", "row", "image", "url", "match", "exclude", "dislike"}
     queries |= {"liked", "liked_image", "disliked", "disliked_image"}
+    queries |= {"text", "liked_text", "disliked_text"}
     assert form.model_fields.keys() - queries == names
     assert {form.model_fields[name].default for name in names} == {None}  # the library's
     assert all(form.model_fields[name].description for name in names)
+
+
+def test_words_are_a_query_as_in_python(client, library):
+    (answer,) = post_query(client, text="a cup of coffee", k=6)
+    found = ss.search(library, text="a cup of coffee", k=6)
+    assert_same_matches(answer, found, library)
+    assert answer["query"] == found.query
+    two = post_query(client, row=3, text=["a cat", "coffee"], k=4)
+    expected = ss.search(library, [3, ss.Words("a cat"), ss.Words("coffee")], k=4)
+    for each, wanted in zip(two, expected, strict=True):
+        assert_same_matches(each, wanted, library)
+    (answer,) = post_query(
+        client, "/api/recommend", liked=3, liked_text="a cat", disliked_text="coffee", k=4
+    )
+    expected = ss.recommend(library, [3, ss.Words("a cat")], [ss.Words("coffee")], k=4)
+    assert_same_matches(answer, expected, library)
+    assert client.get("/api/library").json()["words"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "no words"), ("\x00\x1b", "no words"), ("a" * 10_000, "10,000 characters")],
+)
+def test_texts_without_words_are_a_problem_with_its_reason(client, text, reason):
+    for path, field in (("search", "text"), ("recommend", "liked_text")):
+        response = client.post(f"/api/{path}", data={field: text})
+        assert response.status_code == 422
+        assert reason in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "text", ["🎉🎉", "日本語", "<script>", "../../etc/passwd", "%s {} \x1b[31m"]
+)
+def test_hostile_words_get_an_answer(client, text):
+    assert len(post_query(client, text=text, k=3)[0]["matches"]) == 3

@@ -42,9 +42,9 @@ async function start(signal) {
   render(state(), null);
 }
 
-function showLibrary({ images, urls, embeds, explains, ...others }) {
+function showLibrary({ images, urls, embeds, explains, words, ...others }) {
   byId("size").textContent = plural(images, "picture");
-  byId("url-form").hidden = !urls || !embeds;
+  upload.describeBox({ words, urls: urls && embeds });
   document.body.classList.toggle("rows-only", !embeds);
   byId("welcome").textContent = embeds ? "Find pictures like yours" : "Find similar pictures";
   byId("lead").textContent = embeds
@@ -108,9 +108,9 @@ function onCardAction(action, row, card) {
   }
 }
 
-function onUpload({ file, url }) {
+function onUpload({ file, ...typed }) {
   upload.showError(null);
-  searchFrom(file ? { upload: uploads.add(file) } : { url });
+  searchFrom(file ? { upload: uploads.add(file) } : typed);
 }
 
 function onEscape(event) {

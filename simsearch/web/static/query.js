@@ -29,7 +29,7 @@ export const originalUrl = () => parts?.original ?? null;
 export const onBox = (listener) => (notify = listener);
 
 /** Show a query: {key, name, source: a URL or a file, original: its URL, if that is another},
-    or {key, name, missing: why it cannot be shown}. */
+    or {key, name, missing: why it cannot be shown}, or {key, name, words}. */
 export function show(query, selected) {
   byId("query").hidden = !query;
   if (query?.key !== shown?.key || broken) build(query);
@@ -48,7 +48,9 @@ function build(query) {
     const original = query.original ?? source;
     nodes.push(...preview(source, query.name), caption(original, query.name));
     parts.original = original;
-  } else if (query) nodes.push(placeholder(query.missing), caption(null, query.name));
+  } else if (query?.words)
+    nodes.push(el("blockquote", { className: "words" }, `“${query.words}”`));
+  else if (query) nodes.push(placeholder(query.missing), caption(null, query.name));
   byId("query").replaceChildren(...nodes);
 }
 

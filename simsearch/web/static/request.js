@@ -28,7 +28,7 @@ export async function buildRequest(state, library, original) {
   const where = whereOf(state);
   if (where) body.set("where", JSON.stringify(where));
   if (!hasFeedback(state)) {
-    appendQuery(body, state, "row", "image");
+    appendQuery(body, state, "row", "image", "text");
     if (state.box) body.set("box", state.box.join(","));
     return { endpoint: "search", body };
   }
@@ -40,13 +40,14 @@ export async function buildRequest(state, library, original) {
 /** With feedback the query, or its selected part, is one of the liked images. */
 async function appendLikedQuery(body, state, original) {
   if (!hasQuery(state) || state.url !== null) return; // /api/recommend takes no URL
-  if (!state.box) return appendQuery(body, state, "liked", "liked_image");
+  if (!state.box) return appendQuery(body, state, "liked", "liked_image", "liked_text");
   body.append("liked_image", await cropped(original, state.box), "part.png");
   if (state.row !== null) body.append("exclude", state.row);
 }
 
-function appendQuery(body, state, rowField, fileField) {
+function appendQuery(body, state, rowField, fileField, textField) {
   if (state.row !== null) body.append(rowField, state.row);
+  else if (state.text !== null) body.append(textField, state.text);
   else if (state.url !== null) body.append("url", state.url);
   else body.append(fileField, uploads.get(state.upload));
 }

@@ -13,7 +13,9 @@ import { hasFeedback, state } from "./state.js";
 import { choosePicture, relaxations } from "./suggestions.js";
 import * as uploads from "./uploads.js";
 
+const NO_CONCEPT = /\((no concept near: .*)\)$/; // in the name of words that mean none
 const MAX_SKELETONS = 12;
+const AUTO_PERCENTILE = 99.9; // of threshold="auto", which words have on a scale of their own
 const MORE_MATCHES = 48; // that one press of the button adds
 const LARGE_PREVIEW_RATIO = 1.5; // device pixels per CSS pixel, above which thumbnails look blurred
 
@@ -71,7 +73,7 @@ async function showMore(signal) {
 }
 
 /** Identifies the query of a state. */
-export const queryKey = ({ row, upload, url }) => JSON.stringify([row, upload, url]);
+export const queryKey = ({ row, upload, url, text }) => JSON.stringify([row, upload, url, text]);
 
 /** After the next search, focus the `action` button of the match at `index`. */
 export const focusNext = (index, action) => (focusTarget = { index, action });
@@ -80,6 +82,11 @@ export const focusNext = (index, action) => (focusTarget = { index, action });
 async function showQuery(current, signal) {
   if (current.upload !== null) return showUpload(current);
   const key = queryKey(current);
+  if (current.text !== null) {
+    document.title = `${current.text} – simsearch`;
+    query.show({ key, name: "Words", words: current.text }, null);
+    return true;
+  }
   if (current.url !== null) {
     const missing = "The server downloads this picture from its address.";
     query.show({ key, name: current.url, missing }, null);
@@ -126,7 +133,7 @@ function showUpload(current) {
 const showBusy = (seconds) =>
   (byId("note").textContent = `The server is busy; trying again in ${seconds} s`);
 
-function showMatches({ matches, exact }, milliseconds, current) {
+function showMatches({ query: name, matches, exact }, milliseconds, current) {
   const list = byId("matches");
   list.removeAttribute("aria-busy");
   showCards(list, matches);
@@ -137,6 +144,7 @@ function showMatches({ matches, exact }, milliseconds, current) {
     hasFeedback(current) ? "with feedback" : current.box ? "for the selected part" : "",
     `${milliseconds.toFixed(0)} ms`,
     exact ? "" : "approximate",
+    NO_CONCEPT.exec(name)?.[1] ?? "",
   ];
   setHeading(count, notes.filter(Boolean).join(" · "));
   announce(count);
@@ -159,8 +167,9 @@ function showCards(list, matches) {
   const kept = rows.length && rows.every((row, i) => row === matches[i]?.row) ? rows.length : 0;
   if (!kept || shown.asked === shown.count) list.replaceChildren();
   const first = list.children.length ? kept : 0;
-  const auto = library().auto_threshold;
-  const weak = auto === null ? -1 : matches.findIndex(({ score }) => score < auto);
+  const weak = matches.findIndex(
+    ({ percentile }) => percentile !== null && percentile < AUTO_PERCENTILE,
+  );
   matches.forEach((match, i) => {
     if (i < first) return cache(match);
     if (i === weak) list.append(grid.weakLine(i === 0));

@@ -4,7 +4,8 @@
 const DEFAULTS = {
   row: null, // the query: a row of the library,
   upload: null, // or the name of an uploaded file,
-  url: null, // or the URL of an image
+  url: null, // or the URL of an image,
+  text: null, // or words
   box: null, // [left, top, right, bottom], fractions of the query image
   k: 24,
   threshold: null, // a cosine, or "auto"
@@ -15,7 +16,10 @@ const DEFAULTS = {
   folders: [],
   columns: {}, // name: {from, to} or {is: [...]} or {has: "..."}
 };
-const NO_QUERY = { row: null, upload: null, url: null, box: null, liked: [], disliked: [] };
+const NO_QUERY = {
+  ...{ row: null, upload: null, url: null, text: null },
+  ...{ box: null, liked: [], disliked: [] },
+};
 const FLAGS = { unique: "unique", heatmaps: "heat" }; // state key: URL parameter
 const COLUMN_PARAMETERS = { from: Number, to: Number, has: String };
 
@@ -24,8 +28,8 @@ let lastMergeKey = null;
 let notify = () => {};
 
 export const state = () => current;
-export const hasQuery = ({ row, upload, url } = current) =>
-  row !== null || upload !== null || url !== null;
+export const hasQuery = ({ row, upload, url, text } = current) =>
+  [row, upload, url, text].some((query) => query !== null);
 export const hasFilters = ({ folders, columns } = current) =>
   folders.length > 0 || Object.keys(columns).length > 0;
 export const hasThreshold = (given = current) => given.threshold !== null && hasQuery(given);
@@ -77,6 +81,7 @@ function parse(search) {
     row: rows("row")[0] ?? null,
     upload: given.get("upload"),
     url: given.get("url"),
+    text: given.get("text"),
     box: box.length === 4 && box.every((edge) => edge >= 0 && edge <= 1) ? box : null,
     k: Math.max(1, Math.round(Number(given.get("k"))) || DEFAULTS.k),
     threshold: threshold === "auto" ? threshold : parseNumber(threshold),
@@ -108,7 +113,7 @@ function parseColumns(given) {
 
 function serialize(from) {
   const given = new URLSearchParams();
-  for (const name of ["row", "upload", "url", "threshold"])
+  for (const name of ["row", "upload", "url", "text", "threshold"])
     if (from[name] !== null) given.set(name, from[name]);
   if (from.box) given.set("box", from.box.map((edge) => Number(edge.toFixed(4))).join(","));
   if (from.k !== DEFAULTS.k) given.set("k", from.k);

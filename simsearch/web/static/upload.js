@@ -9,7 +9,7 @@ const MIB = 2 ** 20;
 const UNLIMITED = { bytes: Infinity, pixels: Infinity };
 const OWN_DRAG = "application/x-simsearch"; // marks what is dragged from this page itself
 
-/** Call `onQuery({file})` or `onQuery({url})` for each query; `library()` gives the limits. */
+/** Call `onQuery({file})`, `onQuery({url})` or `onQuery({text})` for each query. */
 export function listen(onQuery, library) {
   let latest = null; // a file that takes long to shrink does not replace a newer one
   const onFile = async (file) => {
@@ -27,7 +27,7 @@ export function listen(onQuery, library) {
     else if (url) onQuery({ url });
     return Boolean(file || url);
   };
-  listenToInputs(onFile, onQuery);
+  listenToInputs(onFile, onQuery, library);
   listenToPaste(receive);
   listenToDrops(receive);
 }
@@ -58,7 +58,24 @@ function urlIn(data) {
   return /^https?:\/\/\S+$/.test(url) ? url : null;
 }
 
-function listenToInputs(onFile, onQuery) {
+/** Say in the box for words and addresses what it takes; without either it is hidden. */
+export function describeBox({ words, urls }) {
+  const what = [words && "describe a picture", urls && "paste the address of one"].filter(Boolean);
+  byId("url-form").hidden = !what.length;
+  byId("asked").placeholder = `or ${what.join(", or ")}`;
+  byId("asked-label").textContent = words ? "Words, or the address of an image" : "Address of an image";
+}
+
+/** What was typed, as a query: {url} or {text}; {error} where the library takes no such thing. */
+function typedQuery(typed, { urls, words }) {
+  const isAddress = /^https?:\/\/\S+$/i.test(typed);
+  if (isAddress && urls) return { url: typed };
+  if (isAddress) return { error: "This server fetches no pictures from addresses. Choose a file." };
+  if (!words) return { error: "That is no address of a picture. It starts with https://" };
+  return /[\p{L}\p{N}\p{S}]/u.test(typed) ? { text: typed } : { error: "There are no words in it." };
+}
+
+function listenToInputs(onFile, onQuery, library) {
   for (const id of ["choose", "take-photo"])
     byId(id).addEventListener("change", (event) => {
       const [file] = event.target.files;
@@ -67,7 +84,9 @@ function listenToInputs(onFile, onQuery) {
     });
   byId("url-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    onQuery({ url: byId("url").value.trim() });
+    const { error, ...query } = typedQuery(byId("asked").value.trim(), library());
+    if (error) showError(error);
+    else onQuery(query);
   });
 }
 
