@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import QueryError
 from simsearch.files import write_text
@@ -49,9 +49,14 @@ def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     OSError
         If the file cannot be written.
     """
+    write_text(file, csv_text([header, *rows]))
+
+
+def csv_text(rows: Iterable[Sequence[object]], **form: Any) -> str:  # noqa: ANN401
+    """Return rows as the text of a table; `form` is what `csv.writer` takes."""
     text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
-    csv.writer(text).writerows([header, *([*map(_guarded, row)] for row in rows)])
-    write_text(file, text.getvalue())
+    csv.writer(text, **form).writerows([*map(_guarded, row)] for row in rows)
+    return text.getvalue()
 
 
 def read_csv(file: Path) -> list[list[str]]:
