@@ -18,6 +18,8 @@ SHELL = {
     r"simsearch train .*--finetune": "takes minutes; tests/training/test_finetune.py runs it",
     r"SIMSEARCH_TOKEN=\S+ simsearch serve": "listens on every network address of the machine",
     r"simsearch embed .*--parts": "takes minutes; tests/embedding/test_parts.py makes parts",
+    r"simsearch watch": "runs until it is stopped; tests/test_watch.py runs it",
+    r"simsearch mcp": "runs until it is stopped; tests/test_mcp.py runs it",
     r"simsearch search .*--open": "opens a window; tests/cli/test_results.py stands in for it",
     r"simsearch search .*--parts": "needs parts; tests/retrieval/test_parts.py searches them",
     r"simsearch duplicates .*--apply": "moves pictures of a shared dataset; tests/cleanup runs it",
