@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simsearch.errors import QueryError
 from simsearch.files import write_text
@@ -49,14 +49,9 @@ def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     OSError
         If the file cannot be written.
     """
-    write_text(file, csv_text([header, *rows]))
-
-
-def csv_text(rows: Iterable[Sequence[object]], **form: Any) -> str:  # noqa: ANN401
-    """Return rows as the text of a table; `form` is what `csv.writer` takes."""
     text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
-    csv.writer(text, **form).writerows([*map(_guarded, row)] for row in rows)
-    return text.getvalue()
+    csv.writer(text).writerows([header, *([*map(guarded, row)] for row in rows)])
+    write_text(file, text.getvalue())
 
 
 def read_csv(file: Path) -> list[list[str]]:
@@ -65,7 +60,8 @@ def read_csv(file: Path) -> list[list[str]]:
         return [[*map(_bare, row)] for row in csv.reader(stream)]
 
 
-def _guarded(cell: object) -> object:
+def guarded(cell: object) -> object:
+    """Return a cell that no spreadsheet runs."""
     if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
         return GUARD + cell
     return cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from simsearch.cli.table import (
     terminal_width,
     width_of,
 )
-from simsearch.csv_file import csv_text
+from simsearch.csv_file import guarded
 from simsearch.plain_json import plain
 from simsearch.printable import one_line, valid_unicode
 from simsearch.retrieval.matches import also, percentile
@@ -67,9 +68,9 @@ def _print_paths(answers: Sequence[ss.Matches], end: str) -> None:
 def _print_rows(answers: Sequence[ss.Matches], separator: str) -> None:
     rows = [row for matches in answers for row in _rows(matches)]
     names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
-    cells = [[row.get(name, "") for name in names] for row in rows]
-    form = {"delimiter": separator, "lineterminator": "\n"}
-    sys.stdout.write(csv_text([names, *cells], **form))
+    cells = [[guarded(row.get(name, "")) for name in names] for row in rows]
+    form = csv.writer(sys.stdout, delimiter=separator, lineterminator="\n")
+    form.writerows([names, *cells])
 
 
 def _rows(matches: ss.Matches) -> Iterator[dict[str, Any]]:
