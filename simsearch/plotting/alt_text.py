@@ -40,7 +40,7 @@ def add_alt_texts() -> None:
     """Give the figures that a notebook shows an alternative text, beside their picture."""
     from IPython.core.getipython import get_ipython
 
-    display = getattr(get_ipython(), "display_formatter", None)
+    display: Any = getattr(get_ipython(), "display_formatter", None)
     for kind in KINDS if display else ():
         formatter = display.formatters[kind]
         draw = formatter.type_printers.get(Figure)
