@@ -142,7 +142,9 @@ def measure_cost(library: ss.ImageLibrary, outputs: Path) -> None:
         environment = os.environ | {"XDG_CACHE_HOME": cache}
         for title in ("the first of a user", "the first of a process"):
             command = [sys.executable, "-c", COLD, str(outputs / "intel")]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=True
+            )
             print(f"      {title}: {done.stdout.strip() or done.stderr[-300:]}")
 
 
