@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def measure_scenes(library: ss.ImageLibrary) -> None:
     print(f"      chance                            precision@10 {chance:.3f}  mAP {chance:.3f}")
 
 
-def by_scene(phrases: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+def by_scene(phrases: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]]:
     return [(phrase, scene) for scene, several in phrases.items() for phrase in several]
 
 
