@@ -95,9 +95,7 @@ def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
     else:
         concept = _find_concepts(source, [text])[0]
         name += _note_unknown(concept, name)
-        vector = _map_rows(library, concept.direction[None])
-        if concept.is_known:
-            vector = follow_in(library, vector[0])[None]
+        vector = follow_in(library, _map_rows(library, concept.direction[None])[0])[None]
     return ResolvedQuery(name, vectors=vector, chance=chance_of_texts(library, source))
 
 

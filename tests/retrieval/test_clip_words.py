@@ -8,7 +8,7 @@ from PIL import Image
 import simsearch as ss
 from simsearch.backbones.clip_text import load_clip_text
 from simsearch.errors import BackboneError
-from simsearch.retrieval.text_chance import bank_texts
+from simsearch.retrieval.ordinary_texts import bank_texts
 from simsearch.retrieval.words import sample_of
 
 NAME = "clip:tiny-ViT:plain"

@@ -109,6 +109,17 @@ def test_words_that_mean_none_of_the_classes_are_told(library, caplog):
 
 
 @pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        *((text, True) for text in ("a puppy", "sports car", "grand piano", "a city street")),
+        *((text, False) for text in ("gross domestic product", "jealousy", "qwrtzpl", "Wednesday")),
+    ],
+)
+def test_the_notice_tells_what_photos_can_show(text, known):
+    assert find_concept(text, "efficientnet_lite0").is_known is known
+
+
+@pytest.mark.parametrize(
     "text", ["🎉🎉🎉", "日本語", "ζέβρα", "\x1b[31mred", "x" * 2000, "%s {} $x$"]
 )
 def test_hostile_words_get_an_answer(library, text):
