@@ -24,6 +24,7 @@ PATHS = {
         "pruned": "simsearch.retrieval.pruned:PrunedIndex",
         "prepare": "simsearch.retrieval.pruned_background:prepare",
     },
+    "rerank": {"k-reciprocal": "simsearch.retrieval.k_reciprocal:read_rerank"},
     "parts": {"embed": "simsearch.embedding.parts:embed_parts"},
     "executor": {  # by `embed_dataset(engine=...)`
         "local": "simsearch.embedding.batching:embed_batches",
