@@ -23,6 +23,7 @@ PATHS = {
     "index": {  # of the exact search, by what suits the size
         "pruned": "simsearch.retrieval.pruned:PrunedIndex",
         "prepare": "simsearch.retrieval.pruned_background:prepare",
+        "prepare_parts": "simsearch.retrieval.part_index:prepare_parts",
     },
     "rerank": {"k-reciprocal": "simsearch.retrieval.k_reciprocal:read_rerank"},
     "parts": {"embed": "simsearch.embedding.parts:embed_parts"},
