@@ -183,4 +183,4 @@ def _expanded_sets(cosines: NDArray[np.float32], k1: int) -> NDArray[np.float32]
     """
     own, half = _reciprocal(cosines, k1), _reciprocal(cosines, round(k1 / 2))
     fits = own * (3 * (own @ half.T) > 2 * half.sum(axis=1))
-    return np.maximum(own, (fits @ half > 0).astype(np.float32))
+    return np.asarray(np.maximum(own, fits @ half > 0), np.float32)
