@@ -208,7 +208,8 @@ class CandidateIndex:
         """Count the lists whose centres are about as near as the nearest: (Q,)."""
         away = self.centre_distances(vectors)
         limit = away.min(axis=1) + self.margins.spread  # type: ignore[union-attr]
-        return np.count_nonzero(away <= limit[:, None], axis=1)
+        counts: NDArray[np.intp] = np.count_nonzero(away <= limit[:, None], axis=1)
+        return counts
 
     def lists_needed(self, vectors: NDArray[np.float32], kth: NDArray[Any]) -> NDArray[np.intp]:
         """Count the lists that settle each query, as far as its answer is known: (Q,), or 0.
