@@ -3,11 +3,13 @@
 # By notebook: words of a sentence, and an expression that is evaluated after the last cell.
 CLAIMS = {
     "image_similarity.ipynb": {
-        "see the most similar ones": "matches.scores.tolist() == sorted(matches.scores, reverse=True)",
+        "see the most similar ones": (
+            "matches.scores.tolist() == sorted(matches.scores, reverse=True)"
+        ),
         "later runs embed only what is new or has changed": (
             "ss.embed_dataset(DATASET, OUTPUTS, progress=False).report.embedded == 0"
         ),
-        "each match also says where it lies among random pairs": "str(matches).count('top ') == TOP_K",
+        "says where it lies among random pairs": "str(matches).count('top ') == TOP_K",
         "nothing is embedded twice": "library.report.embedded == 0",
         "`matches` also prints": "len(str(matches).splitlines()) == 1 + TOP_K",
         "How many images, in which folders": "f'{len(library):,} images' in library.describe()",
