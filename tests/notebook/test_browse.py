@@ -1,4 +1,4 @@
-"""The widget without a browser: what clicks do, what Python reads, whether its bundle is current."""
+"""The widget without a browser: what clicks do, what Python reads, and its bundle."""
 
 import builtins
 import importlib.util
