@@ -63,5 +63,6 @@ def browse(
         from simsearch.plotting.sheet import show_images
 
         log.warning('To search by clicking: pip install "simsearch[notebook]"')
-        return show_images(library, limit=FALLBACK_PICTURES)[0]
+        paths = [str(library.paths[row]) for row in range(min(len(library), FALLBACK_PICTURES))]
+        return show_images(paths)[0]
     return LibraryBrowser(library, k, **options)

@@ -39,7 +39,7 @@ def is_valid(name: str, value: Any) -> bool:  # noqa: ANN401
     return numbers and all(isinstance(edge, (int, float)) and 0 <= edge <= 1 for edge in value)
 
 
-class LibraryBrowser(anywidget.AnyWidget):  # type: ignore[misc]  # has no types
+class LibraryBrowser(anywidget.AnyWidget):
     """A library to look through and to search by clicking; what is chosen is readable.
 
     Attributes
