@@ -108,7 +108,8 @@ def page(lab):
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.set_default_timeout(1000 * SECONDS)
         page.goto(f"{lab}/lab/tree/browse.ipynb?token=secret")
-        page.locator(".jp-Notebook .jp-Cell").first.click()
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
         page.keyboard.press("Shift+Enter")
         page.locator(".simsearch-browse .card").first.wait_for()
         yield page
