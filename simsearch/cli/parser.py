@@ -330,7 +330,17 @@ def _add_serve(commands: Commands) -> None:
         "serve",
         "Serve a web page and a REST API to search with.",
         run.serve,
-        LIBRARY,
+    )
+    parser.add_argument(
+        "outputs",
+        metavar="OUTPUTS",
+        nargs="+",
+        help=f"{LIBRARY}; or several as NAME=OUTPUTS, each served at /NAME/",
+    )
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        help="path below which a proxy has the server, such as /photos",
     )
     parser.add_argument("--host", help="address to listen on; other machines need the token")
     parser.add_argument("--port", type=int, help="0 for any that is free")

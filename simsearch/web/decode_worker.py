@@ -40,7 +40,7 @@ from simsearch.images.allocator import limit_allocator
 from simsearch.images.budget import use_budget
 from simsearch.images.crop import load_parts
 from simsearch.images.decode import load_image
-from simsearch.images.header import measure
+from simsearch.images.header import measure, read_shape
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "jpeg": _jpeg,
     "compare": _compare,
     "measure": measure,
+    "shape": read_shape,
 }
 
 if __name__ == "__main__":
