@@ -6,7 +6,6 @@ No default stands here: what is not given on the command line is left to the lib
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +14,7 @@ import simsearch as ss
 from simsearch.cli import commands as run
 from simsearch.cli.examples import EXAMPLES
 from simsearch.cli.flags import add_option_flags
+from simsearch.cli.serve_flags import add_serve_flags
 from simsearch.retrieval.options import RankingOptions, SearchOptions
 
 FOLDER = "folder of the library"
@@ -331,36 +331,8 @@ def _add_serve(commands: Commands) -> None:
         "Serve a web page and a REST API to search with.",
         run.serve,
     )
-    parser.add_argument(
-        "outputs",
-        metavar="OUTPUTS",
-        nargs="+",
-        help=f"{LIBRARY}; or several as NAME=OUTPUTS, each served at /NAME/",
-    )
-    parser.add_argument(
-        "--root-path",
-        metavar="PATH",
-        help="path below which a proxy has the server, such as /photos",
-    )
-    parser.add_argument("--host", help="address to listen on; other machines need the token")
-    parser.add_argument("--port", type=int, help="0 for any that is free")
-    parser.add_argument(
-        "--token",
-        default=os.environ.get("SIMSEARCH_TOKEN") or argparse.SUPPRESS,
-        help="token that clients have to send; safer given as SIMSEARCH_TOKEN, which no list "
-        "of processes shows",
-    )
-    parser.add_argument("--root", metavar="DATASET", help="where the images are, if they moved")
+    add_serve_flags(parser, LIBRARY)
     _add_table_flags(parser)
-    parser.add_argument("--index", action="store_true", help="search through the stored index")
-    parser.add_argument("--urls", action="store_true", help="accept public URLs as queries")
-    parser.add_argument(
-        "--trusted-proxy",
-        action="append",
-        dest="trusted_proxies",
-        metavar="ADDRESS",
-        help="proxy, or network of proxies, whose word on a client's address is taken",
-    )
 
 
 def _add_publish(commands: Commands) -> None:
