@@ -95,6 +95,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
             async with create_task_group() as tasks:
                 tasks.start_soon(service.watch_library)
                 tasks.start_soon(to_thread.run_sync, service.decoders.start)
+                tasks.start_soon(metrics.watch_loop)
                 with use_budget(service.decoders.budget):  # for what this process decodes itself
                     yield
                 tasks.cancel_scope.cancel()
@@ -193,14 +194,16 @@ def _api_routes(service: Service) -> APIRouter:
         form: Annotated[schemas.SearchForm, MULTIPART], shapes: WithShapes = False
     ) -> Response:
         """Find the images that are most similar to a row, an image, or several of them."""
-        return Utf8JsonResponse(await service.search(form, shapes=shapes))
+        content = await service.search(form, shapes=shapes)
+        return Response(content, media_type="application/json")
 
     @api.post("/recommend", tags=["search"], response_model=schemas.Answers)
     async def recommend(
         form: Annotated[schemas.RecommendForm, MULTIPART], shapes: WithShapes = False
     ) -> Response:
         """Find what somebody may like, from what they liked and what they did not."""
-        return Utf8JsonResponse(await service.recommend(form, shapes=shapes))
+        content = await service.recommend(form, shapes=shapes)
+        return Response(content, media_type="application/json")
 
     @api.post(
         "/explain",

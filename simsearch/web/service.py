@@ -21,6 +21,7 @@ from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
+from simsearch.web.problems import encode_json
 from simsearch.web.shapes import Shapes
 from simsearch.web.thumbnails import (
     Original,
@@ -71,7 +72,6 @@ class Service:
     ) -> None:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
-        self.copies = CopySearch()
         self.thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
@@ -81,6 +81,7 @@ class Service:
         self.decoders = decoders or DecoderPool(
             max(MIN_DECODERS, usable_cores()), settings.decoding_bytes
         )
+        self.copies = CopySearch(self.decoders)
         self._decoding = PixelBudget(
             settings.max_decoding, settings.max_pixels, self.decoders.measure
         )
@@ -103,15 +104,13 @@ class Service:
                 self._metrics.reloads.inc()
                 self._metrics.images.set(len(self.manager.state.library))
 
-    async def search(self, form: schemas.SearchForm, *, shapes: bool = False) -> dict[str, Any]:
-        """Answer a search, as `schemas.Answers`; with the shapes of matches, if asked."""
+    async def search(self, form: schemas.SearchForm, *, shapes: bool = False) -> bytes:
+        """Answer a search: JSON of `schemas.Answers`; with the shapes of matches, if asked."""
         embeds = bool(form.image or form.url or form.box or form.regions)
         return await self._answer(form, self._search, embeds=embeds, shapes=shapes)
 
-    async def recommend(
-        self, form: schemas.RecommendForm, *, shapes: bool = False
-    ) -> dict[str, Any]:
-        """Answer a recommendation, as `schemas.Answers`."""
+    async def recommend(self, form: schemas.RecommendForm, *, shapes: bool = False) -> bytes:
+        """Answer a recommendation: JSON of `schemas.Answers`."""
         embeds = bool(form.liked_image or form.disliked_image)
         return await self._answer(form, self._recommend, embeds=embeds, shapes=shapes)
 
@@ -200,10 +199,10 @@ class Service:
         *,
         embeds: bool,
         shapes: bool,
-    ) -> dict[str, Any]:
+    ) -> bytes:
         uploads = await _read_uploads(form)
 
-        def answer() -> dict[str, Any]:
+        def answer() -> bytes:
             start = time.perf_counter()
             state = self.state(form.version)
             found = find(state, form, uploads)
@@ -212,7 +211,8 @@ class Service:
             if shapes:
                 for each in answers:
                     self._shapes.add(each["matches"], state.library.paths)
-            return {"version": state.version, "answers": answers, "milliseconds": milliseconds}
+            content = {"version": state.version, "answers": answers, "milliseconds": milliseconds}
+            return encode_json(content)  # here: thousands of matches would hold the event loop
 
         return await self._run(answer, self._embedding if embeds else None)
 
