@@ -87,7 +87,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
     metrics = Metrics()
     service = Service(settings, metrics, decoders)
     auth = TokenAuth(settings.token, settings.root_path)
-    login_page = (STATIC / "login.html").read_text("utf-8")
+    login_page = read_login_page()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -131,6 +131,11 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.openapi = partial(describe_api, app, forms_of(api), needs_token=settings.token is not None)  # type: ignore[method-assign]
     return app
+
+
+def read_login_page() -> str:
+    """Return the page with the log-in form."""
+    return (STATIC / "login.html").read_text("utf-8")
 
 
 class _SwaggerUiFiles(StaticFiles):

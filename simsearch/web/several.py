@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from simsearch.errors import QueryError
-from simsearch.web.app import create_app
+from simsearch.web.app import create_app, read_login_page
 from simsearch.web.middleware import (
     CheckMiddleware,
     HeadMiddleware,
@@ -95,7 +95,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
             yield
 
     auth = TokenAuth(first.token, first.root_path)
-    login_page = (STATIC / "login.html").read_text("utf-8")
+    login_page = read_login_page()
     app = FastAPI(
         title="simsearch",
         lifespan=lifespan,
