@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -110,6 +110,7 @@ def test_root_path_that_is_none_is_refused(outputs, path):
         Settings(outputs, root_path=path)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc.-_", min_size=1), max_size=3), st.text("abc/", max_size=8))
 def test_local_path_takes_off_the_root_path_alone(parts, rest):
     try:
