@@ -50,7 +50,8 @@ class RemoteLibrary(EmbeddingSpace):
     backbone
         What made the embeddings, if it cannot be loaded by name, such as a module of your own.
     timeout
-        Seconds that a call to the engine may take, with up to six attempts.
+        Seconds that a call to the engine may take, all attempts together: a server that is down
+        for less, or starts again, is waited for.
 
     Attributes
     ----------
