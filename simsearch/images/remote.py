@@ -26,6 +26,15 @@ _VERSION_KEYS = (
     *("mtime", "LastModified", "last_modified", "modificationTime", "modification_time"),
     *("updated", "modified", "created"),
 )
+EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), "azure"),
+}
+CREDENTIALS = (
+    "; set them as the storage's own tools read them, such as AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY"
+)
 
 
 def read_uri(uri: str) -> bytes:
@@ -87,7 +96,10 @@ def list_files(
     except (DatasetError, MissingExtraError):
         raise
     except Exception as error:  # every file system raises its own
-        raise DatasetError(f"cannot list {root!r}: {error or type(error).__name__}") from error
+        reason = f"{error or type(error).__name__}".partition("\n")[0]
+        if "credential" in reason.lower():
+            reason += CREDENTIALS
+        raise DatasetError(f"cannot list {root!r}: {reason}") from error
 
 
 def fill(listing: Listing, root: str, rule: Rule) -> None:
@@ -158,5 +170,7 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(uri)
     except ImportError as error:  # whose message names the package of this scheme
-        raise MissingExtraError(f"cannot open {uri}: {error}") from error
+        extra = EXTRAS.get(uri.rpartition("::")[2].partition("://")[0])
+        mend = f': pip install "simsearch[{extra}]"' if extra else ""
+        raise MissingExtraError(f"cannot open {uri}: {error}{mend}") from error
     return system, path
