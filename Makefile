@@ -12,12 +12,15 @@ PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 IN_ORDER := -p no:randomly
 
 # The long proofs, each a script below trials/ that writes a report into outputs/trials/.
-TRIALS := crash machine
+TRIALS := crash machine hostile_pictures server
 MINUTES ?= 20
 EXAMPLES ?= 300
+MUTANTS ?= 20000
 SEED ?= 0
 ARGUMENTS_crash = --minutes $(MINUTES) --seed $(SEED)
 ARGUMENTS_machine = --examples $(EXAMPLES) --seed $(SEED)
+ARGUMENTS_hostile_pictures = --mutants $(MUTANTS) --seed $(SEED)
+ARGUMENTS_server = --minutes $(MINUTES) --seed $(SEED) --report outputs/trials/server.json
 
 # PyTorch comes from its own index; these are what its build for GPUs needs besides.
 GPU_ONLY := triton cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
@@ -32,7 +35,8 @@ help:
 	@echo "make test-fast  the quick tests alone, while you work"
 	@echo "make test-random  the same as make test, in random order"
 	@echo "make test-all   all tests, with servers, browser, wheel, documentation and coverage"
-	@echo "make trial      the long proofs: crashes, a state machine (MINUTES=20 SEED=0); see trials/"
+	@echo "make trial      the long proofs: crashes, a state machine, hostile pictures, the server under"
+	@echo "                siege (MINUTES=20 SEED=0); see trials/"
 	@echo "make check      lint, types and import rules alone"
 	@echo "make docs       the documentation site, into site/"
 	@echo "make lock       renew requirements.lock, the container's packages with their digests"
@@ -74,6 +78,8 @@ trial: $(TRIALS:%=trial-%)
 $(TRIALS:%=trial-%): trial-%: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 SIMSEARCH_RUNTIME=torch $(BIN)/python trials/$*.py $(ARGUMENTS_$*)
 
+trial-hostile_pictures: $(VENV)/installed-fuzz
+
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -104,6 +110,11 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
+
+# Without it, as where it has no wheel, mutants are chosen by their outcome in place of the code reached.
+$(VENV)/installed-fuzz: $(VENV)/installed-dev
+	-$(BIN)/python -m pip install --quiet --only-binary :all: "atheris>=3"
 	@touch $@
 
 # The references are made from the code, so that the site needs the packages of the code, too.

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simsearch.analysis.album_levels import Album, AlbumLevel, Albums, distinct, name_of_file
+from simsearch.analysis.album_levels import Album, AlbumLevel, Albums, distinct
+from simsearch.analysis.album_names import AlbumNames
 from simsearch.analysis.row_groups import ALONE, MAX_ROWS, MIN_SIZE, group_rows
 from simsearch.errors import QueryError
 from simsearch.plotting.grid import Cell, check_positive, draw_grid, load_thumbnail, short_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
+    from simsearch.analysis.album_names import AlbumWords
     from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Labels
 
 COARSE_SHARE = 1 / 20  # of all images: the least size of a coarse album
 FINE_FACTOR = 1 / 3  # of the square root of their number: that of a fine one
-MAJORITY = 0.5  # of an album: so many images of one label name it alone
 
 
 def albums(
     library: ImageLibrary,
     labels: Labels = "folder",
-    words: Mapping[str, ArrayLike] | None = None,
+    words: AlbumWords | None = None,
     seed: int = 0,
 ) -> Albums:
     """Group the images of a library into albums, at three grains; no number of albums is given.
@@ -54,9 +53,10 @@ def albums(
         What `ImageLibrary.label_rows` takes: an album is named by the label that at least half of
         its images have, or else by the two most frequent. Without labels, by its typical image.
     words
-        Names with an embedding of each, (D,), in the space of the library's: of the words, where
-        the backbone embeds words as well, or of an example (`library.encode(["beach.jpg"])[0]`).
-        Each album is then named by the one that is nearest to its mean. Of any norm but 0.
+        Each album is named by the one that is nearest to its mean: words, looked up as `search`
+        does with ``text=``; or names with an embedding of each, (D,), such as of an example
+        (`library.encode(["beach.jpg"])[0]`), of any norm but 0; or "classes", for those that the
+        backbone was taught to tell apart. An album that is near to no class is named as without.
     seed
         Of the draw among more than 20,000 images.
 
@@ -68,6 +68,8 @@ def albums(
     ------
     QueryError
         If labels or words do not fit the library.
+    MissingExtraError, WeightsError
+        If words have to be looked up, and what that needs is not there.
 
     Examples
     --------
@@ -77,14 +79,12 @@ def albums(
     >>> [(album.name, len(album)) for album in albums(library).level("fine")]
     [('hill', 4), ('sea', 4)]
     """
-    named = library.label_rows(labels)
-    vectors = None if words is None else _word_vectors(words, library.dim)
+    names = AlbumNames(library, library.label_rows(labels), words)
     order = np.argsort(library.paths, kind="stable")
     sizes = _least_sizes(len(library))
     found = group_rows(library.embeddings, order, list(sizes.values()), seed)
-    name = partial(_name, library=library, labels=named, words=vectors)
     levels = [
-        _make_level(library, order, groups, AlbumLevel(grain, (), size), name)
+        _make_level(library, order, groups, AlbumLevel(grain, (), size), names)
         for (grain, size), groups in zip(sizes.items(), found, strict=True)
     ]
     notes = []
@@ -102,42 +102,25 @@ def _least_sizes(count: int) -> dict[str, int]:
     return {grain: round(size) for grain, size in sizes.items()}
 
 
-def _word_vectors(words: Mapping[str, ArrayLike], dim: int) -> dict[str, NDArray[np.float64]]:
-    """Check the embeddings of words, and scale them to unit norm."""
-    vectors = {}
-    if not words:
-        raise QueryError("words is empty; give names with an embedding of each, or None")
-    for word, vector in words.items():
-        values = np.asarray(vector, np.float64)
-        norm = np.linalg.norm(values)
-        if values.shape != (dim,) or not 0 < norm < math.inf:
-            raise QueryError(
-                f"words[{word!r}] has shape {values.shape} and norm {norm:g}; give an embedding of "
-                f"shape ({dim},) in the space of this library's, finite and not 0"
-            )
-        vectors[word] = values / norm
-    return vectors
-
-
 def _make_level(
     library: ImageLibrary,
     order: NDArray[np.intp],
     groups: NDArray[np.intp],
     empty: AlbumLevel,
-    name: Callable[..., str],
+    names: AlbumNames,
 ) -> AlbumLevel:
     """Fill a grain; `groups` is the group of each row, or -1."""
     by_path = groups[order]
     members = [
         _by_typicality(library, order[by_path == group]) for group in range(int(groups.max()) + 1)
     ]
-    names = distinct([name(rows=rows, mean=mean) for rows, mean in members])
+    titles = distinct([names.name(rows, mean) for rows, mean in members])
     unassigned = order[by_path == ALONE]
     return replace(
         empty,
         albums=tuple(
             Album(each, tuple(rows.tolist()), tuple(library.paths[rows].tolist()))
-            for each, (rows, _) in zip(names, members, strict=True)
+            for each, (rows, _) in zip(titles, members, strict=True)
         ),
         unassigned_rows=tuple(unassigned.tolist()),
         unassigned=tuple(library.paths[unassigned].tolist()),
@@ -152,26 +135,6 @@ def _by_typicality(
     mean = embeddings.mean(axis=0)
     cosines = (embeddings @ mean).round(9)  # so that equal images keep the order of their paths
     return rows[np.argsort(-cosines, kind="stable")], mean
-
-
-def _name(
-    *,
-    rows: NDArray[np.intp],
-    mean: NDArray[np.float64],
-    library: ImageLibrary,
-    labels: NDArray[np.str_],
-    words: dict[str, NDArray[np.float64]] | None,
-) -> str:
-    """Name an album by words, by labels, or by its first image."""
-    if words is not None:
-        return max(words, key=lambda word: float(words[word] @ mean))
-    counts = Counter(labels[rows].tolist())
-    del counts[""]
-    frequent = sorted(counts, key=lambda label: (-counts[label], label))
-    if not frequent:
-        return name_of_file(str(library.paths[rows[0]]))
-    alone = counts[frequent[0]] >= MAJORITY * len(rows)
-    return frequent[0] if alone else " + ".join(frequent[:2])
 
 
 def show_albums(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -120,9 +121,13 @@ def read_pictures(
     workers: int | None = None,
     progress: bool,
 ) -> Iterator[_T]:
-    """Read pictures in threads (decoders release Python's lock), in order, under a bar."""
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    """Read pictures in threads (decoders release Python's lock), in order, under a bar.
+
+    The threads take over the caller's context, such as what decodes in place of this process.
+    """
+    pool, context = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)), copy_context()
     try:
-        yield from follow(pool.map(read, paths), len(paths), title, progress=progress)
+        found = pool.map(lambda path: context.copy().run(read, path), paths)
+        yield from follow(found, len(paths), title, progress=progress)
     finally:  # what was not begun is not read any more, if the work ends early
         pool.shutdown(cancel_futures=True)

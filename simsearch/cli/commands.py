@@ -137,6 +137,8 @@ def albums(
     """Group images that are alike, and print the albums of one grain or of all."""
     table = take_table_options(options)
     library = _load(outputs, root, options.pop("metadata", None), table)
+    if options.get("words") == ["classes"]:
+        options["words"] = "classes"
     found = ss.albums(library, **_read_labels(options))
     shown = found.level(grain) if grain else found
     if csv:

@@ -49,6 +49,7 @@ examples:
 examples:
   simsearch albums outputs
   simsearch albums outputs --grain fine --csv albums.csv --save albums.png
+  simsearch albums outputs --words classes    names that the backbone was taught
 """,
     "check": """\
 examples:

@@ -218,6 +218,9 @@ def _add_albums(commands: Commands) -> None:
     parser.add_argument(
         "--labels", metavar="CSV|COLUMN", help="that name albums: lines of path,label; or a column"
     )
+    parser.add_argument(
+        "--words", nargs="+", help='that name albums; or "classes": the backbone\'s'
+    )
     _add_table_flags(parser)
     parser.add_argument("--csv", metavar="FILE", help="write grain, album, name, path and typical")
     parser.add_argument(

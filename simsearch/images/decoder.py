@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from simsearch.images.compare import Verdict
+    from simsearch.images.header import Header
+    from simsearch.images.read_signature import Signed
 
 
 class Decoder(Protocol):
@@ -29,3 +31,12 @@ class Decoder(Protocol):
 
     def compare(self, a: str, b: str) -> Verdict | None:
         """Compare as `compare_files` does."""
+
+    def equal(self, a: str, b: str) -> bool:
+        """Compare as `equal_pixels` does."""
+
+    def signature(self, path: str) -> Signed | None:
+        """Read a signature as `read_signature` does."""
+
+    def measure(self, source: str | os.PathLike[str] | bytes) -> tuple[Header, int]:
+        """Read format, size and coded pixels as `measure` does."""

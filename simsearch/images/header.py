@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import describe, open_image
+from simsearch.images.decode import DECODER, describe, open_image
 from simsearch.images.repair import decoding_error
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def read_header(source: ImageSource) -> Header:
     ImageError
         If the source is not an image.
     """
+    if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
+        return decoder.measure(source)[0]
     return _read(source, _header)
 
 

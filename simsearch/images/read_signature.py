@@ -8,7 +8,7 @@ import numpy as np
 
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
-from simsearch.images.decode import load_image, open_image
+from simsearch.images.decode import DECODER, load_image, open_image
 from simsearch.images.read import read_file
 from simsearch.images.signature import signature
 
@@ -30,6 +30,8 @@ class Signed(NamedTuple):
 
 def read_signature(path: str) -> Signed | None:
     """Read a picture's signature and its number of frames; None if it cannot be read."""
+    if decoder := DECODER.get():
+        return decoder.signature(path)
     try:
         source = read_file(path) if is_uri(local_path(path)) else path
         return sign(source, load_image(source, DECODED_SIDE))

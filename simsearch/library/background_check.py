@@ -1,14 +1,15 @@
 """A check of a large library's file in the background, for as long as a process searches it.
 
-Slow on purpose, in a thread of the lowest priority: it starts when the process has lived for a
-while, and begins anew every day.
+Slow on purpose: it starts when the process has lived for a while, rests for ten times as long as
+it works, and begins anew every day. Its thread has no lower priority than others: where processors
+are scarce, it would be stopped while it holds the interpreter's lock, and all others with it.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
+import time
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
@@ -20,6 +21,7 @@ logger = logging.getLogger("simsearch")
 START_SECONDS = 30.0  # after the first search: a single query of the command line is over by then
 REPEAT_SECONDS = 86_400.0
 PAUSE_BLOCKS, PAUSE_SECONDS = 16, 0.01  # 1 MiB every 10 ms or so: 100 MB/s at most
+PAUSE_SHARE = 10  # a pause is at least so many times as long as the work before it
 
 _watched: WeakSet[RowFile] = WeakSet()
 _lock = threading.Lock()
@@ -38,8 +40,6 @@ def watch(rows: RowFile) -> None:
 
 
 def _run(held: ref[RowFile]) -> None:
-    if hasattr(os, "setpriority") and hasattr(threading, "get_native_id"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread, on Linux
     stop, wait = threading.Event(), START_SECONDS
     while not stop.wait(wait):
         rows = held()
@@ -55,6 +55,7 @@ def check_once(held: ref[RowFile], stop: threading.Event) -> bool:
     """Check every block once; on damage, have every later look-up raise an error, and log it."""
     block = 0
     while (rows := held()) is not None and block < rows.block_count:
+        start = time.monotonic()
         damaged = rows.damaged_blocks(range(block, min(block + PAUSE_BLOCKS, rows.block_count)))
         if damaged:
             rows.fault = rows.damage(damaged)
@@ -62,5 +63,5 @@ def check_once(held: ref[RowFile], stop: threading.Event) -> bool:
             return False
         block += PAUSE_BLOCKS
         del rows
-        stop.wait(PAUSE_SECONDS)
+        stop.wait(max(PAUSE_SECONDS, PAUSE_SHARE * (time.monotonic() - start)))
     return held() is not None

@@ -87,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
             async with create_task_group() as tasks:
                 tasks.start_soon(service.watch_library)
                 tasks.start_soon(to_thread.run_sync, service.decoders.start)
+                tasks.start_soon(metrics.watch_loop)
                 with use_budget(service.decoders.budget):  # for what this process decodes itself
                     yield
                 tasks.cancel_scope.cancel()
@@ -176,12 +177,12 @@ def _api_routes(service: Service) -> APIRouter:
     @api.post("/search", tags=["search"], response_model=schemas.Answers)
     async def search(form: Annotated[schemas.SearchForm, MULTIPART]) -> Response:
         """Find the images that are most similar to a row, an image, or several of them."""
-        return Utf8JsonResponse(await service.search(form))
+        return Response(await service.search(form), media_type="application/json")
 
     @api.post("/recommend", tags=["search"], response_model=schemas.Answers)
     async def recommend(form: Annotated[schemas.RecommendForm, MULTIPART]) -> Response:
         """Find what somebody may like, from what they liked and what they did not."""
-        return Utf8JsonResponse(await service.recommend(form))
+        return Response(await service.recommend(form), media_type="application/json")
 
     @api.post(
         "/explain",

@@ -30,7 +30,8 @@ def copy_routes(service: Service) -> APIRouter:
     @api.post("/search", response_model=Copies)
     async def start(v: Version = None) -> Response:
         """Look for copies in the background; the result is kept until the library changes."""
-        return Utf8JsonResponse(service.copies.start(service.state(v)))
+        begin = partial(service.copies.start, service.state(v))
+        return Utf8JsonResponse(await to_thread.run_sync(begin, limiter=reading))
 
     @api.get("", response_model=Copies)
     async def status(v: Version = None, offset: Offset = 0, limit: Limit = 20) -> Response:

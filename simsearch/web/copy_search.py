@@ -19,6 +19,7 @@ from simsearch.web.schemas import image
 if TYPE_CHECKING:
     from simsearch.web.copy_review import Member
     from simsearch.web.copy_schemas import PlanRequest
+    from simsearch.web.decoder_pool import DecoderPool
     from simsearch.web.library_manager import State
 
 logger = logging.getLogger("simsearch.web")
@@ -41,8 +42,8 @@ class _Job:
         Why it failed.
     """
 
-    def __init__(self, state: State, library: ImageLibrary) -> None:
-        self.version, self.library = state.version, library
+    def __init__(self, state: State, library: ImageLibrary, decoders: DecoderPool) -> None:
+        self.version, self.library, self._decoders = state.version, library, decoders
         self.progress = ("Looking for candidates", 0, 0)
         self.review: Review | None = None
         self.error = ""
@@ -56,7 +57,8 @@ class _Job:
 
     def _work(self) -> None:
         try:
-            self.review = find_copies(self.library, self._listen)
+            with self._decoders.in_use(one_at_a_time=True):
+                self.review = find_copies(self.library, self._listen)
         except _StoppedError:
             self.error = "stopped"
         except SimsearchError as error:
@@ -76,10 +78,16 @@ class CopySearch:
     """The search for copies of the served library, and plans of what was chosen.
 
     A further call while one runs joins it. One of an earlier version of the library is stopped.
+
+    Parameters
+    ----------
+    decoders
+        Which open and compare the pictures: none is decoded in this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decoders: DecoderPool) -> None:
         self._job: _Job | None = None
+        self._decoders = decoders
         self._lock = threading.Lock()
 
     def start(self, state: State) -> dict[str, Any]:
@@ -97,7 +105,7 @@ class CopySearch:
             job = self._current(state)
             if job is None or job.error:
                 self.close()
-                self._job = _Job(state, library)
+                self._job = _Job(state, library, self._decoders)
         return self.status(state)
 
     def status(self, state: State, offset: int = 0, limit: int = 0) -> dict[str, Any]:
@@ -109,11 +117,15 @@ class CopySearch:
             return describe_copies("failed", state.version, error=job.error)
         if job.review is None:
             return describe_copies("running", state.version, job.progress)
-        review = job.review
+        with self._decoders.in_use():
+            return self._list(job, job.review, offset, limit)
+
+    def _list(self, job: _Job, review: Review, offset: int, limit: int) -> dict[str, Any]:
+        """Describe some groups."""
         numbers = list(review.groups)[offset : offset + limit]
         return describe_copies(
             "ready",
-            state.version,
+            job.version,
             groups=len(review.groups),
             copies=len(review.planned),
             bytes=sum(copy.extra.bytes for copy in review.planned),
@@ -139,7 +151,8 @@ class CopySearch:
                 "the state 'ready'"
             )
         pairs = _pairs(job.review, request.not_duplicates)
-        plan, left = plan_choices(job.library, job.review, request.choices, pairs)
+        with self._decoders.in_use():
+            plan, left = plan_choices(job.library, job.review, request.choices, pairs)
         remembered, notes = _remember(job.library, pairs)
         if remembered:
             job.review = job.review.without(pairs)

@@ -32,6 +32,7 @@ from simsearch.images import (  # loaded before the first fork, not in each work
     large,
     orientation,
     profile,
+    read_signature,
     repair,
     scans,
     tiff,
@@ -41,6 +42,7 @@ from simsearch.images.budget import use_budget
 from simsearch.images.crop import load_parts
 from simsearch.images.decode import load_image
 from simsearch.images.header import measure
+from simsearch.images.signature import SIGNATURE
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 
 if TYPE_CHECKING:
@@ -49,10 +51,11 @@ if TYPE_CHECKING:
     from simsearch.backbones.preprocessing import Preprocessing
     from simsearch.images.decode import ImageSource
 
-PRELOADED = (alpha, compare, depth, fallback, large, orientation, profile, repair, scans, tiff)
+PRELOADED = (alpha, depth, fallback, large, orientation, profile, repair, scans, tiff)
 IMAGE, ARRAY, BYTES, JSON, PARTS, ERROR = b"I", b"A", b"B", b"J", b"P", b"E"
 RESERVE, RELEASE = b"R", b"F"
 GRANTED, READY, RETIRED = b"granted", b"ready", b"retired"
+SIGNED = np.dtype([("frames", np.uint32), ("signature", SIGNATURE)])  # of a picture, as an array
 SIZE = struct.Struct("<II")  # width and height of an image
 PID = struct.Struct("<q")
 FORK, KILL = b"F", b"K"
@@ -216,6 +219,18 @@ def _compare(a: str, b: str) -> Sequence[Any] | None:
     return compare.compare_files(a, b)
 
 
+def _equal(a: str, b: str) -> bool:
+    return compare.equal_pixels(a, b)
+
+
+def _signature(source: ImageSource) -> np.ndarray[Any, Any]:
+    """Return a picture's signature and frames as an array of one row."""
+    signed = read_signature.sign(source, load_image(source, read_signature.DECODED_SIDE))
+    made = np.zeros(1, SIGNED)
+    made["signature"], made["frames"] = signed
+    return made
+
+
 def _load(source: ImageSource, min_side: int | None) -> Image.Image:
     return load_image(source, min_side)
 
@@ -227,6 +242,8 @@ JOBS: dict[str, Callable[..., Any]] = {
     "thumbnail": _thumbnail,
     "jpeg": _jpeg,
     "compare": _compare,
+    "equal": _equal,
+    "signature": _signature,
     "measure": measure,
 }
 

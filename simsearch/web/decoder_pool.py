@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from simsearch.errors import ImageError, QueryError
+from simsearch.errors import ImageError, QueryError, SimsearchError
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.budget import MemoryBudget
 from simsearch.images.compare import Verdict
 from simsearch.images.decode import DECODER
 from simsearch.images.header import Header, measure
 from simsearch.images.read import read_file
+from simsearch.images.read_signature import Signed
 from simsearch.web import decode_worker as worker
 from simsearch.work import checkpoint
 
@@ -79,9 +80,14 @@ class DecoderPool:
         self._closed = False
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Decode here whatever this thread decodes, if there can be other processes."""
-        token = DECODER.set(self if self.start() else None)
+    def in_use(self, *, one_at_a_time: bool = False) -> Iterator[None]:
+        """Decode here whatever this thread decodes, if there can be other processes.
+
+        Work in the background, on however many threads, takes one at a time: requests have the
+        others.
+        """
+        decoder = Background(self) if one_at_a_time else self
+        token = DECODER.set(decoder if self.start() else None)
         try:
             yield
         finally:
@@ -138,6 +144,20 @@ class DecoderPool:
         """Compare two files as `compare_files` does."""
         found = self._run("compare", a, b)
         return None if found is None else Verdict(*found)
+
+    def equal(self, a: str, b: str) -> bool:
+        """Compare two files as `equal_pixels` does."""
+        return bool(self._run("equal", a, b))
+
+    def signature(self, path: str) -> Signed | None:
+        """Read a picture's signature as `read_signature` does."""
+        try:
+            found: NDArray[np.void] = self._run("signature", _at_hand(path))
+        except SimsearchError:
+            return None
+        if found.shape != (1,) or found.dtype != worker.SIGNED:
+            return None
+        return Signed(found["signature"][0], int(found["frames"][0]))
 
     def _run(self, job: str, *arguments: Any) -> Any:  # noqa: ANN401
         """Run a job in a worker.
@@ -244,6 +264,23 @@ class DecoderPool:
         if self._process is not None:
             self._process.wait()
             self._process = None
+
+
+class Background:
+    """Decodes in a pool, one file at a time."""
+
+    def __init__(self, pool: DecoderPool) -> None:
+        self._pool, self._turn = pool, threading.Lock()
+
+    def __getattr__(self, job: str) -> Any:  # noqa: ANN401
+        """Return a job of the pool that waits for its turn."""
+        run = getattr(self._pool, job)
+
+        def in_turn(*arguments: Any) -> Any:  # noqa: ANN401
+            with self._turn:
+                return run(*arguments)
+
+        return in_turn
 
 
 def _at_hand(source: Source) -> Source:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LOOP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+LOOK_SECONDS = 0.02
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -45,6 +48,31 @@ class Metrics:
         self.reloads = Counter(
             "simsearch_library_reloads", "Times that a new library was opened.", registry=registry
         )
+
+        self.loop_late = Histogram(
+            "simsearch_loop_late_seconds",
+            "How late the event loop comes to what is due, in seconds.",
+            buckets=LOOP_BUCKETS,
+            registry=registry,
+        )
+        self.loop_busy = Histogram(
+            "simsearch_loop_busy_seconds",
+            "Processor time of the event loop between two looks at what is due, in seconds.",
+            buckets=LOOP_BUCKETS,
+            registry=registry,
+        )
+
+    async def watch_loop(self) -> None:
+        """Measure the event loop that this runs on, until cancelled.
+
+        What it computes between two looks, no other request can be answered meanwhile; how late it
+        is depends on the machine's other work, too.
+        """
+        while True:
+            start, computed = time.perf_counter(), time.thread_time()
+            await anyio.sleep(LOOK_SECONDS)
+            self.loop_late.observe(max(0.0, time.perf_counter() - start - LOOK_SECONDS))
+            self.loop_busy.observe(time.thread_time() - computed)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -21,6 +21,7 @@ from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
+from simsearch.web.problems import encode_json
 from simsearch.web.thumbnails import (
     Original,
     Picture,
@@ -66,7 +67,6 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
-        self.copies = CopySearch()
         self.thumbnails = Thumbnails(self.manager.cache)
         # Ranking is fastest with one thread per core. Embedding requests need many threads, as only
         # requests that wait at the same time form a batch.
@@ -74,6 +74,7 @@ class Service:
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
         self.decoders = DecoderPool(max(MIN_DECODERS, usable_cores()), settings.decoding_bytes)
+        self.copies = CopySearch(self.decoders)
         self._decoding = PixelBudget(
             settings.max_decoding, settings.max_pixels, self.decoders.measure
         )
@@ -95,14 +96,14 @@ class Service:
                 self._metrics.reloads.inc()
                 self._metrics.images.set(len(self.manager.state.library))
 
-    async def search(self, form: schemas.SearchForm) -> dict[str, Any]:
-        """Answer a search, as `schemas.Answers`."""
+    async def search(self, form: schemas.SearchForm) -> bytes:
+        """Answer a search: JSON of `schemas.Answers`."""
         return await self._answer(
             form, self._search, embeds=bool(form.image or form.url or form.box or form.regions)
         )
 
-    async def recommend(self, form: schemas.RecommendForm) -> dict[str, Any]:
-        """Answer a recommendation, as `schemas.Answers`."""
+    async def recommend(self, form: schemas.RecommendForm) -> bytes:
+        """Answer a recommendation: JSON of `schemas.Answers`."""
         return await self._answer(
             form, self._recommend, embeds=bool(form.liked_image or form.disliked_image)
         )
@@ -179,18 +180,19 @@ class Service:
 
     async def _answer(
         self, form: _Form, find: Callable[[State, _Form, Uploads], list[Matches]], *, embeds: bool
-    ) -> dict[str, Any]:
+    ) -> bytes:
         uploads = await _read_uploads(form)
 
-        def answer() -> dict[str, Any]:
+        def answer() -> bytes:
             start = time.perf_counter()
             state = self.state(form.version)
             found = find(state, form, uploads)
-            return {
+            content = {
                 "version": state.version,
                 "answers": [schemas.answer(state.library, state.version, each) for each in found],
                 "milliseconds": round(1000 * (time.perf_counter() - start), 3),
             }
+            return encode_json(content)  # here: thousands of matches would hold the event loop
 
         return await self._run(answer, self._embedding if embeds else None)
 

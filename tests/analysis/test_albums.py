@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import simsearch as ss
 from simsearch.analysis import row_groups
 from simsearch.analysis.album_levels import distinct
+from simsearch.backbones.classifier import load_classifier
 from simsearch.errors import QueryError
 
 GRAINS = ["coarse", "medium", "fine"]
@@ -158,6 +159,31 @@ class TestNames:
         rows, _ = planted((9, 8))
         with pytest.raises(QueryError, match="words"):
             ss.albums(library_of(rows), words=words)
+
+    def test_words_that_are_no_list_are_refused(self):
+        rows, _ = planted((9, 8))
+        with pytest.raises(QueryError, match=r"words=\['sea', ...\], or words=\"classes\""):
+            ss.albums(library_of(rows), words="sea")
+        with pytest.raises(QueryError, match="that the library names"):
+            ss.albums(library_of(rows), words="classes")
+
+    def test_classes_name_what_is_near_to_one(self):
+        """Two albums in the directions of classes, and one in that of none."""
+        classifier = load_classifier("efficientnet_lite0")
+        numbers = [classifier.names.index(name) for name in ("zebra", "banana")]
+        away = -classifier.rows[numbers].sum(axis=0) / 1.5
+        rng, centres = np.random.default_rng(0), [*classifier.rows[numbers], away]
+        rows = np.concatenate(
+            [centre + 0.01 * rng.standard_normal((9, len(centre))) for centre in centres]
+        )
+        paths = [f"{i:02}.jpg" for i in range(27)]
+        backbone = ss.load_backbone("efficientnet_lite0", device="cpu")
+        library = ss.ImageLibrary(rows, paths, backbone)
+        level = ss.albums(library, words="classes").level("coarse")
+        names = {each.name: sorted(each.rows) for each in level}
+        assert names.pop("zebra") == list(range(9))
+        assert names.pop("banana") == list(range(9, 18))
+        assert [list(rows) for rows in names.values()] == [list(range(18, 27))]
 
     @given(st.lists(st.sampled_from(["sea", "sea 2", "sea 3", "hill", "sea 2 2"])))
     def test_names_are_distinct(self, names):

@@ -24,6 +24,7 @@ OF_LIBRARIES = {
     "backbones/heads.py": "heads, as safetensors",
     "retrieval/pruned_store.py": "the shortened copy of rows, which bears a mark",
     "retrieval/pruned_update.py": "the same of earlier rows",
+    "retrieval/part_copy.py": "the shortened copy of parts, which bears a mark",
     "retrieval/faiss_store.py": "the index, which bears a mark",
     "retrieval/faiss_seal.py": "its record",
     "retrieval/trust.py": "records that are to bear a mark",

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from weakref import ref
 
 import numpy as np
@@ -237,6 +238,26 @@ def test_a_check_in_the_background_finds_damage_and_says_so(folder, monkeypatch,
     assert "are damaged on the disk" in caplog.text
     with pytest.raises(DamagedLibraryError, match="damaged on the disk"):
         rows[[0]]
+
+
+def test_a_slow_check_pauses_longer_and_keeps_its_priority(folder, monkeypatch):
+    """A thread of a low priority would be stopped while it holds the interpreter's lock."""
+    monkeypatch.setattr(registry, "LARGE_BYTES", 0)
+    rows = ss.ImageLibrary.load(folder).row_file
+    clock, waits = iter(range(1000)), []
+    monkeypatch.setattr(background_check, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    class Stop:
+        def wait(self, seconds):
+            waits.append(seconds)
+
+    assert background_check.check_once(ref(rows), Stop())
+    assert set(waits) == {10}
+    background_check.watch(rows)
+    thread = next(each for each in threading.enumerate() if each.name == "check of the rows")
+    if hasattr(os, "getpriority"):
+        ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == ours
 
 
 def test_the_check_starts_with_a_search(folder, monkeypatch):

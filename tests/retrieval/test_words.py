@@ -71,6 +71,14 @@ def test_words_go_through_filters_thresholds_and_indexes(library):
     assert found.paths == ss.search(library, text="zebra", k=10).paths
 
 
+def test_words_name_albums(library):
+    words = ["a zebra", "a fruit", "the beach", "a road sign"]
+    level = ss.albums(library, words=words).level("coarse")
+    named = {album.name: {path.split("/")[0] for path in album.paths} for album in level}
+    expected = {"a zebra": "zebra", "a fruit": "banana", "the beach": "seashore"}
+    assert {name: {folder} for name, folder in expected.items()}.items() <= named.items()
+
+
 def test_words_mix_with_pictures_and_lead_away(library):
     mixed = ss.search(library, [ss.Words("zebra"), "banana/0.jpg"], 40, combine="max")
     assert folders(mixed) == {"zebra", "banana"}

@@ -1,6 +1,7 @@
 """The review of copies by the API: searched for in the background, chosen, planned, not applied."""
 
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ from fastapi.testclient import TestClient
 from scenes import scene
 
 import simsearch as ss
-from simsearch.web import copy_schemas, copy_search
+from simsearch.images import decode, sources
+from simsearch.web import copy_review, copy_schemas, copy_search
 from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
 
@@ -134,6 +136,26 @@ def test_choice_of_what_is_not_there_is_refused(client, request_body, detail):
     answer = client.post("/api/duplicates/plan", json=request_body)
     assert answer.status_code == 422
     assert detail in answer.json()["detail"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_no_picture_is_opened_in_the_servers_process(client, monkeypatch):
+    """Of a search for copies, its list, and a plan that compares two that were not compared yet."""
+
+    def refuse(*_):
+        raise OSError("opened here")
+
+    monkeypatch.setattr(decode, "open_file", refuse)
+    monkeypatch.setattr(sources, "open_file", refuse)
+    found = find(client)
+    assert (found["groups"], found["copies"], found["notes"]) == (3, 4, [])
+    group = found["listed"][0]
+    assert (group["images"][0]["width"], group["images"][0]["height"]) == (400, 300)
+    small = next(each for each in group["images"] if each["edit"] == "resized")
+    choice = {"group": group["group"], "keep": small["row"], "extras": [group["images"][0]["row"]]}
+    answer = plan(client, choices=[choice])
+    assert answer["copies"] == 3
+    assert answer["left"] == [{"reason": copy_review.UNCHOSEN, "images": 1}]
 
 
 def test_pair_that_is_no_duplicate_is_remembered(project, client):
