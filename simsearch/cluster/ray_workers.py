@@ -161,11 +161,11 @@ class RayRun:
                 "embedded is kept: add nodes and call it again, or RayEngine(wait_seconds=...)"
             )
         if missing > self._told:
-            others = len(self._alive) - missing
             logger.warning(
-                f"{missing} workers wait for a place, and {others} go on without them. %s."
-                if others
-                else "Waiting for the cluster: no worker has started yet. %s.",
+                "%s %s.",
+                f"Without a place: {missing} of {len(self._alive)} workers; the work goes on."
+                if missing < len(self._alive)
+                else "Waiting for the cluster: no worker has started yet.",
                 self._room(),
             )
         self._told = missing
