@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError, ImageError, MissingExtraError
+from simsearch.images.address import is_url
 from simsearch.images.download import is_guarded
 from simsearch.images.find import ImageFile
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from simsearch.images.selection import Rule
 
 # Keys under which file systems state the version of a file: digests first, since a copy keeps them.
+_CHECKSUM_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "checksum", "crc32c", "CRC", "sha")
 _VERSION_KEYS = (
-    *("ETag", "etag", "md5Hash", "content_md5", "checksum", "crc32c", "CRC", "sha"),
+    *_CHECKSUM_KEYS,
     *("mtime", "LastModified", "last_modified", "modificationTime", "modification_time"),
     *("updated", "modified", "created"),
 )
@@ -100,6 +102,24 @@ def list_files(
         if "credential" in reason.lower():
             reason += CREDENTIALS
         raise DatasetError(f"cannot list {root!r}: {reason}") from error
+
+
+def file_state(uri: str) -> tuple[int, int] | None:
+    """Ask for size and version number of a file, as `list_files` tells them.
+
+    None where the storage does not answer or keeps no checksums, and of a web page.
+    """
+    if is_url(uri):
+        return None
+    try:
+        system, path = _open(uri)
+        system.invalidate_cache()  # which may hold the listing of an earlier version
+        info = system.info(path)
+    except Exception:  # every file system raises its own
+        return None
+    if not any(info.get(key) is not None for key in _CHECKSUM_KEYS):
+        return None  # times may be told otherwise than in a listing
+    return int(info.get("size") or 0), _version(info)
 
 
 def fill(listing: Listing, root: str, rule: Rule) -> None:
