@@ -44,11 +44,13 @@ from .images.listing import find_images
 from .library.library import ImageLibrary
 from .library.not_duplicates import mark_not_duplicates
 from .library.verify import VerifyReport, verify_library
+from .notebook.browse import browse
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, load_index
 from .retrieval.faiss_build import build_index
 from .retrieval.faiss_report import IndexReport
+from .retrieval.k_reciprocal import KReciprocal
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
@@ -83,6 +85,7 @@ __all__ = [
     "ImageError",
     "ImageLibrary",
     "IndexReport",
+    "KReciprocal",
     "LibraryBusyError",
     "LibraryError",
     "Match",
@@ -111,6 +114,7 @@ __all__ = [
     "Words",
     "albums",
     "apply_cleanup",
+    "browse",
     "build_index",
     "check_dataset",
     "duplicates",
