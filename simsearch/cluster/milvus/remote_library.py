@@ -168,6 +168,11 @@ class RemoteLibrary(EmbeddingSpace):
         """Width of an embedding."""
         return self._record.dim
 
+    @property
+    def row_limit(self) -> int:
+        """One more than the highest row number that may be there."""
+        return self._record.next_id
+
     @cached_property
     def random_pair_scores(self) -> NDArray[np.float32]:
         """Cosines of random pairs of images of the library that was published, sorted."""
