@@ -88,9 +88,13 @@ def create_app(settings: Settings) -> FastAPI:
                 tasks.start_soon(service.watch_library)
                 tasks.start_soon(to_thread.run_sync, service.decoders.start)
                 tasks.start_soon(metrics.watch_loop)
+                if health_port := getattr(app.state, "health_port", None):
+                    tasks.start_soon(health_port.beat, service.health)
                 with use_budget(service.decoders.budget):  # for what this process decodes itself
                     yield
                 tasks.cancel_scope.cancel()
+            if health_port:
+                health_port.close()
             service.close()
 
     app = FastAPI(
@@ -197,9 +201,7 @@ def _api_routes(service: Service) -> APIRouter:
     @api.get("/health", tags=["library"], response_model=schemas.Health)
     async def health() -> Response:
         """Return status ok while the server answers."""
-        state = service.state()
-        content = schemas.Health(images=len(state.library), version=state.version)
-        return Utf8JsonResponse(content.model_dump())
+        return Response(service.health(), media_type="application/json")
 
     return api
 

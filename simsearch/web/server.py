@@ -8,10 +8,13 @@ import secrets
 import socket
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import MissingExtraError, QueryError
 from simsearch.images.allocator import limit_allocator
+
+if TYPE_CHECKING:
+    from simsearch.web.health_port import HealthPort
 
 SWITCH_SECONDS = 0.001  # a thread that computes gives way to the one that answers
 SPARE_FILES = 256
@@ -23,6 +26,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    health_port: int | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Serve a library's web page and REST API, until interrupted.
@@ -38,6 +42,9 @@ def serve(
     token
         What clients have to send; generated and printed if needed and not given. One that is
         given is not printed, as what is printed may be kept in a log.
+    health_port
+        A port for `/api/health` alone, answered by a process of its own that waits for nothing
+        (Linux and macOS); by default, only `port` answers it.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -46,7 +53,7 @@ def serve(
     LibraryError
         If there is no library.
     QueryError
-        If the port is taken, or a setting is invalid.
+        If a port is taken, or a setting is invalid.
     MissingExtraError
         If the packages for it are not installed.
     """
@@ -67,7 +74,11 @@ def serve(
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
     app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
     listening = listen(host, port)
-    print(_start_message(listening, host, token, made), flush=True)  # noqa: T201  # users open it
+    message = _start_message(listening, host, token, made)
+    if health_port is not None:
+        app.state.health_port = open_health_port(host, health_port)
+        message += f"\nIts health is told at port {app.state.health_port.port}, too."
+    print(message, flush=True)  # noqa: T201  # users open it
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
@@ -120,6 +131,21 @@ def listen(host: str, port: int) -> socket.socket:
             "choose another port, or 0 for any that is free"
         ) from error
     return listening
+
+
+def open_health_port(host: str, port: int) -> HealthPort:
+    """Let a process of its own tell at a port whether the server is up; see `HealthPort`.
+
+    Raises
+    ------
+    QueryError
+        If the port is taken, or this system cannot.
+    """
+    if os.name == "nt":
+        raise QueryError("health_port needs Linux or macOS; ask /api/health at the server's port")
+    from simsearch.web.health_port import HealthPort
+
+    return HealthPort(listen(host, port))
 
 
 def _start_message(listening: socket.socket, host: str, token: str | None, made: str | None) -> str:
