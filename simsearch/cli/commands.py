@@ -11,6 +11,7 @@ import simsearch as ss
 from simsearch.cli.flags import read_options, read_thresholds, take_table_options
 from simsearch.cli.output import say
 from simsearch.library.delimited import read_pairs
+from simsearch.library.refusals import if_yours
 from simsearch.library.report import describe_kinds
 
 if TYPE_CHECKING:
@@ -267,6 +268,8 @@ def info(outputs: str) -> None:
     """Print what a library holds."""
     library = ss.ImageLibrary.load(outputs)
     say(library.describe())
+    if not library.own:
+        say(f"mark       none of yours: {if_yours(outputs)}")
     if library.report.skipped:
         kinds = describe_kinds(library.report.left_out)
         place = Path(outputs, "skipped.csv").as_posix()
