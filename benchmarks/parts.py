@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import PHOTOS, verdict
@@ -26,10 +27,12 @@ from PIL import Image
 import simsearch as ss
 from simsearch.backbones.windows import encode_views
 from simsearch.library.part_writer import PartWriter
-from simsearch.library.parts import PartRecord, part_dtype, picture_keys
+from simsearch.library.parts import PartRecord, open_parts, part_dtype, picture_keys
+from simsearch.retrieval import part_index
 
 SHARES, SEEDS = (5, 10, 20, 40), (0, 1, 2)
 GOALS = {("grid", 5): 0.90, ("grid", 10): 0.99, ("regions", 10): 0.94}
+EACH = 13  # windows of a photo that is not long
 LAYOUTS = ((1, 2), (1, 3), (2, 2))  # rows and columns of a collage
 
 Change = Callable[[Image.Image], Image.Image]
@@ -190,50 +193,94 @@ def paste(pictures: Sequence[Image.Image], rows: int, columns: int) -> Image.Ima
     return sheet
 
 
-def measure_scale(folder: Path, count: int, dim: int = 1280, each: int = 13) -> None:
-    """Time queries over made-up clustered rows, 13 parts a picture as the grid makes them."""
+def measure_scale(folder: Path, count: int) -> None:
+    """Time queries over made-up pictures: each mixes two photos, window by window.
+
+    Half of the photos are mixed. Windows of the others ask as new pictures; own ones are rows of
+    parts, with a third of another one.
+    """
+    photos = photo_parts(folder)
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((500, 64), np.float32) @ rng.standard_normal(
-        (64, dim), np.float32
-    )
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-
-    def made(rows: int) -> np.ndarray:
-        mixed = centres[rng.integers(0, 500, rows)]
-        noise = rng.standard_normal((rows, dim), np.float32) / math.sqrt(dim)
-        return mixed + 0.7 * noise
-
-    library = ss.ImageLibrary(made(count), [f"{i:06d}.jpg" for i in range(count)])
-    library.save(folder / "outputs")
-    library = ss.ImageLibrary.as_stored(folder / "outputs")
-    keys = picture_keys(library, "grid")
-    boxes = np.tile([0, 0, 300, 200], (each, 1))
-    with PartWriter(folder / "outputs", PartRecord("grid", 1, library.fingerprint, dim)) as writer:
-        pool = made(20_000)
-        pool = (pool / np.linalg.norm(pool, axis=1, keepdims=True)).astype(np.float16)
-        parts = np.zeros(each, part_dtype(dim))
-        parts["box"], parts["label"] = boxes, -1
-        for key in keys:
-            parts["row"] = pool[rng.integers(0, len(pool), each)]
-            writer.append(key, (500, 375), parts)
-        writer.commit(np.arange(count), [])
+    library = store_mixtures(folder / "outputs", photos[::2], count, rng)
     size = sum(file.stat().st_size for file in (folder / "outputs").glob("parts*"))
     print(f"      {count:,} pictures: {size / 2**20:,.0f} MiB of parts", flush=True)
-    queries = made(12)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    ss.search(library, queries[0], k=10, parts=True)  # the first opens, and looks at random pairs
-    for name, by_parts in (("whole pictures", False), ("parts", True)):
-        walls, cpus = [], []
-        for query in queries[2:]:
-            wall, cpu = time.perf_counter(), time.process_time()
-            ss.search(library, query, k=10, parts=by_parts)
-            walls.append(time.perf_counter() - wall)
-            cpus.append(time.process_time() - cpu)
-        print(
-            f"      {name}: a query takes {1e3 * np.median(cpus):8.1f} ms of the processor "
-            f"({1e3 * min(cpus):.1f} to {1e3 * max(cpus):.1f}), {1e3 * np.median(walls):.1f} ms",
-            flush=True,
-        )
+    asked = {
+        "own": mix(photos[::2, 1:], rng, 10, 0.3)[:, 0],
+        "new": photos[1::2][rng.permutation(len(photos) // 2)[:10], rng.integers(1, 14, 10)],
+    }
+    start = time.process_time()
+    ss.search(library, asked["new"][0], k=10, parts=True)  # makes the copy, and looks at pairs
+    short = sum(file.stat().st_size for file in (folder / "outputs").glob("parts*.short"))
+    took = time.process_time() - start
+    print(f"      the shortened copy: {short / 2**20:,.0f} MiB, made in {took:,.1f} CPU s")
+    for kind, queries in asked.items():
+        time_queries(f"{kind}: whole pictures", library, queries, {})
+        time_queries(f"{kind}: parts", library, queries, {"parts": True})
+    vars(part_index)["SHORT_FROM_PARTS"] = 10**12  # so that none is
+    time_queries("all parts read", library, asked["new"][:3], {"parts": True})
+
+
+def photo_parts(folder: Path) -> np.ndarray:
+    """Embed the photos: (M, 14, D), the whole and the 13 windows of each that is not long."""
+    (folder / "photos").mkdir()
+    for file in sorted(PHOTOS.iterdir()):
+        (folder / "photos" / file.name).symlink_to(file)
+    library = embed(folder, "photos", "grid")
+    parts = open_parts(library)
+    assert parts is not None
+    rows = [
+        np.concatenate([library.embeddings[row : row + 1], parts.parts[parts.of(row)]["row"]])
+        for row in range(len(library))
+        if parts.of(row).stop - parts.of(row).start == EACH
+    ]
+    return np.array(rows, np.float32)
+
+
+def mix(photos: np.ndarray, rng: np.random.Generator, count: int, share: float) -> np.ndarray:
+    """Mix pairs of photos: (count, windows, D), unit norm."""
+    first, second = (photos[rng.integers(0, len(photos), count)] for _ in range(2))
+    mixed = first + share * second
+    return np.asarray(mixed / np.linalg.norm(mixed, axis=-1, keepdims=True))
+
+
+def store_mixtures(
+    outputs: Path, photos: np.ndarray, count: int, rng: np.random.Generator
+) -> ss.ImageLibrary:
+    """Store a library of mixed photos with their parts."""
+    seeds = rng.integers(0, 2**31, -(-count // 1000))
+
+    def blocks() -> Iterator[np.ndarray]:
+        for i, seed in enumerate(seeds):
+            made = np.random.default_rng(seed)
+            yield mix(photos, made, min(1000, count - 1000 * i), float(made.uniform(0.5, 1)))
+
+    wholes = np.concatenate([block[:, 0] for block in blocks()])
+    ss.ImageLibrary(wholes, [f"{i:06d}.jpg" for i in range(count)]).save(outputs)
+    library = ss.ImageLibrary.as_stored(outputs)
+    keys, dim = picture_keys(library, "grid"), library.dim
+    parts = np.zeros(EACH, part_dtype(dim))
+    parts["box"], parts["label"] = [0, 0, 300, 200], -1
+    with PartWriter(outputs, PartRecord("grid", 1, library.fingerprint, dim)) as writer:
+        pictures = (picture for block in blocks() for picture in block)
+        for key, picture in zip(keys, pictures, strict=True):
+            parts["row"] = picture[1:]
+            writer.append(key, (500, 375), parts)
+        writer.commit(np.arange(count), [])
+    return library
+
+
+def time_queries(name: str, library: ss.ImageLibrary, queries: np.ndarray, options: Any) -> None:
+    walls, cpus = [], []
+    for query in queries:
+        wall, cpu = time.perf_counter(), time.process_time()
+        ss.search(library, query, k=10, **options)
+        walls.append(1e3 * (time.perf_counter() - wall))
+        cpus.append(1e3 * (time.process_time() - cpu))
+    print(
+        f"      {name}: a query takes {np.median(cpus):8.1f} ms of the processor "
+        f"({min(cpus):.1f} to {max(cpus):.1f}), {np.median(walls):.1f} ms",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ PATHS = {
     "index": {  # of the exact search, by what suits the size
         "pruned": "simsearch.retrieval.pruned:PrunedIndex",
         "prepare": "simsearch.retrieval.pruned_background:prepare",
+        "prepare_parts": "simsearch.retrieval.part_index:prepare_parts",
     },
     "parts": {"embed": "simsearch.embedding.parts:embed_parts"},
     "executor": {  # by `embed_dataset(engine=...)`

@@ -6,5 +6,5 @@ from simsearch.printable import valid_unicode
 
 
 def say(content: object) -> None:
-    """Print something as text; commands print in no other way."""
-    print(valid_unicode(str(content)))
+    """Print something as text; only matches are printed in other forms, by `results`."""
+    print(valid_unicode(str(content)), flush=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from tqdm.auto import tqdm
 
+from simsearch import registry
 from simsearch.backbones.precision import restore_torch_threads, usable_cores
 from simsearch.embedding.batching import MAX_WORKERS, OPTIMISED_SOURCES
 from simsearch.embedding.part_kinds import BoxParts, EmbeddedParts, PartKind, make_kind
@@ -101,6 +102,7 @@ def embed_parts(
             f"cannot write parts to {os.fspath(folder)!r}: {error.strerror or error}; what was "
             "made so far is kept: make room and run again"
         ) from error
+    registry.resolve("index", "prepare_parts")(library)
     if progress:
         tqdm.write(
             f"Parts ({kind.name}): {run.made:,} pictures embedded, {run.reused:,} reused, "

@@ -195,7 +195,7 @@ class PartWriter:
     def _sweep(self) -> None:
         """Delete what does not count any more, as far as the system lets it go now."""
         kept = {file.name for file in self.record.files(self.folder)}
-        kept.add(f"parts-{self.record.generation}.short")
+        kept |= {f"parts-{self.record.generation}.short{end}" for end in ("", ".json")}
         for file in self.folder.glob("parts-*.*"):
             if file.name not in kept:
                 with suppress(OSError):

@@ -45,8 +45,7 @@ class TopK(NamedTuple):
 def exact_index(library: ImageLibrary) -> ExactIndex:
     """Return the exact index that suits the size of a library."""
     large = library.embeddings.nbytes >= PRUNED_FROM_BYTES
-    index: ExactIndex = registry.resolve("index", "pruned")() if large else ExactIndex()
-    return index
+    return library.index or (registry.resolve("index", "pruned")() if large else ExactIndex())
 
 
 class ExactIndex:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.library.parts import open_parts
 from simsearch.retrieval.exact import (
     ExactIndex,
     ExactScan,
+    TopK,
     blas_threads,
     rescore,
     rounding_error,
 )
+from simsearch.retrieval.part_copy import LEVELS, SHORT_FROM_PARTS, part_copy_of
+from simsearch.retrieval.part_groups import rank_pictures
+from simsearch.retrieval.part_rows import part_library, widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,17 +28,61 @@ if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
     from simsearch.library.parts import Parts
     from simsearch.library.types import Searchable
-    from simsearch.retrieval.exact import TopK
+    from simsearch.retrieval.index import Index
+    from simsearch.retrieval.part_rows import PartLibrary
 
 BLOCK_PARTS = 4096  # that are turned into float32 together
 HALF_ROUNDING = 2.0**-11  # of the norm of a row that was rounded to float16
 
 
 class PartIndex(ExactIndex):
-    """Ranks the pictures of a library by the best of their parts and their whole."""
+    """Ranks the pictures of a library by the best of their parts and their whole.
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    Parameters
+    ----------
+    library
+        The library itself.
+    parts
+        Its parts.
+    index
+        A `FaissIndex` of the parts; by default, few are read whole, and otherwise all.
+    """
+
+    def __init__(self, library: ImageLibrary, parts: Parts, index: Index | None = None) -> None:
+        self.parts, self._library, self._index = parts, library, index
+        self.exact = index is None or index.exact
+
+    def top_k(
+        self,
+        library: ImageLibrary,
+        vectors: NDArray[np.float32],
+        k: int,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> Iterator[TopK]:
+        """Rank the best pictures for each of several embeddings, as `Index.top_k` says."""
+        if self._index is None and len(self.parts.parts) < SHORT_FROM_PARTS:
+            return super().top_k(library, vectors, k, mask)
+        return rank_pictures(self, self._library, vectors, int(k), mask)
+
+    def top_parts(
+        self, vectors: NDArray[np.float32], k: int, mask: NDArray[np.bool_] | None
+    ) -> Iterator[TopK]:
+        """Rank the best parts for each of several embeddings."""
+        rows = self._part_library
+        if not k:
+            return iter([TopK(np.empty(0, np.intp), np.empty(0))] * len(vectors))
+        return (self._index or rows.index).top_k(rows, vectors, k, mask)
+
+    def rows_of_parts(self, found: TopK) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the library's rows that have some parts, and the best score of each."""
+        pictures = np.searchsorted(self.parts.starts, found.rows, "right") - 1
+        pictures, first = np.unique(pictures, return_index=True)  # the best comes first
+        rows, which = self._part_library.rows_of(pictures)
+        return rows, found.scores[first][which]
+
+    @cached_property
+    def _part_library(self) -> PartLibrary:
+        return part_library(self._library, self.parts)
 
     def _scan(self, library: ImageLibrary, k: int, mask: NDArray[np.bool_] | None) -> PartScan:
         return PartScan(self, library, k, mask)
@@ -48,6 +98,13 @@ class PartIndex(ExactIndex):
         if best is None or cosines.max() <= whole:
             return float(np.clip(whole, -1, 1)), None
         return float(np.clip(cosines.max(), -1, 1)), best
+
+
+def prepare_parts(library: ImageLibrary) -> None:
+    """Make the shortened copy of many parts now, so that the first search does not have to."""
+    parts = open_parts(library)
+    if parts is not None and len(parts.parts) >= SHORT_FROM_PARTS and library.dim >= LEVELS:
+        part_copy_of(part_library(library, parts))
 
 
 class PartScan(ExactScan):
@@ -87,7 +144,7 @@ class PartScan(ExactScan):
                 rows = self._parts.parts["row"][starts[0] : starts[-1] + counts[chosen[-1]]]
             else:
                 rows = self._parts.parts["row"][_ranges(starts, counts[chosen])]
-            rows = rows.astype(np.float32)
+            rows = widen(rows)
             with blas_threads(rows, vectors):
                 products = vectors @ rows.T
             firsts = np.cumsum(counts[chosen], dtype=np.intp) - counts[chosen]

@@ -80,7 +80,8 @@ class PartRanking(Ranking):
         if vectors is None or parts.stored[match.row] < 0:
             return match
         size = tuple(parts.pictures["size"][parts.stored[match.row]].tolist())
-        found = [PartIndex(parts).best(self._whole, match.row, vector) for vector in vectors]
+        best_of = self.library.index.best
+        found = [best_of(self._whole, match.row, vector) for vector in vectors]
         _, best = max(found, key=itemgetter(0))
         if best is None:
             return replace(match, box=(0, 0, *size), size=size)
@@ -103,7 +104,7 @@ class PartsView:
 
     def __init__(self, library: Browsable, parts: Parts) -> None:
         self._library, self._parts = library, parts
-        self.index = PartIndex(parts)
+        self.index = PartIndex(library, parts)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._library, name)

@@ -18,6 +18,7 @@ from simsearch.retrieval.exact import gather_cost, scan_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -93,8 +94,8 @@ def make_plan(rows: NDArray[np.float32]) -> Plan:
     """Choose the levels that cost least on a sample of the rows themselves."""
     dim = int(rows.shape[1])
     rng = np.random.default_rng(0)
-    basis = _directions(rows, rng)
     step = min(LEVEL_COLUMNS)
+    basis = leading_directions(rows, min(MAX_COLUMNS, dim) // step * step, rng)
     survivor_shares = _measure_survivors(rows, basis, step, rng)
 
     def cost(width: int, count: int) -> float:
@@ -110,10 +111,13 @@ def make_plan(rows: NDArray[np.float32]) -> Plan:
     return Plan(np.ascontiguousarray(basis[:, : width * count]), width, kept)
 
 
-def _directions(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Find where a sample of the rows has most of its energy: (D, W) orthonormal columns."""
+def leading_directions(
+    rows: Any,  # noqa: ANN401 (an array, or what is indexed as one)
+    wide: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """Find where a sample of the rows has most of its energy: (D, wide) orthonormal columns."""
     count, dim = rows.shape
-    wide = min(MAX_COLUMNS, dim) // min(LEVEL_COLUMNS) * min(LEVEL_COLUMNS)
     if not wide:
         return np.empty((dim, 0), np.float32)
     sample = rows[np.sort(rng.choice(count, min(SAMPLE_ROWS, count), replace=False))]

@@ -148,6 +148,8 @@ def _sign_parts(folder: Path) -> bool:
             return False
         check_parts(*read_files(folder, record))
         write_record(folder, record)
+        short = f"parts-{record.generation}.short"
+        _sign_derived(folder, f"{short}.json", f"{short}.json", {"file": short})
     except (OSError, ValueError, TypeError, MemoryError):
         return False
     return True

@@ -24,6 +24,7 @@ OF_LIBRARIES = {
     "backbones/heads.py": "heads, as safetensors",
     "retrieval/pruned_store.py": "the shortened copy of rows, which bears a mark",
     "retrieval/pruned_update.py": "the same of earlier rows",
+    "retrieval/part_copy.py": "the shortened copy of parts, which bears a mark",
     "retrieval/faiss_store.py": "the index, which bears a mark",
     "retrieval/faiss_seal.py": "its record",
     "retrieval/trust.py": "records that are to bear a mark",
@@ -32,6 +33,7 @@ OF_LIBRARIES = {
 # Modules that open no file of a library, but pictures, weights, tables, figures and the like.
 ELSEWHERE = {
     *("samples.py", "web/app.py", "web/thumbnail_cache.py", "library/delimited.py", "cli/main.py"),
+    "cli/viewer.py",
     *("backbones/runtime.py", "backbones/runtime_cache.py", "backbones/runtime_convert.py"),
     *("backbones/weights.py", "training/trainer.py", "analysis/similar_rows.py"),
     *("analysis/picture_quality.py", "cluster/milvus/remote_library.py"),

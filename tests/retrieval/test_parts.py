@@ -8,44 +8,14 @@ from datasets import paint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library_cases import unit_rows
+from part_cases import DIM, check_box, scan, store_parts
 from PIL import Image
 from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.embedding.parts import embed_parts
 from simsearch.library.part_writer import PartWriter
-from simsearch.library.parts import PartRecord, open_parts, part_dtype, picture_keys
-
-DIM = 8
-
-
-def store_parts(folder, counts, rng, labels=()):
-    """A library of random rows, with so many random parts for each; some are equal."""
-    paths = [f"dataset/{i // 3}/{i:02d}.jpg" for i in range(len(counts))]
-    ss.ImageLibrary(unit_rows(len(counts), DIM, int(rng.integers(99))), paths).save(folder)
-    library = ss.ImageLibrary.as_stored(folder)
-    with PartWriter(folder, PartRecord("grid", 1, library.fingerprint, DIM)) as writer:
-        for row, count in enumerate(counts):
-            if count is None:
-                continue
-            parts = np.zeros(count, part_dtype(DIM))
-            parts["row"] = unit_rows(count, DIM, int(rng.integers(4))) if count else 0
-            parts["box"] = rng.integers(0, 50, (count, 4))
-            parts["label"] = rng.integers(-1, len(labels), count)
-            writer.append(picture_keys(library, "grid")[row], (60, 40), parts)
-        writer.commit(np.arange(len(writer.pictures)), list(labels))
-    return library
-
-
-def scan(library, vectors):
-    """Score each picture by the best of its whole and its parts, in float64."""
-    scores = (library.embeddings.astype(float) @ vectors.T.astype(float)).max(axis=1)
-    parts = open_parts(library)
-    for row in range(len(library)):
-        rows = parts.parts[parts.of(row)]["row"].astype(float)
-        for vector in rows / np.linalg.norm(rows, axis=1, keepdims=True):
-            scores[row] = max(scores[row], (vectors.astype(float) @ vector).max())
-    return scores
+from simsearch.library.parts import open_parts
 
 
 @settings(
@@ -78,22 +48,6 @@ def test_search_finds_what_a_full_scan_finds(
     for match in found:
         assert match.score == pytest.approx(scores[match.row], abs=1e-6)
         check_box(library, match, vectors)
-
-
-def check_box(library, match, vectors):
-    """The box is that of a part with this score, or the whole picture."""
-    parts = open_parts(library)
-    if parts.stored[match.row] < 0:
-        assert match.box is None
-        return
-    assert match.size == (60, 40)
-    some = parts.parts[parts.of(match.row)]
-    rows = some["row"].astype(float)
-    cosines = vectors @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T
-    fits = np.isclose(cosines.max(axis=0), match.score, atol=1e-6) if len(rows) else []
-    boxes = [tuple(box.tolist()) for box in some["box"][np.flatnonzero(fits)]]
-    whole = np.isclose((vectors @ library.embeddings[match.row]).max(), match.score, atol=1e-6)
-    assert match.box in ([*boxes, (0, 0, 60, 40)] if whole else boxes)
 
 
 def test_blocks_change_nothing(tmp_path, monkeypatch):
