@@ -12,7 +12,6 @@ from simsearch.cli.flags import read_options, read_thresholds, take_table_option
 from simsearch.cli.locate import read_images
 from simsearch.cli.output import say
 from simsearch.library.refusals import if_yours
-from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +31,7 @@ def watch(root: str, outputs: str, *, quiet: bool = False, **options: Any) -> No
     """Embed a dataset, and again whenever it changes."""
     from simsearch.watch import follow_dataset
 
-    follow_dataset(root, outputs, report=_print_at_once, progress=not quiet, **options)
-
-
-def _print_at_once(line: str) -> None:
-    say(line)
+    follow_dataset(root, outputs, report=say, progress=not quiet, **options)
 
 
 def mcp(outputs: str, **options: Any) -> None:  # noqa: ANN401
