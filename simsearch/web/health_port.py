@@ -6,6 +6,7 @@ import logging
 import socket
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import anyio
 from simsearch.web import health_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 BEAT_SECONDS = 1.0
 
@@ -38,6 +39,15 @@ class HealthPort:
         self._listening, self.port = listening, listening.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
         self._start()
+
+    @asynccontextmanager
+    async def running(self, answer: Callable[[], bytes]) -> AsyncIterator[None]:
+        """Send an answer each second while the body runs, then close."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.beat, answer)
+            yield
+            tasks.cancel_scope.cancel()
+        self.close()
 
     async def beat(self, answer: Callable[[], bytes]) -> None:
         """Send an answer each second, until cancelled: JSON of one line."""
