@@ -216,6 +216,7 @@ def describe(server: Server, start: float, end: float) -> dict:
         "health_failed": sum(ms == float("inf") for ms in health + port),
         "health_median_ms": percentile(health, 50),
         "health_99_ms": percentile(health, 99),
+        "health_max_ms": percentile(health, 100),
         "health_port_99_ms": percentile(port, 99),
         "control_99_ms": percentile(late, 99),
         "load": round(os.getloadavg()[0], 1),
@@ -298,7 +299,8 @@ def to_markdown(report: dict) -> str:
     """Put a report as a table."""
     columns = (
         *("seconds", "memory_mb", "growth_mb", "own_growth_mb", "health_median_ms"),
-        *("health_99_ms", "health_port_99_ms", "control_99_ms", "load"),
+        *("health_asked", "health_99_ms", "health_max_ms", "health_port_99_ms"),
+        *("control_99_ms", "load"),
     )
     lines = [
         "# The server: "

@@ -7,6 +7,7 @@ A worker answers with plain bytes alone: what it says is not trusted more than t
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -72,6 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes this
     limit_allocator()
     os.nice(NICENESS)
+    gc.freeze()  # or the workers' collections would copy the pages that they share
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, "ascii")
     children: set[int] = set()

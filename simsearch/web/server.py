@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import secrets
@@ -90,6 +91,8 @@ def serve(
         app.state.health_port = open_health_port(host, health_port)
         message += f"\nIts health is told at port {app.state.health_port.port}, too."
     print(message, flush=True)  # noqa: T201  # users open it
+    app.openapi()  # here, and not while others wait
+    freeze_objects()
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
@@ -105,6 +108,15 @@ def tune_process(connections: int) -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def freeze_objects() -> None:
+    """Let garbage collections pass over all objects that are there now.
+
+    A full one would take a tenth of a second for them, in which no thread of this process runs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def is_local(host: str) -> bool:
