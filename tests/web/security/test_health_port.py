@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
@@ -111,9 +112,14 @@ def test_a_port_that_is_taken_is_said():
 
 
 @pytest.mark.server
-def test_a_server_that_is_stopped_is_told_and_one_that_ends_takes_it_along(tmp_path):
+@pytest.mark.parametrize("libraries", [["."], ["one=.", "two=."]], ids=["one", "several"])
+def test_a_server_that_is_stopped_is_told_and_one_that_ends_takes_it_along(
+    tmp_path, monkeypatch, libraries
+):
     ss.ImageLibrary(np.eye(3), ["a.jpg", "b.jpg", "c.jpg"]).save(tmp_path)
-    command = [sys.executable, "-m", "simsearch.cli", "serve", str(tmp_path), "--port", "0"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(ss.__file__).parents[1]))
+    command = [sys.executable, "-m", "simsearch.cli", "serve", *libraries, "--port", "0"]
     options = {"stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "--health-port", "0"], **options) as running:
         try:
