@@ -16,6 +16,7 @@ from .cleanup.undo import UndoResult, undo_cleanup
 from .cluster.milvus.publish import Published, publish
 from .cluster.milvus.remote_library import RemoteLibrary
 from .cluster.ray import RayEngine
+from .cluster.shards import Shards
 from .embedding.dataset import embed_dataset
 from .embedding.images import embed_images
 from .errors import (
@@ -44,11 +45,13 @@ from .images.listing import find_images
 from .library.library import ImageLibrary
 from .library.not_duplicates import mark_not_duplicates
 from .library.verify import VerifyReport, verify_library
+from .notebook.browse import browse
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, load_index
 from .retrieval.faiss_build import build_index
 from .retrieval.faiss_report import IndexReport
+from .retrieval.k_reciprocal import KReciprocal
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
@@ -83,6 +86,7 @@ __all__ = [
     "ImageError",
     "ImageLibrary",
     "IndexReport",
+    "KReciprocal",
     "LibraryBusyError",
     "LibraryError",
     "Match",
@@ -97,6 +101,7 @@ __all__ = [
     "RemoteError",
     "RemoteLibrary",
     "SearchOptions",
+    "Shards",
     "SimsearchError",
     "StaleIndexError",
     "StaleVersionError",
@@ -111,6 +116,7 @@ __all__ = [
     "Words",
     "albums",
     "apply_cleanup",
+    "browse",
     "build_index",
     "check_dataset",
     "duplicates",

@@ -96,6 +96,7 @@ def metadata(tmp_path):
         (["--where", "price=1", "price=2"], {"where": {"price": [1, 2]}}),
         (["--unique", "--diversity", "0.5"], {"unique": True, "diversity": 0.5}),
         (["--unique", "0.8"], {"unique": 0.8}),
+        (["--rerank", "k-reciprocal"], {"rerank": "k-reciprocal"}),
         (["--threshold", "auto"], {"threshold": "auto"}),
         (
             ["--threshold", "auto", "--false-match-rate", "0.2"],

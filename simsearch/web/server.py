@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import secrets
 import socket
 import sys
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import MissingExtraError, QueryError
 from simsearch.images.allocator import limit_allocator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+
+    from simsearch.web.health_port import HealthPort
 
 SWITCH_SECONDS = 0.001  # a thread that computes gives way to the one that answers
 SPARE_FILES = 256
@@ -19,10 +28,11 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def serve(
-    outputs: str | os.PathLike[str] = "outputs",
+    outputs: str | os.PathLike[str] | Sequence[str] = "outputs",
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    health_port: int | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Serve a library's web page and REST API, until interrupted.
@@ -30,7 +40,7 @@ def serve(
     Parameters
     ----------
     outputs
-        Folder of the library.
+        Folder of the library; or several, each as ``NAME=FOLDER``, to be served at ``/NAME/``.
     host
         Address to listen at. By default, this machine only; any other needs a token.
     port
@@ -38,6 +48,9 @@ def serve(
     token
         What clients have to send; generated and printed if needed and not given. One that is
         given is not printed, as what is printed may be kept in a log.
+    health_port
+        A port for `/api/health` alone, answered by a process of its own that waits for nothing
+        (Linux and macOS); by default, only `port` answers it.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -46,7 +59,7 @@ def serve(
     LibraryError
         If there is no library.
     QueryError
-        If the port is taken, or a setting is invalid.
+        If a port is taken, or a setting is invalid.
     MissingExtraError
         If the packages for it are not installed.
     """
@@ -65,9 +78,21 @@ def serve(
     made = None if local or token is not None else secrets.token_urlsafe(24)
     token = token or made
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
-    app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
+    settings |= {"token": token, "hosts": hosts}
+    named = read_libraries([outputs] if isinstance(outputs, (str, os.PathLike)) else outputs)
+    app: FastAPI
+    if named.keys() == {""}:
+        app = create_app(Settings(named[""], **settings))
+    else:
+        app = _create_libraries_app(named, settings)
     listening = listen(host, port)
-    print(_start_message(listening, host, token, made), flush=True)  # noqa: T201  # users open it
+    message = _start_message(listening, host, token, made, app.state.settings.root_path)
+    if health_port is not None:
+        app.state.health_port = open_health_port(host, health_port)
+        message += f"\nIts health is told at port {app.state.health_port.port}, too."
+    print(message, flush=True)  # noqa: T201  # users open it
+    app.openapi()  # here, and not while others wait
+    freeze_objects()
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
@@ -83,6 +108,15 @@ def tune_process(connections: int) -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def freeze_objects() -> None:
+    """Let garbage collections pass over all objects that are there now.
+
+    A full one would take a tenth of a second for them, in which no thread of this process runs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def is_local(host: str) -> bool:
@@ -122,12 +156,80 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _start_message(listening: socket.socket, host: str, token: str | None, made: str | None) -> str:
+def open_health_port(host: str, port: int) -> HealthPort:
+    """Let a process of its own tell at a port whether the server is up; see `HealthPort`.
+
+    Raises
+    ------
+    QueryError
+        If the port is taken, or this system cannot.
+    """
+    if os.name == "nt":
+        raise QueryError("health_port needs Linux or macOS; ask /api/health at the server's port")
+    from simsearch.web.health_port import HealthPort
+
+    return HealthPort(listen(host, port))
+
+
+def read_libraries(given: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
+    """Read which libraries are served: {name: folder}, where a single one needs no name.
+
+    Raises
+    ------
+    QueryError
+        If one of several has no name, or there is none.
+
+    Examples
+    --------
+    >>> read_libraries(["outputs"]), read_libraries(["shop=outputs", "art=outputs2"])
+    ({'': 'outputs'}, {'shop': 'outputs', 'art': 'outputs2'})
+    """
+    found: dict[str, str] = {}
+    for text in [os.fspath(each) for each in given]:
+        name, mark, folder = text.partition("=")
+        if (
+            not mark or "/" in name or Path(text).expanduser().exists()
+        ):  # as in an address, or a path
+            name, folder = "", text
+        if name in found or (not name and len(given) > 1):
+            raise QueryError(
+                f"{text!r} is one of {len(given)} libraries: give each a name of its own, as in "
+                "NAME=outputs NAME2=outputs2"
+            )
+        found[name] = folder
+    if not found:
+        raise QueryError("there is nothing to serve: give the folder of a library")
+    return found
+
+
+def _create_libraries_app(named: dict[str, str], settings: dict[str, Any]) -> FastAPI:
+    from simsearch.web.settings import Settings
+    from simsearch.web.several import create_libraries_app
+
+    for option in ("root", "metadata"):
+        if settings.get(option):
+            raise QueryError(
+                f"{option}={settings[option]!r} belongs to one library, and {len(named)} are "
+                "served: leave it out, or start one server for each library"
+            )
+    return create_libraries_app(
+        {
+            name: Settings(folder, name=name, libraries=list(named), **settings)
+            for name, folder in named.items()
+        }
+    )
+
+
+def _start_message(
+    listening: socket.socket, host: str, token: str | None, made: str | None, root_path: str = ""
+) -> str:
     """Tell the address, and how to log in: with the token if it was made here."""
     port = listening.getsockname()[1]
     name = _host_name(host)
     shown = f"?token={made}" if made else ""
     lines = [f"simsearch is at  http://{f'[{name}]' if ':' in name else name}:{port}/{shown}"]
+    if root_path:
+        lines.append(f"behind the proxy  at {root_path}/ of its address")
     if token and not made:
         lines.append("it asks for the token that the server was given")
     if token:
