@@ -79,7 +79,7 @@ def _add_embed(commands: Commands) -> None:
     parser = _describe(commands.add_parser, "embed", "Embed the images below a folder.", run.embed)
     parser.add_argument("root", metavar="DATASET", help="folder of images, or its address")
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
-    parser.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, timm:NAME, ...")
+    parser.add_argument("--backbone", help="auto, scenes, products, copies, resnet50, timm:NAME")
     parser.add_argument("--weights", metavar="FILE", help="local state dict for the backbone")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per forward pass")
     parser.add_argument("--workers", type=int, metavar="N", help="threads or processes")
