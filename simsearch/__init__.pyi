@@ -8,7 +8,7 @@ from .analysis.health import Finding, HealthReport, check_dataset, show_health
 from .analysis.map import show_map
 from .analysis.query_expansion import refine
 from .backbones.backbone import Backbone, load_backbone
-from .backbones.catalogue import BackboneInfo
+from .backbones.catalogue import BackboneInfo, list_backbones
 from .backbones.heads import Head, ProjectionHead, load_head, save_head
 from .cleanup.apply import CleanupResult, apply_cleanup
 from .cleanup.plan import CleanupPlan, PlannedCopy, read_plan
