@@ -18,6 +18,8 @@ FAMILIES = (
     *("test_maxvit", "test_byobnet", "mobilenetv3_small_050", "regnety_002", "test_mambaout"),
 )
 
+ROUNDED = 2e-3  # of a unit row, where some pixels of the input are rounded by 1 of 255
+
 
 @pytest.fixture
 def made(monkeypatch, tmp_path):
@@ -50,7 +52,7 @@ def test_embeddings_of_ten_families_equal_timms(name, made, photos):
     module, backbone = made(name)
     wanted = timms_own(module, photos)
     assert backbone.dim == wanted.shape[1]
-    assert np.abs(embedded(backbone, photos) - wanted).max() < 1e-3  # some pixels are rounded
+    assert np.abs(embedded(backbone, photos) - wanted).max() < ROUNDED
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", 96), ("test_resnet", 192)])
@@ -58,14 +60,14 @@ def test_another_size_of_input_equals_timms(name, size, made, photos):
     module, backbone = made(name, size)
     assert backbone.transform.crop == size
     wanted = timms_own(module, photos, img_size=size)
-    assert np.abs(embedded(backbone, photos) - wanted).max() < 1e-3
+    assert np.abs(embedded(backbone, photos) - wanted).max() < ROUNDED
     assert backbone.name == f"timm:{name}@{size}"
 
 
 def test_squashed_input_equals_timms(made, photos):
     module, backbone = made("test_resnet", crop_mode="squash", crop_pct=0.9)
     assert isinstance(backbone.transform, SquashPreprocessing)
-    assert np.abs(embedded(backbone, photos) - timms_own(module, photos)).max() < 1e-3
+    assert np.abs(embedded(backbone, photos) - timms_own(module, photos)).max() < ROUNDED
 
 
 def configurations():
