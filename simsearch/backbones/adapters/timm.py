@@ -42,8 +42,8 @@ def timm_model(name: str, file: Path | None) -> ModelSpec:
         near = get_close_matches(short.split(".")[0], timm.list_models(), 1)
         hint = f"; did you mean 'timm:{near[0]}'?" if near else ""
         raise BackboneError(f"timm has no model {short!r}; timm.list_models() names them{hint}")
-    options = _size_option(timm, short, size)
     try:
+        options = _size_option(timm, short, size)
         module = timm.create_model(short, pretrained=file is None, num_classes=0, **options)
     except Exception as error:  # the hub's client raises many types
         raise WeightsError(offline_advice(name, str(error))) from error
