@@ -24,7 +24,7 @@ from simsearch.web.middleware import (
     check_token,
 )
 from simsearch.web.pages import REVALIDATE, STATIC, login_routes
-from simsearch.web.problems import Utf8JsonResponse, handle_problems
+from simsearch.web.problems import Utf8JsonResponse, encode_json, handle_problems
 from simsearch.web.root_path import ROOT, RootPathMiddleware, local_path
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
     Returns
     -------
     fastapi.FastAPI
-        Its `state.settings` are those of the first library.
+        Its `state` has the settings and the service of the first library.
 
     Raises
     ------
@@ -92,6 +92,8 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         async with AsyncExitStack() as stack:
             for each in apps.values():
                 await stack.enter_async_context(each.router.lifespan_context(each))
+            if health_port := getattr(app.state, "health_port", None):
+                await stack.enter_async_context(health_port.running(partial(_health, list(apps))))
             yield
 
     auth = TokenAuth(first.token, first.root_path)
@@ -113,7 +115,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.settings = first
+    app.state.settings, app.state.service = first, next(iter(apps.values())).state.service
     handle_problems(app)
     app.include_router(_list_routes({name: each.state.service for name, each in apps.items()}))
     app.include_router(login_routes(auth, login_page))
@@ -156,7 +158,7 @@ def _list_routes(services: Mapping[str, Service]) -> APIRouter:
 
     @routes.get("/api/health")
     async def health() -> Response:
-        return Utf8JsonResponse({"status": "ok", "libraries": list(services)})
+        return Response(_health(list(services)), media_type="application/json")
 
     @routes.get("/api/libraries")
     async def libraries() -> Response:
@@ -178,6 +180,10 @@ def _list_routes(services: Mapping[str, Service]) -> APIRouter:
         )
 
     return routes
+
+
+def _health(names: Sequence[str]) -> bytes:
+    return encode_json({"status": "ok", "libraries": names})
 
 
 def _spread(count: int, wanted: int) -> list[int]:
