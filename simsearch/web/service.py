@@ -211,7 +211,7 @@ class Service:
             (queries,) = queries
         weight = REGION_WEIGHT if form.regions else 1
         with self._decoding.reserve(images, weight):
-            found = search(state.library, queries, index=state.index, **options)
+            found = search(state.library, queries, index=state.index_for(options), **options)
         return [found] if isinstance(found, Matches) else found
 
     def _recommend(
