@@ -19,6 +19,7 @@ SHELL = {
     r"SIMSEARCH_TOKEN=\S+ simsearch serve": "listens on every network address of the machine",
     r"simsearch embed .*--parts": "takes minutes; tests/embedding/test_parts.py makes parts",
     r"simsearch search .*--parts": "needs parts; tests/retrieval/test_parts.py searches them",
+    r"simsearch index .*--parts": "needs parts; tests/retrieval has test_faiss_parts.py",
     r"simsearch duplicates .*--apply": "moves pictures of a shared dataset; tests/cleanup runs it",
     r"simsearch duplicates inbox": "needs a second library; tests/cleanup runs it",
     r"simsearch duplicates .*--not-duplicates": "needs its pictures; tests/cleanup runs it",

@@ -10,6 +10,8 @@ from library_cases import unit_rows
 from part_cases import DIM, check_box, scan, store_parts
 
 import simsearch as ss
+from simsearch.cli.flags import read_options
+from simsearch.cli.main import main as run
 from simsearch.library.part_writer import PartWriter
 from simsearch.library.parts import INDEX_FOLDER, open_parts, part_dtype, picture_keys
 from simsearch.retrieval import part_groups, part_index
@@ -156,3 +158,25 @@ def test_damage_of_an_index_of_parts_is_found(small):
     file.write_bytes(data)
     report = ss.verify_library(small.stored[0], progress=False)
     assert [check.name for check in report.damaged] == ["parts-index/index.faiss"]
+
+
+def test_on_the_command_line(small, capsys):
+    outputs = str(small.stored[0])
+    assert run(["index", outputs, "--parts"]) == 0
+    assert "flat index of 45 parts, exact" in capsys.readouterr().out
+    index = ss.load_index(small, parts=True)
+    shown = read_options({"parts": True, "index": True}, outputs)["index"]
+    assert (shown.report, shown.digest) == (index.report, index.digest)
+
+
+def test_a_server_takes_the_index_of_what_is_searched(small):
+    pytest.importorskip("fastapi")
+    from simsearch.web.library_manager import State
+
+    whole, parts = object(), object()
+    state = State(small, "1", whole, part_index=parts)
+    plain = State(ss.ImageLibrary(unit_rows(2, DIM), ["a.jpg", "b.jpg"]), "1", whole)
+    assert state.index_for({}) is whole
+    assert state.index_for({"parts": True}) is parts
+    assert state.index_for({"regions": True}) is parts
+    assert plain.index_for({"regions": True}) is whole
