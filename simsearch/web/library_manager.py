@@ -20,7 +20,7 @@ from simsearch.cluster.milvus.address import split_address
 from simsearch.cluster.milvus.remote_library import RemoteLibrary
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.files import user_folder
-from simsearch.library.files import MANIFEST, NEXT
+from simsearch.library.files import MANIFEST, NEXT, PARTS
 from simsearch.library.library import ImageLibrary
 from simsearch.library.parts import INDEX_FOLDER, has_parts
 from simsearch.library.skipped import read_skipped
@@ -167,7 +167,8 @@ class _FolderSource:
 
     def state_key(self) -> object:
         """Return a cheap key that changes when the library does."""
-        names = (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE, f"{INDEX_FOLDER}/{RECORD_FILE}")
+        names = (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE, PARTS)
+        names += (f"{INDEX_FOLDER}/{RECORD_FILE}",)
         files = [self._folder / name for name in names]
         table = self._settings.metadata
         return [

@@ -235,6 +235,7 @@ class Library(BaseModel):
     urls: bool
     embeds: bool = Field(description="Whether new images can be searched with.")
     explains: bool
+    parts: bool = Field(description="Whether pictures can be found by their parts.")
     limits: UploadLimits
     matches: int = Field(description="The largest k.")
     auto_threshold: float | None

@@ -2,6 +2,7 @@
 // Reports which card action was chosen; does not act on it.
 
 import { caption, captionOf, el, icon, plural, scoreText, titleOf } from "./dom.js";
+import { frameThumbnail } from "./partFrames.js";
 import { searchUrl } from "./state.js";
 
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1 };
@@ -76,6 +77,7 @@ export function card(image, state) {
     },
     thumbnail(image),
   );
+  if (isMatch) frameThumbnail(picture, image);
   return el(
     "li",
     { className: "card", "data-row": image.row },
