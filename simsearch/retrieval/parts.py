@@ -57,6 +57,11 @@ def part_ranking(library: Browsable, options: SearchOptions) -> Ranking:
         )
     if parts is not None and of_parts:
         return PartRanking(library, parts, options)
+    if options.parts and not hasattr(library, "stored"):
+        raise QueryError(
+            f"{library!r} has no parts, which lie in a folder: search the library there with "
+            "parts=True, or this one without"
+        )
     if options.parts:
         raise QueryError(
             "this library has no parts, or those of other rows: make them with "

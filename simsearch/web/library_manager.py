@@ -167,8 +167,8 @@ class _FolderSource:
 
     def state_key(self) -> object:
         """Return a cheap key that changes when the library does."""
-        names = (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE, PARTS)
-        names += (f"{INDEX_FOLDER}/{RECORD_FILE}",)
+        parts = (PARTS, f"{INDEX_FOLDER}/{RECORD_FILE}")
+        names = (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE, *parts)
         files = [self._folder / name for name in names]
         table = self._settings.metadata
         return [
