@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "recommend",
             "SearchOptions",
             "RankingOptions",
+            "KReciprocal",
             "Matches",
             "Match",
             "suggest_threshold",

@@ -49,6 +49,7 @@ from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, load_index
 from .retrieval.faiss_build import build_index
 from .retrieval.faiss_report import IndexReport
+from .retrieval.k_reciprocal import KReciprocal
 from .retrieval.matches import Match, Matches
 from .retrieval.options import NEAR_DUPLICATE, RankingOptions, SearchOptions
 from .retrieval.recommend import recommend
@@ -83,6 +84,7 @@ __all__ = [
     "ImageError",
     "ImageLibrary",
     "IndexReport",
+    "KReciprocal",
     "LibraryBusyError",
     "LibraryError",
     "Match",

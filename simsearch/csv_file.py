@@ -50,7 +50,7 @@ def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         If the file cannot be written.
     """
     text = io.StringIO()  # not by pandas, whose strings hold no name that is not UTF-8
-    csv.writer(text).writerows([header, *([*map(_guarded, row)] for row in rows)])
+    csv.writer(text).writerows([header, *([*map(guarded, row)] for row in rows)])
     write_text(file, text.getvalue())
 
 
@@ -60,7 +60,8 @@ def read_csv(file: Path) -> list[list[str]]:
         return [[*map(_bare, row)] for row in csv.reader(stream)]
 
 
-def _guarded(cell: object) -> object:
+def guarded(cell: object) -> object:
+    """Return a cell that no spreadsheet runs."""
     if isinstance(cell, str) and cell.startswith(FORMULA_STARTS):
         return GUARD + cell
     return cell

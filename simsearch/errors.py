@@ -7,6 +7,10 @@ Each message names the value at fault and the call that mends it.
 class SimsearchError(Exception):
     """Any error that simsearch raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the message, which says what to mend."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ImageError(SimsearchError):
     """An image cannot be read: damaged, too large, missing, or not an image at all.

@@ -28,8 +28,8 @@ from simsearch.plotting.grid import (
     draw_grid,
     load_thumbnail,
     short_path,
-    short_repr,
 )
+from simsearch.plotting.refusals import short_repr
 from simsearch.retrieval.exact import exact_cosines
 from simsearch.retrieval.options import NEAR_DUPLICATE
 

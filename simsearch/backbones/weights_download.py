@@ -56,10 +56,7 @@ def fetch_weights(
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            atomic_write(target, shared=True) as file,
-            _open_url(url, stall_seconds) as response,
-        ):
+        with atomic_write(target, shared=True) as file, _open_url(url, stall_seconds) as response:
             from simsearch.backbones.stream import copy_stream
 
             digest = copy_stream(response, file, name, stall_seconds, max_seconds)

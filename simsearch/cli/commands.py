@@ -9,19 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 import simsearch as ss
 from simsearch.cli.flags import read_options, read_thresholds, take_table_options
-from simsearch.library.delimited import read_pairs
-from simsearch.library.report import describe_kinds
+from simsearch.cli.locate import read_images
+from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from simsearch.library.types import Browsable
 
+SHOWN = ("format", "paths", "null", "pictures")  # options of `print_matches`
 FOUND = 3  # exit status of `check --fail-on`
 
 
-def embed(root: str, outputs: str, **options: Any) -> None:  # noqa: ANN401
+def embed(root: str, outputs: str, *, quiet: bool = False, **options: Any) -> None:  # noqa: ANN401
     """Embed a dataset."""
-    ss.embed_dataset(root, outputs, **options)
+    ss.embed_dataset(root, outputs, progress=not quiet, **options)
+
+
+def watch(root: str, outputs: str, *, quiet: bool = False, **options: Any) -> None:  # noqa: ANN401
+    """Embed a dataset, and again whenever it changes."""
+    from simsearch.watch import follow_dataset
+
+    follow_dataset(root, outputs, report=_print_at_once, progress=not quiet, **options)
+
+
+def _print_at_once(line: str) -> None:
+    print(valid_unicode(line), flush=True)
+
+
+def mcp(outputs: str, **options: Any) -> None:  # noqa: ANN401
+    """Serve a library to AI agents."""
+    from simsearch.mcp import LibraryTools, make_server
+
+    make_server(LibraryTools(outputs, **options)).run("stdio")
 
 
 def search(
@@ -31,20 +51,28 @@ def search(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Search for the matches of queries."""
-    images: Any = [*_images(queries), *map(ss.Words, text)]
-    if not images:
+    if not (queries or text):
         raise ss.QueryError("there is no query: give a picture, or words by --text")
-    if options.get("regions") and len(images) == 1:
-        (images,) = images
-    _show(lambda library, **given: ss.search(library, images, **given), outputs, **options)
+
+    def find(library: Browsable, **given: Any) -> ss.Matches | list[ss.Matches]:  # noqa: ANN401
+        images: Any = [*read_images(library, queries), *map(ss.Words, text)]
+        if given.get("regions") and len(images) == 1:
+            (images,) = images
+        found: ss.Matches | list[ss.Matches] = ss.search(library, images, **given)
+        return found
+
+    _show(find, outputs, **options)
 
 
 def recommend(outputs: str, **options: Any) -> None:  # noqa: ANN401
     """Recommend from likes and dislikes."""
-    for side in ("liked", "disliked", "exclude"):
-        if side in options:
-            options[side] = _images(options[side])
-    _show(ss.recommend, outputs, **options)
+
+    def find(library: Browsable, **given: Any) -> ss.Matches:  # noqa: ANN401
+        sides = {"liked", "disliked", "exclude"} & given.keys()
+        given |= {side: read_images(library, given[side]) for side in sides}
+        return ss.recommend(library, **given)
+
+    _show(find, outputs, **options)
 
 
 def _load(
@@ -76,11 +104,6 @@ def _open(
         yield library
 
 
-def _images(names: Sequence[str]) -> list[str | int]:
-    """Take a number for a row, unless there is a file of that name."""
-    return [int(name) if name.isdecimal() and not Path(name).exists() else name for name in names]
-
-
 def _show(
     find: Callable[..., ss.Matches | list[ss.Matches]],
     outputs: str,
@@ -88,17 +111,23 @@ def _show(
     root: str | None = None,
     save: Path | None = None,
     explain: bool = False,
-    json: bool = False,
+    open: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Find matches in a library, draw them, and print them."""
+    from simsearch.cli.results import print_matches
+    from simsearch.cli.viewer import figure_file, open_file
+
     table = take_table_options(options)
+    shown = {name: options.pop(name) for name in SHOWN if name in options}
     with _open(outputs, root, options.pop("metadata", None), table) as library:
         answers = find(library, **read_options(options, outputs))
+        save = save or (figure_file() if open else None)
         if save:
             _save(ss.show_matches(answers, explain=explain)[0], save)
-    for matches in answers if isinstance(answers, list) else [answers]:
-        print(matches.to_json() if json else matches)
+    print_matches(answers if isinstance(answers, list) else [answers], shown)
+    if open and save:
+        open_file(save)
 
 
 def duplicates(
@@ -153,6 +182,8 @@ def _read_labels(options: dict[str, Any]) -> dict[str, Any]:
     """Replace a file of labels by what it holds."""
     labels = options.get("labels")
     if labels and Path(labels).is_file():
+        from simsearch.library.delimited import read_pairs
+
         options["labels"] = read_pairs(labels, "path", "label")
     return options
 
@@ -217,6 +248,8 @@ def train(
     """Train a head, and save the library with it."""
     library = ss.ImageLibrary.load(outputs)
     if labels:
+        from simsearch.library.delimited import read_pairs
+
         options["labels"] = read_pairs(labels, "path", "label")
     trained = ss.train_head(library, **options)
     folder = out or f"{Path(outputs).as_posix()}_head"
@@ -264,6 +297,8 @@ def verify(outputs: str) -> int:
 
 def info(outputs: str) -> None:
     """Print what a library holds."""
+    from simsearch.library.report import describe_kinds
+
     library = ss.ImageLibrary.load(outputs)
     print(library.describe())
     if library.report.skipped:
@@ -280,3 +315,11 @@ def trust(outputs: str) -> None:
 def sample(folder: str) -> None:
     """Make the sample dataset."""
     print(f"The sample dataset is in {ss.make_sample(folder)}")
+
+
+def completion(shell: str) -> None:
+    """Print a script that completes commands."""
+    from simsearch.cli.completion import completion_script
+    from simsearch.cli.parser import build_parser
+
+    print(completion_script(build_parser(), shell))

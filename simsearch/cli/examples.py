@@ -18,10 +18,22 @@ examples:
   simsearch embed s3://bucket/photos outputs --engine ray      on a cluster
   simsearch embed dataset outputs --exclude drafts --exclude '*.gif'
 """,
+    "watch": """\
+examples:
+  simsearch watch dataset outputs               until Ctrl-C
+  simsearch watch ~/Pictures outputs --quiet >> watch.log
+""",
+    "mcp": """\
+examples:
+  simsearch mcp outputs
+  simsearch mcp outputs --root dataset --files  queries may be files of this machine
+""",
     "search": """\
 examples:
   simsearch search outputs photo.jpg -k 5
   simsearch search outputs photo.jpg --save figure.png
+  simsearch search seg_pred/0001.jpg --paths    in outputs/, a picture by its name there
+  simsearch search photo.jpg --pictures         with the pictures in the terminal
   simsearch search outputs https://example.org/cat.jpg --json
   simsearch search outputs --text 'a street at night'          by words
   simsearch search outputs 42 --threshold 0.8   row 42 of the library
@@ -104,5 +116,10 @@ examples:
   simsearch trust outputs                       of a library that you or a colleague has made
 """,
     "verify": "example:\n  simsearch verify outputs\n",
+    "completion": """\
+examples:
+  simsearch completion bash > ~/.local/share/bash-completion/completions/simsearch
+  simsearch completion zsh > ~/.zfunc/_simsearch               fpath has to hold ~/.zfunc
+""",
     "sample": "example:\n  simsearch sample dataset\n",
 }

@@ -87,7 +87,7 @@ def _parsed_as(field: Field[Any]) -> dict[str, Any]:
     if field.default is True:
         return {"dest": field.name, "action": "store_false"}
     kind = str(field.type)
-    if choices := re.findall(r"'(\w+)'|\"(\w+)\"", kind):
+    if choices := re.findall(r"'([\w-]+)'|\"([\w-]+)\"", kind):
         return {"choices": [a or b for a, b in choices]}
     return PARSED_AS[kind]
 

@@ -20,9 +20,9 @@ from simsearch.plotting.grid import (
     TITLE_INCHES,
     check_positive,
     fit_text,
-    short_repr,
 )
 from simsearch.plotting.matches import show_answers
+from simsearch.plotting.refusals import short_repr
 from simsearch.retrieval.search import search
 
 if TYPE_CHECKING:

@@ -103,10 +103,7 @@ def left_out_by_default(name: str, folder: bool) -> str | None:
 
 
 def _scan(
-    found: Listing,
-    root: str | os.PathLike[str],
-    rule: Rule,
-    entered: set[tuple[int, int]],
+    found: Listing, root: str | os.PathLike[str], rule: Rule, entered: set[tuple[int, int]]
 ) -> None:
     """List what is below a folder of this machine, except in folders `entered` already."""
     folders, links = deque([""]), deque[str]()

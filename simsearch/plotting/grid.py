@@ -5,6 +5,7 @@ The data units of a cell are inches. All figures of the package are made by `new
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from itertools import chain
 from pathlib import PurePath
@@ -43,11 +44,6 @@ def check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value > 0:
             raise QueryError(f"{name}={value}: give a number above 0")
-
-
-def short_repr(value: object) -> str:
-    """Return the `repr` of a value for a message, shortened."""
-    return textwrap.shorten(repr(value), 60, placeholder=" ...")
 
 
 def short_path(path: str) -> str:
@@ -90,6 +86,10 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     # After a first save, layout="none" would give way to the one in rcParams.
     layout = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
     fig = plt.figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    if "IPython" in sys.modules:
+        from simsearch.plotting.alt_text import add_alt_texts
+
+        add_alt_texts()
     if title:
         line = fig.suptitle("", x=MARGIN_INCHES / width, ha="left", color=INK, size=11)
         line.set(y=1 - MARGIN_INCHES / height, va="top", weight="normal")

@@ -13,7 +13,6 @@ from simsearch.plotting.grid import (
     draw_grid,
     load_thumbnail,
     short_path,
-    short_repr,
 )
 from simsearch.retrieval.matches import Matches, also, percentile
 
@@ -72,6 +71,8 @@ def show_matches(
     """
     answers: Sequence[Any] = matches if isinstance(matches, (list, tuple)) else [matches]
     if not answers or not all(isinstance(answer, Matches) for answer in answers):
+        from simsearch.plotting.refusals import short_repr
+
         give = "give what simsearch.search returns: Matches, or a list with at least one"
         raise QueryError(f"show_matches cannot show {short_repr(matches)}; {give}")
     check_positive(columns=columns, size=size)

@@ -18,8 +18,8 @@ from simsearch.plotting.grid import (
     draw_grid,
     load_thumbnail,
     short_path,
-    short_repr,
 )
+from simsearch.plotting.refusals import short_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -43,7 +43,8 @@ def picture_card(source: ImageSources, title: str, caption: str) -> str:
         data = io.BytesIO()
         thumbnail.save(data, "JPEG", quality=85)
         code = base64.b64encode(data.getvalue()).decode()
-        picture = f'<img style="height:112px" src="data:image/jpeg;base64,{code}">'
+        alt = html.escape(valid_unicode(f"{title}: {caption}"))
+        picture = f'<img alt="{alt}" style="height:112px" src="data:image/jpeg;base64,{code}">'
     except ImageError:
         pass  # the file has gone since; its path and score still stand
     name = html.escape(valid_unicode(caption))

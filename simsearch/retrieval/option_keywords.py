@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simsearch.library.types import Rows
     from simsearch.retrieval.index import Index
+    from simsearch.retrieval.k_reciprocal import KReciprocal
     from simsearch.retrieval.query import Box
 
 
@@ -21,6 +22,7 @@ class RankingKeywords(TypedDict, total=False):
     unique: bool | float
     false_match_rate: float
     index: Index | None
+    rerank: Literal["k-reciprocal"] | KReciprocal | None
 
 
 class SearchKeywords(RankingKeywords, total=False):

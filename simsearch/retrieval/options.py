@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, TypeVa
 
 import numpy as np
 
+from simsearch import registry
 from simsearch.errors import QueryError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from simsearch.library.types import Rows, Searchable
     from simsearch.retrieval.index import Index
+    from simsearch.retrieval.k_reciprocal import KReciprocal
     from simsearch.retrieval.query import Box
 
 NEAR_DUPLICATE = 0.95
@@ -51,18 +53,16 @@ class RankingOptions:
         ``{"price": (None, 50)}``.
     diversity : float
         From 0 to 1: how much it counts against a match that it is like the matches before it
-        (maximal marginal relevance [1]_). Picks among the best 10 × `k`; at 0, by score alone.
+        (maximal marginal relevance). Picks among the best 10 × `k`; at 0, by score alone.
     unique : bool or float
         Fold copies of a match into it, by their pixels; True stands for a cosine from 0.95 up.
     false_match_rate : float
         With ``threshold="auto"``, the share of random pairs that may reach the threshold.
     index : Index or None
         From `build_index`: finds approximately what the scan of all rows finds exactly.
-
-    References
-    ----------
-    .. [1] J. Carbonell, J. Goldstein: The use of MMR, diversity-based reranking for reordering
-       documents and producing summaries. SIGIR 1998.
+    rerank : "k-reciprocal", KReciprocal or None
+        Reorder the best few hundred rows by the neighbours that they share with the query. Scores
+        stay the cosines that they are, so that they need not fall from match to match.
     """
 
     k: int = 5
@@ -72,6 +72,7 @@ class RankingOptions:
     unique: bool | float = False
     false_match_rate: float = 1e-3
     index: Index | None = None
+    rerank: Literal["k-reciprocal"] | KReciprocal | None = None
 
     def __post_init__(self) -> None:
         whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
@@ -85,6 +86,8 @@ class RankingOptions:
             raise QueryError(f"diversity={self.diversity}: give a number from 0 to 1")
         if self.duplicate_cosine is not None:
             _check_cosine("unique", self.duplicate_cosine)
+        if self.rerank is not None:
+            registry.resolve("rerank", "k-reciprocal")(self)
 
     @property
     def duplicate_cosine(self) -> float | None:

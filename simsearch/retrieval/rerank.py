@@ -1,4 +1,4 @@
-"""Reranking: near-duplicates folded, the rest diversified by maximal marginal relevance."""
+"""Near-duplicates among matches folded, the rest diversified by maximal marginal relevance."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pick(
     if options.duplicate_cosine is not None:
 
         def rank(depth: int) -> TopK:
-            return next(ranked.rank([query], depth))
+            return next(ranked.candidates([query], depth))
 
         candidates = fold_deeper(library, ranking, options.duplicate_cosine, options.depth, rank)
     if options.diversity:
@@ -97,7 +97,13 @@ def fold_deeper(
 def diversify(
     library: Searchable, candidates: Sequence[Candidate], diversity: float, k: int
 ) -> list[Candidate]:
-    """Choose k candidates by maximal marginal relevance, one after another."""
+    """Choose k candidates by maximal marginal relevance [1]_, one after another.
+
+    References
+    ----------
+    .. [1] J. Carbonell, J. Goldstein: The use of MMR, diversity-based reranking for reordering
+       documents and producing summaries. SIGIR 1998.
+    """
     rows = library.row_lookup[[one.row for one in candidates]].astype(np.float64)
     scores = (1 - diversity) * np.array([one.score for one in candidates])
     nearest = np.full(len(candidates), -np.inf)  # cosine with the most similar one chosen

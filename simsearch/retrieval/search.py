@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from simsearch import registry
 from simsearch.errors import QueryError
 from simsearch.retrieval.exact import TopK, exact_index
 from simsearch.retrieval.matches import Candidate, Match, Matches
@@ -101,7 +102,7 @@ def search(
         Words, in place of a query: ``"a street at night"``.
     **options
         The fields of `SearchOptions`: where, combine, weights, box, regions, parts, diversity,
-        unique, false_match_rate, index.
+        unique, false_match_rate, index, rerank.
 
     Returns
     -------
@@ -132,8 +133,7 @@ def search(
 
         query = as_query(query, text)
     given, several = as_queries(library, query)
-    queries = _resolve_all(ranking.library, given, asked, several=several)
-    answers = list(ranking.answer(queries))
+    answers = list(ranking.answer(_resolve_all(ranking.library, given, asked, several=several)))
     return answers if asked.regions or (several and asked.combine is None) else answers[0]
 
 
@@ -169,21 +169,17 @@ class Ranking:
         self.index: Index = chosen or exact_index(library)  # type: ignore[arg-type]
         self.index.check(library)
         self.mask = library.row_filter(options.where)
+        rerank = options.rerank and registry.resolve("rerank", "k-reciprocal")(options)
+        self.candidates = rerank.bind(self) if rerank else self.rank
 
     def answer(self, queries: Sequence[ResolvedQuery]) -> Iterator[Matches]:
         """Yield the matches of each query."""
-        rankings = self.rank(queries, self.options.depth)
+        rankings = self.candidates(queries, self.options.depth)
         for query, ranking in zip(queries, rankings, strict=True):
-            vectors = query.vectors
-            yield Matches(
-                query.name,
-                self._to_matches(self._pick(query, ranking)),
-                query.picture,
-                self.index.exact,
-                query.box,
-                self.library,
-                vectors[0] if vectors is not None and len(vectors) == 1 else None,
-            )
+            name, picture, vectors, _, box = query
+            found = self._to_matches(self._pick(query, ranking))
+            one = vectors[0] if vectors is not None and len(vectors) == 1 else None
+            yield Matches(name, found, picture, self.index.exact, box, self.library, one)
 
     def rank(self, queries: Sequence[ResolvedQuery], depth: int) -> Iterator[TopK]:
         """Rank the best rows for each query, `depth` of them if there are."""

@@ -47,7 +47,7 @@ def option_fields(options: type[RankingOptions]) -> dict[str, Any]:
         if kind == "Index | None":
             continue
         text = re.sub(r" \[\d+\]_|``?", "", docs[field.name][1])
-        choices = tuple(re.findall(r"""['"](\w+)['"]""", kind))
+        choices = tuple(re.findall(r"""['"]([\w-]+)['"]""", kind))
         form_type, description, example = FORM_TYPES.get(
             kind, (Literal[choices] if choices else PLAIN_TYPES.get(kind), None, None)
         )

@@ -33,6 +33,7 @@ OF_LIBRARIES = {
 # Modules that open no file of a library, but pictures, weights, tables, figures and the like.
 ELSEWHERE = {
     *("samples.py", "web/app.py", "web/thumbnail_cache.py", "library/delimited.py", "cli/main.py"),
+    "cli/viewer.py",
     *("backbones/runtime.py", "backbones/runtime_cache.py", "backbones/runtime_convert.py"),
     *("backbones/weights.py", "training/trainer.py", "analysis/similar_rows.py"),
     *("analysis/picture_quality.py", "cluster/milvus/remote_library.py"),

@@ -43,6 +43,7 @@ OPTIONS = [
     ({"box": "3,4,90,80"}, {"box": (3, 4, 90, 80)}),
     ({"diversity": 0.5}, {"diversity": 0.5}),
     ({"unique": "true", "k": 40}, {"unique": True, "k": 40}),
+    ({"rerank": "k-reciprocal", "k": 40}, {"rerank": "k-reciprocal", "k": 40}),
     ({"unique": "0.8", "k": 40}, {"unique": 0.8, "k": 40}),
     ({"exclude_query": "false"}, {"exclude_query": False}),
 ]
