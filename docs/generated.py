@@ -62,6 +62,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Figures",
         "Each returns `(fig, axes)` and leaves the current figure alone.",
         (
+            "browse",
             "show_matches",
             "show_images",
             "show_map",

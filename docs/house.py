@@ -29,6 +29,7 @@ JOBS = {
     "training": ("heads,", "fine-tuning"),
     "analysis": ("duplicates, heat", "maps, expansion"),
     "cluster": ("Ray, Milvus",),
+    "notebook": ("a widget",),
     "web": ("page and REST API",),
     "cli": ("command line",),
 }

@@ -44,6 +44,7 @@ from .images.listing import find_images
 from .library.library import ImageLibrary
 from .library.not_duplicates import mark_not_duplicates
 from .library.verify import VerifyReport, verify_library
+from .notebook.browse import browse
 from .plotting.matches import show_matches
 from .plotting.sheet import show_images
 from .retrieval.faiss import FaissIndex, load_index
@@ -113,6 +114,7 @@ __all__ = [
     "Words",
     "albums",
     "apply_cleanup",
+    "browse",
     "build_index",
     "check_dataset",
     "duplicates",

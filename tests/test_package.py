@@ -1,5 +1,6 @@
 """The package as its users meet it: its names, its docs, its notebook."""
 
+import ast
 import copy
 import doctest
 import importlib
@@ -14,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from notebook_claims import CLAIMS, NO_CLAIMS
 
 import simsearch as ss
 from simsearch.cli.parser import build_parser
@@ -107,6 +109,48 @@ def test_a_notebook_tells_a_story_and_defines_nothing(name):
     assert all(not cell.get("outputs") for cell in notebook.cells)  # committed without outputs
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_sentence_of_a_notebook_is_checked_or_excused(name):
+    texts = [cell.source for cell in read_notebook(name).cells if cell.cell_type == "markdown"]
+    assert [words for words in CLAIMS[name] if not any(words in text for text in texts)] == []
+    checked = [text for text in texts if any(words in text for words in CLAIMS[name])]
+    left = [text for text in texts if text not in checked]
+    assert [text for text in left if not text.startswith(tuple(NO_CLAIMS))] == []
+
+
+def with_claims(notebook, name):
+    """Add a cell that evaluates what the notebook says, and one that logs a note."""
+    checks = ", ".join(f"{words!r}: bool({code})" for words, code in CLAIMS[name].items())
+    for source in (f"print('CLAIMS', {{{checks}}})", "logging.getLogger('simsearch').warning('-')"):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+    return notebook
+
+
+def check_claims(notebook):
+    """Look at what such a cell has printed, and at what every figure and note is."""
+    line = next(line for line in printed(notebook).splitlines() if line.startswith("CLAIMS "))
+    assert [words for words, holds in ast.literal_eval(line[7:]).items() if not holds] == []
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    streams = [output for output in shown if output.output_type == "stream"]
+    assert [output.text for output in streams if output.name == "stderr"] == []
+    for output in shown:
+        if "image/png" in output.get("data", {}):
+            assert output.metadata["image/png"]["alt"].startswith("Figure: ")
+        for picture in re.findall(r"<img [^>]*", output.get("data", {}).get("text/html", "")):
+            assert re.match(r'<img alt="[^"]', picture)
+
+
+def test_an_error_in_a_notebook_is_one_line(tmp_path):
+    code = "import simsearch as ss\nlibrary = ss.ImageLibrary([[1, 0]], ['a.jpg'])\n"
+    cell = nbformat.v4.new_code_cell(code + 'ss.search(library, "dataset/nowhere.jpg")')
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    NotebookClient(notebook, timeout=120, allow_errors=True).execute()
+    (error,) = notebook.cells[0].outputs
+    assert error.traceback == [
+        "ImageError: cannot read dataset/nowhere.jpg: no such file or directory"
+    ]
+
+
 def run_notebook(notebook, folder):
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
 
@@ -125,7 +169,7 @@ def executed(notebook, sample, tmp_path_factory):
             cell.source = cell.source.replace(
                 'BACKBONE = "auto"', 'BACKBONE = "efficientnet_lite0"'
             )
-        run_notebook(run, folder)
+        run_notebook(with_claims(run, "image_similarity.ipynb") if query == "0" else run, folder)
         runs.append(run)
     return folder, runs
 
@@ -150,6 +194,7 @@ def printed(notebook):
 
 def test_the_notebook_runs_and_shows_its_figures(executed):
     _, (first, second) = executed
+    check_claims(first)
     assert len(outputs(first, "image/png")) == 5  # matches, contact sheet, queries, two maps
     assert any("<img" in table for table in outputs(first, "text/html"))
     assert "reused" in printed(second)
@@ -159,8 +204,9 @@ def test_the_notebook_runs_and_shows_its_figures(executed):
 
 def test_the_recipes_run_on_the_same_library(executed):
     folder, _ = executed
-    recipes = read_notebook("recipes.ipynb")
+    recipes = with_claims(read_notebook("recipes.ipynb"), "recipes.ipynb")
     run_notebook(recipes, folder)
+    check_claims(recipes)
     # A part, regions, a taste, a filter, near-duplicates, and why.
     assert len(outputs(recipes, "image/png")) == 6
     words = printed(recipes)
@@ -175,8 +221,9 @@ def test_the_training_runs_on_the_same_library(executed, tmp_path):
     shutil.copytree(executed[0], folder)
     for name in ("seg_train", "seg_test"):  # two classes with queries and a gallery each
         shutil.copytree(folder / "dataset/seg_train/cat", folder / "dataset" / name / "tabby")
-    training = read_notebook("training.ipynb")
+    training = with_claims(read_notebook("training.ipynb"), "training.ipynb")
     run_notebook(training, folder)
+    check_claims(training)
     assert len(outputs(training, "image/png")) == 5  # confusion, worst, history, curves, matches
     tables = "".join(outputs(training, "text/plain"))
     assert "triplet loss" in tables

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.files import iter_blocks
-from simsearch.pca import principal_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +68,7 @@ def near_pairs(
     cells = (
         [(np.arange(len(asked)), gallery)] if is_small else _in_cells(embeddings, asked, gallery)
     )
-    found = [NearPairs(np.empty((0, 2), np.intp), np.empty(0, np.float32))]
+    found = [(np.empty((0, 2), np.intp), np.empty(0, np.float32), np.empty(0, np.intp))]
     for places, others in cells:
         for block in iter_blocks(len(places), BLOCK_ROWS):
             some = places[block]
@@ -77,9 +76,12 @@ def near_pairs(
             i, j = np.nonzero(_nearest(scores, floors, some, count))
             pairs = np.stack([asked[some[i]], others[j]], axis=1)
             kept = pairs[:, 0] != pairs[:, 1]
-            found.append(NearPairs(pairs[kept], scores[i, j][kept]))
-    joined = NearPairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-    return joined if is_small else _nearest_of_each(joined, count)
+            found.append((pairs[kept], scores[i, j][kept], some[i[kept]]))
+    every, cosines, of = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if is_small:
+        return NearPairs(every, cosines)
+    high = cosines >= floors[of]  # which rose after the first of them were found
+    return _nearest_of_each(NearPairs(every[high], cosines[high]), count)
 
 
 def _nearest_of_each(found: NearPairs, count: int) -> NearPairs:
@@ -110,8 +112,9 @@ def _in_cells(
     First all rows with their own cells, which hold most of their nearest.
     """
     cells = _Cells(embeddings, gallery, len(gallery) // CELL_ROWS)
-    home = cells.nearest(embeddings, gallery, 1)[:, 0]
     probed = cells.nearest(embeddings, asked, PROBED_CELLS)
+    same = np.array_equal(asked, gallery)
+    home = (probed if same else cells.nearest(embeddings, gallery, 1))[:, 0]
     order, ends = _sorted(home, len(cells.centres))
     for columns in (slice(0, 1), slice(1, None)):
         some = probed[:, columns]
@@ -134,7 +137,7 @@ class _Cells:
         rng = np.random.default_rng(0)
         drawn = np.sort(rng.permutation(rows)[:SAMPLE_ROWS])
         sample = np.asarray(embeddings[drawn], np.float32)
-        self._axes = principal_axes(sample[::AXES_STEP], DIMS)[0].astype(np.float32)
+        self._axes = _principal_axes(sample[::AXES_STEP])
         places = sample @ self._axes.T
         self.centres = places[rng.permutation(len(places))[:count]]
         for _ in range(ITERATIONS):
@@ -159,3 +162,12 @@ class _Cells:
             return np.asarray(away.argmin(axis=1)[:, None])
         last = min(count, len(self.centres)) - 1
         return np.asarray(np.argpartition(away, (0, last), axis=1)[:, : last + 1])
+
+
+def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the directions of greatest variance, (DIMS, D), near enough to choose cells by.
+
+    In float32, and without scikit-learn: its import alone would take a second.
+    """
+    centred = rows - rows.mean(axis=0)
+    return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, : -DIMS - 1 : -1].T)

@@ -98,7 +98,7 @@ def did_you_mean(words: Iterable[str], known: Iterable[str]) -> str:
 
 def _close_to(word: str, names: Sequence[str]) -> list[str]:
     begun = [name for name in names if len(word) > 2 and name.startswith(word[:3])]
-    return get_close_matches(word, names, 2, 0.6) or begun[:2]
+    return get_close_matches(word, names, 2, 0.7) or begun[:2]
 
 
 def _shortened(message: str) -> str:

@@ -270,11 +270,11 @@ def _saving(file: Path) -> Iterator[None]:
         raise ss.QueryError(f"cannot save the figure to {file}: {error}") from error
 
 
-def serve(**options: Any) -> None:  # noqa: ANN401
+def serve(outputs: str, others: Sequence[str] = (), **options: Any) -> None:  # noqa: ANN401
     """Serve the page and the API."""
     from simsearch.web.server import serve
 
-    serve(**{**options, **take_table_options(options)})
+    serve([outputs, *others], **{**options, **take_table_options(options)})
 
 
 def publish(

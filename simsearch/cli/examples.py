@@ -100,6 +100,8 @@ examples:
 examples:
   simsearch serve outputs                       then open the address that it prints
   simsearch serve outputs --metadata metadata.csv --index
+  simsearch serve shop=outputs art=outputs2     two libraries, each at /NAME/
+  simsearch serve outputs --root-path /photos   behind a proxy that has it at /photos/
   simsearch serve images.db#shop                what was published on Milvus
   simsearch serve outputs --host 0.0.0.0        for others, who need the token it prints
   SIMSEARCH_TOKEN=... simsearch serve outputs --host 0.0.0.0

@@ -7,6 +7,7 @@ import io
 import os
 import select
 import shutil
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import simsearch as ss
     from simsearch.images.decode import ImageSources
 
-CELL = (10, 20)  # pixels of a cell, where the terminal takes pixels
+CELL = (8, 16)  # pixels of a cell, where the terminal takes pixels and does not say how large
 BLOCK_CELL = (1, 2)  # and of one that is a half block
 TILE_CELLS, MIN_TILE_CELLS = 20, 8  # of a picture, in width
 CHUNK = 4096  # characters of one escape sequence of Kitty
@@ -46,9 +47,22 @@ def print_pictures(matches: ss.Matches, protocol: str) -> None:
                 f"--pictures needs a terminal; elsewhere name one of {', '.join(PROTOCOLS)}"
             )
         protocol = detect_protocol()
-    cell = BLOCK_CELL if protocol == "blocks" else CELL
+    cell = BLOCK_CELL if protocol == "blocks" else cell_pixels()
     for row in sheets(matches, shutil.get_terminal_size().columns, cell):
         sys.stdout.write(PROTOCOLS[protocol](row) + "\n")
+
+
+def cell_pixels() -> tuple[int, int]:
+    """Return the size of a cell in pixels, as far as the terminal says it."""
+    try:
+        from fcntl import ioctl
+        from termios import TIOCGWINSZ
+
+        size = ioctl(sys.stdout.fileno(), TIOCGWINSZ, bytes(8))
+    except (ImportError, OSError):  # Windows, or no terminal
+        return CELL
+    rows, columns, width, height = struct.unpack("HHHH", size)
+    return (width // columns, height // rows) if min(rows, columns, width, height) else CELL
 
 
 def sheets(matches: ss.Matches, columns: int, cell: tuple[int, int]) -> Iterator[Image.Image]:

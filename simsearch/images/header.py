@@ -40,6 +40,22 @@ def measure(source: ImageSource) -> tuple[Header, int]:
     return _read(source, lambda image: (_header(image), coded_pixels(image)))
 
 
+def read_shape(source: ImageSource) -> tuple[int, int]:
+    """Read the width and height of an image once it is upright, without decoding it.
+
+    Raises
+    ------
+    ImageError
+        If the source is not an image.
+    """
+    from simsearch.images.orientation import orientation_of_file
+
+    return _read(
+        source,
+        lambda image: image.size[::-1] if orientation_of_file(image) >= 5 else image.size,
+    )
+
+
 def read_header(source: ImageSource) -> Header:
     """Read the format and size of an image, without decoding it.
 

@@ -41,3 +41,11 @@ def warn_of_orientation(image: Image.Image) -> None:
         *image.size,
         found,
     )
+
+
+def orientation_of_file(image: Image.Image) -> int:
+    """Return the EXIF orientation of a file that is open, 0 for none; from 5 on it lies."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 0))
+    except Exception:  # broken EXIF: there is no orientation
+        return 0

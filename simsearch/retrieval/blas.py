@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-    from typing import Any
+from typing import Any
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -15,12 +12,14 @@ def one_blas_thread() -> AbstractContextManager[object]:
 
     That is longer than a small product takes, and slows the forward pass of the next query.
     """
-    limit: AbstractContextManager[object] = _thread_pools().limit(limits=1, user_api="blas")
+    pools = _blas_pools()
+    alone = all(pool.get_num_threads() == 1 for pool in pools.lib_controllers)
+    limit: AbstractContextManager[object] = nullcontext() if alone else pools.limit(limits=1)
     return limit
 
 
 @lru_cache(maxsize=1)
-def _thread_pools() -> Any:  # noqa: ANN401 (threadpoolctl has no types)
+def _blas_pools() -> Any:  # noqa: ANN401 (threadpoolctl has no types)
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas")

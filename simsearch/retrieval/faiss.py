@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -38,6 +38,7 @@ logger = logging.getLogger("simsearch")
 
 SPARE_CANDIDATES = 16  # of a flat index beyond k, to know that float32 hid none
 BATCH_QUERIES = 256  # that are answered together
+LISTS_STEP = 4  # by which the lists that they read differ
 WIDENING_FACTOR = 4  # of the effort, for queries that are not settled
 SCAN_SHARE = 0.1  # of the rows that a filter leaves, below which a scan is better
 CODES_SCAN_SHARE = 0.02  # the same beside codes of 1 bit, which are read in no time
@@ -152,7 +153,7 @@ class FaissIndex:
         """
         answers: dict[int, TopK | None] = {}
         scanned: list[int] = []
-        work = [(self.effort_for(k, allowed / len(library)), list(range(len(vectors))))]
+        work = self._first_efforts(vectors, self.effort_for(k, allowed / len(library)), k, mask)
         while work:
             effort, pending = work.pop()
             if 2 * effort.candidates > allowed:
@@ -161,14 +162,15 @@ class FaissIndex:
             found = self.candidates.find(vectors[pending], effort, mask)
             ranked = list(self.candidates.rank(library, vectors[pending], k, found))
             kth = np.array([2 - 2 * one.scores[-1] if one else np.inf for one in ranked])
-            settled = self._settled(vectors[pending], kth, found, effort)
+            needed = self._lists_needed(vectors[pending], kth, effort, mask)
+            enough = self._enough_candidates(kth, found)
             wider: dict[SearchEffort, list[int]] = {}
-            for i, one, done, limit in zip(pending, ranked, settled, kth, strict=True):
+            for i, one, many, lists in zip(pending, ranked, enough, needed.tolist(), strict=True):
                 before, answers[i] = answers.get(i), one
                 same = one and before and np.array_equal(one.rows, before.rows)
-                if not done or (self._must_confirm and mask is not None and not same):
-                    lists = self.candidates.lists_needed(vectors[i], limit)
-                    wider.setdefault(self._wider(effort, lists), []).append(i)
+                settled = many and lists <= effort.reach
+                if not settled or (self._must_confirm and mask is not None and not same):
+                    wider.setdefault(self._wider(effort, many, lists), []).append(i)
             work += wider.items()
         if scanned:
             only = self.candidates.only_present(mask, len(library))
@@ -181,26 +183,52 @@ class FaissIndex:
         """Whether only a wider search tells that one with a filter was wide enough."""
         return self.kind == "hnsw" or not (self.exact or self.candidates.margins)
 
-    def _wider(self, effort: SearchEffort, lists: int) -> SearchEffort:
+    def _wider(self, effort: SearchEffort, enough: bool, lists: int) -> SearchEffort:
         """Return the next effort; `lists` are known to be enough, unless it is 0."""
         candidates, reach = (WIDENING_FACTOR * amount for amount in effort)
         if lists:  # in powers of two, so that queries that need about as many share a search
             reach = max(effort.reach, 1 << (lists - 1).bit_length())
+            candidates = effort.candidates if enough else candidates
         return SearchEffort(candidates, reach)
 
-    def _settled(
+    def _lists_needed(
         self,
         vectors: NDArray[np.float32],
         kth: NDArray[np.float64],
-        found: Candidates,
         effort: SearchEffort,
-    ) -> NDArray[np.bool_]:
-        """Tell for which queries the answer stands, by the distance of the k-th row found."""
-        if self.exact:
-            return np.isfinite(kth)
-        last = np.where(found.rows[:, -1] < 0, np.inf, found.scores[:, -1])
-        settled = self.candidates.settled(vectors, kth, last, effort.reach)
-        return np.isfinite(kth) & settled
+        mask: NDArray[np.bool_] | None,
+    ) -> NDArray[np.intp]:
+        """Count the lists that settle each query: (Q,); 0 where that is not known."""
+        if mask is None and self.candidates.knows_near_lists:
+            return np.full(len(vectors), effort.reach)  # the first search has read them
+        return self.candidates.lists_needed(vectors, kth)
+
+    def _enough_candidates(self, kth: NDArray[np.float64], found: Candidates) -> list[bool]:
+        """Tell for which queries the last candidate is too far, by the k-th row found: (Q,)."""
+        enough = np.isfinite(kth)
+        if not self.exact:
+            last = np.where(found.rows[:, -1] < 0, np.inf, found.scores[:, -1])
+            enough &= self.candidates.is_beyond(last, kth)
+        return cast("list[bool]", enough.tolist())
+
+    def _first_efforts(
+        self,
+        vectors: NDArray[np.float32],
+        effort: SearchEffort,
+        k: int,
+        mask: NDArray[np.bool_] | None,
+    ) -> list[tuple[SearchEffort, list[int]]]:
+        """Return the effort to begin with, and the queries for it: each reads the lists near it."""
+        every = list(range(len(vectors)))
+        if mask is not None or not self.candidates.knows_near_lists:
+            return [(effort, every)]
+        near = self.candidates.near_lists(vectors)
+        reaches = np.ceil(near * math.sqrt(max(k, TUNED_K) / TUNED_K)).astype(int).tolist()
+        groups: dict[SearchEffort, list[int]] = {}
+        for i, reach in zip(every, reaches, strict=True):
+            shared = -(-reach // LISTS_STEP) * LISTS_STEP if len(every) > 1 else reach
+            groups.setdefault(effort._replace(reach=shared), []).append(i)
+        return list(groups.items())
 
     def effort_for(self, k: int, share: float) -> SearchEffort:
         """Return the effort for k rows among the share of rows that a filter allows.

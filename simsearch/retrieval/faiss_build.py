@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 SCAN_MAX_ROWS = 10_000  # below, a full scan is as fast
 TRAINING_ROWS = 20_000  # that set the quantiser
 ROWS_PER_LIST = 50  # of training for the centre of each list
-CODES_PER_LIST, LISTED_ROWS = 2500, 200_000  # of 1 bit a number
+CODES_PER_LIST = 2500  # of 1 bit a number
 KMEANS_ITERATIONS = 6
 KMEANS_MIN_ROWS = 16  # FAISS wants one row per centre of a 4-bit quantiser
 EF_CONSTRUCTION = 160  # rows that are looked at to link a new one into the graph
@@ -222,11 +222,10 @@ def _train(
 def count_lists(rows: int, kind: Kind) -> int:
     """Return the number of inverted lists for this many rows.
 
-    To start a list of 1-bit codes takes as long as to read some hundreds of them: they are long,
-    and up to 200,000 rows it is as quick to read all codes.
+    To start a list of 1-bit codes takes as long as to read some hundreds of them: they are long.
     """
     if kind == "rabitq":
-        return 1 if rows < LISTED_ROWS else rows // CODES_PER_LIST
+        return max(1, rows // CODES_PER_LIST)
     return max(1, min(int(math.sqrt(rows)), rows // ROWS_PER_LIST))
 
 

@@ -6,20 +6,18 @@ that the codes give, and by the centres of the lists. Others are searched for mo
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from simsearch.retrieval.blas import one_blas_thread
-from simsearch.retrieval.exact import rounding_error
+from simsearch.retrieval.exact import rescore, rounding_error
 from simsearch.retrieval.faiss_compat import faiss_threads, import_faiss, keep_search_parameters
 from simsearch.retrieval.faiss_rotation import known_rotation
 from simsearch.retrieval.gather import gathered_scores, matrix_of
-from simsearch.retrieval.pruned import top_k_of_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -49,6 +47,14 @@ class Margins(NamedTuple):
     code: float  # by which a code makes one of the nearest rows seem farther than it is
     centre: float  # by which the centre of its list is farther than the k-th nearest row
     usual: float  # of the tenth nearest row of a query; errors grow in proportion beyond
+    spread: float | None = None  # by which that centre is farther than the nearest of all
+
+    @classmethod
+    def read(cls, values: Sequence[Any]) -> Margins:
+        """Read them from a record: those of earlier versions have no spread."""
+        code, centre, usual, *spread = values
+        known = [float(value) for value in spread if value is not None]
+        return cls(float(code), float(centre), float(usual), *known)
 
 
 class Candidates(NamedTuple):
@@ -167,68 +173,66 @@ class CandidateIndex:
             if not complete or len(found) < k:
                 yield None
                 continue
-            if self.margins is not None and len(found) > FIRST_RANKED * k:
-                found = found[: self._worth_ranking(library, vector, k, scores, found)]
-            yield top_k_of_rows(library, vector, found, k)
+            yield self._rank_one(library, vector, k, scores, found)
 
-    def _worth_ranking(
+    def _rank_one(
         self,
         library: ImageLibrary,
         vector: NDArray[np.float32],
         k: int,
         scores: NDArray[np.float32],
         rows: NDArray[np.int64],
-    ) -> int:
-        """Count the candidates that may be among the k best, by the scores of the first."""
-        first = FIRST_RANKED * k
+    ) -> TopK:
+        """Rank the first candidates, and by their scores those of the others that are worth it."""
+        matrix, first = matrix_of(library), FIRST_RANKED * k
         with one_blas_thread():
-            exact = gathered_scores(matrix_of(library), rows[:first], vector)
-        kth = 2 - 2 * float(np.partition(exact, -k)[-k])
-        limit = kth + self._scale(kth) * self.margins.code  # type: ignore[union-attr]
-        return max(first, int(np.searchsorted(scores[: len(rows)], limit, side="right")))
+            exact = gathered_scores(matrix, rows[:first], vector)
+            if self.margins is not None:
+                kth = 2 - 2 * float(np.partition(exact, -k)[-k])
+                limit = kth + self._scale(kth) * self.margins.code
+                rows = rows[: max(first, int(np.searchsorted(scores[: len(rows)], limit, "right")))]
+            more = gathered_scores(matrix, rows[first:], vector)
+        return rescore(library, vector, np.concatenate([exact, more]), k, rows=rows)
 
     def _scale(self, kth: Any) -> Any:  # noqa: ANN401 (a float or an array)
         """Return how many times as large as usual errors are for queries far from the library."""
         usual = max(self.margins.usual, np.finfo(np.float32).tiny)  # type: ignore[union-attr]
         return np.sqrt(np.maximum(1, kth / usual))
 
-    def lists_needed(self, vector: NDArray[np.float32], kth: float) -> int:
-        """Count the lists that settle a query, as far as its answer is known; 0 if it is not."""
-        if self.margins is None or not self.has_lists or not math.isfinite(kth):
-            return 0
+    @property
+    def knows_near_lists(self) -> bool:
+        """Whether the centres tell which lists to read, before any row is found."""
+        return self.has_lists and self.margins is not None and self.margins.spread is not None
+
+    def near_lists(self, vectors: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Count the lists whose centres are about as near as the nearest: (Q,)."""
+        away = self.centre_distances(vectors)
+        limit = away.min(axis=1) + self.margins.spread  # type: ignore[union-attr]
+        counts: NDArray[np.intp] = np.count_nonzero(away <= limit[:, None], axis=1)
+        return counts
+
+    def lists_needed(self, vectors: NDArray[np.float32], kth: NDArray[Any]) -> NDArray[np.intp]:
+        """Count the lists that settle each query, as far as its answer is known: (Q,), or 0.
+
+        Rows that a filter leaves may lie anywhere: only the squared distances `kth`, (Q,), of the
+        k-th row found tell where others may be.
+        """
+        if self.margins is None or not self.has_lists:
+            return np.zeros(len(vectors), np.intp)
         limit = kth + self._scale(kth) * self.margins.centre
-        return int(np.count_nonzero(self.centre_distances(vector[None]) < limit))
+        near = self.centre_distances(vectors) < limit[:, None]
+        return np.where(np.isfinite(kth), np.count_nonzero(near, axis=1), 0)
 
-    def settled(
-        self, vectors: NDArray[np.float32], kth: NDArray[Any], last: NDArray[Any], lists: int
-    ) -> NDArray[np.bool_]:
-        """Tell for which queries rows that were not looked at can hardly be among the best.
+    def is_beyond(self, last: NDArray[Any], kth: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell for which queries no row beyond the last candidate can well be among the best: (Q,).
 
-        Parameters
-        ----------
-        vectors
-            (Q, D) float32.
-        kth
-            (Q,) squared distance of the k-th best row that was found.
-        last
-            (Q,) that of the last candidate by its code; infinite if all rows were candidates.
-        lists
-            How many lists were read.
+        Both are squared distances: the first by codes, infinite if all rows were candidates, and
+        that of the k-th row found.
         """
         if self.margins is None:
-            return np.ones(len(vectors), np.bool_)
-        scale = self._scale(kth)
-        done: NDArray[np.bool_] = last >= kth + scale * self.margins.code
-        if self.has_lists:
-            done &= self.next_centre(vectors, lists) >= kth + scale * self.margins.centre
-        return done
-
-    def next_centre(self, vectors: NDArray[np.float32], lists: int) -> NDArray[np.float32]:
-        """Squared distance of each query to the nearest centre of a list that is not read."""
-        distances = self.centre_distances(vectors)
-        if lists >= distances.shape[1]:
-            return np.full(len(vectors), np.inf, np.float32)
-        return np.partition(distances, lists, axis=1)[:, lists]
+            return np.ones(len(kth), np.bool_)
+        beyond: NDArray[np.bool_] = last >= kth + self._scale(kth) * self.margins.code
+        return beyond
 
     def centre_distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Squared distances of queries to the centres of all lists: (Q, lists)."""

@@ -182,7 +182,7 @@ def _open(folder: Path, text: str, *, mapped: bool) -> FaissIndex:
         raise _damaged(folder, f"its file is named {name!r}")
     report = IndexReport(**record["report"])
     effort = SearchEffort(*map(int, record["effort"]))
-    margins = Margins(*map(float, some)) if (some := record.get("margins")) else None
+    margins = Margins.read(some) if (some := record.get("margins")) else None
     origin, rows = _open_rows(folder, record, name, report)
     if not matches_seal(folder / name, record["seal"]):
         raise _damaged(folder, f"{name} is damaged, or belongs to another index")

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 TARGET_RECALL = 0.997  # at 10, so that 0.99 is reached by other queries too
 RECALL_TOLERANCE = 0.002  # of the highest recall in reach, given up for speed
 CODE_QUANTILE, CENTRE_QUANTILE = 0.998, 0.995  # of the nearest rows, that the margins let in
+SPREAD_QUANTILE = 0.997  # of those of each kind of query
 SETTLED_SHARE = 0.5  # of the queries, for which the first search reads lists enough
 CANDIDATES_SHARE = 0.99  # of the queries, for which it has candidates enough
 MIN_CANDIDATES, MAX_CANDIDATES = 20, 1000
-MIN_CODES = 200  # of 1 or 2 bits a number: more codes cost little, a second search much
+MIN_CODES = 150  # of 1 or 2 bits a number: more codes cost little, a second search much
 MAX_REACH = 1024  # of efSearch
 MIN_EF_SEARCH = 40  # however little the sample needs
 TIMED_QUERIES, TIMED_EXACT_QUERIES = 100, 15  # of which the median time is reported
@@ -58,18 +59,15 @@ def tune(
     code = _code_margin(found, truth)
     likely = np.concatenate([np.full(len(some.own), some.kind != "unlike") for some in questions])
     usual = float(np.quantile(kth[likely], 0.9))
-    centre = _centre_margin(index, library, vectors, truth, kth) if lists else 0.0
     candidates = np.count_nonzero(found.scores < (kth + code)[:, None], axis=1) + 1
     count = int(np.quantile(candidates[likely], CANDIDATES_SHARE, method="higher"))
     least = MIN_CODES if index.kind in {"rabitq", "ivfpq"} else MIN_CANDIDATES
     count = min(max(least, count), MAX_CANDIDATES)
-    reach = 1
     if lists:
-        near = np.count_nonzero(index.centre_distances(vectors) < (kth + centre)[:, None], axis=1)
-        reach = max(1, int(np.quantile(near[likely], SETTLED_SHARE, method="higher")))
-    elif index.kind == "hnsw":
-        reach = _graph_reach(index, library, questions, count)
-    return SearchEffort(count, reach), Margins(code, centre, usual)
+        reach, centre, spread = _tune_lists(index, library, questions, kth)
+        return SearchEffort(count, reach), Margins(code, centre, usual, spread)
+    reach = _graph_reach(index, library, questions, count) if index.kind == "hnsw" else 1
+    return SearchEffort(count, reach), Margins(code, 0.0, usual)
 
 
 def count_lists_of(index: CandidateIndex) -> int:
@@ -92,24 +90,39 @@ def _code_margin(found: Candidates, truth: Sequence[TopK]) -> float:
     return _margin(errors, CODE_QUANTILE)
 
 
-def _centre_margin(
+def _tune_lists(
     index: CandidateIndex,
     library: ImageLibrary,
-    vectors: NDArray[np.float32],
-    truth: Sequence[TopK],
+    questions: Sequence[Questions],
     kth: NDArray[Any],
-) -> float:
-    """Return by how much the centres of their lists are farther than the k-th nearest row."""
-    farther: list[NDArray[Any]] = []
-    for distances, best, limit in zip(index.centre_distances(vectors), truth, kth, strict=True):
-        if len(best.rows):
-            own = index.centre_distances(np.asarray(library.embeddings[best.rows])).argmin(axis=1)
-            farther.append(distances[own] - limit)
-    return _margin(farther, CENTRE_QUANTILE)
+) -> tuple[int, float, float]:
+    """Return how many lists to read, and the margins of the centres.
+
+    The first is by how much the centres of their lists are farther than the k-th nearest row, the
+    second by how much they are farther than the nearest centre, whatever the kind of query.
+    """
+    farther, spreads, near, done = [], [], [], 0
+    for some in questions:
+        beyond: list[NDArray[Any]] = []
+        for distances, best in zip(index.centre_distances(some.vectors), some.truth, strict=True):
+            rows = np.asarray(library.embeddings[best.rows])
+            own = distances[index.centre_distances(rows).argmin(axis=1)]
+            farther.append(own - kth[done])
+            beyond.append(own - distances.min())
+            done += 1
+        spreads.append(_margin(beyond, SPREAD_QUANTILE))
+    spread = max(spreads)
+    for some in questions:
+        if some.kind != "unlike":
+            away = index.centre_distances(some.vectors)
+            near.append(np.count_nonzero(away <= away.min(axis=1, keepdims=True) + spread, axis=1))
+    typical = int(np.quantile(np.concatenate(near), SETTLED_SHARE, method="higher"))
+    return typical, _margin(farther, CENTRE_QUANTILE), spread
 
 
 def _margin(values: list[NDArray[Any]], share: float) -> float:
-    return max(0.0, float(np.quantile(np.concatenate(values), share))) if values else 0.0
+    some = np.concatenate([np.empty(0), *values])
+    return max(0.0, float(np.quantile(some, share))) if len(some) else 0.0
 
 
 def _graph_reach(

@@ -20,6 +20,8 @@ from simsearch.images.budget import use_budget
 from simsearch.images.download import public_urls_only
 from simsearch.web import schemas
 from simsearch.web.copy_routes import copy_routes
+from simsearch.web.decoder_pool import DecoderPool
+from simsearch.web.json_bodies import JsonOrFormRoute, forms_of
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
     CheckMiddleware,
@@ -31,8 +33,9 @@ from simsearch.web.middleware import (
     check_token,
 )
 from simsearch.web.openapi import describe_api
-from simsearch.web.pages import STATIC, page_routes
+from simsearch.web.pages import STATIC, login_routes, page_routes
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
+from simsearch.web.root_path import RootPathMiddleware
 from simsearch.web.service import Service
 from simsearch.web.settings import Settings
 from simsearch.web.streams import FileStreamResponse
@@ -50,19 +53,24 @@ Version = Annotated[
 ]
 Offset = Annotated[int, Query(ge=0, le=2**53, description="Images to pass over.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Images to list, at most.")]
-Where = Annotated[str | None, Query(description="JSON, as in a search.", examples=['"sea/*"'])]
+Where = Annotated[
+    str | None, Query(description="A glob, or JSON, as in a search.", examples=["sea/*"])
+]
+WithShapes = Annotated[bool, Query(description="Whether to read width and height of each image.")]
 ThumbnailSize = Annotated[
     Size, BeforeValidator(int), Query(description="Longer side in pixels, at most.")
 ]
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastAPI:
     """Make the app that serves a library.
 
     Parameters
     ----------
     settings
         Which library, and to whom.
+    decoders
+        Those of another library in the same process; by default its own.
 
     Returns
     -------
@@ -77,9 +85,9 @@ def create_app(settings: Settings) -> FastAPI:
         If the table cannot be attached.
     """
     metrics = Metrics()
-    service = Service(settings, metrics)
-    auth = TokenAuth(settings.token)
-    login_page = (STATIC / "login.html").read_text("utf-8")
+    service = Service(settings, metrics, decoders)
+    auth = TokenAuth(settings.token, settings.root_path)
+    login_page = read_login_page()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -99,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Image similarity search: a picture in, the most similar ones out.",
         lifespan=lifespan,
         middleware=[  # the outermost first
+            Middleware(RootPathMiddleware, settings.root_path),
             Middleware(SecurityHeadersMiddleware),
             Middleware(HeadMiddleware),
             Middleware(MetricsMiddleware, metrics),
@@ -111,15 +120,22 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would use the host name that the client sent
     )
-    app.state.service = service
+    app.state.service, app.state.settings = service, settings
     handle_problems(app)
-    app.include_router(_api_routes(service))
+    api = _api_routes(service)
+    app.include_router(api)
     app.include_router(copy_routes(service))
-    app.include_router(page_routes(auth, login_page, metrics))
+    app.include_router(page_routes(metrics))
+    app.include_router(login_routes(auth, login_page))
     app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")
     app.mount("/static", StaticFiles(directory=STATIC), "static")
-    app.openapi = partial(describe_api, app, needs_token=settings.token is not None)  # type: ignore[method-assign]
+    app.openapi = partial(describe_api, app, forms_of(api), needs_token=settings.token is not None)  # type: ignore[method-assign]
     return app
+
+
+def read_login_page() -> str:
+    """Return the page with the log-in form."""
+    return (STATIC / "login.html").read_text("utf-8")
 
 
 class _SwaggerUiFiles(StaticFiles):
@@ -135,7 +151,7 @@ class _SwaggerUiFiles(StaticFiles):
 
 def _api_routes(service: Service) -> APIRouter:
     """Return the routes of the REST API."""
-    api = APIRouter(prefix="/api")
+    api = APIRouter(prefix="/api", route_class=JsonOrFormRoute)
 
     @api.get("/library", tags=["library"], response_model=schemas.Library)
     async def library() -> Response:
@@ -144,10 +160,14 @@ def _api_routes(service: Service) -> APIRouter:
 
     @api.get("/images", tags=["images"], response_model=schemas.Page)
     async def images(
-        v: Version = None, offset: Offset = 0, limit: Limit = 60, where: Where = None
+        v: Version = None,
+        offset: Offset = 0,
+        limit: Limit = 60,
+        where: Where = None,
+        shapes: WithShapes = False,
     ) -> Response:
         """List images, in the order of their paths."""
-        content = await service.page(offset, limit, where, v)
+        content = await service.page(offset, limit, where, v, shapes=shapes)
         return Response(content, media_type="application/json")
 
     @api.get(
@@ -175,14 +195,20 @@ def _api_routes(service: Service) -> APIRouter:
         return Utf8JsonResponse(schemas.image(state.library, state.version, row))
 
     @api.post("/search", tags=["search"], response_model=schemas.Answers)
-    async def search(form: Annotated[schemas.SearchForm, MULTIPART]) -> Response:
+    async def search(
+        form: Annotated[schemas.SearchForm, MULTIPART], shapes: WithShapes = False
+    ) -> Response:
         """Find the images that are most similar to a row, an image, or several of them."""
-        return Response(await service.search(form), media_type="application/json")
+        content = await service.search(form, shapes=shapes)
+        return Response(content, media_type="application/json")
 
     @api.post("/recommend", tags=["search"], response_model=schemas.Answers)
-    async def recommend(form: Annotated[schemas.RecommendForm, MULTIPART]) -> Response:
+    async def recommend(
+        form: Annotated[schemas.RecommendForm, MULTIPART], shapes: WithShapes = False
+    ) -> Response:
         """Find what somebody may like, from what they liked and what they did not."""
-        return Response(await service.recommend(form), media_type="application/json")
+        content = await service.recommend(form, shapes=shapes)
+        return Response(content, media_type="application/json")
 
     @api.post(
         "/explain",
@@ -198,7 +224,7 @@ def _api_routes(service: Service) -> APIRouter:
     async def health() -> Response:
         """Return status ok while the server answers."""
         state = service.state()
-        content = schemas.Health(images=len(state.library), version=state.version)
+        content = schemas.Health(status="ok", images=len(state.library), version=state.version)
         return Utf8JsonResponse(content.model_dump())
 
     return api

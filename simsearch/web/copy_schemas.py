@@ -23,24 +23,24 @@ class CopyImage(Image):
     goes: bool = Field(description="Whether the plan says that it may go.")
     reason: str = Field(description="Why it stays.")
     width: int | None = Field(description="Pixels; null if the file cannot be read.")
-    height: int | None
-    bytes: int | None
+    height: int | None = Field(description="Pixels, as width.")
+    bytes: int | None = Field(description="Size of the file; null if it cannot be read.")
 
 
 class CopyGroup(BaseModel):
     """Copies of one picture; the first one stays."""
 
     group: int = Field(description="Number of the group, from 1.")
-    images: list[CopyImage]
+    images: list[CopyImage] = Field(description="Its pictures, the one that stays first.")
 
 
 class Copies(BaseModel):
     """How far the search for copies is, and some of its groups once it is ready."""
 
-    version: str
-    state: State
+    version: str = Field(description="Version of the library that was looked through.")
+    state: State = Field(description="How far the search is.")
     step: str = Field(description="What is being done.")
-    done: int
+    done: int = Field(description="Pictures or pairs of this step that are done.")
     total: int = Field(description="Of this step; 0 where that is not known.")
     error: str = Field(description="Why it failed.")
     groups: int = Field(description="Groups of copies that were found.")
@@ -55,7 +55,7 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    group: int
+    group: int = Field(description="Number of the group.")
     keep: int = Field(description="Row of the picture that stays.")
     extras: Annotated[
         list[int], Field(description="Rows that may go; none to leave the group alone.")
@@ -67,7 +67,9 @@ class PlanRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: str | None = None
+    version: Annotated[
+        str | None, Field(description="Version of the library; 409 if it has changed since.")
+    ] = None
     choices: Annotated[
         list[Choice],
         Field(max_length=MAX_CHOICES, description="Groups of which something else stays or goes."),
@@ -81,19 +83,19 @@ class PlanRequest(BaseModel):
 class Left(BaseModel):
     """How many pictures the plan leaves where they are, and why."""
 
-    reason: str
-    images: int
+    reason: str = Field(description="Why they stay.")
+    images: int = Field(description="How many.")
 
 
 class Plan(BaseModel):
     """A plan of a clean-up; it is applied at the command line, never by the server."""
 
-    version: str
-    copies: int
-    bytes: int
-    left: list[Left]
+    version: str = Field(description="Version of the library that the plan is for.")
+    copies: int = Field(description="Pictures that the plan lets go.")
+    bytes: int = Field(description="Of these, together.")
+    left: list[Left] = Field(description="What stays, by reason.")
     remembered: int = Field(description="Pairs that are remembered as no duplicates.")
-    notes: list[str]
+    notes: list[str] = Field(description="What could not be compared.")
     csv: str = Field(description="The plan, with names relative to the dataset's folder.")
 
 

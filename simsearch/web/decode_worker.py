@@ -41,7 +41,7 @@ from simsearch.images.allocator import limit_allocator
 from simsearch.images.budget import use_budget
 from simsearch.images.crop import load_parts
 from simsearch.images.decode import load_image
-from simsearch.images.header import measure
+from simsearch.images.header import measure, read_shape
 from simsearch.images.signature import SIGNATURE
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 
@@ -245,6 +245,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "equal": _equal,
     "signature": _signature,
     "measure": measure,
+    "shape": read_shape,
 }
 
 if __name__ == "__main__":

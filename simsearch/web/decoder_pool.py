@@ -31,7 +31,7 @@ from simsearch.images.address import is_uri, local_path
 from simsearch.images.budget import MemoryBudget
 from simsearch.images.compare import Verdict
 from simsearch.images.decode import DECODER
-from simsearch.images.header import Header, measure
+from simsearch.images.header import Header, measure, read_shape
 from simsearch.images.read import read_file
 from simsearch.images.read_signature import Signed
 from simsearch.web import decode_worker as worker
@@ -139,6 +139,13 @@ class DecoderPool:
             return measure(source)
         header, pixels = self._run("measure", _at_hand(source))
         return Header(*header), pixels
+
+    def shape(self, source: Source) -> tuple[int, int]:
+        """Read width and height as `read_shape` does."""
+        if not self.start():
+            return read_shape(source)
+        width, height = self._run("shape", _at_hand(source))
+        return width, height
 
     def compare(self, a: str, b: str) -> Verdict | None:
         """Compare two files as `compare_files` does."""

@@ -20,7 +20,8 @@ from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 
 from simsearch.web.limits import METHODS_WITHOUT_BODY, BodyRate, Share, Work
-from simsearch.web.problems import problem, wants_page
+from simsearch.web.problems import problem, rooted_page, wants_page
+from simsearch.web.root_path import ROOT, local_path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -111,8 +112,9 @@ class TokenAuth:
     cookie; programs send it as `Authorization: Bearer ...`.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, root_path: str = "") -> None:
         self._token = None if token is None else token.encode()
+        self._cookie_path = f"{root_path}/"  # other programs behind the proxy do not get it
         # Cookies are shared by all ports of a host: each server's needs a name of its own.
         self._cookie = f"simsearch_{hashlib.sha256(self._token or b'').hexdigest()[:8]}"
 
@@ -136,12 +138,13 @@ class TokenAuth:
 
     def log_in_redirect(self, path: str, *, secure: bool) -> Response:
         """Redirect a browser and set its cookie."""
-        response = RedirectResponse(path, 303)
+        response = RedirectResponse(ROOT.get() + path, 303)
         if self._token is not None:
             response.set_cookie(
                 self._cookie,
                 self._token.hex(),
                 max_age=COOKIE_SECONDS,
+                path=self._cookie_path,
                 httponly=True,
                 samesite="lax",
                 secure=secure,
@@ -177,7 +180,7 @@ def check_token(
 
     A token in the address logs in, and is answered with the address without it.
     """
-    path = scope["path"]
+    path = local_path(scope)
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     tokens = query.pop("token", [])
     if path == "/" and tokens and auth.is_valid(tokens[0]):
@@ -186,7 +189,7 @@ def check_token(
     if path in OPEN_PATHS or path.startswith("/static/") or auth.is_authorised(headers):
         return None
     if path in PAGE_PATHS or wants_page(path, headers):
-        return Response(login_page, 401, media_type="text/html")
+        return rooted_page(login_page, 401)
     response = problem(401, "a token is needed: send it as 'Authorization: Bearer TOKEN'")
     response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -207,7 +210,7 @@ def check_host_and_origin(
             f"this server is not called {host!r}; start it with --host to be "
             "reached by another name",
         )
-    is_navigation = headers.get("sec-fetch-mode") == "navigate" and scope["path"] in {
+    is_navigation = headers.get("sec-fetch-mode") == "navigate" and local_path(scope) in {
         *PAGE_PATHS,
         LOGIN_PATH,
     }
@@ -254,11 +257,11 @@ class RequestLimitsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with a limited body, or reject it."""
-        if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
+        if scope["type"] != "http" or local_path(scope) == HEALTH_PATH:
             return await self.app(scope, receive, send)
         if scope["method"] in METHODS_WITHOUT_BODY:
             return await self._answer(scope, receive, send, [(self._reads, 1)])
-        is_login = scope["path"] == LOGIN_PATH
+        is_login = local_path(scope) == LOGIN_PATH
         allowed = LOGIN_BYTES if is_login else self._settings.max_bytes
         limit = allowed if is_login else allowed + FORM_OVERHEAD_BYTES
         too_large = f"an upload may have {allowed:,} bytes"

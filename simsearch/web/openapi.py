@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
+from simsearch.web.api_examples import ANSWERS, REQUESTS
+from simsearch.web.json_bodies import JSON_TYPE, json_model
 from simsearch.web.middleware import HEALTH_PATH, OPEN_PATHS
 from simsearch.web.problems import MEDIA_TYPE, Problem, problem_content
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import FastAPI
+    from pydantic import BaseModel
 
 # What each status means, and the detail of one such problem.
+TOKEN_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The token that the server printed when it was started, or SIMSEARCH_TOKEN. "
+    "Browsers log in at /login and then send a cookie.",
+}
 PROBLEMS_EVERYWHERE = {
     401: ("A token is needed.", "a token is needed: send it as 'Authorization: Bearer TOKEN'"),
     403: ("Cross-site request.", "another site may link to this page, but not use it"),
@@ -33,17 +44,17 @@ PROBLEMS_OF_LISTS = {
         "The library has changed since.",
         "the library has changed since; read /api/library and ask again",
     ),
-    422: ("An option is invalid.", "limit ('0'): Input should be greater than or equal to 1"),
+    422: ("An option is invalid.", "limit: '0' is too small: give at least 1"),
 }
 PROBLEMS_OF_ROWS = PROBLEMS_OF_LISTS | {
     404: ("There is no such row.", "there is no row 9000"),
     422: (
         "An option is invalid.",
-        "path.row ('x'): Input should be a valid integer, unable to parse string as an integer",
+        "row: 'x' is not a whole number",
     ),
 }
 PROBLEMS_OF_QUERIES = PROBLEMS_OF_ROWS | {
-    400: ("The body is not a form.", "Missing boundary in multipart."),
+    400: ("The body is neither a form nor JSON.", "Missing boundary in multipart."),
     408: (
         "The upload is too slow.",
         "the upload has fallen 20 seconds behind 4,096 bytes per second",
@@ -69,24 +80,49 @@ PROBLEMS_OF_PLANS = {status: PROBLEMS_OF_QUERIES[status] for status in (408, 409
 }
 
 
-def describe_api(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
-    """Return the OpenAPI schema of an app; it is made once."""
+def describe_api(
+    app: FastAPI, forms: Mapping[str, type[BaseModel]], *, needs_token: bool
+) -> dict[str, Any]:
+    """Return the OpenAPI schema of an app; it is made once.
+
+    `forms` are the models of calls that take JSON, too, by their paths.
+    """
     if app.openapi_schema is None:
         schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            servers=app.servers or None,
         )
         components = schema["components"]
         components["schemas"]["Problem"] = Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
         if needs_token:
-            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            components["securitySchemes"] = {"token": TOKEN_SCHEME}
             schema["security"] = [{"token": []}, {}]  # or the cookie, which browsers send anyway
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
                 _describe_operation(path, method, operation)
+        for path, form in forms.items():
+            content = schema["paths"][path]["post"]["requestBody"]["content"]
+            content[JSON_TYPE] = _json_body(form, components["schemas"])
+        for path, example in ANSWERS.items():
+            (operation,) = schema["paths"][path].values()
+            operation["responses"]["200"]["content"][JSON_TYPE]["example"] = example
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _json_body(form: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    """Describe the JSON body that a form's call takes, too."""
+    model = json_model(form)
+    described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(described.pop("$defs", {}))
+    schemas[model.__name__] = described
+    example = REQUESTS[form.__name__]
+    return {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
 
 
 def _describe_operation(path: str, method: str, operation: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from simsearch.web.metrics import Metrics
 from simsearch.web.middleware import PAGE_PATHS, TokenAuth
+from simsearch.web.problems import rooted_page
+from simsearch.web.root_path import ROOT, local_path
 
 STATIC = Path(__file__).with_name("static")
 REVALIDATE = {"Cache-Control": "no-cache"}
@@ -19,7 +21,7 @@ PAGES = {"/": "index.html", "/docs": "docs.html", "/duplicates": "duplicates.htm
 Next = Annotated[str, Query(alias="next")]  # what is opened after the log-in
 
 
-def page_routes(auth: TokenAuth, login_page: str, metrics: Metrics) -> APIRouter:
+def page_routes(metrics: Metrics) -> APIRouter:
     """Return the routes of pages and of metrics."""
     pages = APIRouter(include_in_schema=False)
 
@@ -27,19 +29,8 @@ def page_routes(auth: TokenAuth, login_page: str, metrics: Metrics) -> APIRouter
 
         @pages.get(path)
         async def page(request: Request) -> Response:
-            return FileResponse(STATIC / PAGES[request.url.path], headers=REVALIDATE)
-
-    @pages.get("/login")
-    async def log_in_again() -> Response:
-        return Response(login_page, media_type="text/html")
-
-    @pages.post("/login")
-    async def login(
-        request: Request, token: Annotated[str, Form()], opened: Next = "/"
-    ) -> Response:
-        if auth.is_valid(token.strip()):
-            return auth.log_in_redirect(_own_page(opened), secure=request.url.scheme == "https")
-        return Response(login_page, 401, media_type="text/html")
+            file = STATIC / PAGES[local_path(request.scope)]
+            return FileResponse(file, headers=REVALIDATE)
 
     @pages.get("/metrics")
     async def prometheus() -> Response:
@@ -48,13 +39,32 @@ def page_routes(auth: TokenAuth, login_page: str, metrics: Metrics) -> APIRouter
     return pages
 
 
+def login_routes(auth: TokenAuth, login_page: str) -> APIRouter:
+    """Return the routes of the log-in."""
+    pages = APIRouter(include_in_schema=False)
+
+    @pages.get("/login")
+    async def log_in_again() -> Response:
+        return rooted_page(login_page)
+
+    @pages.post("/login")
+    async def login(
+        request: Request, token: Annotated[str, Form()], opened: Next = "/"
+    ) -> Response:
+        if auth.is_valid(token.strip()):
+            return auth.log_in_redirect(_own_page(opened), secure=request.url.scheme == "https")
+        return rooted_page(login_page, 401)
+
+    return pages
+
+
 def _own_page(address: str) -> str:
-    """Return the address of a page of this server, with its query; "/" for any other.
+    """Return the address of a page below the root path, with its query; "/" for any other.
 
     Examples
     --------
     >>> [_own_page(each) for each in ("/?row=3", "/docs", "//evil.example/", "/api/library")]
     ['/?row=3', '/docs', '/', '/']
     """
-    path, mark, query = address.partition("?")
+    path, mark, query = address.removeprefix(ROOT.get()).partition("?")
     return f"{path}{mark}{query}" if path in PAGE_PATHS else "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from simsearch.errors import (
     StaleVersionError,
 )
 from simsearch.plain_json import dumps
+from simsearch.web.field_errors import describe_errors
+from simsearch.web.root_path import ROOT, local_path
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -56,10 +59,13 @@ class Utf8JsonResponse(JSONResponse):
 class Problem(BaseModel):
     """An error, and its remedy."""
 
-    type: str = "about:blank"
-    title: str = Field(examples=["Unprocessable Entity"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["k=0: ask for a whole number of matches, at least one"])
+    type: str = Field("about:blank", description="Always about:blank: the status says the kind.")
+    title: str = Field(description="The status in words.", examples=["Unprocessable Entity"])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(
+        description="What is wrong, and what to do, in one sentence.",
+        examples=["k=0: ask for a whole number of matches, at least one"],
+    )
 
 
 def problem(status: int, detail: str) -> Utf8JsonResponse:
@@ -75,6 +81,12 @@ def problem_content(status: int, detail: str) -> dict[str, Any]:
         "status": status,
         "detail": detail[:MAX_DETAIL_CHARACTERS],
     }
+
+
+def rooted_page(page: str, status: int = 200) -> Response:
+    """Return a page whose own addresses, which begin with "/", are put below the root path."""
+    text = re.sub(r'( (?:href|src|action)=")/', rf"\g<1>{ROOT.get()}/", page)
+    return HTMLResponse(text, status)
 
 
 def wants_page(path: str, headers: Headers) -> bool:
@@ -93,13 +105,13 @@ def handle_problems(app: FastAPI) -> None:
         return problem(status, _public_message(error))
 
     @app.exception_handler(RequestValidationError)
-    def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, "; ".join(map(_validation_message, error.errors())))
+    def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem(422, describe_errors(error.errors(), _field_names(request)))
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404 and wants_page(request.url.path, request.headers):
-            return HTMLResponse(NOT_FOUND.read_text("utf-8"), 404)
+        if error.status_code == 404 and wants_page(local_path(request.scope), request.headers):
+            return rooted_page(NOT_FOUND.read_text("utf-8"), 404)
         response = problem(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
         return response
@@ -116,9 +128,11 @@ def _public_message(error: SimsearchError) -> str:
     return "the library or its network cannot do this; the server's log says why"
 
 
-def _validation_message(error: Any) -> str:  # noqa: ANN401
-    """Return pydantic's error of a field in one line, with the value at fault."""
-    location = [f"{each!s:.80}" for each in error["loc"] if each not in {"body", "query"}]
-    value = error.get("input")
-    given = f" ({value!r:.80})" if isinstance(value, (str, int, float)) else ""
-    return f"{'.'.join(location) or 'request'}{given}: {error['msg']}"
+def _field_names(request: Request) -> list[str]:
+    """Return the names of what a call takes, in its address and its body."""
+    taken = request.scope["route"].dependant
+    names = [each.alias for each in (*taken.query_params, *taken.path_params)]
+    for each in taken.body_params:
+        fields = getattr(each.field_info.annotation, "model_fields", {})
+        names += [*fields] or [each.alias]
+    return names

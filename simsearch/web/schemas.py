@@ -19,6 +19,7 @@ from simsearch.library.types import Browsable
 from simsearch.plain_json import plain
 from simsearch.retrieval.matches import Match, Matches
 from simsearch.retrieval.options import RankingOptions, SearchOptions, option_docs
+from simsearch.web.root_path import ROOT
 from simsearch.web.where import MAX_NUMBER, read_where
 
 MAX_NUMBERS = 100  # of a list in one field
@@ -27,7 +28,7 @@ WHERE_EXAMPLE = '{"folder": "seg_train/forest", "price": {"max": 50}, "tags": ["
 # Options that a form field writes otherwise than Python: type, description, example.
 FORM_TYPES: dict[str, tuple[Any, str | None, str | None]] = {
     "Threshold": (float | Literal["auto"], None, None),
-    "Rows": (str, "JSON: a glob, or conditions on columns.", WHERE_EXAMPLE),
+    "Rows": (str, "A glob, or JSON: conditions on columns.", WHERE_EXAMPLE),
     "Box | None": (str, "left,top,right,bottom: pixels or fractions.", "0.5,0,1,1"),
     "Sequence[float] | None": (str, "Weights of the queries, in a mean.", "1,0.5"),
 }
@@ -150,21 +151,25 @@ def _read_numbers(name: str, text: str) -> list[float]:
 class Image(BaseModel):
     """An image of the library."""
 
-    row: int
+    row: int = Field(description="Row number in this version of the library.")
     path: str = Field(description="Relative to the dataset's folder.")
-    caption: str
-    metadata: dict[str, Any]
+    caption: str = Field(description="First cells of its line in the table; empty without one.")
+    metadata: dict[str, Any] = Field(description="Its line in the attached table, by column.")
     image: str = Field(description="Address of the original.")
     thumbnail: str = Field(description="Address of a small copy; takes size=128, 256 or 512.")
+    width: int | None = Field(None, description="Pixels; null without shapes=true, or if unknown.")
+    height: int | None = Field(None, description="Pixels, as width.")
 
 
 class FoundImage(Image):
     """An image of the library, found for a query; see `simsearch.Match`."""
 
-    rank: int
-    score: float
-    percentile: float | None
-    duplicates: list[Image]
+    rank: int = Field(description="Place in the list of matches, from 1.")
+    score: float = Field(description="Cosine similarity to the query; 1 for the same image.")
+    percentile: float | None = Field(
+        description="Share of random pairs of the library that are less similar, in percent."
+    )
+    duplicates: list[Image] = Field(description="Near-duplicates folded into it, with unique.")
     box: list[int] | None = Field(description="What of it matched, with parts: pixels.")
     size: list[int] | None = Field(description="Width and height that the box lies in.")
     label: str = Field(description="Of the box, if it has one.")
@@ -173,86 +178,90 @@ class FoundImage(Image):
 class Answer(BaseModel):
     """The matches of one query; see `simsearch.Matches`."""
 
-    query: str
-    box: list[float] | None
-    exact: bool
+    query: str = Field(description="Name of the query, such as its path.")
+    box: list[float] | None = Field(description="The part of the query that was searched with.")
+    exact: bool = Field(description="Whether every row was compared.")
     notes: list[str] = Field(description="How the query was read, such as its centre alone.")
-    matches: list[FoundImage]
+    matches: list[FoundImage] = Field(description="The most similar images, the best first.")
 
 
 class Answers(BaseModel):
     """One answer; several for several queries that are not combined, and for regions."""
 
-    version: str
-    milliseconds: float
-    answers: list[Answer]
+    version: str = Field(description="Version of the library that was searched.")
+    milliseconds: float = Field(description="Time that the search took on the server.")
+    answers: list[Answer] = Field(description="One for each query or region.")
 
 
 class Page(BaseModel):
     """Some images of the library, in the order of their rows."""
 
-    version: str
+    version: str = Field(description="Version of the library that was listed.")
     total: int = Field(description="How many meet the condition.")
-    images: list[Image]
+    images: list[Image] = Field(description="Those from offset on.")
 
 
 class Folder(BaseModel):
     """A folder of the dataset."""
 
-    name: str
-    images: int
+    name: str = Field(description='Relative to the dataset; "." for the dataset itself.')
+    images: int = Field(description="How many lie directly in it.")
 
 
 class Column(BaseModel):
     """A column of the attached table."""
 
-    name: str
-    kind: Literal["number", "text"]
-    min: float | None = None
-    max: float | None = None
-    values: list[str] = []
+    name: str = Field(description="As `where` takes it.")
+    kind: Literal["number", "text"] = Field(description="What it holds.")
+    min: float | None = Field(None, description="Smallest number.")
+    max: float | None = Field(None, description="Largest number.")
+    values: list[str] = Field([], description="All values of a text column that has few.")
     counts: list[int] = Field([], description="How many images have each of the values.")
 
 
 class UploadLimits(BaseModel):
     """What an upload may have."""
 
-    bytes: int
-    pixels: int
+    bytes: int = Field(description="Size of all files of a request together.")
+    pixels: int = Field(description="Width times height of each image.")
 
 
 class Library(BaseModel):
     """What is served, and what may be asked of it."""
 
-    version: str
-    images: int
-    dim: int
-    backbone: str | None
-    head: str | None
-    index: str | None
-    folders: list[Folder]
-    columns: list[Column]
-    urls: bool
+    version: str = Field(description="Changes when the library does; row numbers belong to it.")
+    name: str = Field(description="Of the library, where the server has several.")
+    libraries: list[str] = Field(description="Names of all, each served below its own.")
+    images: int = Field(description="Number of rows.")
+    dim: int = Field(description="Numbers in each embedding.")
+    backbone: str | None = Field(description="What made the embeddings, if that is known.")
+    head: str | None = Field(description="What was trained on top of it, if anything.")
+    index: str | None = Field(description="Kind of the index that is searched; null for none.")
+    folders: list[Folder] = Field(description="Folders of the dataset, by name.")
+    columns: list[Column] = Field(description="Columns of the attached table.")
+    urls: bool = Field(description="Whether a query may be a URL.")
     embeds: bool = Field(description="Whether new images can be searched with.")
-    explains: bool
+    explains: bool = Field(description="Whether there are heat maps.")
     parts: bool = Field(description="Whether pictures can be found by their parts.")
-    limits: UploadLimits
+    limits: UploadLimits = Field(description="What an upload may have.")
     matches: int = Field(description="The largest k.")
-    auto_threshold: float | None
-    skipped: int
+    auto_threshold: float | None = Field(
+        description='Score that threshold="auto" stands for; null in a library of one image.'
+    )
+    skipped: int = Field(description="Files that could not be embedded.")
 
 
 class Health(BaseModel):
     """That the server answers, and with what."""
 
-    status: Literal["ok"] = "ok"
-    images: int
-    version: str
+    status: Literal["ok"] = Field("ok", description="Always ok: there is no answer otherwise.")
+    images: int = Field(description="Number of rows.")
+    version: str = Field(description="Version of the library.")
 
 
 def image(library: Browsable, version: str, row: int, *, brief: bool = False) -> dict[str, Any]:
     """Describe an image of a library, as `Image`."""
-    place = f"/api/images/{row}"
+    place = f"{ROOT.get()}/api/images/{row}"
     return {
         "row": row,
         "path": library.names[row],
@@ -260,6 +269,8 @@ def image(library: Browsable, version: str, row: int, *, brief: bool = False) ->
         "metadata": {} if brief else _json_facts(library.facts(row)),
         "image": f"{place}?v={version}",
         "thumbnail": f"{place}/thumbnail?v={version}",
+        "width": None,
+        "height": None,
     }
 
 

@@ -8,10 +8,16 @@ import secrets
 import socket
 import sys
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import MissingExtraError, QueryError
 from simsearch.images.allocator import limit_allocator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
 
 SWITCH_SECONDS = 0.001  # a thread that computes gives way to the one that answers
 SPARE_FILES = 256
@@ -19,7 +25,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def serve(
-    outputs: str | os.PathLike[str] = "outputs",
+    outputs: str | os.PathLike[str] | Sequence[str] = "outputs",
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
@@ -30,7 +36,7 @@ def serve(
     Parameters
     ----------
     outputs
-        Folder of the library.
+        Folder of the library; or several, each as ``NAME=FOLDER``, to be served at ``/NAME/``.
     host
         Address to listen at. By default, this machine only; any other needs a token.
     port
@@ -65,9 +71,15 @@ def serve(
     made = None if local or token is not None else secrets.token_urlsafe(24)
     token = token or made
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
-    app = create_app(Settings(os.fspath(outputs), token=token, hosts=hosts, **settings))
+    settings |= {"token": token, "hosts": hosts}
+    named = read_libraries([outputs] if isinstance(outputs, (str, os.PathLike)) else outputs)
+    app: FastAPI
+    if named.keys() == {""}:
+        app = create_app(Settings(named[""], **settings))
+    else:
+        app = _create_libraries_app(named, settings)
     listening = listen(host, port)
-    print(_start_message(listening, host, token, made), flush=True)  # noqa: T201  # users open it
+    print(_start_message(listening, host, token, made, app.state.settings.root_path), flush=True)  # noqa: T201  # users open it
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
@@ -122,12 +134,65 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _start_message(listening: socket.socket, host: str, token: str | None, made: str | None) -> str:
+def read_libraries(given: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
+    """Read which libraries are served: {name: folder}, where a single one needs no name.
+
+    Raises
+    ------
+    QueryError
+        If one of several has no name, or there is none.
+
+    Examples
+    --------
+    >>> read_libraries(["outputs"]), read_libraries(["shop=outputs", "art=outputs2"])
+    ({'': 'outputs'}, {'shop': 'outputs', 'art': 'outputs2'})
+    """
+    found: dict[str, str] = {}
+    for text in [os.fspath(each) for each in given]:
+        name, mark, folder = text.partition("=")
+        if (
+            not mark or "/" in name or Path(text).expanduser().exists()
+        ):  # as in an address, or a path
+            name, folder = "", text
+        if name in found or (not name and len(given) > 1):
+            raise QueryError(
+                f"{text!r} is one of {len(given)} libraries: give each a name of its own, as in "
+                "NAME=outputs NAME2=outputs2"
+            )
+        found[name] = folder
+    if not found:
+        raise QueryError("there is nothing to serve: give the folder of a library")
+    return found
+
+
+def _create_libraries_app(named: dict[str, str], settings: dict[str, Any]) -> FastAPI:
+    from simsearch.web.settings import Settings
+    from simsearch.web.several import create_libraries_app
+
+    for option in ("root", "metadata"):
+        if settings.get(option):
+            raise QueryError(
+                f"{option}={settings[option]!r} belongs to one library, and {len(named)} are "
+                "served: leave it out, or start one server for each library"
+            )
+    return create_libraries_app(
+        {
+            name: Settings(folder, name=name, libraries=list(named), **settings)
+            for name, folder in named.items()
+        }
+    )
+
+
+def _start_message(
+    listening: socket.socket, host: str, token: str | None, made: str | None, root_path: str = ""
+) -> str:
     """Tell the address, and how to log in: with the token if it was made here."""
     port = listening.getsockname()[1]
     name = _host_name(host)
     shown = f"?token={made}" if made else ""
     lines = [f"simsearch is at  http://{f'[{name}]' if ':' in name else name}:{port}/{shown}"]
+    if root_path:
+        lines.append(f"behind the proxy  at {root_path}/ of its address")
     if token and not made:
         lines.append("it asks for the token that the server was given")
     if token:

@@ -23,6 +23,7 @@ from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.problems import encode_json
+from simsearch.web.shapes import Shapes
 from simsearch.web.thumbnails import (
     Original,
     Picture,
@@ -58,6 +59,8 @@ class Service:
         Which library, and the limits.
     metrics
         Counts batches and reloads.
+    decoders
+        Those of another library in the same process; by default its own.
 
     Attributes
     ----------
@@ -65,7 +68,9 @@ class Service:
     copies : CopySearch
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, decoders: DecoderPool | None = None
+    ) -> None:
         self.settings, self._metrics = settings, metrics
         self.manager = LibraryManager(settings, metrics.batch.observe)
         self.thumbnails = Thumbnails(self.manager.cache)
@@ -74,11 +79,14 @@ class Service:
         self._ranking = anyio.CapacityLimiter(usable_cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
-        self.decoders = DecoderPool(max(MIN_DECODERS, usable_cores()), settings.decoding_bytes)
+        self.decoders = decoders or DecoderPool(
+            max(MIN_DECODERS, usable_cores()), settings.decoding_bytes
+        )
         self.copies = CopySearch(self.decoders)
         self._decoding = PixelBudget(
             settings.max_decoding, settings.max_pixels, self.decoders.measure
         )
+        self._shapes = Shapes(self.decoders)
         self._answers = AnswerCache(CACHED_ANSWER_BYTES)
         metrics.images.set(len(self.manager.state.library))
 
@@ -97,17 +105,15 @@ class Service:
                 self._metrics.reloads.inc()
                 self._metrics.images.set(len(self.manager.state.library))
 
-    async def search(self, form: schemas.SearchForm) -> bytes:
-        """Answer a search: JSON of `schemas.Answers`."""
-        return await self._answer(
-            form, self._search, embeds=bool(form.image or form.url or form.box or form.regions)
-        )
+    async def search(self, form: schemas.SearchForm, *, shapes: bool = False) -> bytes:
+        """Answer a search: JSON of `schemas.Answers`; with the shapes of matches, if asked."""
+        embeds = bool(form.image or form.url or form.box or form.regions)
+        return await self._answer(form, self._search, embeds=embeds, shapes=shapes)
 
-    async def recommend(self, form: schemas.RecommendForm) -> bytes:
+    async def recommend(self, form: schemas.RecommendForm, *, shapes: bool = False) -> bytes:
         """Answer a recommendation: JSON of `schemas.Answers`."""
-        return await self._answer(
-            form, self._recommend, embeds=bool(form.liked_image or form.disliked_image)
-        )
+        embeds = bool(form.liked_image or form.disliked_image)
+        return await self._answer(form, self._recommend, embeds=embeds, shapes=shapes)
 
     async def explain(self, form: schemas.ExplainForm) -> Picture:
         """Draw the heat map of a match."""
@@ -133,22 +139,30 @@ class Service:
         path = str(self.state(version, row).library.paths[row])
         return await self._run(partial(open_original, path), self._reading)
 
-    async def page(self, offset: int, limit: int, where: str | None, version: str | None) -> bytes:
-        """List images: JSON of `schemas.Page`."""
+    async def page(
+        self,
+        offset: int,
+        limit: int,
+        where: str | None,
+        version: str | None,
+        *,
+        shapes: bool = False,
+    ) -> bytes:
+        """List images: JSON of `schemas.Page`; with their shapes, if asked."""
 
         def list_images(state: State) -> dict[str, Any]:
             conditions = None if where is None else read_where(where)
             check_cost(conditions, len(state.library))
             rows = state.library.page(offset, limit, conditions)
-            return {
-                "version": state.version,
-                "total": state.library.count(conditions),
-                "images": [schemas.image(state.library, state.version, row) for row in rows],
-            }
+            images = [schemas.image(state.library, state.version, row) for row in rows]
+            if shapes:
+                self._shapes.add(images, state.library.paths)
+            total = state.library.count(conditions)
+            return {"version": state.version, "total": total, "images": images}
 
         state = self.state(version)
         return await self._run(
-            lambda: self._answers.get(state, (offset, limit, where), list_images)
+            lambda: self._answers.get(state, (offset, limit, where, shapes), list_images)
         )
 
     async def library(self) -> bytes:
@@ -180,7 +194,12 @@ class Service:
         return await to_thread.run_sync(run, limiter=limiter or self._ranking)
 
     async def _answer(
-        self, form: _Form, find: Callable[[State, _Form, Uploads], list[Matches]], *, embeds: bool
+        self,
+        form: _Form,
+        find: Callable[[State, _Form, Uploads], list[Matches]],
+        *,
+        embeds: bool,
+        shapes: bool,
     ) -> bytes:
         uploads = await _read_uploads(form)
 
@@ -188,11 +207,12 @@ class Service:
             start = time.perf_counter()
             state = self.state(form.version)
             found = find(state, form, uploads)
-            content = {
-                "version": state.version,
-                "answers": [schemas.answer(state.library, state.version, each) for each in found],
-                "milliseconds": round(1000 * (time.perf_counter() - start), 3),
-            }
+            milliseconds = round(1000 * (time.perf_counter() - start), 3)
+            answers = [schemas.answer(state.library, state.version, each) for each in found]
+            if shapes:
+                for each in answers:
+                    self._shapes.add(each["matches"], state.library.paths)
+            content = {"version": state.version, "answers": answers, "milliseconds": milliseconds}
             return encode_json(content)  # here: thousands of matches would hold the event loop
 
         return await self._run(answer, self._embedding if embeds else None)
@@ -245,6 +265,8 @@ class Service:
         folders, columns = library.overview()
         return {
             "version": state.version,
+            "name": settings.name,
+            "libraries": list(settings.libraries),
             "images": len(library),
             "dim": library.dim,
             "backbone": library.source.backbone if library.source else None,

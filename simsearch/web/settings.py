@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from simsearch.errors import QueryError
+from simsearch.web.root_path import read_root_path
 
 MIN_TOKEN_CHARACTERS = 16  # shorter tokens can be guessed
 COUNTS = (  # settings that are at least 1
@@ -67,6 +68,12 @@ class Settings:
     trusted_proxies : sequence of str
         Addresses or networks of proxies, whose `X-Forwarded-For` says from where a request comes;
         this machine's own count as such. One address gets no more than four fifths of each limit.
+    root_path : str
+        Path below which a proxy has the server, such as "/photos".
+    name : str
+        Of the library, where a server has several.
+    libraries : sequence of str
+        Names of all libraries of the server, if it has several.
     """
 
     outputs: str
@@ -95,8 +102,12 @@ class Settings:
     work_seconds: float = 30.0
     max_connections: int = 512
     trusted_proxies: Sequence[str] = ()
+    root_path: str = ""
+    name: str = ""
+    libraries: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root_path", read_root_path(self.root_path))
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
             raise QueryError(
                 f"a token of {len(self.token)} characters can be guessed; give at least "

@@ -16,7 +16,7 @@ MAX_NUMBER = 2**53  # floats are no longer exact from here on
 
 
 def read_where(text: str) -> Any:  # noqa: ANN401
-    """Read what `ImageLibrary.where` takes from JSON, where a range is {"min": 1, "max": 2}.
+    """Read what `ImageLibrary.where` takes: a glob, or JSON with ranges as {"min": 1, "max": 2}.
 
     Raises
     ------
@@ -28,7 +28,12 @@ def read_where(text: str) -> Any:  # noqa: ANN401
     try:
         parsed = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise QueryError(f"where={text!r:.80} is no JSON: {error}") from None
+        if text.strip() and not text.lstrip().startswith(("{", '"')):
+            return _read_value("path", text)  # a glob as it is
+        raise QueryError(
+            f"where={text!r:.80} is no JSON: {error}; give a glob as it is, such as sea/*, or "
+            'conditions on columns, such as {"price": {"max": 50}}'
+        ) from None
     if isinstance(parsed, str):
         return _read_value("path", parsed)
     if not isinstance(parsed, dict) or len(parsed) > MAX_ITEMS:

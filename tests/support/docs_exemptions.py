@@ -27,12 +27,14 @@ SHELL = {
     r"simsearch duplicates inbox": "needs a second library; tests/cleanup runs it",
     r"simsearch duplicates .*--not-duplicates": "needs its pictures; tests/cleanup runs it",
     r"nohup simsearch serve": "would outlive the test; the same command is run without nohup",
+    r"simsearch serve shop=": "needs two libraries; tests/web/test_root_path.py serves them",
     r"simsearch serve images\.db#": "tests/web/test_serving.py serves what was published",
 }
 
 PYTHON = {
     'engine="ray"': "needs a bucket and a cluster; tests/cluster/test_ray.py runs it",
     "finetune=True": "takes minutes; tests/training/test_finetune.py runs it",
+    "api/search": "needs a server at port 8000; tests/web/test_json_bodies.py sends the same",
     "parts=": "takes minutes; tests/embedding and tests/retrieval have test_parts.py",
 }
 

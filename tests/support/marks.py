@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SERVER = ("cluster", "web/page")  # they start Ray, Milvus Lite or a browser
+SERVER = (
+    "cluster",
+    "web/page",
+    "notebook/test_jupyterlab.py",
+)  # they start Ray, Milvus Lite or a browser
 SLOW = (  # they train, start processes, run notebooks or attack a server
     *("training", "embedding", "web", "analysis", "backbones/test_parity.py"),
     *("test_package.py", "test_samples.py", "test_compat.py", "test_cli.py", "test_house.py"),
-    *("cli", "test_mcp.py", "test_watch.py"),
+    *("cli", "notebook", "test_mcp.py", "test_watch.py"),
 )
 
 

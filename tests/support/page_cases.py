@@ -35,12 +35,17 @@ DEFAULT_K = 24  # matches on the page, unless the user sets another number
 def serve(outputs, port=0, **settings):
     """Serve a library from a thread; return its address and a function that stops it."""
     from simsearch.web.app import create_app
-    from simsearch.web.server import listen
     from simsearch.web.settings import Settings
 
-    listening = listen("127.0.0.1", port)
     settings = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS, **settings}
-    app = create_app(Settings(str(outputs), **settings))
+    return run_app(create_app(Settings(str(outputs), **settings)), port)
+
+
+def run_app(app, port=0):
+    """Run an app on a thread; return its address and a function that stops it."""
+    from simsearch.web.server import listen
+
+    listening = listen("127.0.0.1", port)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

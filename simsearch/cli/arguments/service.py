@@ -24,6 +24,17 @@ def _add_serve(commands: Commands) -> None:
         run.serve,
         LIBRARY,
     )
+    parser.add_argument(
+        "others",
+        metavar="NAME=OUTPUTS",
+        nargs="*",
+        help="further libraries; the first one then needs a name, too, and each is at /NAME/",
+    )
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        help="path below which a proxy has the server, such as /photos",
+    )
     parser.add_argument("--host", help="address to listen on; other machines need the token")
     parser.add_argument("--port", type=int, help="0 for any that is free")
     parser.add_argument(

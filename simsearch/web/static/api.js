@@ -33,6 +33,16 @@ async function errorFrom(response) {
   );
 }
 
+const ADDRESS = /^[^?]*?\/(?=api\/images\/\d+)/; // what stands before it differs behind a proxy
+
+/** The JSON of a response, with addresses of images that start from this page. */
+const read = async (response) =>
+  JSON.parse(await response.text(), (name, value) =>
+    (name === "image" || name === "thumbnail") && typeof value === "string"
+      ? value.replace(ADDRESS, "")
+      : value,
+  );
+
 /** Send one request: {data}, or {retryAfter: seconds, response} where the server is busy. */
 async function send(path, { signal, body, json, as = "json" }) {
   const sent = json ? JSON.stringify(json) : body;
@@ -40,7 +50,7 @@ async function send(path, { signal, body, json, as = "json" }) {
   try {
     const method = sent ? "POST" : "GET";
     const response = await fetch(path, { signal, body: sent, headers, method });
-    if (response.ok) return { data: await response[as]() };
+    if (response.ok) return { data: as === "json" ? await read(response) : await response[as]() };
     if (response.status === 401) location.reload(); // the server then shows the login form
     if (response.status !== 503) throw await errorFrom(response);
     const seconds = Number(response.headers.get("Retry-After")) || 1;
@@ -61,38 +71,47 @@ async function call(path, options = {}) {
   }
 }
 
-export const library = (signal) => call("/api/library", { signal });
+/** An address of this server that starts with "/", from this page: {root}/a/b becomes "a/b". */
+export const beside = (address) => {
+  const here = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
+  return address.startsWith(here) ? address.slice(here.length) : address.replace(/^\//, "");
+};
+
+/** The libraries of a server that has several. */
+export const libraries = () => call("api/libraries");
+
+export const library = (signal) => call("api/library", { signal });
 
 export const image = (row, version, signal) =>
-  call(`/api/images/${row}/facts?v=${encodeURIComponent(version)}`, { signal });
+  call(`api/images/${row}/facts?v=${encodeURIComponent(version)}`, { signal });
 
 export function images({ offset, limit, where }, signal) {
   const parameters = new URLSearchParams({ offset, limit });
   if (where) parameters.set("where", JSON.stringify(where));
-  return call(`/api/images?${parameters}`, { signal });
+  return call(`api/images?${parameters}`, { signal });
 }
 
 /** POST form fields to "search" or "recommend"; `onBusy(seconds)` is called before each retry. */
 export const search = (endpoint, body, signal, onBusy) =>
-  call(`/api/${endpoint}`, { body, signal, onBusy });
+  call(`api/${endpoint}`, { body, signal, onBusy });
 
 /** A heat map: a PNG, as a blob. */
-export const explain = (body, signal) => call("/api/explain", { body, signal, as: "blob" });
+export const explain = (body, signal) => call("api/explain", { body, signal, as: "blob" });
 
 /** How far the search for duplicates is, and its groups from `offset` on. */
-export const duplicates = (offset, limit) => call(`/api/duplicates?offset=${offset}&limit=${limit}`);
+export const duplicates = (offset, limit) => call(`api/duplicates?offset=${offset}&limit=${limit}`);
 
-export const findDuplicates = () => call("/api/duplicates/search", { json: {} });
+export const findDuplicates = () => call("api/duplicates/search", { json: {} });
 
 /** A plan of a clean-up, which the server never carries out. */
-export const planDuplicates = (json) => call("/api/duplicates/plan", { json });
+export const planDuplicates = (json) => call("api/duplicates/plan", { json });
 
 /** Resolve once the server answers again. */
 export async function serverIsBack(signal) {
   for (let wait = MIN_HEALTH_WAIT_MS; ; wait = Math.min(2 * wait, MAX_HEALTH_WAIT_MS)) {
     await sleep(wait, signal);
     try {
-      return await send("/api/health", { signal });
+      return await send("api/health", { signal });
     } catch (error) {
       if (isAbort(error)) throw error;
     }

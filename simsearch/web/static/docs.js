@@ -42,7 +42,7 @@ function removeEmptyFields(request) {
 }
 
 async function start() {
-  const answer = await fetch("/api/openapi.json");
+  const answer = await fetch("api/openapi.json");
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   SwaggerUIBundle({
     spec: prepareForms(await answer.json()),

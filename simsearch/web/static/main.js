@@ -2,7 +2,7 @@
 
 import * as browse from "./browse.js";
 import * as detail from "./detail.js";
-import { byId, plural, titleOf } from "./dom.js";
+import { byId, el, plural, titleOf } from "./dom.js";
 import * as failures from "./failures.js";
 import * as feedback from "./feedback.js";
 import * as filters from "./filters.js";
@@ -43,6 +43,7 @@ async function start(signal) {
 }
 
 function showLibrary({ images, urls, embeds, explains, parts, ...others }) {
+  showSwitch(others);
   byId("size").textContent = plural(images, "picture");
   byId("url-form").hidden = !urls || !embeds;
   document.body.classList.toggle("rows-only", !embeds);
@@ -55,6 +56,13 @@ function showLibrary({ images, urls, embeds, explains, parts, ...others }) {
   document.body.classList.toggle("no-heatmaps", !explains);
   filters.build({ images, ...others });
   filters.render(state());
+}
+
+/** Of a server that has several libraries, each at ../NAME/. */
+function showSwitch({ name, libraries }) {
+  const list = byId("libraries");
+  list.replaceChildren(...libraries.map((each) => el("option", { selected: each === name }, each)));
+  list.hidden = libraries.length < 2;
 }
 
 function render(current, previous) {
@@ -139,5 +147,6 @@ byId("home").addEventListener("click", (event) => {
   event.preventDefault();
   clearQuery();
 });
+byId("libraries").addEventListener("change", (event) => location.assign(`../${event.target.value}/`));
 addEventListener("keydown", onEscape);
 attempt(start);

@@ -1,10 +1,10 @@
 // The query: its image, its name, and the selected part, drawn with mouse, finger or arrow keys.
 // Does not talk to the server.
 
+import { CORNERS, isSmall, moved, pointOver, resized, spanned } from "./box.js";
 import { button, byId, caption as captionLine, debounce, el, icon, originalLink } from "./dom.js";
 
 const STEP = 0.02; // of the image, for one press of an arrow key
-const MIN_SIDE = 0.04; // of the image; a smaller drag is a click
 const FIRST_BOX = [0.25, 0.25, 0.75, 0.75];
 const TOUCH = matchMedia("(hover: none) and (pointer: coarse)");
 const CANNOT_SHOW =
@@ -12,7 +12,6 @@ const CANNOT_SHOW =
 const CANNOT_LOAD = "The picture could not be loaded.";
 const SETTLE_MS = 350; // after the last key, before the box is searched with
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const CORNERS = { nw: [0, 1], ne: [2, 1], sw: [0, 3], se: [2, 3] }; // edges that each one moves
 
 let shown = null; // the query that is shown
 let parts = null; // its elements
@@ -149,21 +148,6 @@ function onKeyDown(event) {
   event.stopPropagation();
 }
 
-const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
-const rounded = (edges) => edges.map((edge) => Number(edge.toFixed(4)));
-
-function moved([left, top, right, bottom], [x, y]) {
-  const across = clamp(x, -left, 1 - right);
-  const down = clamp(y, -top, 1 - bottom);
-  return rounded([left + across, top + down, right + across, bottom + down]);
-}
-
-const resized = ([left, top, right, bottom], [x, y]) =>
-  rounded([left, top, clamp(right + x, left + MIN_SIDE), clamp(bottom + y, top + MIN_SIDE)]);
-
-const spanned = ([x, y], [u, v]) =>
-  rounded([Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)]);
-
 /** The new box as a function of the pointer: resizes from a corner, moves from inside, or draws. */
 function dragFrom(target, start) {
   const corner = CORNERS[target.dataset.corner];
@@ -181,17 +165,13 @@ function dragFrom(target, start) {
 function onPointerDown(event) {
   if (event.button !== 0 || (event.pointerType === "touch" && !choosing)) return;
   const { area } = parts;
-  const pointOf = ({ clientX, clientY }) => {
-    const { left, top, width, height } = area.getBoundingClientRect();
-    return [clamp((clientX - left) / width), clamp((clientY - top) / height)];
-  };
+  const pointOf = (pointer) => pointOver(area, pointer);
   const before = box;
   const boxAt = dragFrom(event.target, pointOf(event));
   const drag = new AbortController();
   const end = (cancelled) => {
     drag.abort();
-    const small = box && (box[2] - box[0] < MIN_SIDE || box[3] - box[1] < MIN_SIDE);
-    if (cancelled || small) draw(before);
+    if (cancelled || (box && isSmall(box))) draw(before);
     else if (box !== before) notifyNow();
   };
   const { signal } = drag;

@@ -20,7 +20,7 @@ export async function loadLibrary(signal) {
 }
 
 export const thumbnailUrl = (row) =>
-  `/api/images/${row}/thumbnail?v=${encodeURIComponent(description.version)}`;
+  `api/images/${row}/thumbnail?v=${encodeURIComponent(description.version)}`;
 
 export const currentSignal = () => job.signal;
 

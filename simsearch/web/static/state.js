@@ -40,7 +40,7 @@ export function update(change, mergeKey = null) {
   const merge = mergeKey !== null && mergeKey === lastMergeKey;
   lastMergeKey = mergeKey;
   if (serialize(current) !== serialize(previous))
-    history[merge ? "replaceState" : "pushState"](null, "", serialize(current) || "/");
+    history[merge ? "replaceState" : "pushState"](null, "", serialize(current) || location.pathname);
   notify(current, previous);
 }
 

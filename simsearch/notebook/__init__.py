@@ -1,0 +1,1 @@
+"""Notebooks: a widget to browse a library and to search it by clicking."""

@@ -1,0 +1,44 @@
+"""compose.yaml: its commands are the command line's, and what it mounts is what they read."""
+
+from pathlib import Path
+
+import yaml
+
+from simsearch.cli.parser import build_parser
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "compose.yaml").read_text("utf-8")
+COMPOSE = yaml.safe_load(TEXT)
+
+
+def test_commands_are_those_of_the_command_line():
+    page = COMPOSE["services"]["page"]
+    options = build_parser().parse_args(page["command"])
+    assert options.outputs == "outputs"
+    mounted = {each.split(":")[1] for each in page["volumes"]}
+    assert mounted == {f"/srv/{name}" for name in (options.outputs, options.root)}
+    commented = [
+        line.partition(" page ")[2]
+        for line in TEXT.splitlines()
+        if line.startswith("#   docker compose")
+    ]
+    commands = [each.split() for each in commented if each.startswith(("publish", "serve"))]
+    assert [each[0] for each in commands] == ["publish", "serve"]
+    for each in commands:
+        build_parser().parse_args(each)
+
+
+def test_ports_and_folders_are_those_of_the_image():
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    assert "WORKDIR /srv" in dockerfile
+    assert "EXPOSE 8000" in dockerfile
+    assert COMPOSE["services"]["page"]["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_milvus_starts_alone_when_asked_for_with_its_files():
+    milvus = COMPOSE["services"]["milvus"]
+    assert milvus["profiles"] == ["milvus"]
+    (config,) = milvus["configs"]
+    assert config["target"] == milvus["environment"]["ETCD_CONFIG_PATH"]
+    assert yaml.safe_load(COMPOSE["configs"][config["source"]]["content"])["listen-client-urls"]
+    assert {each.split(":")[0] for each in milvus["volumes"]} == set(COMPOSE["volumes"])

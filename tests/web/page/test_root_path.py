@@ -1,0 +1,91 @@
+"""The page below a path: behind a proxy, and with several libraries in one server."""
+
+import re
+
+import pytest
+from page_cases import expect, expect_matches, matches, run_app, search
+
+from simsearch.web.app import create_app
+from simsearch.web.settings import Settings
+from simsearch.web.several import create_libraries_app
+
+pytestmark = pytest.mark.slow
+
+
+def behind_proxy(app, prefix):
+    """Take a prefix off, as a proxy does; all other addresses are not this server's."""
+
+    async def proxy(scope, receive, send):
+        if scope["type"] == "http":
+            if not scope["path"].startswith(f"{prefix}/"):
+                await send({"type": "http.response.start", "status": 502, "headers": []})
+                await send({"type": "http.response.body", "body": b"not this server"})
+                return
+            scope = {**scope, "path": scope["path"].removeprefix(prefix)}
+        await app(scope, receive, send)
+
+    return proxy
+
+
+@pytest.fixture(params=["/photos", ""], ids=["told", "not told"])
+def address(site, request):
+    """Serve behind a proxy whose prefix the server was told, or not: the page finds its way."""
+    settings = Settings(str(site.outputs), root_path=request.param, **site.settings)
+    address, stop = run_app(behind_proxy(create_app(settings), "/photos"))
+    yield address
+    stop()
+
+
+def test_every_part_of_the_page_works_behind_a_proxy(new_page, site, address):
+    page = new_page("/photos/", address)
+    row = site.row("cat/0005.jpg")
+    page.locator(f"#library [data-row='{row}'] .picture").click()
+    expect_matches(page, search(site, row))
+    assert page.url == f"{address}/photos/?row={row}"
+    expect(page.locator("#matches .picture img.ready").first).to_be_visible()
+    expect(page.locator(".crop-area.ready img")).to_be_visible()
+    matches(page).nth(2).hover()
+    matches(page).nth(2).locator(".explain").click()
+    expect(page.locator("#matches .heatmap")).to_be_visible()
+    matches(page).nth(1).hover()
+    matches(page).nth(1).locator(".open").click()
+    expect(page.locator("#detail .strip img.ready").first).to_be_visible()
+    page.keyboard.press("Escape")
+    page.reload()
+    expect_matches(page, search(site, row))
+    page.locator("#home").click()
+    assert page.url == f"{address}/photos/"
+    page.get_by_role("link", name="Duplicates").click()
+    expect(page.get_by_role("button", name="Find duplicates")).to_be_visible()
+    page.get_by_role("link", name="API").click()
+    expect(page.locator(".opblock").first).to_be_visible()
+    page.get_by_role("link", name="Search", exact=True).click()
+    expect(page.locator("#library .picture img.ready").first).to_be_visible()
+
+
+def test_several_libraries_are_listed_and_switched_between(new_page, site):
+    names = ["all", "again"]
+    address, stop = run_app(
+        create_libraries_app(
+            {name: Settings(str(site.outputs), name=name, libraries=names) for name in names}
+        )
+    )
+    page = new_page("/", address)
+    cards = page.locator("#libraries a")
+    expect(cards).to_have_count(2)
+    expect(cards.first).to_contain_text(f"{len(site.library)} pictures")
+    cards.nth(1).click()
+    expect(page).to_have_url(f"{address}/again/")
+    expect(page.locator("#library .picture img.ready").first).to_be_visible()
+    page.get_by_label("Library to search").select_option("all")
+    expect(page).to_have_url(f"{address}/all/")
+    row = site.row("cat/0005.jpg")
+    page.locator(f"#library [data-row='{row}'] .picture").click()
+    expect(page).to_have_url(re.compile(rf"/all/\?row={row}$"))
+    expect_matches(page, search(site, row))
+    stop()
+
+
+def test_one_library_shows_no_switch(page, site):
+    expect(page.locator("#size")).to_have_text(f"{len(site.library)} pictures")
+    expect(page.get_by_label("Library to search")).to_be_hidden()
