@@ -138,6 +138,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "publish",
             "Published",
             "RemoteLibrary",
+            "Shards",
         ),
     ),
     "errors": (
@@ -151,6 +152,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 INHERITING: dict[str, list[str] | None] = {
     "ImageLibrary": None,
     "RemoteLibrary": ["close", "refresh"] + [n for n in dir(Browsable) if n[0] != "_"],
+    "Shards": [n for n in dir(Browsable) if n[0] != "_"],
 }
 CONSTANTS = {
     "NEAR_DUPLICATE": "Cosine from which two images count as near-duplicates, unless another is "

@@ -16,6 +16,7 @@ from .cleanup.undo import UndoResult, undo_cleanup
 from .cluster.milvus.publish import Published, publish
 from .cluster.milvus.remote_library import RemoteLibrary
 from .cluster.ray import RayEngine
+from .cluster.shards import Shards
 from .embedding.dataset import embed_dataset
 from .embedding.images import embed_images
 from .errors import (
@@ -100,6 +101,7 @@ __all__ = [
     "RemoteError",
     "RemoteLibrary",
     "SearchOptions",
+    "Shards",
     "SimsearchError",
     "StaleIndexError",
     "StaleVersionError",

@@ -56,6 +56,9 @@ class RayEngine:
     threads
         Batches that a worker embeds at once, by default one per processor. More of them hide the
         time that files take to arrive over a network.
+    wait_seconds
+        How long the run may be without any worker, such as while nodes start, until it ends with
+        an error. What was embedded is kept: the next call goes on from there.
 
     Raises
     ------
@@ -67,12 +70,13 @@ class RayEngine:
     Examples
     --------
     >>> RayEngine(gpus=0.5, threads=8)
-    RayEngine(cpus=None, gpus=0.5, threads=8)
+    RayEngine(cpus=None, gpus=0.5, threads=8, wait_seconds=600.0)
     """
 
     cpus: float | None = None
     gpus: float | None = None
     threads: int | None = None
+    wait_seconds: float = 600.0
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("ray") is None:
@@ -81,6 +85,7 @@ class RayEngine:
             ("cpus", self.cpus, self.cpus is None or self.cpus > 0, "more than 0"),
             ("gpus", self.gpus, self.gpus is None or self.gpus >= 0, "0 or more"),
             ("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more"),
+            ("wait_seconds", self.wait_seconds, self.wait_seconds > 0, "some time to start"),
         ):
             if not fits:
                 raise EngineError(f"{name}={value}: a worker needs {limit}")
@@ -112,7 +117,8 @@ class RayEngine:
         ------
         EngineError
             If no cluster answers or it has no room, a worker opens or embeds images differently
-            from this machine, int8 would run on GPUs, or workers die one after the other.
+            from this machine, int8 would run on GPUs, workers die one after the other, or none
+            runs for `wait_seconds`.
         """
         if not sources:
             return
@@ -127,7 +133,8 @@ class RayEngine:
             if share.gpus and backbone.precision == "int8":
                 raise EngineError('precision="int8" runs on processors: pass RayEngine(gpus=0)')
             size = choose_batch_size(batch_size, share.workers, on_cpu=not share.gpus)
-            run = opened.enter_context(closing(RayRun(sources, size, share, backbone, sign)))
+            run = RayRun(sources, size, share, backbone, sign, wait_seconds=self.wait_seconds)
+            opened.enter_context(closing(run))
             yield from run.batches()
 
     def share(self, nodes: Sequence[Mapping[str, float]], workers: int | None = None) -> Share:

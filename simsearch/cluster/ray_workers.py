@@ -1,16 +1,18 @@
 """Workers of one run on Ray: actors that embed batches, and what happens when one dies.
 
 A worker that dies costs no more than the batches that it holds: these are embedded again. Actors,
-and not `ray.data`: batches may come back in any order, with their bad files, and a file that kills
-its worker is told from its neighbours.
+and not `ray.data`, whose pools retry a batch that kills its worker for ever or drop it whole, and
+wait for ever for a node; nor `ray.util.ActorPool`, which raises when a worker dies.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import sys
+import time
 from collections import deque
 from contextlib import suppress
 from itertools import chain
@@ -24,7 +26,7 @@ from simsearch.files import iter_blocks
 from simsearch.images.decode import ImageSource, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,7 +40,8 @@ logger = logging.getLogger("simsearch")
 
 MIN_COSINE = 0.99  # of one image's embeddings here and there; half precision keeps 0.999
 REFERENCE_SOURCES = 32  # among which one is looked for that can be embedded here
-START_SECONDS = 30.0  # without any worker until a warning
+START_SECONDS = 30.0  # that a worker may take to start until a warning
+POLL_SECONDS = 1.0  # between two looks at workers that have not started
 BATCH_DEATHS = 3  # of workers with a batch, until its images are tried one by one
 IMAGE_DEATHS = 2  # of workers with one image alone, until it is skipped
 # Deaths without a finished batch in between that end the run: these, and more per worker
@@ -72,6 +75,8 @@ class RayRun:
         Sent to each worker.
     sign
         What makes signatures, if they are asked for.
+    wait_seconds
+        Without any worker, until the run ends with an error.
 
     Raises
     ------
@@ -86,6 +91,8 @@ class RayRun:
         share: Share,
         backbone: Backbone,
         sign: Signer | None = None,
+        *,
+        wait_seconds: float = math.inf,
     ) -> None:
         self._sources, self._share, self._dim = sources, share, backbone.dim
         blocks = iter_blocks(len(sources), batch_size)
@@ -95,6 +102,9 @@ class RayRun:
         self._waiting: dict[Any, tuple[Any, Job | None]] = {}
         self._idle: list[Any] = []
         self._alive: set[Any] = set()
+        self._starting: dict[Any, float] = {}  # since when each worker has not started
+        self._wait_seconds, self._heard = wait_seconds, time.monotonic()  # from any worker
+        self._told = 0  # workers that were last said to be missing
         self._deaths = 0  # since the last finished batch
         if len(sources) >= OPTIMISED_SOURCES and not share.gpus:
             backbone.optimise()  # workers get what embeds here
@@ -109,20 +119,19 @@ class RayRun:
         Raises
         ------
         EngineError
-            If workers embed differently from this machine, or die one after the other.
+            If workers embed differently from this machine, die one after the other, or none runs
+            for as long as the engine waits.
         """
-        if not ray.wait(list(self._waiting), timeout=START_SECONDS)[0]:
-            logger.warning(
-                "Waiting for the cluster: no worker has started yet. It has %s, of which %s is "
-                "free; a worker needs %s CPUs and %s GPUs.",
-                *(ray.cluster_resources(), ray.available_resources()),
-                *(self._share.cpus, self._share.gpus),
-            )
-        while self._waiting:
-            done = ray.wait(list(self._waiting))[0][0]
-            worker, job = self._waiting.pop(done)
-            batch = self._answer(done, worker, job)
+        while not self._is_done():
+            finished = ray.wait(list(self._waiting), timeout=POLL_SECONDS)[0]
+            if not finished:
+                self._check_starts()
+                continue
+            self._heard = time.monotonic()
+            worker, job = self._waiting.pop(finished[0])
+            batch = self._answer(finished[0], worker, job)
             if worker in self._alive:
+                self._starting.pop(worker, None)
                 self._idle.append(worker)
             while self._idle and (following := self._next_job()):
                 self._send(self._idle.pop(0), following)
@@ -133,6 +142,42 @@ class RayRun:
                 ]
                 yield batch._replace(failures=named)
 
+    def _is_done(self) -> bool:
+        """Tell whether a worker is idle and none is busy: whoever has not started is not needed."""
+        return bool(self._idle) and not self._is_busy()
+
+    def _is_busy(self) -> bool:
+        return any(job for _, job in self._waiting.values())
+
+    def _check_starts(self) -> None:
+        """Say how many workers are missing; end the run where there is none for too long."""
+        now = time.monotonic()
+        missing = sum(now - since > START_SECONDS for since in self._starting.values())
+        if len(self._starting) < len(self._alive):
+            self._heard = now
+        elif now - self._heard > self._wait_seconds:
+            raise EngineError(
+                f"no worker has run for {self._wait_seconds:g} s: {self._room()}; what was "
+                "embedded is kept: add nodes and call it again, or RayEngine(wait_seconds=...)"
+            )
+        if missing > self._told:
+            logger.warning(
+                "%s %s.",
+                f"Without a place: {missing} of {len(self._alive)} workers; the work goes on."
+                if missing < len(self._alive)
+                else "Waiting for the cluster: no worker has started yet.",
+                self._room(),
+            )
+        self._told = missing
+
+    def _room(self) -> str:
+        """Tell what the cluster has, and what a worker needs."""
+        return (
+            f"The cluster has {_resources(ray.cluster_resources())}, of which "
+            f"{_resources(ray.available_resources())} free; a worker needs {self._share.cpus:g} "
+            f"CPUs and {self._share.gpus:g} GPUs"
+        )
+
     def close(self) -> None:
         """End the workers; the jobs that they hold are dropped."""
         for worker in self._alive:
@@ -141,6 +186,7 @@ class RayRun:
     def _add_worker(self) -> None:
         worker = self._start_worker()
         self._alive.add(worker)
+        self._starting[worker] = time.monotonic()
         for _ in range(BATCHES_PER_THREAD * self._share.threads):
             self._waiting[worker.check.remote(*self._reference)] = worker, None
 
@@ -164,6 +210,7 @@ class RayRun:
         with suppress(ray.exceptions.RayError):
             ray.kill(worker)  # it may only be out of reach
         self._alive.remove(worker)
+        self._starting.pop(worker, None)
         self._idle = [other for other in self._idle if other != worker]
         self._deaths += 1
         too_many = self._deaths > MAX_DEATHS + MAX_DEATHS_PER_WORKER * self._share.workers
@@ -199,7 +246,7 @@ class RayRun:
         """Return the next job; suspects come last and one by one, so that none shares blame."""
         if job := next(self._jobs, None):
             return job
-        if self._suspects and not any(job for _, job in self._waiting.values()):
+        if self._suspects and not self._is_busy():
             return self._suspects.popleft()
         return None
 
@@ -289,6 +336,11 @@ def _worker_starter(
         scheduling_strategy="SPREAD",
     )
     return lambda: actor.remote([shipped], share, os.getcwd(), sys.path, sign)  # noqa: PTH109
+
+
+def _resources(found: Mapping[str, float]) -> str:
+    """Put processors and GPUs in words."""
+    return f"{found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs"
 
 
 def find_reference(

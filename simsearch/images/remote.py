@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from simsearch.errors import DatasetError, ImageError, MissingExtraError
+from simsearch.images.address import is_url
 from simsearch.images.download import is_guarded
 from simsearch.images.find import ImageFile
 
@@ -21,10 +22,20 @@ if TYPE_CHECKING:
     from simsearch.images.selection import Rule
 
 # Keys under which file systems state the version of a file: digests first, since a copy keeps them.
+_CHECKSUM_KEYS = ("ETag", "etag", "md5Hash", "content_md5", "checksum", "crc32c", "CRC", "sha")
 _VERSION_KEYS = (
-    *("ETag", "etag", "md5Hash", "content_md5", "checksum", "crc32c", "CRC", "sha"),
+    *_CHECKSUM_KEYS,
     *("mtime", "LastModified", "last_modified", "modificationTime", "modification_time"),
     *("updated", "modified", "created"),
+)
+EXTRAS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), "azure"),
+}
+CREDENTIALS = (
+    "; set them as the storage's own tools read them, such as AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY"
 )
 
 
@@ -87,7 +98,28 @@ def list_files(
     except (DatasetError, MissingExtraError):
         raise
     except Exception as error:  # every file system raises its own
-        raise DatasetError(f"cannot list {root!r}: {error or type(error).__name__}") from error
+        reason = f"{error or type(error).__name__}".partition("\n")[0]
+        if "credential" in reason.lower():
+            reason += CREDENTIALS
+        raise DatasetError(f"cannot list {root!r}: {reason}") from error
+
+
+def file_state(uri: str) -> tuple[int, int] | None:
+    """Ask for size and version number of a file, as `list_files` tells them.
+
+    None where the storage does not answer or keeps no checksums, and of a web page.
+    """
+    if is_url(uri):
+        return None
+    try:
+        system, path = _open(uri)
+        system.invalidate_cache()  # which may hold the listing of an earlier version
+        info = system.info(path)
+    except Exception:  # every file system raises its own
+        return None
+    if not any(info.get(key) is not None for key in _CHECKSUM_KEYS):
+        return None  # times may be told otherwise than in a listing
+    return int(info.get("size") or 0), _version(info)
 
 
 def fill(listing: Listing, root: str, rule: Rule) -> None:
@@ -158,5 +190,7 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(uri)
     except ImportError as error:  # whose message names the package of this scheme
-        raise MissingExtraError(f"cannot open {uri}: {error}") from error
+        extra = EXTRAS.get(uri.rpartition("::")[2].partition("://")[0])
+        mend = f': pip install "simsearch[{extra}]"' if extra else ""
+        raise MissingExtraError(f"cannot open {uri}: {error}{mend}") from error
     return system, path

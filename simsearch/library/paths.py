@@ -100,13 +100,14 @@ def spellings(path: str | os.PathLike[str], root: str | None) -> Iterator[str]:
 
 def is_unchanged(path: str, stat: Sequence[int] | None) -> bool:
     """Tell whether a file still has this size and time; True where it is gone or unknown."""
-    if stat is None:
-        return True
-    try:
+    if stat is not None and is_uri(local_path(path)):
+        from simsearch.images.remote import file_state
+
+        return file_state(path) in {None, tuple(stat)}
+    with suppress(OSError):
         status = Path(local_path(path)).stat()
-    except OSError:
-        return True
-    return (status.st_size, modified_ns(status)) == tuple(stat)
+        return stat is None or (status.st_size, modified_ns(status)) == tuple(stat)
+    return True
 
 
 def find_row(

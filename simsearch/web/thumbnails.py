@@ -18,6 +18,7 @@ from simsearch.images.address import is_uri, local_path
 from simsearch.images.decode import DECODER, load_image
 from simsearch.images.header import read_header
 from simsearch.images.read import read_file
+from simsearch.images.remote import file_state
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 from simsearch.web.thumbnail_cache import ThumbnailCache
@@ -40,6 +41,7 @@ BROWSER_MEDIA_TYPES = {  # by Pillow's formats; every current browser shows them
     "GIF": "image/gif",
     "AVIF": "image/avif",
 }
+COMMENT = "original modified at"  # of a thumbnail; before the time or version
 THUMBNAIL_QUALITY, ORIGINAL_QUALITY = 82, 95  # of JPEG, in percent
 
 
@@ -90,12 +92,13 @@ class Thumbnails:
         ImageError
             If the image cannot be read.
         """
-        modified = _modified_ns(path)
+        modified = _modified(path)
         file = self._cache.file(path, size)
         if not modified and not is_uri(path):
             self._cache.drop(file)
-        comment = f"original modified at {modified} ns".encode()
-        data = self._cache.read(file, comment)
+        comment = f"{COMMENT} {modified} ns".encode()
+        unknown = not modified and is_uri(path)  # a storage that does not answer: any copy will do
+        data = self._cache.read(file, COMMENT.encode() if unknown else comment)
         if data is None:
             data = _encode_thumbnail(path, size, comment)
             self._cache.store(file, data)
@@ -110,7 +113,7 @@ def open_original(path: str) -> Original:
     ImageError
         If the file is missing, or is no image.
     """
-    etag = _etag(path, _modified_ns(path))
+    etag = _etag(path, _modified(path))
     plain = local_path(path)
     if not is_uri(plain):
         media_type = BROWSER_MEDIA_TYPES.get(_format(path))
@@ -146,10 +149,14 @@ def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) 
     return Picture(data.getvalue(), "image/png", "")
 
 
-def _modified_ns(path: str) -> int:
-    """Return the modification time of a file in ns; 0 for an address, or a missing file."""
+def _modified(path: str) -> int:
+    """Return the modification time of a file in ns, or the version of an address; 0 if unknown."""
+    plain = local_path(path)
+    if isinstance(plain, str) and is_uri(plain):
+        state = file_state(plain)
+        return state[1] if state else 0
     try:
-        return Path(path).stat().st_mtime_ns
+        return Path(plain).stat().st_mtime_ns
     except OSError:
         return 0
 

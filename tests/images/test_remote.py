@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from datasets import contents, counts, paint
 from fsspec.implementations.memory import MemoryFileSystem
+from object_store import forget_package
 from tiny import tiny_backbone
 
 import simsearch as ss
@@ -188,7 +189,7 @@ def test_listing_error_names_address_and_reason(monkeypatch):
 
 
 def test_missing_package_of_a_scheme_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "s3fs", None)
+    forget_package(monkeypatch, "s3", "s3fs")
     with pytest.raises(ss.MissingExtraError, match=r"cannot open s3://shop/photos: Install s3fs"):
         ss.find_images("s3://shop/photos")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)

@@ -10,20 +10,20 @@ import pandas as pd
 import pytest
 
 import simsearch as ss
-from simsearch.cluster.milvus.store import lite_servers
+from simsearch.cluster.milvus.lite_file import lite_servers
 
 COUNT, DIM = 640, 24
 
 
 @pytest.fixture(autouse=True)
-def time_limit():
+def time_limit(request):
     """End a test that waits for a server which does not answer."""
 
     def stop(*_):
         raise TimeoutError("this test took too long")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
+    signal.alarm(getattr(request.module, "TIME_LIMIT", 60))
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -18,6 +18,7 @@ import numpy as np
 
 from simsearch.backbones.heads import save_head
 from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, find_changes
+from simsearch.cluster.milvus.early import early_row, is_early
 from simsearch.cluster.milvus.phases import phase
 from simsearch.cluster.milvus.schema import (
     COLUMNS,
@@ -117,7 +118,8 @@ def publish(
     token
         "user:password" or an API key; by default the environment's ``MILVUS_TOKEN``.
     timeout
-        Seconds that a call to the engine may take, with up to six attempts.
+        Seconds that a call to the engine may take, all attempts together: a server that is down
+        for less, or starts again, is waited for.
     progress
         Whether to show progress bars.
 
@@ -164,9 +166,9 @@ class Publication:
         base = last if last and last.generation == new.generation else None
         if base is None:
             rows = self.store.rows_name(new.generation)
-            self.store.create(rows, *rows_schema(new.dim, new.index))
+            self.store.create(rows, *rows_schema(new.dim, new.index, early=new.early))
         changes = find_changes(self.encoder, self.store, base)
-        self._send(changes, new.generation)
+        self._send(changes, new)
         with self._phase("Storing what readers need beside the rows"):
             parts = self._write_parts(new.version, changes)
         new = replace(new, next_id=changes.next_id, parts=parts)
@@ -212,9 +214,10 @@ class Publication:
             captions=list(library.captions),
             parts={},
         )
+        here = is_early(self.store.call("get_server_version"))
         if last is None:
             self._delete_others(0, 0)
-            return new
+            return replace(new, early=here)
         known = (last.fingerprint, last.dim, last.index)
         extends = known == (new.fingerprint, new.dim, new.index)
         if not extends and not may_replace:
@@ -225,16 +228,18 @@ class Publication:
                 "name, or with replace=True"
             )
         self._clean_up(last)
-        return new if extends else replace(new, generation=last.generation + 1)
+        if extends:
+            return replace(new, early=last.early)
+        return replace(new, early=here, generation=last.generation + 1)
 
-    def _send(self, changes: Changes, generation: int) -> None:
-        name = self.store.rows_name(generation)
+    def _send(self, changes: Changes, new: VersionRecord) -> None:
+        name = self.store.rows_name(new.generation)
         for block, rows in self.encoder.batches(changes.sent, "Publishing"):
             ids = changes.ids[changes.sent[block]].tolist()
             numbered = zip(ids, changes.row_numbers[block].tolist(), rows, strict=True)
             # By id, so that a batch whose answer was lost may be sent again.
             lines = [{"id": i, "row": number, **row} for i, number, row in numbered]
-            self.store.call("upsert", name, lines)
+            self.store.call("upsert", name, [*map(early_row, lines)] if new.early else lines)
         if len(changes.sent):
             with self._phase("Writing rows to storage"):
                 self.store.call("flush", name)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from simsearch.cluster.milvus.changes import deleted_ids, path_key
+from simsearch.cluster.milvus.early import early_expression
 from simsearch.cluster.milvus.filters import filter_expression, filter_mask
 from simsearch.cluster.milvus.schema import COLUMNS, ORDER, ORDER_CHUNK_ROWS, PAYLOAD, VersionRecord
 from simsearch.cluster.milvus.store import Store, unpack
@@ -161,7 +162,10 @@ class VersionReader:
                     f"{self.store!r}: give row numbers, such as those of matches"
                 )
             where = rows.astype(np.int64)
-        return RowFilter(where, frozenset(exclude), filter_expression(where, self.columns))
+        expression = filter_expression(where, self.columns)
+        if self.version.early:
+            expression = early_expression(expression)
+        return RowFilter(where, frozenset(exclude), expression)
 
     def apply(self, found: Sequence[PublishedRow], row_filter: RowFilter) -> list[PublishedRow]:
         """Keep the rows that are part of this version and pass a filter."""

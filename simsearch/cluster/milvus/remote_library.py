@@ -50,7 +50,8 @@ class RemoteLibrary(EmbeddingSpace):
     backbone
         What made the embeddings, if it cannot be loaded by name, such as a module of your own.
     timeout
-        Seconds that a call to the engine may take, with up to six attempts.
+        Seconds that a call to the engine may take, all attempts together: a server that is down
+        for less, or starts again, is waited for.
 
     Attributes
     ----------
@@ -166,6 +167,11 @@ class RemoteLibrary(EmbeddingSpace):
     def dim(self) -> int:
         """Width of an embedding."""
         return self._record.dim
+
+    @property
+    def row_limit(self) -> int:
+        """One more than the highest row number that may be there."""
+        return self._record.next_id
 
     @cached_property
     def random_pair_scores(self) -> NDArray[np.float32]:

@@ -61,16 +61,21 @@ class VersionRecord:
     fingerprint: str
     captions: list[str]
     parts: dict[str, dict[str, Any]]  # by name, what `Store.read_part` needs
+    early: bool = False  # whether rows have the form of `simsearch.cluster.milvus.early`
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> VersionRecord:
         """Read the stored form."""
         names = [field.name for field in fields(cls)]
-        return cls(**{name: record[STORED_KEYS.get(name, name)] for name in names})
+        known = {name: STORED_KEYS.get(name, name) for name in names}
+        found = {name: record[key] for name, key in known.items() if name != "early"}
+        return cls(**found, early=bool(record.get("early")))
 
     def to_record(self) -> dict[str, Any]:
         """Return the stored form."""
         stored = {STORED_KEYS.get(name, name): value for name, value in vars(self).items()}
+        if not self.early:  # a key that readers before it need not know
+            del stored["early"]
         return {"format": FORMAT, "complete": True, **stored}
 
 
@@ -85,8 +90,10 @@ def records_schema() -> tuple[Any, Any]:
     return _schema(fields, "FLAT")
 
 
-def rows_schema(dim: int, index_type: str) -> tuple[Any, Any]:
+def rows_schema(dim: int, index_type: str, *, early: bool = False) -> tuple[Any, Any]:
     """Return schema and index of a collection of rows."""
+    from simsearch.cluster.milvus.early import early_fields
+
     fields: dict[str, dict[str, Any]] = {
         "id": {"dtype": "INT64", "is_primary": True},
         **{key: {"dtype": "INT64"} for key in ("row", "key", "digest")},
@@ -94,21 +101,22 @@ def rows_schema(dim: int, index_type: str) -> tuple[Any, Any]:
         **{key: {"dtype": "DOUBLE", "nullable": True} for key in NUMBER_FIELDS},
         "vector": {"dtype": "FLOAT_VECTOR", "dim": dim},
     }
-    return _schema(fields, index_type)
+    return _schema(early_fields(fields) if early else fields, index_type)
 
 
 def _schema(fields: Mapping[str, Mapping[str, Any]], index_type: str) -> tuple[Any, Any]:
     """Return a schema of fields with options each, and the index of the field of vectors."""
     from pymilvus import CollectionSchema, DataType, FieldSchema, MilvusClient
 
-    typed = [
-        FieldSchema(name, **{**options, "dtype": DataType[options["dtype"]]})
-        for name, options in fields.items()
-    ]
+    def typed(options: Mapping[str, Any]) -> dict[str, Any]:
+        kinds = {key: DataType[options[key]] for key in ("dtype", "element_type") if key in options}
+        return {**options, **kinds}
+
     index = MilvusClient.prepare_index_params(
         "vector",
         index_type=index_type,
         metric_type="COSINE",
         params=INDEX_PARAMETERS[index_type],
     )
-    return CollectionSchema(typed, auto_id=False, enable_dynamic_field=False), index
+    named = [FieldSchema(name, **typed(options)) for name, options in fields.items()]
+    return CollectionSchema(named, auto_id=False, enable_dynamic_field=False), index

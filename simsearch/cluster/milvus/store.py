@@ -1,11 +1,10 @@
 """The collections of one published library on Milvus: calls with retries, records and parts.
 
-Lite files are served in this process. pymilvus and milvus-lite are imported on use.
+pymilvus is imported on use.
 """
 
 from __future__ import annotations
 
-import atexit
 import base64
 import hashlib
 import json
@@ -17,13 +16,14 @@ import threading
 import time
 import zlib
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simsearch.cluster.milvus.failures import MENDS, Kind, explain, without_secrets
+from simsearch.cluster.milvus.lite_file import close_lite_file, open_lite_file
 from simsearch.cluster.milvus.schema import FORMAT, VersionRecord
-from simsearch.errors import LibraryBusyError, MissingExtraError, QueryError, RemoteError
+from simsearch.errors import MissingExtraError, QueryError, RemoteError
 from simsearch.files import iter_blocks
 from simsearch.plain_json import dumps
 from simsearch.retrieval.faiss_compat import keep_search_parameters
@@ -36,29 +36,12 @@ if TYPE_CHECKING:
 STATE_ID = "state"  # of the record of the current version
 CHUNK_BYTES = 48_000  # of a part: with base64 they still fit in a text field
 RECORDS_PER_WRITE = 64
-ATTEMPTS = 6
+ATTEMPT_SHARE = 6  # of the timeout, one attempt may take this part
 FIRST_PAUSE_SECONDS = 0.25  # before the second attempt, doubled before each further one
+MAX_PAUSE_SECONDS = 4.0
 SLOW_METHODS = {"flush", "load_collection", "create_collection"}  # may build or read an index
 SLOW_FACTOR = 10  # times as long they may take
 NAME_PATTERN = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
-TRANSIENT_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}  # of gRPC
-TRANSIENT_MESSAGES = ("Retry timeout", "Fail connecting")
-RATE_LIMIT_CODE = 8  # Milvus' own
-REASON_CHARACTERS = 300
-CLOSE_SECONDS = 2  # that requests under way have to end
-
-lite_servers: dict[str, LiteServer] = {}  # by file
-_lite_lock = threading.Lock()
-
-
-@dataclass
-class LiteServer:
-    """A Lite file that is served in this process."""
-
-    server: Any
-    database: Any
-    port: int
-    users: int = 0
 
 
 class Store:
@@ -100,7 +83,7 @@ class Store:
         self.file = None if "://" in uri else str(Path(uri).expanduser().absolute())
         self.meta = f"{collection}_meta"  # the collection of records
         self._users, self._lock, self._loaded = 1, threading.Lock(), False
-        client, options = import_client(), {"timeout": timeout / ATTEMPTS, "dedicated": True}
+        client, options = import_client(), {"timeout": timeout / ATTEMPT_SHARE, "dedicated": True}
         if token is None:  # an address with a user in it needs none
             token = "" if self.address != uri else os.environ.get("MILVUS_TOKEN", "")
         with ExitStack() as opened:
@@ -135,35 +118,31 @@ class Store:
         """
         if self.file:  # which is searched by FAISS, in this process
             keep_search_parameters()
-        seconds = self.timeout / ATTEMPTS * (SLOW_FACTOR if method in SLOW_METHODS else 1)
+        seconds = self.timeout / ATTEMPT_SHARE * (SLOW_FACTOR if method in SLOW_METHODS else 1)
         function = partial(getattr(self._client, method), *args, timeout=seconds, **options)
         return self._retry(method, function)
 
     def _retry(self, name: str, attempt: Callable[[], Any]) -> Any:  # noqa: ANN401
-        """Make up to six attempts, with exponential backoff and jitter, within the timeout."""
+        """Attempt it until the timeout, with exponential backoff and jitter."""
         from grpc import FutureTimeoutError, RpcError
         from pymilvus.exceptions import MilvusException
 
-        deadline, pause, attempts = time.monotonic() + self.timeout, FIRST_PAUSE_SECONDS, 0
+        deadline, pause = time.monotonic() + self.timeout, FIRST_PAUSE_SECONDS
         while True:
-            attempts += 1
             try:
                 return attempt()
             except (MilvusException, RpcError, FutureTimeoutError) as error:
-                reason, transient = explain(error)
+                reason, transient, kind = explain(error)
                 late = time.monotonic() + pause > deadline
-                if attempts == ATTEMPTS or late or not transient:
-                    raise self.error(f"{name}: {reason}") from error
+                if late or not transient:
+                    raise self.error(f"{name}: {reason}", kind) from error
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-            pause *= 2
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
-    def error(self, reason: str) -> RemoteError:
+    def error(self, reason: str, kind: Kind = "damaged") -> RemoteError:
         """Return the error that names the collection, the reason and the mend."""
-        mend = (
-            "check that the file is one of Milvus Lite and whole, or publish to another"
-            if self.file
-            else "check that the server runs, its address and the token (MILVUS_TOKEN)"
-        )
+        of_file = "check that the file is one of Milvus Lite and whole, or publish to another"
+        mend = of_file if self.file else MENDS[kind]
         return RemoteError(f"{self!r} cannot be used: {without_secrets(reason)}; {mend}")
 
     def create(self, name: str, schema: Any, index: Any) -> None:  # noqa: ANN401
@@ -276,9 +255,6 @@ def unpack(data: bytes) -> Any:  # noqa: ANN401
     return json.loads(zlib.decompress(data))
 
 
-# Connections
-
-
 def import_client() -> Any:  # noqa: ANN401 (pymilvus has no types)
     """Import the client's class, and silence its own log.
 
@@ -297,100 +273,3 @@ def import_client() -> Any:  # noqa: ANN401 (pymilvus has no types)
     for name in ("decorators", "client.connection_manager"):
         logging.getLogger(f"pymilvus.{name}").setLevel(logging.CRITICAL)
     return MilvusClient
-
-
-def open_lite_file(file: str) -> str:
-    """Serve a Lite file, or count one more user of its server; return the server's address.
-
-    Raises
-    ------
-    MissingExtraError
-        If milvus-lite is not installed.
-    LibraryBusyError
-        If the file is open in another process.
-    RemoteError
-        If it cannot be opened.
-    """
-    with _lite_lock:
-        if file not in lite_servers:
-            atexit.unregister(_close_lite_files)
-            atexit.register(_close_lite_files)
-            lite_servers[file] = _start_lite_server(file)
-        lite_servers[file].users += 1
-        return f"http://127.0.0.1:{lite_servers[file].port}"
-
-
-def _start_lite_server(file: str) -> LiteServer:
-    try:
-        from milvus_lite.adapter.grpc.server import start_server_in_thread
-        from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{file!r} needs milvus-lite 3: pip install 'simsearch[cluster]', or give the "
-            "address of a server"
-        ) from error
-    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)  # its errors come as answers, too
-    place = Path(file)
-    if place.is_dir() and any(place.iterdir()) and not (place / "LOCK").exists():
-        raise RemoteError(
-            f"{file!r} is a folder with other things in it, and none of Milvus Lite; "
-            "give a name of its own, such as images.db"
-        )
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return LiteServer(*start_server_in_thread(file))
-    except DataDirLockedError as error:
-        raise LibraryBusyError(
-            f"{file!r} is open in another process; close it there, or run a Milvus server "
-            "for several processes at once"
-        ) from error
-    except (MilvusLiteError, OSError, ValueError, RuntimeError) as error:
-        raise RemoteError(
-            f"{file!r} cannot be opened as a Milvus Lite file: {error}; give another"
-        ) from error
-
-
-def close_lite_file(file: str) -> None:
-    """Count one user less; the last one stops the server."""
-    with _lite_lock:
-        entry = lite_servers[file]
-        entry.users -= 1
-        if not entry.users:
-            del lite_servers[file]
-            entry.server.stop(grace=CLOSE_SECONDS).wait()
-            entry.database.close()
-
-
-def _close_lite_files() -> None:
-    """Close what was left open, so that its threads do not keep the process alive."""
-    for file, entry in list(lite_servers.items()):
-        entry.users = 1
-        close_lite_file(file)
-
-
-def explain(error: Any) -> tuple[str, bool]:  # noqa: ANN401 (gRPC has no types)
-    """Return one line about an error of the engine, and whether another attempt may succeed.
-
-    It may after errors of the network and rate limits.
-    """
-    import grpc
-
-    failed_call = isinstance(error, grpc.RpcError)
-    code = error.code() if failed_call else getattr(error, "code", None)
-    transient = (
-        isinstance(error, grpc.FutureTimeoutError)
-        or getattr(code, "name", "") in TRANSIENT_CODES
-        or code == RATE_LIMIT_CODE
-        or bool(getattr(error, "retriable", False))
-        or any(words in str(error) for words in TRANSIENT_MESSAGES)
-    )
-    if failed_call:
-        return f"{error.code().name.lower()}, {error.details()}", transient
-    # Its first line: an engine may repeat a whole expression below it.
-    line = str(getattr(error, "message", "") or error).partition("\n")[0]
-    return line[:REASON_CHARACTERS], transient
-
-
-def without_secrets(text: str) -> str:
-    """Leave user and password out of an address."""
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)

@@ -13,8 +13,9 @@ from milvus_cases import assert_same, small, subset
 from part_cases import store_parts
 
 import simsearch as ss
+from simsearch.cluster.milvus.lite_file import lite_servers
 from simsearch.cluster.milvus.publish import Publication
-from simsearch.cluster.milvus.store import Store, lite_servers
+from simsearch.cluster.milvus.store import Store
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")

@@ -11,7 +11,8 @@ from milvus_cases import Proxy, assert_same, make_library, small
 
 import simsearch as ss
 from simsearch.cli.main import main
-from simsearch.cluster.milvus.store import Store, lite_servers
+from simsearch.cluster.milvus.lite_file import lite_servers
+from simsearch.cluster.milvus.store import Store
 
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
@@ -117,7 +118,9 @@ def test_only_transient_errors_are_retried(tmp_path, monkeypatch):
     ss.publish(small(), tmp_path / "x.db", "x", progress=False)
     store = Store(tmp_path / "x.db", "x", None, 20)
     pauses = []
-    monkeypatch.setattr("simsearch.cluster.milvus.store.time.sleep", pauses.append)
+    clock = "simsearch.cluster.milvus.store.time"
+    monkeypatch.setattr(f"{clock}.sleep", pauses.append)
+    monkeypatch.setattr(f"{clock}.monotonic", lambda: sum(pauses))
     errors = [MilvusException(code=8, message="rate limit"), MilvusException(retriable=True)]
 
     def query(*_, **__):
@@ -133,10 +136,12 @@ def test_only_transient_errors_are_retried(tmp_path, monkeypatch):
     with pytest.raises(ss.RemoteError, match="query: collection not found"):
         store.call("query", "x")
     assert len(pauses) == 2
-    errors[:] = [MilvusException(code=8, message="rate limit")] * 9
+    errors[:] = [MilvusException(code=8, message="rate limit")] * 99
     with pytest.raises(ss.RemoteError, match="rate limit"):
         store.call("query", "x")
-    assert len(errors) == 3  # after six attempts
+    assert 12 <= sum(pauses) <= 20  # until the timeout
+    assert max(pauses) <= 4
+    monkeypatch.undo()
     store.close()
 
 

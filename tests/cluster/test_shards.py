@@ -1,0 +1,138 @@
+"""Several libraries searched as one, beside one library of all their rows."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import simsearch as ss
+from simsearch.retrieval.options import SearchOptions
+
+
+def joined_library(count=60, seed=0, dim=6):
+    """Rows of which some are equal, with a table."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((count, dim))
+    rows[count // 2] = rows[1]
+    rows[-1] = rows[0]
+    paths = [f"{'abc'[i % 3]}/{i:03}.jpg" for i in range(count)]
+    library = ss.ImageLibrary(rows, paths)
+    return library.attach(pd.DataFrame({"path": paths, "price": np.arange(count) % 7}))
+
+
+def cut(library, at):
+    """Cut a library into several at these rows."""
+    edges = [0, *at, len(library)]
+    return [
+        ss.ImageLibrary(library.embeddings[start:stop], library.paths[start:stop]).attach(
+            library.metadata[start:stop].assign(path=library.paths[start:stop])
+        )
+        for start, stop in pairwise(edges)
+    ]
+
+
+def same(found, expected):
+    assert found.paths == expected.paths
+    assert [match.row for match in found] == [match.row for match in expected]
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-12)
+    for one, other in zip(found, expected, strict=True):
+        assert one.percentile == other.percentile
+        assert (one.caption, one.metadata, one.duplicates) == (
+            other.caption,
+            other.metadata,
+            other.duplicates,
+        )
+
+
+conditions = st.sampled_from(
+    [None, "a/*", {"price": (2, 4)}, {"price": 5, "folder": "b"}, [3, 30, 31, 59], "nothing/*"]
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    at=st.sets(st.integers(1, 59), max_size=3).map(sorted),
+    query=st.integers(0, 59),
+    k=st.integers(1, 70),
+    where=conditions,
+    options=st.sampled_from(
+        [{}, {"unique": 0.99}, {"diversity": 0.5}, {"threshold": "auto"}, {"threshold": 0.2}]
+    ),
+)
+def test_search_equals_that_of_one_library(at, query, k, where, options):
+    library = joined_library()
+    shards = ss.Shards(cut(library, at))
+    for asked in (query, library.paths[query], library.embeddings[query] + 0.1):
+        same(
+            ss.search(shards, asked, k, where=where, **options),
+            ss.search(library, asked, k, where=where, **options),
+        )
+    same(
+        ss.search(shards, [query, 7], k, combine="mean", where=where),
+        ss.search(library, [query, 7], k, combine="mean", where=where),
+    )
+    same(
+        ss.recommend(shards, [query], disliked=[9], exclude=[4, 40], k=k),
+        ss.recommend(library, [query], disliked=[9], exclude=[4, 40], k=k),
+    )
+    assert shards.page(5, 20, where) == library.page(5, 20, where)
+    assert shards.count(where) == library.count(where)
+    mask = np.arange(60) % 2 == 0
+    same(ss.search(shards, query, k, where=mask), ss.search(library, query, k, where=mask))
+
+
+def test_rows_are_numbered_through(tmp_path):
+    library = joined_library()
+    shards = ss.Shards(cut(library, [20, 45]))
+    assert (len(shards), shards.dim) == (60, 6)
+    assert shards.find("nowhere.jpg") is None
+    assert shards.find(library.paths[46]) == 46
+    assert shards.facts(46) == library.facts(46)
+    assert dict(shards.overview().folders) == dict(library.overview().folders)
+    assert [shards.has_row(row) for row in (0, 59, 60, -1)] == [True, True, False, False]
+    with pytest.raises(ss.QueryError, match="row 60"):
+        ss.search(shards, 60)
+    with pytest.raises(ss.QueryError, match="several libraries"):
+        np.asarray(shards.embeddings)
+
+
+def test_shards_of_another_origin_are_refused():
+    with pytest.raises(ss.QueryError, match=r"holds no library"):
+        ss.Shards([])
+    with pytest.raises(ss.QueryError, match="one backbone and head"):
+        ss.Shards([joined_library(), joined_library(dim=5)])
+
+
+def test_published_shards_and_one_that_is_away(tmp_path, caplog):
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    library = joined_library()
+    first, second = cut(library, [25])
+    ss.publish(second, tmp_path / "x.db", "x", progress=False)
+    with ss.RemoteLibrary(tmp_path / "x.db", "x") as remote:
+        shards = ss.Shards([first, remote], partial=True)
+        for where in (None, {"price": (2, 4)}, [3, 30, 59]):
+            found = ss.search(shards, 3, 30, where=where)
+            assert found.paths == ss.search(library, 3, 30, where=where).paths
+        assert shards.missing == {}
+
+        def away(*_, **__):
+            raise ss.RemoteError("x.db#x cannot be used: it is away")
+
+        remote.index.top_k = away
+        same_but_percentile = ss.search(shards, 3, 30).paths
+        assert same_but_percentile == ss.search(first, 3, 30).paths
+        assert [*shards.missing.values()] == ["x.db#x cannot be used: it is away"]
+        assert "The answer is partial: x.db#x" in caplog.text
+        with pytest.raises(ss.RemoteError, match="it is away"):
+            ss.search(ss.Shards([first, remote]), 3)
+
+
+def test_options_of_a_search_are_those_of_one_library():
+    shards = ss.Shards(cut(joined_library(), [30]))
+    with pytest.raises(ss.QueryError, match="index= goes with a library of files"):
+        ss.search(shards, 3, index=ss.build_index(joined_library(), "flat"))
+    assert SearchOptions().k == len(ss.search(shards, 3))
