@@ -3,12 +3,15 @@
 import csv
 import logging
 import os
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from simsearch import cli
 from simsearch.cli.main import main
 from simsearch.csv_file import read_csv, write_csv
 from simsearch.library.skipped import read_skipped
@@ -50,6 +53,16 @@ def test_numbers_are_no_formulas(tmp_path):
     assert (tmp_path / "x.csv").read_text().split() == ["a", "-1.5"]
 
 
+def test_commands_print_in_one_way():
+    """Which leaves no name of a file as it is, whatever it holds."""
+    printing = [
+        file.name
+        for file in Path(cli.__file__).parent.glob("*.py")
+        if re.search(r"(?<!\w)print\(", file.read_text("utf-8"))
+    ]
+    assert sorted(printing) == ["output.py", "results.py"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_names_with_escapes_reach_no_terminal(sample, tmp_path, capsys, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
@@ -65,6 +78,12 @@ def test_names_with_escapes_reach_no_terminal(sample, tmp_path, capsys, monkeypa
     assert main(["search", "../out", f"{ESCAPE}.jpg"]) == 0
     assert main(["duplicates", "../out", "--csv", "../found.csv"]) == 0
     assert main(["search", "../out", f"gone{ESCAPE}"]) == 1
+    for command in ("info", "trust", "verify", "check", "albums"):
+        assert main([command, "../out"]) == 0
+    assert main(["recommend", "../out", "--liked", "0"]) == 0
+    assert main(["search", "../out", "0", "--json"]) == 0
+    assert main(["info", f"none{ESCAPE}"]) == 1
+    assert main(["sample", f"sample{ESCAPE}"]) == 0
     logging.getLogger("simsearch").warning("a file is at fault: %s", ESCAPE)
     shown = capsys.readouterr()
     assert r"\x1b]0;mine\x07" in shown.out

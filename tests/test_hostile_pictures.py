@@ -15,7 +15,9 @@ from hostile_mutator import mutate  # noqa: E402
 from picture_files import encode, ihdr, ordinary, picture, png  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from simsearch.errors import ImageError  # noqa: E402
 from simsearch.images.decode import load_image  # noqa: E402
+from simsearch.web.decoder_pool import DecoderPool  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of processes are Linux's")
 FAMILIES = ["avif", "bmp", "gif", "heic", "ico", "jpeg", "png", "ppm", "tiff", "webp", "other"]
@@ -36,6 +38,22 @@ def test_whatever_the_bytes_the_outcome_is_a_picture_or_one_typed_error(files):
     assert found["files"] > 400
     assert found["mutants"] == 400
     assert min(found["outcomes"].values()) > 150
+
+
+def test_no_file_ends_a_servers_decoder_or_holds_it_up(files):
+    pool = DecoderPool(1, 10**8)
+    reasons = set()
+    try:
+        for data in [data for name, data in files.items() if "cut at" not in name]:
+            try:
+                assert pool.thumbnail(data, 128, 80, b"").startswith(b"\xff\xd8")
+            except ImageError as error:
+                reasons.add(error.reason)
+    finally:
+        pool.close()
+    assert len(reasons) > 20
+    ended = ("the decoder failed", "no decoder can", "decoding it took", "it takes too much memory")
+    assert not [each for each in reasons if each.startswith(ended)]
 
 
 def test_what_programs_write_is_read_and_what_is_no_picture_is_refused():

@@ -140,6 +140,15 @@ def costly_conditions(server: Any, _: Pictures, seconds: float) -> Broken:
     return [f"a search after it: {status}"] * (status != 200) + ["work goes on"] * slow
 
 
+def copies(server: Any, pictures: Pictures, seconds: float) -> Broken:
+    """Look for copies, while uploads are searched with; it may go on after that."""
+    status = ask(server, "POST", "/api/duplicates/search")
+    bodies = [form(("image", "x.jpg", each)) for each in pictures.photos]
+    broken = repeat(seconds, lambda: post_at_once(server, bodies, "/api/search"))
+    state = json.loads(server.request("GET", "/api/duplicates?limit=20")[1])["state"]
+    return broken + [f"status {status}, {state}"] * (status != 200 or state == "failed")
+
+
 def vanishing_clients(server: Any, pictures: Pictures, seconds: float) -> Broken:
     """Send uploads, and leave before they are answered."""
     body, _ = form(("image", "x.jpg", pictures.photos[0]))
@@ -171,4 +180,5 @@ ATTACKS = {
     "thumbnails of 144 megapixels": large_thumbnails,
     "costly conditions": costly_conditions,
     "clients that leave": vanishing_clients,
+    "a search for copies": copies,
 }

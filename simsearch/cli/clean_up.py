@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import simsearch as ss
+from simsearch.cli.output import say
 
 ACTIONS = ("apply", "undo", "not_duplicates")
 PLAN_FLAGS = {"plan": "--plan", "keep": "--keep", "protect": "--protect"}
@@ -34,12 +35,12 @@ def act_on_duplicates(outputs: str, root: str | None, options: dict[str, Any]) -
         raise ss.QueryError(f"--{action.replace('_', '-')} does not go with {flags}")
     if action == "not_duplicates":
         count = ss.mark_not_duplicates(ss.ImageLibrary.load(outputs, root), [value])
-        print(f"{count:,} pair{'s' * (count != 1)} remembered as no duplicates")
+        say(f"{count:,} pair{'s' * (count != 1)} remembered as no duplicates")
         return True
     if root is None:
         raise ss.QueryError(f"--{action} needs --root DATASET: nothing outside it is touched")
     if action == "undo":
-        print(ss.undo_cleanup(root))
+        say(ss.undo_cleanup(root))
         return True
     _apply(outputs, root, ss.read_plan(value, root), trash=trash, yes=yes)
     return True
@@ -50,11 +51,11 @@ def _apply(outputs: str, root: str, plan: ss.CleanupPlan, *, trash: bool, yes: b
     if not yes and (trash or sys.stdin.isatty()):
         _ask(plan, root, trash=trash)
     result = ss.apply_cleanup(plan, root, to_trash=trash)
-    print(result)
+    say(result)
     if result.moved and not trash:
-        print(f"To bring them back: simsearch duplicates {outputs} --undo --root {root}")
+        say(f"To bring them back: simsearch duplicates {outputs} --undo --root {root}")
     if result.moved:
-        print(f"To update the library: simsearch embed {root} {outputs}")
+        say(f"To update the library: simsearch embed {root} {outputs}")
     if result.left:
         raise ss.QueryError(f"{len(result.left):,} copies were left where they are, see above")
 
@@ -63,7 +64,7 @@ def _ask(plan: ss.CleanupPlan, root: str, *, trash: bool) -> None:
     """Ask at the terminal; raise where there is none, or the answer is not yes."""
     if not sys.stdin.isatty():  # then it is the trash
         raise ss.QueryError("--to-trash asks first, as nothing comes back; or give --yes")
-    print(plan)
+    say(plan)
     place = "the system's trash, with no way back from here" if trash else ".simsearch-removed"
     if input(f"Move these below {root} to {place}? [y/N] ").strip().lower() not in {"y", "yes"}:
         raise ss.QueryError("nothing was moved, as the answer was not yes")
@@ -84,7 +85,7 @@ def take_plan_options(options: dict[str, Any]) -> Callable[[ss.Duplicates], None
     def make_plan(found: ss.Duplicates) -> None:
         plan = ss.plan_cleanup(found, **given)
         plan.save(file)
-        print(f"\n{plan}\nThe plan is in {file}: look at it, delete lines of what shall stay, then")
-        print(f"simsearch duplicates OUTPUTS --apply {file} --root DATASET")
+        say(f"\n{plan}\nThe plan is in {file}: look at it, delete lines of what shall stay, then")
+        say(f"simsearch duplicates OUTPUTS --apply {file} --root DATASET")
 
     return make_plan

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import simsearch as ss
 from simsearch.cli.flags import read_options, read_thresholds, take_table_options
 from simsearch.cli.locate import read_images
-from simsearch.printable import valid_unicode
+from simsearch.cli.output import say
+from simsearch.library.refusals import if_yours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,11 +31,7 @@ def watch(root: str, outputs: str, *, quiet: bool = False, **options: Any) -> No
     """Embed a dataset, and again whenever it changes."""
     from simsearch.watch import follow_dataset
 
-    follow_dataset(root, outputs, report=_print_at_once, progress=not quiet, **options)
-
-
-def _print_at_once(line: str) -> None:
-    print(valid_unicode(line), flush=True)
+    follow_dataset(root, outputs, report=say, progress=not quiet, **options)
 
 
 def mcp(outputs: str, **options: Any) -> None:  # noqa: ANN401
@@ -150,7 +147,7 @@ def duplicates(
         found.save(csv)
     if save:
         _save(ss.show_duplicates(found)[0], save)
-    print(found)
+    say(found)
     if plan:
         plan(found)
 
@@ -175,7 +172,7 @@ def albums(
     if save:
         figure = ss.show_albums(found, grain) if grain else ss.show_albums(found)
         _save(figure[0], save)
-    print(shown)
+    say(shown)
 
 
 def _read_labels(options: dict[str, Any]) -> dict[str, Any]:
@@ -214,14 +211,14 @@ def check(
     if figure:
         with _saving(figure):
             save_health(report, figure)
-    print(report)
+    say(report)
     kinds = list(report) if "any" in fail_on else fail_on
     return FOUND if sum(len(report[kind]) for kind in kinds) else 0
 
 
 def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
     """Build an index, and print its report."""
-    print(ss.build_index(ss.ImageLibrary.load(outputs), **options).report)
+    say(ss.build_index(ss.ImageLibrary.load(outputs), **options).report)
 
 
 def evaluate(
@@ -236,7 +233,7 @@ def evaluate(
     evaluation = ss.evaluate(library, **_read_labels(options))
     if save:
         _save(ss.show_precision_recall(evaluation)[0], save)
-    print(evaluation.to_json() if json else evaluation)
+    say(evaluation.to_json() if json else evaluation)
 
 
 def train(
@@ -254,7 +251,7 @@ def train(
     trained = ss.train_head(library, **options)
     folder = out or f"{Path(outputs).as_posix()}_head"
     trained.apply(library, folder)
-    print(f"{trained}\nThe library with this head is in {folder}")
+    say(f"{trained}\nThe library with this head is in {folder}")
 
 
 def _save(figure: Figure, file: Path) -> None:
@@ -285,13 +282,13 @@ def publish(
     """Publish a library to Milvus."""
     table = take_table_options(options)
     library = _load(outputs, root, options.pop("metadata", None), table)
-    print(ss.publish(library, **options))
+    say(ss.publish(library, **options))
 
 
 def verify(outputs: str) -> int:
     """Check every file of a library; 1 if one is damaged, else 0."""
     report = ss.verify_library(outputs)
-    print(report)
+    say(report)
     return 0 if report.ok else 1
 
 
@@ -300,21 +297,23 @@ def info(outputs: str) -> None:
     from simsearch.library.report import describe_kinds
 
     library = ss.ImageLibrary.load(outputs)
-    print(library.describe())
+    say(library.describe())
+    if not library.own:
+        say(f"mark       none of yours: {if_yours(outputs)}")
     if library.report.skipped:
         kinds = describe_kinds(library.report.left_out)
         place = Path(outputs, "skipped.csv").as_posix()
-        print(f"{library.report.skipped:>9,}  skipped, see {place} ({kinds})")
+        say(f"{library.report.skipped:>9,}  skipped, see {place} ({kinds})")
 
 
 def trust(outputs: str) -> None:
     """Make a library count as one's own, and print what it may open from now on."""
-    print(ss.trust_library(outputs))
+    say(ss.trust_library(outputs))
 
 
 def sample(folder: str) -> None:
     """Make the sample dataset."""
-    print(f"The sample dataset is in {ss.make_sample(folder)}")
+    say(f"The sample dataset is in {ss.make_sample(folder)}")
 
 
 def completion(shell: str) -> None:
@@ -322,4 +321,4 @@ def completion(shell: str) -> None:
     from simsearch.cli.completion import completion_script
     from simsearch.cli.parser import build_parser
 
-    print(completion_script(build_parser(), shell))
+    say(completion_script(build_parser(), shell))

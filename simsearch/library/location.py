@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("simsearch")
 
 SAMPLE_FILES = 16  # that are looked at
-FOREIGN_NOTE = (
-    " This library does not bear your mark, so that its pictures are looked for in this project "
-    "alone: `simsearch trust OUTPUTS` makes it count as yours."
-)
 MAX_DEPTH = 8  # folders above the outputs, and of the end of a path, that are tried
 
 
@@ -134,5 +130,12 @@ def warn_if_missing(library: ImageLibrary, sample: Sequence[int], *, foreign: bo
             "%d of %d images of the library that were looked for are not there, such as %s. If "
             'they have moved: ImageLibrary.load(outputs, root="new/place"), or --root new/place.%s',
             *(len(missing), len(paths), valid_unicode(os.fspath(missing[0]))),
-            FOREIGN_NOTE if foreign else "",
+            _note(library) if foreign else "",
         )
+
+
+def _note(library: ImageLibrary) -> str:
+    from simsearch.library.refusals import if_yours
+
+    why = if_yours(library.stored[0] if library.stored else "OUTPUTS")
+    return f" They are looked for in this project alone, as the library has no mark of yours: {why}"

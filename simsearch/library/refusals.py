@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from filelock import Timeout
@@ -23,6 +24,14 @@ def cannot_write(outputs: str | os.PathLike[str], error: OSError) -> LibraryErro
     return LibraryError(
         f"cannot write {os.fspath(outputs)!r}: {error.strerror or error}; the last complete "
         "library is untouched and the work so far is kept: make room and run again"
+    )
+
+
+def if_yours(outputs: str | os.PathLike[str]) -> str:
+    """Say why a library bears no mark of this user, and what to type if it is one's own."""
+    return (
+        "an earlier version, another machine or somebody else made it. If it is yours, type once: "
+        f"simsearch trust {shlex.quote(os.fspath(outputs))}"
     )
 
 

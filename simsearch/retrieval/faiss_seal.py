@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from simsearch.errors import LibraryError
 from simsearch.files import check_plain, sha256_file
 from simsearch.library.ownership import is_signed
+from simsearch.library.refusals import if_yours
 from simsearch.library.user_key import signed
 from simsearch.plain_json import dumps
 
@@ -31,10 +32,8 @@ def check_mark(record: Mapping[str, Any], folder: str | os.PathLike[str]) -> Non
     """
     if not is_signed(record, RECORD_FILE):
         raise LibraryError(
-            f"the index in {os.fspath(folder)!r} does not bear your mark: an earlier version or "
-            "somebody else has made it. Build it again with simsearch.build_index(library); or, if "
-            f"it is yours, call simsearch.trust_library({os.fspath(folder)!r}) "
-            "(`simsearch trust OUTPUTS`) once"
+            f"the index in {os.fspath(folder)!r} does not bear your mark, so build it again with "
+            f"simsearch.build_index(library): {if_yours(folder)}"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
@@ -96,7 +96,10 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
                 tasks.start_soon(service.watch_library)
                 tasks.start_soon(to_thread.run_sync, service.decoders.start)
                 tasks.start_soon(metrics.watch_loop)
-                with use_budget(service.decoders.budget):  # for what this process decodes itself
+                async with AsyncExitStack() as stack:
+                    if health_port := getattr(app.state, "health_port", None):
+                        await stack.enter_async_context(health_port.running(service.health))
+                    stack.enter_context(use_budget(service.decoders.budget))  # of this process
                     yield
                 tasks.cancel_scope.cancel()
             service.close()
@@ -223,9 +226,7 @@ def _api_routes(service: Service) -> APIRouter:
     @api.get("/health", tags=["library"], response_model=schemas.Health)
     async def health() -> Response:
         """Return status ok while the server answers."""
-        state = service.state()
-        content = schemas.Health(status="ok", images=len(state.library), version=state.version)
-        return Utf8JsonResponse(content.model_dump())
+        return Response(service.health(), media_type="application/json")
 
     return api
 

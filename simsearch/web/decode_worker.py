@@ -7,6 +7,7 @@ A worker answers with plain bytes alone: what it says is not trusted more than t
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -61,6 +62,7 @@ PID = struct.Struct("<q")
 FORK, KILL = b"F", b"K"
 SPARE_BYTES = 192 * 2**20  # of a job, beyond what it has reserved
 MAX_JOBS, MAX_RESIDENT_BYTES = 500, 160 * 2**20  # after which a worker is replaced
+NICENESS = 5  # where processors are scarce, the process that answers comes first
 OOM_SCORE = "600"  # out of 1000: where memory runs out, workers go before the server
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -70,6 +72,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes this
     limit_allocator()
+    os.nice(NICENESS)
+    gc.freeze()  # or the workers' collections would copy the pages that they share
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, "ascii")
     children: set[int] = set()

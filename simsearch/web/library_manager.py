@@ -23,6 +23,7 @@ from simsearch.files import user_folder
 from simsearch.library.files import MANIFEST, NEXT, PARTS
 from simsearch.library.library import ImageLibrary
 from simsearch.library.parts import INDEX_FOLDER, has_parts
+from simsearch.library.refusals import if_yours
 from simsearch.library.skipped import read_skipped
 from simsearch.library.types import Browsable
 from simsearch.retrieval.faiss import FaissIndex, load_index
@@ -181,9 +182,8 @@ class _FolderSource:
         library = _with_common_root(ImageLibrary.load(self._folder, settings.root))
         if not (library.own or settings.root):
             raise LibraryError(
-                f"the library in {settings.outputs!r} does not bear your mark, so that it does not "
-                "decide which files are served: say where its pictures are (--root DATASET), or, "
-                f"if it is yours, run `simsearch trust {settings.outputs}` once"
+                f"the library in {settings.outputs!r} does not bear your mark, so say where its "
+                f"pictures are (--root DATASET): {if_yours(settings.outputs)}"
             )
         if settings.metadata:
             library.attach(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import secrets
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from simsearch.web.health_port import HealthPort
+
 SWITCH_SECONDS = 0.001  # a thread that computes gives way to the one that answers
 SPARE_FILES = 256
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -29,6 +32,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    health_port: int | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Serve a library's web page and REST API, until interrupted.
@@ -44,6 +48,9 @@ def serve(
     token
         What clients have to send; generated and printed if needed and not given. One that is
         given is not printed, as what is printed may be kept in a log.
+    health_port
+        A port for `/api/health` alone, answered by a process of its own that waits for nothing
+        (Linux and macOS); by default, only `port` answers it.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -52,7 +59,7 @@ def serve(
     LibraryError
         If there is no library.
     QueryError
-        If the port is taken, or a setting is invalid.
+        If a port is taken, or a setting is invalid.
     MissingExtraError
         If the packages for it are not installed.
     """
@@ -79,7 +86,13 @@ def serve(
     else:
         app = _create_libraries_app(named, settings)
     listening = listen(host, port)
-    print(_start_message(listening, host, token, made, app.state.settings.root_path), flush=True)  # noqa: T201  # users open it
+    message = _start_message(listening, host, token, made, app.state.settings.root_path)
+    if health_port is not None:
+        app.state.health_port = open_health_port(host, health_port)
+        message += f"\nIts health is told at port {app.state.health_port.port}, too."
+    print(message, flush=True)  # noqa: T201  # users open it
+    app.openapi()  # here, and not while others wait
+    freeze_objects()
     uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
 
 
@@ -95,6 +108,15 @@ def tune_process(connections: int) -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def freeze_objects() -> None:
+    """Let garbage collections pass over all objects that are there now.
+
+    A full one would take a tenth of a second for them, in which no thread of this process runs.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def is_local(host: str) -> bool:
@@ -132,6 +154,21 @@ def listen(host: str, port: int) -> socket.socket:
             "choose another port, or 0 for any that is free"
         ) from error
     return listening
+
+
+def open_health_port(host: str, port: int) -> HealthPort:
+    """Let a process of its own tell at a port whether the server is up; see `HealthPort`.
+
+    Raises
+    ------
+    QueryError
+        If the port is taken, or this system cannot.
+    """
+    if os.name == "nt":
+        raise QueryError("health_port needs Linux or macOS; ask /api/health at the server's port")
+    from simsearch.web.health_port import HealthPort
+
+    return HealthPort(listen(host, port))
 
 
 def read_libraries(given: Sequence[str | os.PathLike[str]]) -> dict[str, str]:

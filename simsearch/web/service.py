@@ -170,6 +170,12 @@ class Service:
         state = self.manager.state
         return await self._run(lambda: self._answers.get(state, "library", self._describe))
 
+    def health(self) -> bytes:
+        """Tell that the server is up: JSON of `schemas.Health`."""
+        state = self.manager.state
+        content = schemas.Health(status="ok", images=len(state.library), version=state.version)
+        return encode_json(content.model_dump())
+
     def state(self, version: str | None = None, *rows: int) -> State:
         """Return the served state; raise if it is not `version`, or has no such rows."""
         state = self.manager.state

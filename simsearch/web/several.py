@@ -24,7 +24,7 @@ from simsearch.web.middleware import (
     check_token,
 )
 from simsearch.web.pages import REVALIDATE, STATIC, login_routes
-from simsearch.web.problems import Utf8JsonResponse, handle_problems
+from simsearch.web.problems import Utf8JsonResponse, encode_json, handle_problems
 from simsearch.web.root_path import ROOT, RootPathMiddleware, local_path
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         async with AsyncExitStack() as stack:
             for each in apps.values():
                 await stack.enter_async_context(each.router.lifespan_context(each))
+            if health_port := getattr(app.state, "health_port", None):
+                await stack.enter_async_context(health_port.running(partial(_health, list(apps))))
             yield
 
     auth = TokenAuth(first.token, first.root_path)
@@ -156,7 +158,7 @@ def _list_routes(services: Mapping[str, Service]) -> APIRouter:
 
     @routes.get("/api/health")
     async def health() -> Response:
-        return Utf8JsonResponse({"status": "ok", "libraries": list(services)})
+        return Response(_health(list(services)), media_type="application/json")
 
     @routes.get("/api/libraries")
     async def libraries() -> Response:
@@ -178,6 +180,10 @@ def _list_routes(services: Mapping[str, Service]) -> APIRouter:
         )
 
     return routes
+
+
+def _health(names: Sequence[str]) -> bytes:
+    return encode_json({"status": "ok", "libraries": names})
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -164,6 +165,23 @@ def test_a_foreign_library_opens_searches_and_shows_in_its_project(project, anot
     assert all(can_open(library, row) for row in range(len(library)))
 
 
+def test_info_says_whose_a_library_is_and_what_to_type(project, another_user, capsys):
+    from simsearch.cli.main import main
+
+    Path("outputs").rename("my outputs")
+    assert main(["info", "my outputs"]) == 0
+    assert "mark" not in capsys.readouterr().out
+    another_user()
+    assert main(["info", "my outputs"]) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith("mark")]
+    assert line.endswith("type once: simsearch trust 'my outputs'")
+    assert "an earlier version" in line
+    assert main(shlex.split(line.partition("once: simsearch ")[2])) == 0
+    capsys.readouterr()
+    assert main(["info", "my outputs"]) == 0
+    assert "mark" not in capsys.readouterr().out
+
+
 def test_embedding_makes_a_library_ones_own_and_embeds_nothing_again(project, another_user):
     another_user()
     library = embed()
@@ -228,7 +246,9 @@ def test_a_recorded_root_elsewhere_is_not_opened_until_it_is_given(project, tmp_
     )
     library = ss.ImageLibrary.load("outputs")
     assert not can_open(library)
-    assert "simsearch trust" in caplog.text
+    (warning,) = [each.getMessage() for each in caplog.records]
+    assert "\n" not in warning
+    assert warning.endswith(f"type once: simsearch trust {Path('outputs').resolve()}")
     assert can_open(ss.ImageLibrary.load("outputs", tmp_path / "photos"))
     ss.trust_library("outputs")
     assert can_open(ss.ImageLibrary.load("outputs"))

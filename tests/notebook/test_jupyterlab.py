@@ -108,12 +108,21 @@ def page(lab):
         page = browser.new_page(viewport={"width": 1200, "height": 1000})
         page.set_default_timeout(1000 * SECONDS)
         page.goto(f"{lab}/lab/tree/browse.ipynb?token=secret")
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
-        page.keyboard.press("Shift+Enter")
+        run_first_cell(page)
         page.locator(".simsearch-browse .card").first.wait_for()
         yield page
         browser.close()
+
+
+def run_first_cell(page):
+    """Run it; until the kernel is connected, JupyterLab forgets that it was asked to."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").first
+    for _ in range(SECONDS // 5):
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_timeout(5000)
+        if cell.locator(".jp-InputPrompt").inner_text().strip() not in {"[ ]:", ""}:
+            return
 
 
 @pytest.fixture

@@ -274,8 +274,11 @@ def greeted(monkeypatch, capsys, library, **options):
         app, "create_app", lambda settings: asked.append(settings) or create(settings)
     )
     monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: sockets[0].close())
+    monkeypatch.setattr(server, "freeze_objects", lambda: asked.append("frozen"))
     server.serve(library.outputs, port=0, **options)
-    return asked[0], capsys.readouterr().out
+    settings, frozen = asked
+    assert frozen == "frozen"  # once it is all there
+    return settings, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "::1"])
