@@ -1,6 +1,7 @@
 """What an index states, and what pictures get that are in no library.
 
     python benchmarks/index.py SCENES PHOTOS --rows 100000 --cache views.npz
+    python benchmarks/index.py SCENES PHOTOS --peers lorann=/tmp/lorann/bin/python   # beside ours
 
 Views (crops, mirrored or not, other light and colour) of pictures are embedded: six of each of
 1,500 scenes and 200 photos make the library, a seventh asks as a picture like the library's, and
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from common import verdict
+from index_peers import compare_peers
 from PIL import Image, ImageEnhance, ImageOps
 
 import simsearch as ss
@@ -37,6 +39,11 @@ def main() -> None:
     views, kinds = load_views(options)
     rows = extend(views, options.rows)
     library = ss.ImageLibrary(rows, [f"{i:07d}.jpg" for i in range(len(rows))])
+    if options.peers:
+        asked = {name: queries[:QUERIES] for name, queries in kinds.items()}
+        found = {name: ExactIndex().top_k(library, some, K) for name, some in asked.items()}
+        truth = {name: np.stack([best.rows for best in some]) for name, some in found.items()}
+        compare_peers(options.peers, rows, asked, truth)
     for kind in options.kinds:
         started = time.process_time()
         index = ss.build_index(library, kind, progress=False)
@@ -58,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("photos", type=Path, help="folder of others, most of them in the library")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--kinds", nargs="+", default=["rabitq"])
+    parser.add_argument("--peers", nargs="+", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--cache", type=Path, help="file that keeps the embeddings of the views")
     return parser.parse_args()
 
