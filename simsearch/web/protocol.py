@@ -30,7 +30,7 @@ IDLE, LEFT_BODY, HEAD, BODY, SLOW_READER = range(
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     """Return how uvicorn runs the app."""
-    settings: Settings = app.state.settings
+    settings: Settings = app.state.service.settings
     proxies = ["127.0.0.1", "::1", *settings.trusted_proxies]
     return uvicorn.Config(
         app,

@@ -249,6 +249,7 @@ class Library(BaseModel):
     embeds: bool = Field(description="Whether new images can be searched with.")
     words: bool = Field(description="Whether a query may be words.")
     explains: bool = Field(description="Whether there are heat maps.")
+    parts: bool = Field(description="Whether pictures can be found by their parts.")
     limits: UploadLimits = Field(description="What an upload may have.")
     matches: int = Field(description="The largest k.")
     auto_threshold: float | None = Field(

@@ -70,7 +70,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
     Returns
     -------
     fastapi.FastAPI
-        Its `state.settings` are those of the first library.
+        Its `state` has the settings and the service of the first library.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.settings = first
+    app.state.settings, app.state.service = first, next(iter(apps.values())).state.service
     handle_problems(app)
     app.include_router(_list_routes({name: each.state.service for name, each in apps.items()}))
     app.include_router(login_routes(auth, login_page))

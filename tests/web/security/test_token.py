@@ -30,7 +30,7 @@ SECURITY_HEADERS = {
 def break_pages(monkeypatch):
     """Let a request for a page of images raise an unexpected error."""
 
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError(f"secret {Path(__file__)}")
 
     monkeypatch.setattr(service.Service, "page", broken)
@@ -320,7 +320,7 @@ SERVE = """
 import sys
 from simsearch.cli.main import main
 from simsearch.web.service import Service
-def broken(*_):
+def broken(*_, **__):
     raise RuntimeError("broken on purpose")
 Service.page = broken
 sys.exit(main(["serve", sys.argv[1], "--port", "0"]))
