@@ -43,10 +43,14 @@ def main() -> None:
     parser.add_argument("--scale", type=int, metavar="N", help="pictures of made-up rows")
     parser.add_argument("--photos", type=int, metavar="N", help="use the first so many alone")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--collages", action="store_true", help="collages alone")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.scale:
             measure_scale(Path(folder), given.scale)
+        elif given.collages:
+            files = sorted(PHOTOS.iterdir())[: given.photos]
+            measure_collages(Path(folder), files, range(given.seeds))
         else:
             measure_recall(Path(folder), given.photos, range(given.seeds))
 
@@ -70,7 +74,7 @@ def measure_recall(folder: Path, count: int | None, seeds: Sequence[int]) -> Non
             for kind, values in found.items():
                 goal = GOALS.get((kind, share)) if change == "as it is" else None
                 report(f"{kind}, {share}%, {change}", values, goal)
-    measure_collages(folder, files)
+    measure_collages(folder, files, seeds)
 
 
 def embed(folder: Path, name: str, kind: str) -> ss.ImageLibrary:
@@ -162,24 +166,36 @@ def report(name: str, found: Sequence[float], goal: float | None) -> None:
         verdict(f"{name} {spread}", mean, goal)
 
 
-def measure_collages(folder: Path, files: Sequence[Path]) -> None:
-    """Paste photos into collages, each into one; a photo has to find its collage."""
-    (folder / "collages").mkdir()
-    homes: dict[int, tuple[int, int]] = {}  # of each photo: its collage, and of how many
-    order, number = np.random.default_rng(0).permutation(len(files)).tolist(), 0
+def measure_collages(folder: Path, files: Sequence[Path], seeds: Sequence[int]) -> None:
+    """Paste photos into collages, each into one; every second photo has to find its collage."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for seed in seeds:
+        name = f"collages-{seed}"
+        homes = make_collages(folder / name, files, seed)
+        libraries = {kind: embed(folder, name, kind) for kind in ("grid", "regions")}
+        for size in (2, 3, 4):
+            chosen = [i for i, (_, count) in homes.items() if count == size and i % 2]
+            asked = {i: ss.load_image(files[i]) for i in chosen}
+            names = [f"{homes[i][0] if i in homes else -1:03d}.jpg" for i in range(len(files))]
+            for kind, value in recalls(libraries, asked, names).items():
+                found.setdefault((kind, size), []).append(value)
+    for (kind, size), values in sorted(found.items(), key=lambda each: each[0][1]):
+        report(f"{kind}, collages of {size}", values, None)
+
+
+def make_collages(folder: Path, files: Sequence[Path], seed: int) -> dict[int, tuple[int, int]]:
+    """Store collages of two to four photos; return the collage of each photo, and of how many."""
+    folder.mkdir()
+    homes: dict[int, tuple[int, int]] = {}
+    order, number = np.random.default_rng(seed).permutation(len(files)).tolist(), 0
     while len(order) >= 4:
         rows, columns = LAYOUTS[number % len(LAYOUTS)]
         chosen = [order.pop() for _ in range(rows * columns)]
         sheet = paste([ss.load_image(files[i]) for i in chosen], rows, columns)
-        sheet.save(folder / "collages" / f"{number:03d}.jpg", quality=90)
+        sheet.save(folder / f"{number:03d}.jpg", quality=90)
         homes |= dict.fromkeys(chosen, (number, rows * columns))
         number += 1
-    libraries = {kind: embed(folder, "collages", kind) for kind in ("grid", "regions")}
-    for size in (2, 3, 4):
-        asked = {i: ss.load_image(files[i]) for i, (_, count) in homes.items() if count == size}
-        names = [f"{homes[i][0] if i in homes else -1:03d}.jpg" for i in range(len(files))]
-        for kind, value in recalls(libraries, asked, names).items():
-            report(f"{kind}, collages of {size}", [value], None)
+    return homes
 
 
 def paste(pictures: Sequence[Image.Image], rows: int, columns: int) -> Image.Image:

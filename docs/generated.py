@@ -34,6 +34,8 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "embed_images",
             "ImageLibrary",
             "load_backbone",
+            "list_backbones",
+            "BackboneInfo",
             "Backbone",
             "find_images",
             "load_image",

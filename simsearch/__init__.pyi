@@ -8,6 +8,7 @@ from .analysis.health import Finding, HealthReport, check_dataset, show_health
 from .analysis.map import show_map
 from .analysis.query_expansion import refine
 from .backbones.backbone import Backbone, load_backbone
+from .backbones.catalogue import BackboneInfo, list_backbones
 from .backbones.heads import Head, ProjectionHead, load_head, save_head
 from .cleanup.apply import CleanupResult, apply_cleanup
 from .cleanup.plan import CleanupPlan, PlannedCopy, read_plan
@@ -71,6 +72,7 @@ __all__ = [
     "ArrayError",
     "Backbone",
     "BackboneError",
+    "BackboneInfo",
     "CleanupPlan",
     "CleanupResult",
     "DamagedLibraryError",
@@ -125,6 +127,7 @@ __all__ = [
     "evaluate",
     "find_images",
     "heat_map",
+    "list_backbones",
     "load_backbone",
     "load_head",
     "load_image",

@@ -13,6 +13,8 @@ PATHS = {
     "backbone": {  # by name, or by prefix with its colon; "" for all others
         "efficientnet_lite0": "simsearch.backbones.adapters.efficientnet_lite0:efficientnet_lite0",
         "timm:": "simsearch.backbones.adapters.timm:timm_model",
+        "sscd_disc_mixup": "simsearch.backbones.adapters.sscd:sscd_network",
+        **dict.fromkeys(("scenes", "products", "copies"), "simsearch.backbones.profiles:profile"),
         "": "simsearch.backbones.adapters.torchvision:torchvision_classifier",
     },
     "head": {  # by the kind that a saved head records
@@ -32,9 +34,7 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "download": {"public": "simsearch.web.url_fetch:fetch_public_url"},
-    "explainer": {  # of `show_matches(explain=True)`
-        "heat_maps": "simsearch.analysis.explain:overlay_heat_maps",
-    },
+    "explainer": {"heat_maps": "simsearch.analysis.explain:overlay_heat_maps"},  # of matches
 }
 
 

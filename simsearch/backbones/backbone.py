@@ -261,11 +261,11 @@ def load_backbone(
     name
         - ``"resnet50"``: torchvision's, cut before the classifier, 2048-d, `IMAGENET1K_V1`;
         - ``"efficientnet_lite0"``: 1280-d, its ImageNet weights come in an installed package;
-        - ``"auto"``: ResNet50 if its weights are cached or can be fetched now, otherwise the
-          bundled model, with a warning in the log; with `weights`, always ResNet50;
-        - any other torchvision classifier, such as ``"resnet18"``, ``"convnext_tiny"`` or
-          ``"vit_b_16"``;
-        - ``"timm:NAME"``: any timm model (``pip install "simsearch[timm]"``);
+        - ``"auto"``: ResNet50 if its weights are here or can be fetched, otherwise the bundled
+          model, with a warning in the log; with `weights`, always ResNet50;
+        - any other torchvision classifier, such as ``"resnet18"`` or ``"vit_b_16"``;
+        - ``"timm:NAME"``, or with a size ``"timm:NAME@224"`` (``pip install "simsearch[timm]"``);
+        - ``"scenes"``, ``"products"``, ``"copies"``: what `list_backbones` has for them;
         - your own module that gives (B, D) features or a (B, D, H, W) map, with `transform`.
     weights
         A local state dict (``.pth``, or ``.safetensors``) instead of the published weights.

@@ -97,7 +97,7 @@ def read_options(options: dict[str, Any], outputs: str) -> dict[str, Any]:
     if "where" in options:
         options["where"] = read_conditions(options["where"])
     if options.pop("index", False):
-        options["index"] = ss.load_index(outputs)
+        options["index"] = ss.load_index(outputs, parts=bool(options.get("parts")))
     return options
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from simsearch.library.library import ImageLibrary
 
 FORMAT = 1
+INDEX_FOLDER = "parts-index"  # of a FAISS index of parts, in the library's
 BOXES = "boxes"  # the kind whose boxes are given
 CHECKED_PARTS = 4096  # read together, to be checked or copied
 
@@ -201,6 +202,11 @@ def open_parts(library: ImageLibrary) -> Parts | None:
                 return None
             known = _known[library] = (text, id(library.embeddings), parts)
     return known[2]
+
+
+def has_parts(library: Any) -> bool:  # noqa: ANN401 (an ImageLibrary, or one on a server)
+    """Tell whether pictures of a library have parts."""
+    return open_parts(library) is not None
 
 
 def _open(library: ImageLibrary, folder: Path, record: PartRecord) -> Parts | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from simsearch.library.files import SKIPPED
+from simsearch.library.long_pictures import describe_long
 from simsearch.library.skipped import read_skipped
 from simsearch.printable import valid_unicode
 
@@ -48,6 +49,9 @@ class EmbedReport:
         Number of kept rows by reason.
     seconds : float
         Time that embedding took.
+    centre_only : str
+        How many pictures are so long that only their centre square is compared, in words; "" if
+        none is known to be. Known after a run only.
     """
 
     embedded: int = 0
@@ -60,6 +64,7 @@ class EmbedReport:
     other_files: Mapping[str, int] = field(default_factory=dict)
     kept_reasons: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    centre_only: str = ""
 
     def __str__(self) -> str:
         pace = f" ({self.embedded / self.seconds:.1f} images/s)" if self.embedded else ""
@@ -73,6 +78,7 @@ class EmbedReport:
             "no images": describe_kinds(self.other_files),
             "reused": moved,
             "kept": describe_kinds(self.kept_reasons),
+            "long": self.centre_only,
         }
         return "\n".join([counts, *(f"  {key}: {text}" for key, text in details.items() if text)])
 
@@ -102,7 +108,10 @@ def make_report(library: ImageLibrary) -> EmbedReport:
     """Report on the run that made a library; of one that was loaded, all rows are reused."""
     skipped = read_skipped(library.stored[0]) if library.stored else []
     counts = {"reused": len(library)} if library.run is None else library.run
-    return EmbedReport(skipped=len(skipped), left_out=count_kinds(skipped), **counts)
+    long = "" if library.run is None else describe_long(library)
+    return EmbedReport(
+        skipped=len(skipped), left_out=count_kinds(skipped), centre_only=long, **counts
+    )
 
 
 def print_report(library: ImageLibrary, folder: Path) -> None:

@@ -25,6 +25,7 @@ from simsearch.library.files import (
     read_manifest,
     with_blocks,
 )
+from simsearch.library.parts import INDEX_FOLDER
 from simsearch.library.row_file import rows_of_blocks
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def derived_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     A record is what `file_record` returns, with the name of its file.
     """
-    for place in sorted(folder.glob("*.json")):
+    places = [*folder.glob("*.json"), *folder.glob(f"{INDEX_FOLDER}/*.json")]
+    for place in sorted(places):
         if place.name in {MANIFEST, BLOCKS}:
             continue
         try:
@@ -180,7 +182,8 @@ def derived_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         for record in found.values() if isinstance(found, dict) else ():
             if isinstance(record, dict) and {"name", "size", "sha256", "blocks"} <= record.keys():
-                yield str(record["name"]), record
+                inside = f"{INDEX_FOLDER}/" if place.parent != folder else ""
+                yield inside + str(record["name"]), record
 
 
 def _check(
@@ -192,6 +195,7 @@ def _check(
 ) -> FileCheck:
     """Check one file, wherever a writer has put it."""
     base = Path(name).name  # whatever a crafted record says
+    folder = folder / INDEX_FOLDER if name.startswith(f"{INDEX_FOLDER}/") else folder
     places = [folder / NEXT / base, folder / base] if of_library else [folder / base]
     plain = (place for place in places if place.is_file() and not place.is_symlink())
     file = next(plain, None)

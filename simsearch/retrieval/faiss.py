@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from simsearch.errors import StaleIndexError
+from simsearch.errors import QueryError, StaleIndexError
 from simsearch.files import iter_blocks
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.faiss_candidates import SearchEffort
@@ -71,7 +71,8 @@ class FaissIndex:
         self._embeddings, self.digest = embeddings, digest  # what it was built of
 
     def __repr__(self) -> str:
-        return f"FaissIndex({self.kind}, {self.report.rows:,} images)"
+        unit = "parts" if self.report.of_parts else "images"
+        return f"FaissIndex({self.kind}, {self.report.rows:,} {unit})"
 
     def check(self, library: ImageLibrary) -> None:
         """Make sure that the index was built for this library.
@@ -80,9 +81,13 @@ class FaissIndex:
         ------
         StaleIndexError
             If it was built for another one, or the library has changed since.
+        QueryError
+            If it is of the parts of pictures.
         """
         if library.embeddings is self._embeddings:
             return
+        if self.report.of_parts and isinstance(library.embeddings, np.ndarray):
+            raise QueryError(f"{self!r} ranks parts of pictures: search with parts=True")
         if self.digest is None or library.stored is None or library.stored[1] != self.digest:
             raise StaleIndexError(
                 f"{self!r} was not built for {library!r}, or the library has changed since: "
@@ -256,7 +261,9 @@ class FaissIndex:
         return open_index(Path(folder).expanduser())
 
 
-def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> FaissIndex:
+def load_index(
+    source: ImageLibrary | str | os.PathLike[str] = "outputs", *, parts: bool = False
+) -> FaissIndex:
     """Open the index that `build_index` has stored, and bring it up to date.
 
     Where the library has changed since, rows that it still has stay in the index, wherever they
@@ -267,6 +274,8 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     ----------
     source
         The library that it belongs to, or the folder that holds both.
+    parts
+        Open that of the parts of the pictures.
 
     Raises
     ------
@@ -278,6 +287,10 @@ def load_index(source: ImageLibrary | str | os.PathLike[str] = "outputs") -> Fai
     MissingExtraError
         If FAISS is not installed.
     """
+    if parts:
+        from simsearch.retrieval.part_faiss import open_part_index
+
+        return open_part_index(source)
     from simsearch.retrieval.faiss_follow import open_followed
 
     return open_followed(source)

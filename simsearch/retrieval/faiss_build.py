@@ -32,6 +32,7 @@ from simsearch.retrieval.faiss_report import IndexReport, Kind, warn_if_low
 from simsearch.retrieval.faiss_rotation import Rotation
 from simsearch.retrieval.faiss_store import IndexedRows, rows_in_order, store_index
 from simsearch.retrieval.faiss_tune import measure_cost, measure_recall, tune
+from simsearch.retrieval.part_rows import rows_to_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ def build_index(
     kind: Kind | Literal["auto"] = "auto",
     progress: bool = True,
     queries: Any = None,  # noqa: ANN401 (pictures and embeddings of all kinds)
+    parts: bool = False,
 ) -> FaissIndex:
     """Build an index for a large library, and measure its recall and speed there.
 
@@ -89,6 +91,9 @@ def build_index(
     queries
         What users ask for: several pictures or embeddings, as `search` takes them. One half helps
         to set the effort, and the other is measured.
+    parts
+        Index the parts of the pictures, for `search(library, query, parts=True, index=index)`;
+        open it with `load_index(library, parts=True)`.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def build_index(
     MissingExtraError
         If FAISS is not installed.
     LibraryError
-        If the index cannot be stored.
+        If the index cannot be stored, or there are no parts.
 
     Examples
     --------
@@ -112,8 +117,11 @@ def build_index(
     >>> index, index.report.recall_at_10
     (FaissIndex(flat, 3 images), 1.0)
     """
-    chosen, why = choose_kind(kind, len(library))
-    asked = _embed_queries(library, queries)
+    whole = library
+    if parts:
+        library = rows_to_index(whole)  # type: ignore[assignment]
+    chosen, why = choose_kind(kind, len(library), "parts" if parts else "images")
+    asked = _embed_queries(whole, queries, parts=parts)
     started = time.perf_counter()
     new, held = hold_out(library) if chosen != "flat" else np.empty((2, 0), np.intp)
     tuning, measured = ask_questions(library, new, held, asked)
@@ -124,7 +132,9 @@ def build_index(
     effort, candidates.margins = tune(candidates, library, tuning)
     took = time.perf_counter() - started
     folder, digest = library.stored or (None, None)
-    report = IndexReport(chosen, why, len(library), math.nan, math.nan, math.nan, 0, took)
+    report = IndexReport(
+        chosen, why, len(library), math.nan, math.nan, math.nan, 0, took, of_parts=parts
+    )
     origin = IndexedRows.of(library, order, asked) if folder else None
     index = FaissIndex(candidates, effort, report, library.embeddings, digest, origin)
     recalls = measure_recall(index, library, measured)
@@ -145,7 +155,7 @@ def build_index(
     return index
 
 
-def choose_kind(kind: str, rows: int) -> tuple[Kind, str]:
+def choose_kind(kind: str, rows: int, unit: str = "images") -> tuple[Kind, str]:
     """Return the kind of index, and why it is that one.
 
     Raises
@@ -158,7 +168,7 @@ def choose_kind(kind: str, rows: int) -> tuple[Kind, str]:
     if kind != "auto":
         raise QueryError(f"kind={kind!r}: choose one of {('auto', *get_args(Kind))}")
     if rows < SCAN_MAX_ROWS:
-        why = f"below {SCAN_MAX_ROWS:,} images no index is faster than exact search; leave it out"
+        why = f"below {SCAN_MAX_ROWS:,} {unit} no index is faster than exact search; leave it out"
         return "flat", why
     return "rabitq", "it is the smallest, quick to build, and keeps its recall for new images"
 
@@ -227,12 +237,21 @@ def _sample_blocks(library: ImageLibrary, count: int) -> Iterator[NDArray[np.flo
     )
 
 
-def _embed_queries(library: ImageLibrary, queries: Any) -> NDArray[np.float32] | None:  # noqa: ANN401
+def _embed_queries(
+    library: Any,  # noqa: ANN401 (an ImageLibrary, or one that is searched by its parts)
+    queries: Any,  # noqa: ANN401
+    *,
+    parts: bool,
+) -> NDArray[np.float32] | None:
     """Embed the user's own queries: (Q, D); None if there are none."""
     if queries is None:
         return None
     from simsearch.retrieval.query import as_queries, embed, resolve
 
+    if parts:
+        from simsearch.retrieval.parts import view_of_parts
+
+        library = view_of_parts(library)
     given, _ = as_queries(library, queries)
     resolved = embed(library, [resolve(library, query) for query in given])
     return np.concatenate([query.vectors for query in resolved if query.vectors is not None])

@@ -47,6 +47,8 @@ class IndexReport:
         The lowest mean of five groups of all these queries, from near to far from the library.
     added, removed : int
         Images that came and went after all this was measured; `rows` counts those of today.
+    of_parts : bool
+        Whether its rows are parts of images; they are what is counted then.
     """
 
     kind: Kind
@@ -64,29 +66,36 @@ class IndexReport:
     recall_floor: float | None = None
     added: int = 0
     removed: int = 0
+    of_parts: bool = False
 
     def __str__(self) -> str:
         answers = "exact" if self.kind == "flat" else "approximate"
         return (
-            f"{self.kind} index of {self.rows:,} images, {answers}: {self.why}\n"
+            f"{self.kind} index of {self.rows:,} {self._unit}, {answers}: {self.why}\n"
             f"recall@10  {self.recall_at_10:.3f}{self._by_kind()}\n"
             f"a query    {self.ms_per_query:.2f} ms (exact search: {self.exact_ms:.2f} ms)\n"
             f"size       {self.size_bytes / 1e6:,.1f} MB\n"
             f"built in   {self.build_seconds:,.1f} s{self._since()}"
         )
 
+    @property
+    def _unit(self) -> str:
+        return "parts" if self.of_parts else "images"
+
     def _since(self) -> str:
         """Say what has changed since it was measured."""
         if not (self.added or self.removed):
             return ""
-        return f"\nsince then {self.added:,} images came, {self.removed:,} went; measured before"
+        return (
+            f"\nsince then {self.added:,} {self._unit} came, {self.removed:,} went; measured before"
+        )
 
     def _by_kind(self) -> str:
         """Say what each kind of query gets, and that it is little."""
         kinds = (
-            ("images of the library", self.recall_like),
-            ("new images", self.recall_new),
-            ("images unlike any", self.recall_unlike),
+            (f"{self._unit} of the library", self.recall_like),
+            (f"new {self._unit}", self.recall_new),
+            (f"{self._unit} unlike any", self.recall_unlike),
             ("your queries", self.recall_asked),
             ("the worst fifth", self.recall_floor),
         )

@@ -61,12 +61,15 @@ def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
     long = [size for size in sizes if min(size) < MIN_CENTRE * max(size)]
     if not long:
         return
+    from simsearch.library.parts import has_parts
+
     width, height = min(long, key=lambda size: min(size) / max(size))
     share = max(1, round(100 * min(width, height) / max(width, height)))
     words = "the query" if len(pictures) == 1 else f"{len(long)} of {len(pictures)} queries"
+    how = "by parts (parts=True, --parts)" if has_parts(library) else "with parts (box, regions)"
     yield (
         f"of {words} only the centre was seen, at most {share}% of {width}×{height} pixels: "
-        "search with parts (box, regions) to see the rest"
+        f"search {how} to see the rest"
     )
 
 

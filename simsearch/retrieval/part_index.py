@@ -51,6 +51,8 @@ class PartIndex(ExactIndex):
     def __init__(self, library: ImageLibrary, parts: Parts, index: Index | None = None) -> None:
         self.parts, self._library, self._index = parts, library, index
         self.exact = index is None or index.exact
+        if index is not None:
+            index.check(self._part_library)
 
     def top_k(
         self,
@@ -101,10 +103,17 @@ class PartIndex(ExactIndex):
 
 
 def prepare_parts(library: ImageLibrary) -> None:
-    """Make the shortened copy of many parts now, so that the first search does not have to."""
+    """Make the shortened copy of many parts now, and bring an index of them up to date."""
     parts = open_parts(library)
-    if parts is not None and len(parts.parts) >= SHORT_FROM_PARTS and library.dim >= LEVELS:
-        part_copy_of(part_library(library, parts))
+    if parts is None or not len(parts.parts):
+        return
+    rows = part_library(library, parts)
+    if len(rows) >= SHORT_FROM_PARTS and library.dim >= LEVELS:
+        part_copy_of(rows)
+    if (rows.stored[0] / "index.json").exists():
+        from simsearch.retrieval.part_faiss import keep_up_parts
+
+        keep_up_parts(library)
 
 
 class PartScan(ExactScan):

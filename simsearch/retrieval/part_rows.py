@@ -13,7 +13,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
+from simsearch.library.parts import INDEX_FOLDER, open_parts
 from simsearch.retrieval.part_scan import PartRowIndex
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from simsearch.library.parts import Parts
 
 BLOCK_ROWS = 256  # that are widened together: they stay in the cache
-INDEX_FOLDER = "parts-index"  # of a FAISS index of parts
 
 
 def widen(rows: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -105,7 +106,7 @@ class PartLibrary:
     Attributes
     ----------
     parts : Parts
-    embeddings, row_lookup : PartRows
+    embeddings, row_lookup, row_file : PartRows
         (P, D) float32.
     paths
         Of the picture of each part.
@@ -115,11 +116,9 @@ class PartLibrary:
         The exact search.
     """
 
-    row_file = None
-
     def __init__(self, library: ImageLibrary, parts: Parts) -> None:
         self.parts, self.dim = parts, parts.record.dim
-        self.embeddings = self.row_lookup = PartRows(parts.parts["row"])
+        self.embeddings = self.row_lookup = self.row_file = PartRows(parts.parts["row"])
         self.paths = _PartPaths(parts, np.asarray(library.paths))
         self.folder: Path = library.stored[0]  # type: ignore[index]
         self.digest = self.digest_of(len(parts.pictures))
@@ -147,7 +146,7 @@ class PartLibrary:
         return len(self.embeddings)
 
     def __repr__(self) -> str:
-        return f"PartLibrary({len(self):,} parts)"
+        return f"the {len(self):,} parts of the pictures in {str(self.folder)!r}"
 
 
 _lock = threading.Lock()
@@ -161,3 +160,20 @@ def part_library(library: ImageLibrary, parts: Parts) -> PartLibrary:
         if known is None or known[0].parts is not parts.parts:
             known = _known[library] = (parts, PartLibrary(library, parts))
     return known[1]
+
+
+def rows_to_index(library: ImageLibrary) -> PartLibrary:
+    """Return the parts of a library as rows to index.
+
+    Raises
+    ------
+    LibraryError
+        If it has none.
+    """
+    parts = open_parts(library)
+    if parts is None or not len(parts.parts):
+        raise LibraryError(
+            f"{library!r} has no parts to index: make them with embed_dataset(dataset, outputs, "
+            'parts="grid") (--parts grid)'
+        )
+    return part_library(library, parts)

@@ -19,6 +19,7 @@ from simsearch.images.decode import load_image
 from simsearch.library.parts import Parts, open_parts
 from simsearch.library.thresholds import threshold_of
 from simsearch.retrieval.part_index import PartIndex
+from simsearch.retrieval.part_rows import rows_to_index
 from simsearch.retrieval.search import Ranking
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from simsearch.library.library import ImageLibrary
     from simsearch.library.types import Browsable
+    from simsearch.retrieval.index import Index
     from simsearch.retrieval.matches import Match, Matches
     from simsearch.retrieval.options import SearchOptions
     from simsearch.retrieval.query import ResolvedQuery
@@ -46,12 +49,19 @@ def part_ranking(library: Browsable, options: SearchOptions) -> Ranking:
         If parts are asked for, and the library has none.
     """
     parts = open_parts(library)  # type: ignore[arg-type]
-    if options.parts and options.index is not None:
+    of_parts = options.index is None or ranks_parts(options.index)
+    if options.parts and not of_parts:
         raise QueryError(
-            "index= ranks whole pictures, and parts=True parts of them: give one of the two"
+            f"{options.index!r} ranks whole pictures, and parts=True parts of them: give one of "
+            "the two, or an index of parts, build_index(library, parts=True)"
         )
-    if parts is not None and options.index is None:
+    if parts is not None and of_parts:
         return PartRanking(library, parts, options)
+    if options.parts and not hasattr(library, "stored"):
+        raise QueryError(
+            f"{library!r} has no parts, which lie in a folder: search the library there with "
+            "parts=True, or this one without"
+        )
     if options.parts:
         raise QueryError(
             "this library has no parts, or those of other rows: make them with "
@@ -61,12 +71,23 @@ def part_ranking(library: Browsable, options: SearchOptions) -> Ranking:
     return Ranking(library, options)
 
 
+def ranks_parts(index: Index) -> bool:
+    """Tell whether an index is one of parts."""
+    return bool(getattr(getattr(index, "report", None), "of_parts", False))
+
+
+def view_of_parts(library: ImageLibrary) -> PartsView:
+    """Return a library that embeds queries as they are compared with parts."""
+    return PartsView(library, rows_to_index(library).parts)
+
+
 class PartRanking(Ranking):
     """How the pictures of a library are ranked by their parts, for all queries of one call."""
 
     def __init__(self, library: Browsable, parts: Parts, options: SearchOptions) -> None:
         self._whole, self._parts = library, parts
-        super().__init__(PartsView(library, parts), options)
+        view = PartsView(library, parts, options.index)
+        super().__init__(view, replace(options, index=None))
 
     def answer(self, queries: Sequence[ResolvedQuery]) -> Iterator[Matches]:
         """Yield the matches of each query, with their boxes."""
@@ -102,9 +123,9 @@ class PartsView:
 
     sees_all = True
 
-    def __init__(self, library: Browsable, parts: Parts) -> None:
+    def __init__(self, library: Any, parts: Parts, index: Index | None = None) -> None:  # noqa: ANN401
         self._library, self._parts = library, parts
-        self.index = PartIndex(library, parts)  # type: ignore[arg-type]
+        self.index = PartIndex(library, parts, index)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._library, name)

@@ -11,7 +11,7 @@ from simsearch.errors import LibraryError
 from simsearch.files import check_plain, sha256_file, user_folder, write_text
 from simsearch.library.files import NEXT, finish_commit, write_manifest, writing
 from simsearch.library.library import ImageLibrary
-from simsearch.library.parts import check_parts, read_files, read_record, write_record
+from simsearch.library.parts import INDEX_FOLDER, check_parts, read_files, read_record, write_record
 from simsearch.library.user_key import keyed_digest, signed
 from simsearch.printable import one_line
 from simsearch.retrieval.faiss_seal import NAMES, RECORD_FILE, identity, rows_file
@@ -109,6 +109,8 @@ def trust_library(outputs: str | os.PathLike[str] = "outputs") -> TrustReport:
         finish_commit(folder)
         derived = tuple(name for name, parts in _DERIVED.items() if _sign_derived(folder, *parts))
         derived += ("parts of pictures",) if _sign_parts(folder) else ()
+        parts_index = folder / INDEX_FOLDER, *_DERIVED["index"]
+        derived += ("index of parts",) if _sign_derived(*parts_index) else ()
     root = library.absolute_root or library.root
     weights = library.source.weights_file if library.source else None
     return TrustReport(os.fspath(outputs), root, len(library), weights, derived)

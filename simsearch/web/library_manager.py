@@ -10,17 +10,19 @@ import logging
 import os
 import posixpath
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from simsearch.cluster.milvus.address import split_address
 from simsearch.cluster.milvus.remote_library import RemoteLibrary
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.files import user_folder
-from simsearch.library.files import MANIFEST, NEXT
+from simsearch.library.files import MANIFEST, NEXT, PARTS
 from simsearch.library.library import ImageLibrary
+from simsearch.library.parts import INDEX_FOLDER, has_parts
 from simsearch.library.refusals import if_yours
 from simsearch.library.skipped import read_skipped
 from simsearch.library.types import Browsable
@@ -50,6 +52,8 @@ class State:
         Number of files that could not be embedded.
     embeds : bool
         Whether new images can be searched with; without a backbone, rows alone can.
+    part_index : FaissIndex or None
+        That of the parts of its pictures.
     """
 
     library: Browsable
@@ -58,6 +62,12 @@ class State:
     index_kind: str | None = None
     skipped: int = 0
     embeds: bool = True
+    part_index: FaissIndex | None = None
+
+    def index_for(self, options: Mapping[str, Any]) -> FaissIndex | None:
+        """Return the index for a search with some options; None for the exact search."""
+        by_parts = options.get("parts") or (options.get("regions") and has_parts(self.library))
+        return self.part_index if by_parts else self.index
 
 
 class LibraryManager:
@@ -158,7 +168,9 @@ class _FolderSource:
 
     def state_key(self) -> object:
         """Return a cheap key that changes when the library does."""
-        files = [self._folder / name for name in (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE)]
+        parts = (PARTS, f"{INDEX_FOLDER}/{RECORD_FILE}")
+        names = (f"{NEXT}/{MANIFEST}", MANIFEST, RECORD_FILE, *parts)
+        files = [self._folder / name for name in names]
         table = self._settings.metadata
         return [
             _file_state(file) for file in (*files, *([Path(table).expanduser()] if table else []))
@@ -182,7 +194,9 @@ class _FolderSource:
             )
         index = self._index(library) if settings.index else None
         kind = index.report.kind if index else None
-        return State(library, _version(library), index, kind, len(read_skipped(self._folder)))
+        skipped = len(read_skipped(self._folder))
+        parts = self._part_index(library) if settings.index else None
+        return State(library, _version(library), index, kind, skipped, part_index=parts)
 
     def close(self) -> None:
         """Do nothing: files are closed when their arrays are freed."""
@@ -194,6 +208,17 @@ class _FolderSource:
             logger.warning("searching without an index: %s", error)
             return None
         return index
+
+    @staticmethod
+    def _part_index(library: ImageLibrary) -> FaissIndex | None:
+        folder = library.stored[0] if library.stored else Path()
+        if not (folder / INDEX_FOLDER / RECORD_FILE).exists():
+            return None
+        try:
+            return load_index(library, parts=True)
+        except LibraryError as error:
+            logger.warning("searching for parts without an index: %s", error)
+            return None
 
 
 class _MilvusSource:

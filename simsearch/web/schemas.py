@@ -242,6 +242,7 @@ class Library(BaseModel):
     urls: bool = Field(description="Whether a query may be a URL.")
     embeds: bool = Field(description="Whether new images can be searched with.")
     explains: bool = Field(description="Whether there are heat maps.")
+    parts: bool = Field(description="Whether pictures can be found by their parts.")
     limits: UploadLimits = Field(description="What an upload may have.")
     matches: int = Field(description="The largest k.")
     auto_threshold: float | None = Field(

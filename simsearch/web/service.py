@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from simsearch.backbones.precision import usable_cores
 from simsearch.errors import QueryError
+from simsearch.library.parts import has_parts
 from simsearch.retrieval.matches import Matches
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
@@ -237,7 +238,7 @@ class Service:
             (queries,) = queries
         weight = REGION_WEIGHT if form.regions else 1
         with self._decoding.reserve(images, weight):
-            found = search(state.library, queries, index=state.index, **options)
+            found = search(state.library, queries, index=state.index_for(options), **options)
         return [found] if isinstance(found, Matches) else found
 
     def _recommend(
@@ -282,6 +283,7 @@ class Service:
             "urls": settings.urls,
             "embeds": state.embeds,
             "explains": state.embeds,
+            "parts": has_parts(library),
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
             "matches": settings.max_matches,
             "auto_threshold": library.threshold() if len(library) > 1 else None,

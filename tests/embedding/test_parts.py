@@ -17,6 +17,7 @@ from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.backbones.windows import embed_windows
+from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.parts import embed_parts
 from simsearch.images.windows import grid_windows
 from simsearch.library.part_writer import PartWriter
@@ -86,6 +87,21 @@ def test_nothing_is_made_for_who_does_not_ask(dataset):
     assert not list(Path("outputs").glob("parts*"))
     with pytest.raises(ss.QueryError, match=r'no parts.*parts="grid"'):
         ss.search(library, 0, parts=True)
+
+
+def test_parts_are_made_here_whoever_embeds_the_pictures(library, dataset):
+    """As with Ray, whose workers embed whole pictures: an executor of one's own."""
+    used = []
+
+    def elsewhere(sources, backbone, batch_size, workers, **options):
+        used.append(len(sources))
+        return embed_batches(sources, backbone, batch_size, workers, **options)
+
+    other = ss.embed_dataset(
+        dataset, "others", tiny_backbone(), engine=elsewhere, parts="grid", progress=False
+    )
+    assert used == [40]
+    assert open_parts(other).parts.tobytes() == open_parts(library).parts.tobytes()
 
 
 def test_only_new_and_changed_pictures_are_embedded(library, dataset, monkeypatch):

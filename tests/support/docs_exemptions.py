@@ -22,6 +22,7 @@ SHELL = {
     r"simsearch mcp": "runs until it is stopped; tests/test_mcp.py runs it",
     r"simsearch search .*--open": "opens a window; tests/cli/test_results.py stands in for it",
     r"simsearch search .*--parts": "needs parts; tests/retrieval/test_parts.py searches them",
+    r"simsearch index .*--parts": "needs parts; tests/retrieval has test_faiss_parts.py",
     r"simsearch duplicates .*--apply": "moves pictures of a shared dataset; tests/cleanup runs it",
     r"simsearch duplicates inbox": "needs a second library; tests/cleanup runs it",
     r"simsearch duplicates .*--not-duplicates": "needs its pictures; tests/cleanup runs it",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
+from simsearch import registry
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.spec import BUNDLED, ModelSpec
 from simsearch.backbones.weights import load_weights
@@ -14,6 +16,15 @@ from simsearch.errors import BackboneError
 _UNSUPPORTED = {"googlenet", "inception_v3", "squeezenet1_0", "squeezenet1_1"}
 
 
+def _nearest(name: str) -> str:
+    """Return a hint at the name of closest spelling, if one is close."""
+    from torchvision import models
+
+    named = [each for each in registry.names("backbone") if each and each[-1] != ":"]
+    near = get_close_matches(name, [*named, "auto", *models.list_models(module=models)], 1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 def torchvision_classifier(name: str, file: Path | None) -> ModelSpec:
     """Adapt a torchvision classifier, cut before its last linear layer."""
     import torch
@@ -21,8 +32,9 @@ def torchvision_classifier(name: str, file: Path | None) -> ModelSpec:
 
     if name not in set(models.list_models(module=models)) - _UNSUPPORTED:
         raise BackboneError(
-            f"no backbone {name!r}; choose auto, resnet50, {BUNDLED}, another torchvision "
-            "classifier (resnet18, convnext_tiny, vit_b_16, ...), or timm:NAME"
+            f"no backbone {name!r}; {_nearest(name)}choose auto, resnet50, {BUNDLED}, scenes, "
+            "products, copies, another torchvision classifier (resnet18, convnext_tiny, vit_b_16, "
+            "...), or timm:NAME; list_backbones() says what each is best at"
         )
     # Not the V2 recipe: its features scatter near-identical pictures (pytorch/vision issue 8382).
     choices = models.get_model_weights(name)

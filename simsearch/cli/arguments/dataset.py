@@ -22,7 +22,7 @@ def _add_embed_flags(parser: argparse.ArgumentParser) -> None:
     """Add what `embed_dataset` takes."""
     parser.add_argument("root", metavar="DATASET", help="folder of images, or its address")
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
-    parser.add_argument("--backbone", help="auto, resnet50, efficientnet_lite0, timm:NAME, ...")
+    parser.add_argument("--backbone", help="auto, scenes, products, copies, resnet50, timm:NAME")
     parser.add_argument("--weights", metavar="FILE", help="local state dict for the backbone")
     parser.add_argument("--batch-size", type=int, metavar="N", help="images per forward pass")
     parser.add_argument("--workers", type=int, metavar="N", help="threads or processes")

@@ -16,7 +16,8 @@ def _add_index(commands: Commands) -> None:
         run.index,
         FOLDER,
     )
-    parser.add_argument("--kind", help="auto, flat, sq, hnsw, ivf or ivfpq")
+    parser.add_argument("--kind", help="auto, flat, sq, hnsw, ivf, ivfpq or rabitq")
+    parser.add_argument("--parts", action="store_true", help="index the parts of the pictures")
 
 
 def _add_evaluate(commands: Commands) -> None:

@@ -7,6 +7,7 @@ deleted when the next one is published, so that open readers can go on with the 
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,7 @@ from simsearch.cluster.milvus.schema import (
 from simsearch.cluster.milvus.store import Store, pack
 from simsearch.errors import RemoteError
 from simsearch.files import iter_blocks
+from simsearch.library.parts import has_parts
 from simsearch.library.paths import in_folder
 from simsearch.library.recorded import source_to_record
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
     from simsearch.library.library import ImageLibrary
 
+
+logger = logging.getLogger("simsearch")
 
 ID_BYTES = 8
 DELETED_ROWS_PER_CALL = 1_000
@@ -136,6 +140,11 @@ def publish(
     """
     if kind not in INDEX_TYPES:
         raise RemoteError(f"kind={kind!r}: choose {', '.join(INDEX_TYPES)}")
+    if has_parts(library):
+        logger.warning(
+            "the parts of the pictures are not published: search(parts=True) finds them in the "
+            "library's folder alone"
+        )
     with closing(Store(uri, collection, token, timeout)) as store:
         publication = Publication(store, library, INDEX_TYPES[kind], progress=progress)
         return publication.run(may_replace=replace, keep_previous=keep_previous)

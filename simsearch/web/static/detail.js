@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { button, byId, caption, el, icon, readable, scoreText } from "./dom.js";
 import { thumbnail } from "./grid.js";
 import { cache, cached } from "./imageCache.js";
+import { frameLarge, isPart, partText } from "./partFrames.js";
 import * as query from "./query.js";
 import { library } from "./session.js";
 import { hasQuery, searchFrom, searchUrl, state } from "./state.js";
@@ -106,25 +107,27 @@ function moves() {
 /** The picture, and the query beside it if they are compared. */
 function pictures(image, name) {
   const source = query.originalUrl();
-  const figure = (text, address, alt) => {
+  const figure = (text, address, alt, match = {}) => {
     const picture = el("img", { src: address, alt });
     picture.addEventListener("error", () =>
       picture.replaceWith(el("span", { className: "broken" }, "The picture could not be loaded.")),
     );
-    return el("figure", {}, picture, text ? el("figcaption", {}, text) : null);
+    const shown = frameLarge(picture, match);
+    return el("figure", {}, shown, text ? el("figcaption", {}, text) : null);
   };
   const compared = comparing && hasQuery() && source;
   return el(
     "div",
     { className: `large ${compared ? "compared" : ""}` },
     compared ? figure("Your picture", source, "Your picture") : null,
-    figure(compared ? "This picture" : null, image.image, name),
+    figure(compared ? "This picture" : null, image.image, name, image),
   );
 }
 
 function facts(image) {
   const known = { ...image.metadata };
   const lines = Object.entries(known).map(([key, value]) => [readable(key), String(value)]);
+  if (isPart(image)) lines.unshift(["Part that matched", partText(image)]);
   return [
     "score" in image ? el("p", { className: "detail-score" }, scoreText(image)) : null,
     el(
@@ -215,7 +218,7 @@ async function showAlike(row, strip, signal) {
 }
 
 function alike(match) {
-  const { score: _, percentile: __, ...image } = match; // its score is that to this picture
+  const { score: _, percentile: __, box: ___, ...image } = match; // its score is that to this picture
   if (!cached(match.row)) cache(image);
   const show = () => {
     rows = [...rows.slice(0, at + 1), match.row, ...rows.slice(at + 1)];

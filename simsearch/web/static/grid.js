@@ -2,6 +2,7 @@
 // Reports which card action was chosen; does not act on it.
 
 import { caption, captionOf, el, icon, plural, scoreText, titleOf } from "./dom.js";
+import { frameThumbnail } from "./partFrames.js";
 import { searchUrl } from "./state.js";
 
 export { listen } from "./cardEvents.js";
@@ -38,6 +39,7 @@ export function card(image, state) {
     },
     thumbnail(image),
   );
+  if (isMatch) frameThumbnail(picture, image);
   return el(
     "li",
     { className: "card", "data-row": image.row },

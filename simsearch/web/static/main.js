@@ -25,7 +25,7 @@ import {
 import * as upload from "./upload.js";
 import * as uploads from "./uploads.js";
 
-const TOGGLES = ["unique", "heatmaps"]; // keys of the state, and ids of their buttons
+const TOGGLES = ["unique", "parts", "heatmaps"]; // keys of the state, and ids of their buttons
 
 /** Run `action(signal)` as the one present job; a failure offers to run it again. */
 async function attempt(action) {
@@ -42,7 +42,7 @@ async function start(signal) {
   render(state(), null);
 }
 
-function showLibrary({ images, urls, embeds, explains, ...others }) {
+function showLibrary({ images, urls, embeds, explains, parts, ...others }) {
   showSwitch(others);
   byId("size").textContent = plural(images, "picture");
   byId("url-form").hidden = !urls || !embeds;
@@ -52,6 +52,7 @@ function showLibrary({ images, urls, embeds, explains, ...others }) {
     ? "Drop a picture here, paste one, or start from any picture below."
     : "This library cannot be searched with new pictures. Choose any picture below.";
   byId("heatmaps").hidden = !explains;
+  byId("parts").hidden = !parts;
   document.body.classList.toggle("no-heatmaps", !explains);
   filters.build({ images, ...others });
   filters.render(state());

@@ -30,6 +30,7 @@ export async function buildRequest(state, library, original) {
   if (!hasFeedback(state)) {
     appendQuery(body, state, "row", "image");
     if (state.box) body.set("box", state.box.join(","));
+    if (state.parts && library.parts) body.set("parts", "true");
     return { endpoint: "search", body };
   }
   await appendLikedQuery(body, state, original);

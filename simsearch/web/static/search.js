@@ -15,6 +15,7 @@ import * as uploads from "./uploads.js";
 
 const MAX_SKELETONS = 12;
 const MORE_MATCHES = 48; // that one press of the button adds
+const AUTO_PERCENTILE = 99.9; // of random pairs, that the automatic threshold stands for
 const LARGE_PREVIEW_RATIO = 1.5; // device pixels per CSS pixel, above which thumbnails look blurred
 
 let shown = null; // {state, request, matches} of the search that is shown
@@ -134,7 +135,7 @@ function showMatches({ matches, exact }, milliseconds, current) {
   byId("more-matches").hidden = matches.length < shown.asked || !mayAsk();
   const count = plural(matches.length, "match", "matches");
   const notes = [
-    hasFeedback(current) ? "with feedback" : current.box ? "for the selected part" : "",
+    queryNote(current),
     `${milliseconds.toFixed(0)} ms`,
     exact ? "" : "approximate",
   ];
@@ -150,6 +151,13 @@ function showMatches({ matches, exact }, milliseconds, current) {
   restoreFocus(list);
 }
 
+/** How the query was taken: feedback compares whole pictures, with or without parts. */
+function queryNote({ box, parts, ...current }) {
+  if (hasFeedback(current))
+    return parts && library().parts ? "with feedback, by whole pictures" : "with feedback";
+  return box ? "for the selected part" : "";
+}
+
 /** Whether the server gives more matches than were asked for, and the library has more. */
 const mayAsk = () => shown.asked < Math.min(library().matches, library().images);
 
@@ -159,13 +167,19 @@ function showCards(list, matches) {
   const kept = rows.length && rows.every((row, i) => row === matches[i]?.row) ? rows.length : 0;
   if (!kept || shown.asked === shown.count) list.replaceChildren();
   const first = list.children.length ? kept : 0;
-  const auto = library().auto_threshold;
-  const weak = auto === null ? -1 : matches.findIndex(({ score }) => score < auto);
+  const weak = matches.findIndex(isWeak);
   matches.forEach((match, i) => {
     if (i < first) return cache(match);
     if (i === weak) list.append(grid.weakLine(i === 0));
     list.append(grid.card(cache(match), state()));
   });
+}
+
+/** Whether a match is below the automatic threshold; that of parts is known by its percentile. */
+function isWeak({ score, percentile, box }) {
+  const auto = library().auto_threshold;
+  if (auto === null) return false;
+  return box && percentile !== null ? percentile < AUTO_PERCENTILE : score < auto;
 }
 
 /** A liked match leaves the grid: the focus moves to the match that takes its place. */

@@ -10,13 +10,14 @@ const DEFAULTS = {
   threshold: null, // a cosine, or "auto"
   unique: false,
   heatmaps: false,
+  parts: false, // whether pictures are found by their parts, too
   liked: [],
   disliked: [],
   folders: [],
   columns: {}, // name: {from, to} or {is: [...]} or {has: "..."}
 };
 const NO_QUERY = { row: null, upload: null, url: null, box: null, liked: [], disliked: [] };
-const FLAGS = { unique: "unique", heatmaps: "heat" }; // state key: URL parameter
+const FLAGS = { unique: "unique", heatmaps: "heat", parts: "parts" }; // state key: URL parameter
 const COLUMN_PARAMETERS = { from: Number, to: Number, has: String };
 
 let current = parse(location.search);
@@ -82,6 +83,7 @@ function parse(search) {
     threshold: threshold === "auto" ? threshold : parseNumber(threshold),
     unique: given.has(FLAGS.unique),
     heatmaps: given.has(FLAGS.heatmaps),
+    parts: given.has(FLAGS.parts),
     liked: rows("liked"),
     disliked: rows("disliked"),
     folders: given.getAll("folder"),

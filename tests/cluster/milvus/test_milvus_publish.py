@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from milvus_cases import assert_same, small, subset
+from part_cases import store_parts
 
 import simsearch as ss
 from simsearch.cluster.milvus.lite_file import lite_servers
@@ -268,3 +269,9 @@ def test_second_writer_is_refused(tmp_path, monkeypatch):
         ss.publish(subset(library, np.r_[0:10]), file, "x", progress=False)
     with ss.RemoteLibrary(file, "x") as remote:
         assert len(remote) == 20
+
+
+def test_parts_are_not_published_and_it_is_said(tmp_path, caplog):
+    library = store_parts(tmp_path / "outputs", [2, 1, None], np.random.default_rng(0))
+    assert ss.publish(library, tmp_path / "x.db", "x", progress=False).added == 3
+    assert "the parts of the pictures are not published" in caplog.text

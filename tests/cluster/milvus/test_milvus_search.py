@@ -233,3 +233,10 @@ def test_overview_of_folders_and_columns(library):
 def test_faiss_index_is_refused(library, remote):
     with pytest.raises(ss.QueryError, match="index= goes with a library of files"):
         ss.search(remote, 3, index=ss.build_index(library, "flat"))
+
+
+def test_parts_are_refused_and_regions_compare_whole_pictures(remote):
+    with pytest.raises(ss.QueryError, match="has no parts, which lie in a folder"):
+        ss.search(remote, 3, parts=True)
+    with pytest.raises(ss.QueryError, match="an embedding has no parts"):  # it was understood
+        ss.search(remote, np.ones(DIM, np.float32), regions=True)
