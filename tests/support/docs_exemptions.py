@@ -27,6 +27,7 @@ SHELL = {
     r"simsearch duplicates inbox": "needs a second library; tests/cleanup runs it",
     r"simsearch duplicates .*--not-duplicates": "needs its pictures; tests/cleanup runs it",
     r"nohup simsearch serve": "would outlive the test; the same command is run without nohup",
+    r"simsearch serve .*--root-path": "a second server; tests/web/test_root_path.py serves it",
     r"simsearch serve shop=": "needs two libraries; tests/web/test_root_path.py serves them",
     r"simsearch serve images\.db#": "tests/web/test_serving.py serves what was published",
 }
