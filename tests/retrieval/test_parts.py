@@ -228,5 +228,6 @@ def test_reranking_by_the_neighbours_of_whole_pictures(tmp_path):
     scores = np.array([match.score for match in best])
     distances = k_reciprocal_distances(scores, library.embeddings[rows[:20]], asked)
     order = [*np.argsort(distances, kind="stable"), *range(20, 35)]
-    assert list(found) == [plain[i] for i in order]
-    assert list(found) != list(plain)
+    assert found.paths == [plain[i].path for i in order] != plain.paths
+    assert [match.score for match in found] == [plain[i].score for i in order]
+    assert [match.box for match in found] == [plain[i].box for i in order]
