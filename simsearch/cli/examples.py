@@ -21,7 +21,7 @@ examples:
     "watch": """\
 examples:
   simsearch watch dataset outputs               until Ctrl-C
-  simsearch watch ~/Pictures outputs --quiet >> watch.log
+  simsearch watch ~/Pictures outputs --quiet
 """,
     "mcp": """\
 examples:

@@ -18,6 +18,7 @@ CALLS = (
     (r"embed_dataset\(parts=\"grid\"\)", "simsearch embed DATASET OUTPUTS --parts grid"),
     (rf"embed_dataset\(\w+, {TEXT}\)", r"simsearch embed DATASET \1\2"),
     (r"embed_dataset\(\)|embed_dataset\b(?!\()", "simsearch embed"),
+    (r"build_index\(library, parts=True\)", "simsearch index OUTPUTS --parts"),
     (r"(?:build|load)_index\(library\)", "simsearch index OUTPUTS"),
     (r"build_index\b(?!\()", "simsearch index"),
     (rf"trust_library\({TEXT}\)", r"simsearch trust \1\2"),
@@ -35,6 +36,7 @@ PHRASES = (
     (r"ImageLibrary\.load\(outputs, root=\"new/place\"\)", "--root new/place"),
     (r"undo_cleanup, or (--undo)", r"\1"),
     (r"call (`simsearch)", r"run \1"),
+    (r"; list_backbones\(\) says what", "; the guide \"Which backbone?\" says what"),
     (r"timm\.list_models\(\) names them", "its documentation names them"),
 )
 REPEATED = (  # what the library says in both forms

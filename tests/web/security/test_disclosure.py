@@ -129,8 +129,10 @@ import json, os, sys, sysconfig, tempfile, threading
 sys.path[:0] = sys.argv[3:]
 import security_cases, test_disclosure, web_server
 from simsearch.web import app
+from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.settings import Settings
 
+DecoderPool.start = lambda self: False  # decoded here, where it is seen
 outputs, dataset = sys.argv[1:3]
 opened = []
 def send_all(server):
