@@ -1,4 +1,4 @@
-"""Better rankings without a label: k-reciprocal reranking, score normalisation, flips, two scales.
+"""Better rankings without a label: k-reciprocal reranking, score normalisation and `refine`.
 
     python benchmarks/rerank.py [OUTPUTS]      # every set in one table
     python benchmarks/rerank.py --choose       # the settings, from seg_train of the scenes alone
@@ -9,7 +9,7 @@ Sets: the Intel scenes (700 images per class), the sample dataset (40 views per 
 photos with four or one in the gallery, and crops of photos whose gallery is the whole photos. Each
 seed takes other queries, and cuts other views. OUTPUTS keeps the embeddings for the next run.
 
-Run so far: the first two rows alone, the scenes plain and with the default settings. All other rows,
+Run so far: the scenes, plain and with the default settings, which are the first two rows. The rest,
 --choose and --scale have yet to be run.
 """
 
