@@ -233,7 +233,7 @@ def parquet_table(opened: Any, name: str) -> PathTable:  # noqa: ANN401
         paths = table.column(key).to_pylist()
         if facts and PATH_BYTES in schema.names:
             raw = table.column(PATH_BYTES).to_pylist()
-            paths = [each.decode("utf-8", "surrogatepass") for each in raw]
+            paths = [each.decode("utf-8", "surrogateescape") for each in raw]
         return PathTable(paths, _frame(table, columns), facts)
 
 

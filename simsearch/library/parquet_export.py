@@ -102,12 +102,15 @@ def _write(
 
 
 def _paths(pa: Any, names: list[str]) -> dict[str, Any]:  # noqa: ANN401
-    raw = [name.encode("utf-8", "surrogatepass") for name in names]
     try:
         return {PATH: pa.array(names, pa.string())}
     except UnicodeEncodeError:
         shown = pa.array(map(valid_unicode, names), pa.string())
-        return {PATH: shown, PATH_BYTES: pa.array(raw, pa.binary())}
+    try:
+        raw = [name.encode("utf-8", "surrogateescape") for name in names]
+    except UnicodeEncodeError as error:
+        raise LibraryError(f"the path {error.object!r} can be no name of a file") from error
+    return {PATH: shown, PATH_BYTES: pa.array(raw, pa.binary())}
 
 
 def _facts_columns(pa: Any, table: pd.DataFrame | None, count: int) -> dict[str, Any]:  # noqa: ANN401
