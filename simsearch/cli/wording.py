@@ -38,7 +38,7 @@ PHRASES = (
     (r"ImageLibrary\.load\(outputs, root=\"new/place\"\)", "--root new/place"),
     (r"undo_cleanup, or (--undo)", r"\1"),
     (r"call (`simsearch)", r"run \1"),
-    (r"; list_backbones\(\) says what", "; the guide \"Which backbone?\" says what"),
+    (r"; list_backbones\(\) says what", '; the guide "Which backbone?" says what'),
     (r"timm\.list_models\(\) names them", "its documentation names them"),
 )
 REPEATED = (  # what the library says in both forms
