@@ -35,8 +35,8 @@ CLAIMS = {
         ),
         "six sheets of four pictures each": "len(looks) == 6 and len(paths) == 24",
         "the upper left quarter of the first look, which comes first, framed there": (
-            "(lambda match: match.path == 'looks/0.png' and match.box[0] + match.box[2] <= 600 "
-            "and match.box[1] + match.box[3] <= 480)(ss.search(looks, paths[0], k=1, parts=True)[0])"
+            "(lambda m: m.path == 'looks/0.png' and m.box[0] + m.box[2] <= 600 "
+            "and m.box[1] + m.box[3] <= 480)(ss.search(looks, paths[0], k=1, parts=True)[0])"
         ),
         "its score is higher than by whole pictures": (
             "ss.search(looks, paths[0], k=1, parts=True).scores[0] "
