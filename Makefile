@@ -7,6 +7,9 @@ NOTEBOOK := image_similarity
 
 # What needs a server, a cluster or a browser, builds the wheel, or runs the documentation.
 OUTSIDE := server or wheel or docs
+# Those that drive a browser, by greenlets: with the threads of other servers, coverage that looks for greenlets loops
+# for ever.
+BROWSER := tests/web/page tests/notebook
 # One worker per core, a file each; torch and numpy would otherwise start threads for all cores.
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 IN_ORDER := -p no:randomly
@@ -71,7 +74,8 @@ test-random: $(VENV)/installed-dev
 # What starts servers runs alone: several of them would only wait for each other.
 test-all: check $(VENV)/installed-docs
 	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))" --cov --cov-report= --cov-fail-under=0
-	BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" --cov --cov-append
+	$(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER:%=--ignore=%) --cov --cov-append --cov-report= --cov-fail-under=0
+	BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER) --cov --cov-append
 
 trial: $(TRIALS:%=trial-%)
 

@@ -21,7 +21,7 @@ examples:
     "watch": """\
 examples:
   simsearch watch dataset outputs               until Ctrl-C
-  simsearch watch ~/Pictures outputs --quiet >> watch.log
+  simsearch watch ~/Pictures outputs --quiet
 """,
     "mcp": """\
 examples:
@@ -116,6 +116,17 @@ examples:
     "trust": """\
 examples:
   simsearch trust outputs                       of a library that you or a colleague has made
+""",
+    "export": """\
+examples:
+  simsearch export outputs library.parquet
+  simsearch export outputs library.parquet --metadata metadata.csv
+""",
+    "import": """\
+examples:
+  simsearch import library.parquet outputs --root dataset
+  simsearch import embeddings.npy outputs --paths paths.csv --backbone resnet50
+  simsearch import library.parquet outputs --csv metadata.csv  with its other columns
 """,
     "verify": "example:\n  simsearch verify outputs\n",
     "completion": """\

@@ -18,6 +18,7 @@ CALLS = (
     (r"embed_dataset\(parts=\"grid\"\)", "simsearch embed DATASET OUTPUTS --parts grid"),
     (rf"embed_dataset\(\w+, {TEXT}\)", r"simsearch embed DATASET \1\2"),
     (r"embed_dataset\(\)|embed_dataset\b(?!\()", "simsearch embed"),
+    (r"build_index\(library, parts=True\)", "simsearch index OUTPUTS --parts"),
     (r"(?:build|load)_index\(library\)", "simsearch index OUTPUTS"),
     (r"build_index\b(?!\()", "simsearch index"),
     (rf"trust_library\({TEXT}\)", r"simsearch trust \1\2"),
@@ -26,6 +27,8 @@ CALLS = (
     (rf"make_sample\({TEXT}\)", r"simsearch sample \1\2"),
     (r"make_sample\b(?!\()", "simsearch sample"),
     (r"plan_cleanup\([^()]*\)\.save\([^()]*\)", "simsearch duplicates OUTPUTS --plan FILE"),
+    (r"export_library\([^()]*\)", "simsearch export OUTPUTS FILE"),
+    (r"import_library\([^()]*\)", "simsearch import FILE OUTPUTS"),
     (r"verify_library\([^()]*\)", "simsearch verify OUTPUTS"),
 )
 PHRASES = (
@@ -35,6 +38,7 @@ PHRASES = (
     (r"ImageLibrary\.load\(outputs, root=\"new/place\"\)", "--root new/place"),
     (r"undo_cleanup, or (--undo)", r"\1"),
     (r"call (`simsearch)", r"run \1"),
+    (r"; list_backbones\(\) says what", '; the guide "Which backbone?" says what'),
     (r"timm\.list_models\(\) names them", "its documentation names them"),
 )
 REPEATED = (  # what the library says in both forms

@@ -26,7 +26,7 @@ def open_part_index(source: ImageLibrary | str | os.PathLike[str]) -> FaissIndex
     if not (folder / RECORD_FILE).exists():
         raise LibraryError(
             f"no index of parts in {str(folder.parent)!r}: make one with "
-            "simsearch.build_index(library, parts=True) (simsearch index OUTPUTS --parts)"
+            "simsearch.build_index(library, parts=True) (`simsearch index OUTPUTS --parts`)"
         )
     index = open_index(folder)
     return index if index.digest == rows.digest else follow(rows, folder)  # type: ignore[arg-type]

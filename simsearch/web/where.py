@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from typing import Any
 
@@ -12,6 +13,7 @@ MAX_WHERE_CHARACTERS = 2**16  # of the JSON text
 MAX_ITEMS = 100  # columns, or items of one column's list
 MAX_TEXT_CHARACTERS = 500  # `fnmatch` caches the patterns that it compiles
 MAX_COMPARISONS, MIN_TEXTS = 20_000_000, 10  # of a text with a row; some seconds
+NO_TEXT = re.compile("[\x00-\x1f\x7f\ufffd]")  # control characters, and bytes that are not UTF-8
 MAX_NUMBER = 2**53  # floats are no longer exact from here on
 
 
@@ -28,7 +30,7 @@ def read_where(text: str) -> Any:  # noqa: ANN401
     try:
         parsed = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        if text.strip() and not text.lstrip().startswith(("{", '"')):
+        if text.strip() and not text.lstrip().startswith(("{", '"')) and not NO_TEXT.search(text):
             return _read_value("path", text)  # a glob as it is
         raise QueryError(
             f"where={text!r:.80} is no JSON: {error}; give a glob as it is, such as sea/*, or "

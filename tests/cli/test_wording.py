@@ -18,7 +18,7 @@ PACKAGE = Path(ss.__file__).parent
 # Calls that a message may name on the command line as well: they have no command.
 PYTHON_ALONE = {
     *("load_image", "load_backbone", "show_matches", "search", "recommend", "Words"),
-    *("ImageLibrary", "RayEngine", "duplicates", "albums", "evaluate"),
+    *("ImageLibrary", "RayEngine", "Shards", "duplicates", "albums", "evaluate"),
 }
 FUNCTIONS = {
     "embed": [ss.embed_dataset],

@@ -87,6 +87,6 @@ def test_names_are_no_markup(tmp_path):
     page = search(circle(0, 10, paths=[f"{tmp_path}/{evil}", "gone"]), 0, 2, None, False)
     page = page._repr_html_()
     assert page.count("<img") == 2
-    assert page.count("&quot;&gt;&lt;script&gt;alert(1)&lt;b&gt;&amp;amp;&#x27;.jpg") == 4
+    assert page.count("&quot;&gt;&lt;script&gt;alert(1)&lt;b&gt;&amp;amp;&#x27;.jpg") == 6
     assert "<script" not in page
     assert evil not in page
