@@ -47,6 +47,7 @@ SCAN_MAX_ROWS = 10_000  # below, a full scan is as fast
 TRAINING_ROWS = 20_000  # that set the quantiser
 ROWS_PER_LIST = 50  # of training for the centre of each list
 CODES_PER_LIST = 2500  # of 1 bit a number
+LISTED_ROWS = 100_000  # from which such codes have lists: of a few, a near row's is often not read
 KMEANS_ITERATIONS = 6
 KMEANS_MIN_ROWS = 16  # FAISS wants one row per centre of a 4-bit quantiser
 EF_CONSTRUCTION = 160  # rows that are looked at to link a new one into the graph
@@ -225,7 +226,7 @@ def count_lists(rows: int, kind: Kind) -> int:
     To start a list of 1-bit codes takes as long as to read some hundreds of them: they are long.
     """
     if kind == "rabitq":
-        return max(1, rows // CODES_PER_LIST)
+        return max(1, rows // CODES_PER_LIST) if rows >= LISTED_ROWS else 1
     return max(1, min(int(math.sqrt(rows)), rows // ROWS_PER_LIST))
 
 

@@ -24,6 +24,7 @@ def listed():
     """A library of 3,000 rows, and its index of 30 lists."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faiss_build, "CODES_PER_LIST", 100)
+        patch.setattr(faiss_build, "LISTED_ROWS", 0)
         library = library_of(clustered(3000, 96))
         return library, build_index(library, "rabitq", progress=False)
 
@@ -103,6 +104,7 @@ def test_an_index_of_an_earlier_version_is_searched_by_the_distances_of_rows(
     listed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(faiss_build, "CODES_PER_LIST", 100)
+    monkeypatch.setattr(faiss_build, "LISTED_ROWS", 0)
     rows = listed[0].embeddings[:1500]
     library_of(rows).save(tmp_path)
     library = ss.ImageLibrary.load(tmp_path)
@@ -129,7 +131,9 @@ def test_margins_are_read_as_they_were_written():
             Margins.read(wrong)
 
 
-@pytest.mark.parametrize(("rows", "lists"), [(10, 1), (2499, 1), (100_000, 40), (1_000_000, 400)])
+@pytest.mark.parametrize(
+    ("rows", "lists"), [(10, 1), (7500, 1), (99_999, 1), (100_000, 40), (1_000_000, 400)]
+)
 def test_lists_of_short_codes_are_long(rows, lists):
     assert count_lists(rows, "rabitq") == lists
 
