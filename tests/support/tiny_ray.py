@@ -15,13 +15,23 @@ from tiny import thumbnail, tiny_backbone
 import simsearch as ss
 from simsearch.backbones.thaw import thaw
 
+AWAITED = 4  # the caller's process, two workers, and one in a dead one's place
 DEADLY = (13, 13)  # the size of a picture that no worker survives
 
 
 def slow_thumbnail(image):
-    """Sleep, and record the process in the folder `processes`, if there is one."""
-    if Path("processes").is_dir():
-        Path("processes", str(os.getpid())).touch()
+    """Sleep, and record the process in the folder `processes`, if there is one.
+
+    With a folder `awaited` beside it, wait until there are `AWAITED` of them.
+    """
+    processes = Path("processes")
+    if processes.is_dir():
+        Path(processes, str(os.getpid())).touch()
+    end = time.monotonic() + 100
+    while Path("awaited").exists() and len(list(processes.iterdir())) < AWAITED:
+        if time.monotonic() > end:
+            break
+        time.sleep(0.02)
     time.sleep(0.03)
     return thumbnail(image)
 
