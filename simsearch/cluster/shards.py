@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.cluster.query_head import apply_head
 from simsearch.errors import QueryError, RemoteError
 from simsearch.library.source import EmbeddingSpace
 from simsearch.library.types import Browsable, Overview, Rows
@@ -204,13 +205,7 @@ class Shards(EmbeddingSpace):
         return Overview(sorted(folders.items()), common)
 
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pass the backbone's embeddings, (Q, D) of unit norm, through the head."""
-        if self.head is None or not self.head.whole:
-            return embeddings if self.head is None else self.head(embeddings)
-        moved = np.empty((len(embeddings), self.dim), np.float32)
-        for i, near in enumerate(self.index.top_k(self, self.head(embeddings), self.head.reach)):
-            moved[i : i + 1] = self.head.query(embeddings[i : i + 1], self.embeddings[near.rows])
-        return moved
+        return apply_head(self, embeddings)
 
 
 if TYPE_CHECKING:
