@@ -151,7 +151,7 @@ def open_npy(file: Path) -> IncomingRows:
 
 
 def open_parquet(file: Path) -> Any:  # noqa: ANN401
-    """Open a Parquet file; pages that were written with a checksum are checked."""
+    """Open a Parquet file, for `with`; pages that were written with a checksum are checked."""
     pa = load_pyarrow()
     with reading(file.name):
         return pa.parquet.ParquetFile(file, page_checksum_verification=True)
@@ -283,15 +283,5 @@ def read_paths(file: Path) -> PathTable:
     """Read a table of paths, a Parquet or a CSV file."""
     if file.suffix.lower() != ".parquet":
         return csv_table(file)
-    with closing_parquet(file) as opened:
+    with open_parquet(file) as opened:
         return parquet_table(opened, file.name)._replace(facts=None)
-
-
-@contextmanager
-def closing_parquet(file: Path) -> Iterator[Any]:
-    """Open a Parquet file for a while."""
-    opened = open_parquet(file)
-    try:
-        yield opened
-    finally:
-        opened.close()
