@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -134,7 +134,7 @@ def _opened(file: Path, paths: str | os.PathLike[str] | None) -> Iterator[_Incom
         return
     if paths is not None:
         raise LibraryError(f"paths= (--paths) belongs to an .npy file, and not to {file.name}")
-    with open_parquet(file) as opened:
+    with closing(open_parquet(file)) as opened:
         table = parquet_table(opened, file.name)
         rows = parquet_rows(opened, file.name)
         incoming = _checked(_Incoming(rows, table, Facts(), file.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,7 +151,7 @@ def open_npy(file: Path) -> IncomingRows:
 
 
 def open_parquet(file: Path) -> Any:  # noqa: ANN401
-    """Open a Parquet file, for `with`; pages that were written with a checksum are checked."""
+    """Open a Parquet file; pages that were written with a checksum are checked."""
     pa = load_pyarrow()
     with reading(file.name):
         return pa.parquet.ParquetFile(file, page_checksum_verification=True)
@@ -283,5 +283,5 @@ def read_paths(file: Path) -> PathTable:
     """Read a table of paths, a Parquet or a CSV file."""
     if file.suffix.lower() != ".parquet":
         return csv_table(file)
-    with open_parquet(file) as opened:
+    with closing(open_parquet(file)) as opened:
         return parquet_table(opened, file.name)._replace(facts=None)
