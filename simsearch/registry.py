@@ -28,6 +28,7 @@ PATHS = {
         "prepare": "simsearch.retrieval.pruned_background:prepare",
         "prepare_parts": "simsearch.retrieval.part_index:prepare_parts",
     },
+    "library": {"several": "simsearch.cluster.shards:Shards"},
     "rerank": {"k-reciprocal": "simsearch.retrieval.k_reciprocal:read_rerank"},
     "parts": {"embed": "simsearch.embedding.parts:embed_parts"},
     "executor": {  # by `embed_dataset(engine=...)`

@@ -65,10 +65,16 @@ class Shards(EmbeddingSpace):
     """
 
     def __init__(self, libraries: Sequence[Browsable], *, partial: bool = False) -> None:
-        self.libraries: list[Any] = list(libraries)
+        self.libraries: list[Any] = [libraries] if isinstance(libraries, str) else list(libraries)
         self.partial, self.missing = partial, dict[str, str]()
         if not self.libraries:
             raise QueryError("Shards([]) holds no library: give one or more")
+        for library in self.libraries:
+            if not isinstance(library, EmbeddingSpace):
+                raise QueryError(
+                    f"{library!r:.80} is no library: open it first, with ImageLibrary.load, or "
+                    "RemoteLibrary for one that was published"
+                )
         first = self.libraries[0]
         for other in self.libraries[1:]:
             if (other.fingerprint, other.dim) != (first.fingerprint, first.dim):
