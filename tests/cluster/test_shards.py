@@ -104,7 +104,7 @@ def test_a_list_of_libraries_is_searched_as_shards(at, where):
 @pytest.mark.parametrize("given", ["outputs", ["outputs"], [joined_library(), 3]])
 def test_what_is_no_library_is_told(given):
     with pytest.raises(
-        ss.QueryError, match=r"('outputs'|3) is no library: open it first, as Image"
+        ss.QueryError, match=r"('outputs'|3) is no library: open it first, with Image"
     ):
         ss.search(given, 0)
     with pytest.raises(ss.QueryError, match="holds no library"):
