@@ -69,6 +69,6 @@ if __name__ == "__main__":
     if hosted:
         from simsearch.cluster import ray_workers
 
-        ray_workers.START_SECONDS = 2.0
+        ray_workers.START_SECONDS = 0.2
     backbone = backbone_with(hosted_thumbnail if hosted else slow_thumbnail)
     ss.embed_dataset(sys.argv[1], sys.argv[2], backbone, 2, engine="ray")
