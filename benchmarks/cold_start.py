@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import skimage
 from common import median, verdict
 from PIL import Image
-from skimage.data import astronaut
 
 import simsearch as ss
 
@@ -42,6 +42,7 @@ with open("/proc/self/status") as status:  # ru_maxrss would count the parent's 
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 print(json.dumps([use.ru_utime + use.ru_stime, peak / 1e3]), file=sys.stderr)
 """
+PHOTO = Path(skimage.__file__).parent / "data" / "astronaut.png"
 GOALS = {  # processor seconds and megabytes at most
     "--help": (0.3, 60),
     "a row": (0.5, 200),
@@ -56,7 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        Image.fromarray(astronaut()).save(folder / "photo.jpg")
+        with Image.open(PHOTO) as photo:
+            photo.save(folder / "photo.jpg")
         make_library(folder / "outputs")
         commands = {
             "--help": ("with", ["--help"]),
