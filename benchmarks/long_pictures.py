@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from simsearch.backbones.preprocessing import Preprocessing
 
 LONG = 2.0  # of the sides, beyond which the modes differ
 Inputs = NDArray[np.uint8]
+Scenes = tuple[Images, NDArray[np.str_]]
 Mode = Callable[[Image.Image, Preprocessing], Inputs]
 PLACES = ("start", "middle", "end")
 
@@ -160,7 +161,7 @@ class Embedder:
 # --- sets
 
 
-def draw_scenes(split: str, count: int, seed: int, first: int) -> tuple[Images, NDArray[np.str_]]:
+def draw_scenes(split: str, count: int, seed: int, first: int) -> Scenes:
     rng, files = np.random.default_rng([seed, first]), list[Path]()
     for folder in sorted((INTEL / f"seg_{split}").iterdir()):
         pictures = np.array(sorted(folder.glob("*.jpg"))[first::2])
@@ -210,7 +211,9 @@ def measure_strips(embed, photos, scenes, seed):
         yield mode, "copies", float(((asked @ rows.T).argmax(axis=1) == right).mean())
 
 
-def measure_scenes(embed, photos, scenes, seed):  # noqa: ARG001
+def measure_scenes(
+    embed: Embedder, photos: Images, scenes: list[Scenes], seed: int
+) -> Iterator[tuple[str, str, float]]:
     rng = np.random.default_rng(seed)
     (asked, classes), (gallery, others) = scenes
     right = classes[:, None] == others
@@ -234,9 +237,12 @@ def measure_scenes(embed, photos, scenes, seed):  # noqa: ARG001
         )
 
 
-def measure_pairs(embed, photos, scenes, seed):  # noqa: ARG001
+def measure_pairs(
+    embed: Embedder, photos: Images, scenes: list[Scenes], seed: int
+) -> Iterator[tuple[str, str, float]]:
     order = np.random.default_rng(seed).permutation(len(photos)).tolist()
-    pairs, homes = [], {}
+    pairs: Images = []
+    homes: dict[int, int] = {}
     for a, b in zip(order[::2], order[1::2], strict=False):
         sheet = Image.new("RGB", (600, 240))
         sheet.paste(photos[a].resize((300, 240)), (0, 0))

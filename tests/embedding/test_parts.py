@@ -105,7 +105,7 @@ def test_parts_are_made_here_whoever_embeds_the_pictures(library, dataset):
 
 
 class Cluster:
-    """An executor that embeds parts, too: here, two at a time, and the last one kills its process."""
+    """An executor that embeds parts, too: two at a time, and the last one kills its process."""
 
     def __init__(self):
         self.asked = []
