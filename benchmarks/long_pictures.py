@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,12 @@ def main() -> None:
     for seed in given.seeds:
         scenes = [draw_scenes(split, given.scenes, seed, first) for split in ("test", "train")]
         embedder = Embedder(backbone, given.modes)
-        for measure in (measure_strips, measure_scenes, measure_pairs):
-            for mode, name, value in measure(embedder, photos, scenes, seed):
-                figures[mode].setdefault(name, []).append(value)
+        for mode, name, value in chain(
+            measure_strips(embedder, photos, scenes[1][0], seed),
+            measure_scenes(embedder, scenes, seed),
+            measure_pairs(embedder, photos, seed),
+        ):
+            figures[mode].setdefault(name, []).append(value)
     names = list(next(iter(figures.values())))
     print(f"{'':<10}" + "".join(f"{name:>22}" for name in names))
     for mode, found in figures.items():
@@ -148,7 +152,7 @@ class Embedder:
     def __call__(self, images: Images, mode: str) -> Rows:
         return unit(np.stack([self._row(image, mode) for image in images]))
 
-    def _row(self, image: Image.Image, mode: str) -> NDArray[np.float32]:
+    def _row(self, image: Image.Image, mode: str) -> Rows:
         long = max(image.size) > LONG * min(image.size)
         mode = mode if long else "centre"
         known = self._known.setdefault(image.tobytes(), {})
@@ -195,24 +199,26 @@ def copied(image: Image.Image) -> Image.Image:
     return Image.open(data).convert("RGB")
 
 
-def measure_strips(embed, photos, scenes, seed):
+def measure_strips(
+    embed: Embedder, photos: Images, scenes: Images, seed: int
+) -> Iterator[tuple[str, str, float]]:
     rng = np.random.default_rng(seed)
     strips, right = [strip(photo, rng) for photo in photos], np.arange(len(photos))
     for mode in embed.modes:
-        others = embed(scenes[1][0], mode)
+        others = embed(scenes, mode)
         rows = np.concatenate([embed(strips, mode), others])
         for place in PLACES:
             asked = embed([third(each, place) for each in strips], mode)
             yield mode, f"third, {place}", float(((asked @ rows.T).argmax(axis=1) == right).mean())
         whole = np.concatenate([embed(photos, mode), others])
         scores = embed(strips, mode) @ whole.T
-        yield mode, "views", average_precision(scores, np.eye(*scores.shape, dtype=bool))
+        yield mode, "views", average_precision(scores, np.eye(*scores.shape, dtype=np.bool_))
         asked = embed([copied(each) for each in strips], mode)
         yield mode, "copies", float(((asked @ rows.T).argmax(axis=1) == right).mean())
 
 
 def measure_scenes(
-    embed: Embedder, photos: Images, scenes: list[Scenes], seed: int
+    embed: Embedder, scenes: list[Scenes], seed: int
 ) -> Iterator[tuple[str, str, float]]:
     rng = np.random.default_rng(seed)
     (asked, classes), (gallery, others) = scenes
@@ -237,9 +243,7 @@ def measure_scenes(
         )
 
 
-def measure_pairs(
-    embed: Embedder, photos: Images, scenes: list[Scenes], seed: int
-) -> Iterator[tuple[str, str, float]]:
+def measure_pairs(embed: Embedder, photos: Images, seed: int) -> Iterator[tuple[str, str, float]]:
     order = np.random.default_rng(seed).permutation(len(photos)).tolist()
     pairs: Images = []
     homes: dict[int, int] = {}
