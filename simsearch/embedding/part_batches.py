@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simsearch.embedding.batching import Executor
     from simsearch.embedding.part_kinds import PartKind
 
-    Found: TypeAlias = EmbeddedParts | ImageError
+    PartsOrError: TypeAlias = EmbeddedParts | ImageError
 
 
 class PartBatch(NamedTuple):
@@ -46,15 +46,15 @@ def embed_part_batch(
 
 
 def in_threads(
-    work: Callable[[int], Found], rows: Sequence[int], workers: int | None
-) -> Generator[tuple[int, Found]]:
+    work: Callable[[int], PartsOrError], rows: Sequence[int], workers: int | None
+) -> Generator[tuple[int, PartsOrError]]:
     """Yield each row and what became of it, in order, a few at a time in memory."""
     import torch
 
     workers = workers or min(usable_cores(), MAX_WORKERS)
     share = partial(torch.set_num_threads, max(1, usable_cores() // workers))
     left: Iterable[int] = iter(rows)
-    waiting: deque[tuple[int, Future[Found]]] = deque()
+    waiting: deque[tuple[int, Future[PartsOrError]]] = deque()
     with restore_torch_threads():
         pool = ThreadPoolExecutor(workers, "simsearch-parts", initializer=share)
         try:
@@ -75,7 +75,7 @@ def on_workers(
     backbone: Backbone,
     kind: PartKind,
     workers: int | None,
-) -> Generator[tuple[int, Found]]:
+) -> Generator[tuple[int, PartsOrError]]:
     """Yield the row of each picture (row, path), and what became of it on a cluster."""
     rows, paths = [row for row, _ in pictures], [path for _, path in pictures]
     embed = partial(embed_part_batch, kind=kind, rows=rows)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.embedding.batching import Executor
-    from simsearch.embedding.part_batches import Found
+    from simsearch.embedding.part_batches import PartsOrError
     from simsearch.library.boxes import BoxTable
     from simsearch.library.library import ImageLibrary
 
@@ -166,7 +166,7 @@ class _Run:
 
     def _embedded(
         self, workers: int | None, executor: Executor | None
-    ) -> Generator[tuple[int, Found]]:
+    ) -> Generator[tuple[int, PartsOrError]]:
         """Yield each row that has no parts yet, and what became of it."""
         if executor is None or not hasattr(executor, "embed_parts"):
             yield from in_threads(self._embed_one, self.missing, workers)
@@ -177,7 +177,7 @@ class _Run:
         for row, found in on_workers(executor, pictures, library.backbone, self.kind, workers):
             yield row, found if isinstance(found, ImageError) else self._finish(found)
 
-    def _embed_one(self, row: int) -> Found:
+    def _embed_one(self, row: int) -> PartsOrError:
         if not self.library.is_current(row):
             return ImageError(CHANGED)
         path = str(self.library.paths[row])
