@@ -171,7 +171,7 @@ class _Cells:
 def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return directions that span those of greatest variance, (DIMS, D), near enough for cells.
 
-    By subspace iteration (Halko, Martinsson, Tropp 2011), in a fifth of the time of all eigenvectors.
+    By subspace iteration (Halko, Martinsson, Tropp 2011): most of all eigenvectors are not needed.
     """
     centred = rows - rows.mean(axis=0)
     start = np.random.default_rng(0).standard_normal((rows.shape[1], DIMS))
