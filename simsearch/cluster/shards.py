@@ -65,7 +65,8 @@ class Shards(EmbeddingSpace):
     """
 
     def __init__(self, libraries: Sequence[Browsable], *, partial: bool = False) -> None:
-        self.libraries: list[Any] = [libraries] if isinstance(libraries, str) else list(libraries)
+        given: Any = libraries
+        self.libraries: list[Any] = [given] if isinstance(given, str) else list(given)
         self.partial, self.missing = partial, dict[str, str]()
         if not self.libraries:
             raise QueryError("Shards([]) holds no library: give one or more")

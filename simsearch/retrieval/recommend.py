@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from simsearch import registry
 from simsearch.errors import QueryError
@@ -86,7 +86,7 @@ def recommend(
     if not 0 <= dislike < math.inf:
         raise QueryError(f"dislike={dislike}: give a weight from 0 up")
     if isinstance(library, Sequence):
-        library = registry.resolve("library", "several")(library)
+        library = cast("Browsable", registry.resolve("library", "several")(library))
     likes, dislikes = (as_queries(library, given)[0] for given in (liked, disliked))
     if not likes:
         raise QueryError("nothing is liked; give at least one image")

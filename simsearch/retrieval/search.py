@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def search(
 
 def _ranking(library: Browsable | Sequence[Browsable], options: SearchOptions) -> Ranking:
     if isinstance(library, Sequence):
-        library = registry.resolve("library", "several")(library)
+        library = cast("Browsable", registry.resolve("library", "several")(library))
     if not (options.parts or options.regions):
         return Ranking(library, options)
     from simsearch.retrieval.parts import part_ranking

@@ -138,10 +138,10 @@ def test_a_writer_in_between_is_told(dataset, monkeypatch):
 def test_what_is_missing_or_refused_is_told(dataset, object_store):  # noqa: F811
     with pytest.raises(ss.LibraryError, match=r"no library at 's3://shop/nothing'"):
         ss.ImageLibrary.load("s3://shop/nothing")
+    fsspec.filesystem("s3").pipe_file(f"shop/other/{MANIFEST}", b"{}")
     object_store.refuse(100, "403 Forbidden", "AccessDenied")
     with pytest.raises(ss.LibraryError, match=r"cannot read 's3://shop/other': "):
         ss.ImageLibrary.load("s3://shop/other/")
-    print(object_store.refused)
 
 
 def test_a_file_address_is_a_folder(dataset):
