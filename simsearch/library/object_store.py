@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from simsearch.errors import LibraryError, MissingExtraError
-from simsearch.files import user_folder, write_text
+from simsearch.files import atomic_write, user_folder, write_text
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.remote import CREDENTIALS, open_system
 from simsearch.library.files import (
@@ -179,8 +179,8 @@ class _Copy:
                 os.utime(part / name, ns=(records[name]["mtime_ns"],) * 2)  # spares another check
             if system.exists(f"{root}/{SKIPPED}"):
                 system.get_file(f"{root}/{SKIPPED}", str(self.folder / SKIPPED))
-            (part / "manifest.part").write_bytes(text)
-            (part / "manifest.part").replace(part / MANIFEST)
+            with atomic_write(part / MANIFEST) as stream:
+                stream.write(text)
         return True
 
     def _read(self) -> bytes | None:
