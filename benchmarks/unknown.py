@@ -146,7 +146,7 @@ def average_precisions(head: Mapping, data: Data) -> np.ndarray:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def centred(
@@ -233,7 +233,7 @@ def residual(margin: float, penalty: float = 0.0) -> Fit:
                 some = others[rng.choice(len(others), BATCH)]
                 loss = loss + penalty * (module(some) - some).square().sum(dim=1).mean()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         means = unit(np.stack([known[own].mean(dim=0).numpy() for own in members]))
