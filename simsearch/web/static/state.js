@@ -14,9 +14,14 @@ const DEFAULTS = {
   disliked: [],
   folders: [],
   columns: {}, // name: {from, to} or {is: [...]} or {has: "..."}
+  collection: null, // name of a collection that the library is limited to
+  likes: false, // whether the liked pictures are the query
 };
-const NO_QUERY = { row: null, upload: null, url: null, box: null, liked: [], disliked: [] };
-const FLAGS = { unique: "unique", heatmaps: "heat" }; // state key: URL parameter
+const NO_QUERY = {
+  ...{ row: null, upload: null, url: null, box: null },
+  ...{ liked: [], disliked: [], likes: false },
+};
+const FLAGS = { unique: "unique", heatmaps: "heat", likes: "likes" }; // state key: URL parameter
 const COLUMN_PARAMETERS = { from: Number, to: Number, has: String };
 
 let current = parse(location.search);
@@ -24,10 +29,12 @@ let lastMergeKey = null;
 let notify = () => {};
 
 export const state = () => current;
-export const hasQuery = ({ row, upload, url } = current) =>
+export const hasPicture = ({ row, upload, url } = current) =>
   row !== null || upload !== null || url !== null;
-export const hasFilters = ({ folders, columns } = current) =>
-  folders.length > 0 || Object.keys(columns).length > 0;
+export const hasQuery = (given = current) =>
+  hasPicture(given) || (given.likes && given.liked.length > 0);
+export const hasFilters = ({ folders, columns, collection } = current) =>
+  folders.length > 0 || Object.keys(columns).length > 0 || collection !== null;
 export const hasThreshold = (given = current) => given.threshold !== null && hasQuery(given);
 export const hasFeedback = ({ liked, disliked } = current) => liked.length + disliked.length > 0;
 export const canLike = ({ url } = current) => url === null; // recommending takes no address
@@ -45,6 +52,9 @@ export function update(change, mergeKey = null) {
 
 /** Search with a new query; the box and the feedback belonged to the last one. */
 export const searchFrom = (query) => update({ ...NO_QUERY, ...query });
+
+/** Open a search that `location.search` was once. */
+export const openSearch = (search) => update(parse(search));
 
 /** Go back to the library. */
 export const clearQuery = () => update(NO_QUERY);
@@ -82,9 +92,11 @@ function parse(search) {
     threshold: threshold === "auto" ? threshold : parseNumber(threshold),
     unique: given.has(FLAGS.unique),
     heatmaps: given.has(FLAGS.heatmaps),
+    likes: given.has(FLAGS.likes),
     liked: rows("liked"),
     disliked: rows("disliked"),
     folders: given.getAll("folder"),
+    collection: given.get("collection"),
     columns: parseColumns(given),
   };
 }
@@ -108,7 +120,7 @@ function parseColumns(given) {
 
 function serialize(from) {
   const given = new URLSearchParams();
-  for (const name of ["row", "upload", "url", "threshold"])
+  for (const name of ["row", "upload", "url", "threshold", "collection"])
     if (from[name] !== null) given.set(name, from[name]);
   if (from.box) given.set("box", from.box.map((edge) => Number(edge.toFixed(4))).join(","));
   if (from.k !== DEFAULTS.k) given.set("k", from.k);
