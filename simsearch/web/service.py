@@ -23,6 +23,7 @@ from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
+from simsearch.web.map_view import Method, draw_map
 from simsearch.web.problems import encode_json
 from simsearch.web.shapes import Shapes
 from simsearch.web.thumbnails import (
@@ -80,6 +81,7 @@ class Service:
         self._ranking = anyio.CapacityLimiter(usable_cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
+        self._mapping = anyio.CapacityLimiter(1)  # each takes seconds and all cores
         self.decoders = decoders or DecoderPool(
             max(MIN_DECODERS, usable_cores()), settings.decoding_bytes
         )
@@ -167,6 +169,14 @@ class Service:
         state = self.state(version)
         return await self._run(
             lambda: self._answers.get(state, (offset, limit, where, shapes), list_images)
+        )
+
+    async def map(self, method: Method, version: str | None) -> bytes:
+        """Draw the map of the library: JSON of `schemas.Map`."""
+        state = self.state(version)
+        draw = partial(draw_map, method=method)
+        return await self._run(
+            lambda: self._answers.get(state, ("map", method), draw), self._mapping
         )
 
     async def library(self) -> bytes:
