@@ -26,7 +26,7 @@ def map_routes(service: Service) -> APIRouter:
 
     @api.get("/map", response_model=schemas.Map)
     async def draw(v: Version = None, method: MapMethod = "pca") -> Response:
-        """Tell where the images lie on a map on which similar ones are close together."""
+        """Tell where the images lie on a map, on which similar ones are neighbours."""
         return Response(await service.map(method, v), media_type="application/json")
 
     return api
