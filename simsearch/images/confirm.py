@@ -29,7 +29,7 @@ TRIES = 3  # alignments of a pair that are tried
 MOST_UNLIKE = 0.002  # of the tiles of a photo that was cropped, rotated or laid on a ground
 LEAST_CORRELATION = 0.8
 LEAST_DETAILED = 0.1  # of the tiles, of a part that is found in another picture
-SMALL_SIDE = 40  # pixels: smaller pictures are compared whole only
+SMALL_SIDE = 40  # pixels: smaller pictures are compared whole only, and smaller parts not at all
 WHOLE_SHARE = 0.97  # of a picture that lies wholly in the other
 ROTATED_SHARE = 0.85  # of a picture that lost its corners when it was rotated
 LEAST_ANGLE, MOST_ANGLE = 0.7, 12.0  # degrees
@@ -227,8 +227,7 @@ def _is_same(result: Comparison, pair: Registration, edits: set[str]) -> bool:
     """Tell whether the tiles are those of one picture."""
     strict = result.is_page or result.detailed < DETAILED_SHARE
     moved = bool(edits & (PARTS | {"rotated"}))
-    small = min(min(size) for size in pair.sizes) < SMALL_SIDE
-    if moved and (small or result.detailed < LEAST_DETAILED):
+    if moved and (_least_side(pair) < SMALL_SIDE or result.detailed < LEAST_DETAILED):
         return False
     if any(not 1 / 2.2 < gain < 2.2 for gain in result.gains):
         return False
@@ -236,6 +235,15 @@ def _is_same(result: Comparison, pair: Registration, edits: set[str]) -> bool:
         return result.correlation >= (0.9 if strict else LEAST_CORRELATION)
     overlays = {"clear"} if strict else {"clear", "thin"}
     return result.overlay in overlays and result.unlike <= 0.4 and result.correlation >= 0.35
+
+
+def _least_side(pair: Registration) -> float:
+    """Pixels of the shorter side of a picture, and of what shows it in the other one.
+
+    Little more than a horizon is left of scenes at 30 pixels: many are then alike.
+    """
+    inner, outer = (min(size) for size in pair.sizes)
+    return min(inner, outer * float(np.sqrt(_shares(pair)[1])))
 
 
 def _shares(pair: Registration) -> tuple[float, float]:

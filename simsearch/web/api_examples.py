@@ -69,6 +69,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "urls": False,
         "embeds": True,
         "explains": True,
+        "words": True,
+        "parts": False,
         "limits": {"bytes": 33_554_432, "pixels": 64_000_000},
         "matches": 200,
         "auto_threshold": 0.41,

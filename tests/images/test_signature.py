@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
-from scenes import scene
+from scenes import scene, textured
 
 from simsearch.errors import QueryError
-from simsearch.images.alignment import alignments
+from simsearch.images.alignment import Alignment, alignments
 from simsearch.images.confirm import EDITS, confirm, oriented
 from simsearch.images.decode import load_image
 from simsearch.images.signature import (
@@ -200,6 +200,17 @@ def test_panoramas_with_a_common_centre_are_no_copies():
         pictures.append(wide)
     assert confirm(*pictures) is None
     assert confirm(pictures[0], scene(9, (400, 400))).kind == "crop"
+
+
+@pytest.mark.parametrize(("side", "kind"), [(75, None), (140, "crop")])
+def test_a_part_of_few_pixels_proves_nothing(side, kind):
+    """The whole shows 44% of its side in the part: 33 pixels, and 62."""
+    whole = textured(3).resize((240, 240), Image.Resampling.BOX)
+    part = whole.crop((75, 112, 180, 217))
+    small = whole.resize((side, side), Image.Resampling.BOX)
+    position = Alignment(0.6, 0, swapped=False, box=(75 / 240, 112 / 240, 180 / 240, 217 / 240))
+    edit = confirm(part, small, positions=[position])
+    assert (edit and edit.kind) == kind
 
 
 def test_blank_pictures_are_no_copies_of_each_other():

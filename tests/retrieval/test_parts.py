@@ -16,6 +16,7 @@ import simsearch as ss
 from simsearch.embedding.parts import embed_parts
 from simsearch.library.part_writer import PartWriter
 from simsearch.library.parts import open_parts
+from simsearch.retrieval.k_reciprocal import k_reciprocal_distances
 
 
 @settings(
@@ -216,3 +217,17 @@ def test_damaged_parts_are_not_trusted(tmp_path, monkeypatch):
     file = tmp_path / "outputs" / "parts-0.rows"
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
     assert "parts of pictures" not in ss.trust_library(tmp_path / "outputs").derived
+
+
+def test_reranking_by_the_neighbours_of_whole_pictures(tmp_path):
+    library = store_parts(tmp_path, [3, None, 0, 5, 1, 2, 4] * 5, np.random.default_rng(0))
+    query, asked = unit_rows(1, DIM, 5), ss.KReciprocal(k1=8, k2=3, candidates=20)
+    plain = ss.search(library, query[0], k=35, parts=True)
+    found = ss.search(library, query[0], k=35, parts=True, rerank=asked)
+    best, rows = plain[:20], [match.row for match in plain]
+    scores = np.array([match.score for match in best])
+    distances = k_reciprocal_distances(scores, library.embeddings[rows[:20]], asked)
+    order = [*np.argsort(distances, kind="stable"), *range(20, 35)]
+    assert found.paths == [plain[i].path for i in order] != plain.paths
+    assert [match.score for match in found] == [plain[i].score for i in order]
+    assert [match.box for match in found] == [plain[i].box for i in order]

@@ -180,3 +180,23 @@ def test_a_server_takes_the_index_of_what_is_searched(small):
     assert state.index_for({"parts": True}) is parts
     assert state.index_for({"regions": True}) is parts
     assert plain.index_for({"regions": True}) is whole
+
+
+def test_reranking_finds_what_it_finds_by_hand(indexed):
+    library, index = indexed
+    every_one = ss.KReciprocal(k1=10, k2=3, candidates=len(library))
+    for query in (unit_rows(1, DIM, 5)[0], 3):
+        options = {"k": len(library), "parts": True, "rerank": every_one}
+        by_index = ss.search(library, query, index=index, **options)
+        by_hand = ss.search(library, query, **options)
+        assert by_index.paths == by_hand.paths
+        np.testing.assert_allclose(by_index.scores, by_hand.scores, atol=1e-6)
+        with pytest.raises(ss.QueryError, match="search with parts=True"):
+            ss.search(library, query, index=index, rerank="k-reciprocal")
+
+
+def test_reranking_of_parts_refuses_an_index_of_whole_pictures(indexed):
+    library, _ = indexed
+    whole = ss.build_index(library, "flat", progress=False)
+    with pytest.raises(ss.QueryError, match="ranks whole pictures"):
+        ss.search(library, 3, parts=True, index=whole, rerank="k-reciprocal")
