@@ -141,6 +141,8 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "Published",
             "RemoteLibrary",
             "Shards",
+            "export_library",
+            "import_library",
         ),
     ),
     "errors": (

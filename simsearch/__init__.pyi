@@ -43,8 +43,10 @@ from .evaluation.plots import show_confusion, show_precision_recall, show_worst
 from .evaluation.thresholds import SuggestedThreshold, suggest_threshold
 from .images.decode import load_image
 from .images.listing import find_images
+from .library.import_library import import_library
 from .library.library import ImageLibrary
 from .library.not_duplicates import mark_not_duplicates
+from .library.parquet_export import export_library
 from .library.verify import VerifyReport, verify_library
 from .notebook.browse import browse
 from .plotting.matches import show_matches
@@ -125,8 +127,10 @@ __all__ = [
     "embed_dataset",
     "embed_images",
     "evaluate",
+    "export_library",
     "find_images",
     "heat_map",
+    "import_library",
     "list_backbones",
     "load_backbone",
     "load_head",

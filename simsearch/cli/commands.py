@@ -293,6 +293,37 @@ def publish(
     say(ss.publish(library, **options))
 
 
+def export(outputs: str, file: str, root: str | None = None, **options: Any) -> None:  # noqa: ANN401
+    """Write a library as one Parquet file."""
+    table = take_table_options(options)
+    library = _load(outputs, root, options.pop("metadata", None), table)
+    ss.export_library(library, file)
+    say(f"{len(library):,} rows are in {file}")
+
+
+def import_rows(
+    file: str,
+    outputs: str,
+    csv: str | None = None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Make a library of a Parquet file or an array, and write the rest of its table."""
+    library = ss.import_library(file, outputs, **options)
+    say(f"{len(library):,} rows are in {outputs}")
+    table = library.metadata
+    if table is None:
+        return
+    if csv is None:
+        say(f"columns that --csv FILE writes, for --metadata: {', '.join(table.columns)}")
+        return
+    from simsearch.csv_file import saving, write_csv
+
+    cells = table.astype(object).where(table.notna(), "").itertuples(index=False)
+    rows = ([name, *line] for name, line in zip(library.names, cells, strict=True))
+    with saving(csv) as place:
+        write_csv(place, ["path", *table.columns], rows)
+
+
 def verify(outputs: str) -> int:
     """Check every file of a library; 1 if one is damaged, else 0."""
     report = ss.verify_library(outputs)

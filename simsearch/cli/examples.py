@@ -117,6 +117,17 @@ examples:
 examples:
   simsearch trust outputs                       of a library that you or a colleague has made
 """,
+    "export": """\
+examples:
+  simsearch export outputs library.parquet
+  simsearch export outputs library.parquet --metadata metadata.csv
+""",
+    "import": """\
+examples:
+  simsearch import library.parquet outputs --root dataset
+  simsearch import embeddings.npy outputs --paths paths.csv --backbone resnet50
+  simsearch import library.parquet outputs --csv metadata.csv  with its other columns
+""",
     "verify": "example:\n  simsearch verify outputs\n",
     "completion": """\
 examples:

@@ -26,6 +26,8 @@ CALLS = (
     (rf"make_sample\({TEXT}\)", r"simsearch sample \1\2"),
     (r"make_sample\b(?!\()", "simsearch sample"),
     (r"plan_cleanup\([^()]*\)\.save\([^()]*\)", "simsearch duplicates OUTPUTS --plan FILE"),
+    (r"export_library\([^()]*\)", "simsearch export OUTPUTS FILE"),
+    (r"import_library\([^()]*\)", "simsearch import FILE OUTPUTS"),
     (r"verify_library\([^()]*\)", "simsearch verify OUTPUTS"),
 )
 PHRASES = (

@@ -108,8 +108,8 @@ class SearchForm(_OptionForm):
     image: Annotated[list[UploadFile], Field(description="Image files.")] = []
     url: Annotated[list[str], Field(description="URLs of images, if the server fetches any.")] = []
     text: Annotated[
-        list[str],
-        Field(description="Words: what the images show.", examples=[["a street at night"]]),
+        list[str],  # no `examples`: the API page would search with them, beside any other query
+        Field(description="Words: what the images show. Example: a street at night"),
     ] = []
 
 

@@ -20,6 +20,7 @@ OF_LIBRARIES = {
     "library/verify.py": "records of all that is derived, which it checks",
     "library/parts.py": "parts of pictures, which bear a mark",
     "library/part_writer.py": "the same, to add to them",
+    "library/parquet.py": "heads of exported libraries, in a folder that it makes",
     "embedding/quantise.py": "names of pictures that are in the dataset, and a header",
     "backbones/heads.py": "heads, as safetensors",
     "retrieval/pruned_store.py": "the shortened copy of rows, which bears a mark",
@@ -50,6 +51,7 @@ ELSEWHERE = {
     *("cleanup/apply.py", "cleanup/plan.py", "cleanup/journal.py"),
     *("web/decoder_pool.py", "web/decode_worker.py", "web/thumbnails.py"),
     "backbones/precision.py",
+    "library/incoming_rows.py",  # arrays that the caller names
 }
 
 

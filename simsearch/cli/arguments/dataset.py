@@ -1,11 +1,17 @@
-"""Arguments of what makes a library and looks after it: embed, info, trust, verify, sample."""
+"""Arguments of what makes a library and looks after it: embed, info, trust, export, sample."""
 
 from __future__ import annotations
 
 import argparse
 
 from simsearch.cli import commands as run
-from simsearch.cli.arguments.describe import FOLDER, Commands, describe
+from simsearch.cli.arguments.describe import (
+    FOLDER,
+    Commands,
+    add_root,
+    add_table_flags,
+    describe,
+)
 
 
 def _add_embed(commands: Commands) -> None:
@@ -75,4 +81,28 @@ def _add_sample(commands: Commands) -> None:
     parser.add_argument("folder", metavar="DATASET", help="folder to make")
 
 
-ADDERS = (_add_embed, _add_watch, _add_info, _add_verify, _add_trust, _add_sample)
+def _add_export(commands: Commands) -> None:
+    text = "Write a library as one Parquet file, for other programs or machines."
+    parser = describe(commands.add_parser, "export", text, run.export)
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
+    parser.add_argument("file", metavar="FILE", help="Parquet file to write")
+    add_table_flags(parser)
+    add_root(parser)
+
+
+def _add_import(commands: Commands) -> None:
+    text = "Make a library of a Parquet file, or of an array that others made."
+    parser = describe(commands.add_parser, "import", text, run.import_rows)
+    parser.add_argument("file", metavar="FILE", help="Parquet, or .npy")
+    parser.add_argument("outputs", metavar="OUTPUTS", help="folder for the library")
+    parser.add_argument("--paths", metavar="TABLE", help="CSV or Parquet with the paths of an .npy")
+    parser.add_argument("--root", metavar="DATASET", help="folder below which the images are")
+    parser.add_argument("--backbone", help="what made embeddings of a file that does not say it")
+    parser.add_argument("--csv", metavar="FILE", help="write the other columns, for --metadata")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the library that is there"
+    )
+
+
+_LOOKED_AFTER = (_add_info, _add_verify, _add_trust)
+ADDERS = (_add_embed, _add_watch, *_LOOKED_AFTER, _add_export, _add_import, _add_sample)
