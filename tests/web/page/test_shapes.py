@@ -174,7 +174,7 @@ def test_every_control_is_large_enough_for_a_finger(new_page, site, width):
     expect(page.locator("#library .card:not(.skeleton)")).to_have_count(60)
     check()
     row = site.row("cat/0001.jpg")
-    page.goto(f"{site.address}/?row={row}&liked={row + 1}&unique=1&k=40&folder=cat")
+    page.goto(f"{site.address}/?row={row}&liked={row + 5}&unique=1&k=40&folder=cat")
     expect(matches(page).first).to_be_visible()
     page.locator(".duplicates-toggle").first.tap()
     check()
