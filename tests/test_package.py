@@ -207,8 +207,8 @@ def test_the_recipes_run_on_the_same_library(executed):
     recipes = with_claims(read_notebook("recipes.ipynb"), "recipes.ipynb")
     run_notebook(recipes, folder)
     check_claims(recipes)
-    # A part, regions, a taste, a filter, near-duplicates, and why.
-    assert len(outputs(recipes, "image/png")) == 6
+    # A part, regions, looks, a taste, a filter, near-duplicates, and why.
+    assert len(outputs(recipes, "image/png")) == 7
     words = printed(recipes)
     assert "auto: cosine >= 0." in words
     assert "recall@10" in words

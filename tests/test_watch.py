@@ -69,8 +69,9 @@ def test_what_comes_and_goes_is_followed(watched):
     assert "1 moved" in lines[2] or "1 embedded" in lines[2]
     left = {file.read_bytes() for file in folder.glob("**/*.png")}
     assert left == set(before.values()) - {before[folder / "b.png"]}
-    time.sleep(3)  # what the library itself writes, below the dataset, is no change of it
-    assert len(lines) == 3
+    picture(folder / "f.png", 99)  # what the library itself writes, below the dataset, is no change
+    wait_for(lambda: len(lines) == 4)
+    assert "1 embedded; 4 images, 0 skipped" in lines[3]
 
 
 def test_a_dataset_that_is_away_leaves_the_library_as_it_is(watched, caplog):

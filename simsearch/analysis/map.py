@@ -1,4 +1,4 @@
-"""The map of a library: a scatter plot by PCA or t-SNE, with thumbnails."""
+"""The map of a library: a scatter plot by PCA or t-SNE, with thumbnails and names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from simsearch.analysis.map_labels import place_labels
 from simsearch.analysis.projection import MAX_ROWS, project
 from simsearch.errors import QueryError
-from simsearch.plotting.charts import COLORS, add_legend, lay_out, make_axes
+from simsearch.plotting.charts import COLORS, lay_out, make_axes
 from simsearch.plotting.grid import (
     ABOVE_POINTS,
     ACCENT,
@@ -18,6 +19,7 @@ from simsearch.plotting.grid import (
     Picture,
     draw_thumbnail,
     load_thumbnail,
+    printable,
 )
 from simsearch.plotting.sheet import round_robin
 
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 
 # Colour and marker of each group; where there are more, the colours again with triangles.
 GROUP_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
-UNLABELLED_COLOR, OTHER_COLOR = "#cccccc", "#999999"
+UNLABELLED_COLOR, OTHER_COLOR = GREYS = "#cccccc", "#999999"
 
-MAP_INCHES, THUMBNAIL_INCHES, LEGEND_INCHES = (7.6, 6.2), 0.42, 1.5
+MAP_INCHES, THUMBNAIL_INCHES = (7.6, 6.2), 0.42
 
 
 def show_map(
@@ -55,6 +57,7 @@ def show_map(
     method
         `pca` keeps the large distances: a straight-on view of the two widest directions, of up to
         10,000 images. `tsne` keeps the neighbours, of up to 2,000 images, in some seconds.
+        The names of groups stand on the map, each near the median of its points.
     images
         How many thumbnails to lay over it at most. They never overlap, so there may be fewer.
     color_by
@@ -83,20 +86,25 @@ def show_map(
     points = points * (np.array(MAP_INCHES) - room) + room / 2
 
     groups = _groups(labels, rows)
-    width, height = MAP_INCHES
-    legend = LEGEND_INCHES if len(groups) > 1 else 0
-    title = _title(method, kept, count, len(library))
-    full = width + legend + 2 * MARGIN_INCHES, height + TITLE_INCHES + 2 * MARGIN_INCHES
-    fig, ax = make_axes(*full, title)
-    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], aspect="equal", anchor="NW")
+    fig, ax = _empty_map(_title(method, kept, count, len(library)))
     _scatter(ax, points, groups)
-    places = _spaced_points(points, round_robin(labels[rows], seed), 1.15 * THUMBNAIL_INCHES)
+    free = _write_names(ax, points, groups)
+    order = round_robin(labels[rows], seed)
+    places = _spaced_points(points, order[free[order]], 1.15 * THUMBNAIL_INCHES)
     for i in islice(places, max(0, images)):
         picture = load_thumbnail(str(library.paths[rows[i]]), THUMBNAIL_INCHES)
         color = next(group.color for group in groups if i in group.rows)
         if isinstance(picture, Picture):  # otherwise its point will do
             draw_thumbnail(ax, picture, points[i], (THUMBNAIL_INCHES,) * 2, frame=color, line=1)
     lay_out(fig)
+    return fig, ax
+
+
+def _empty_map(title: str) -> tuple[Figure, Axes]:
+    """Make a map without points, whose unit is an inch."""
+    width, height = MAP_INCHES
+    fig, ax = make_axes(width + 2 * MARGIN_INCHES, height + TITLE_INCHES + 2 * MARGIN_INCHES, title)
+    ax.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], aspect="equal", anchor="NW")
     return fig, ax
 
 
@@ -134,9 +142,9 @@ def _title(method: str, kept: float, count: int, total: int) -> str:
 
 
 def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Group]) -> None:
-    """Draw the points, grey ones lowest, and a legend if there are several groups."""
+    """Draw the points, grey ones lowest."""
     area = float(np.clip(20_000 / len(points), 4, 30))
-    handles = [
+    for group in groups:
         ax.scatter(
             points[group.rows, 0],
             points[group.rows, 1],
@@ -145,12 +153,30 @@ def _scatter(ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Grou
             linewidths=0,
             color=group.color,
             marker=group.marker,
-            zorder=ABOVE_POINTS - (2 if group.color in (UNLABELLED_COLOR, OTHER_COLOR) else 1),
+            label=printable(group.name),
+            zorder=ABOVE_POINTS - (2 if group.color in GREYS else 1),
         )
-        for group in groups
-    ]
-    if len(groups) > 1:
-        add_legend(ax, handles, [group.name for group in groups], LEGEND_INCHES)
+
+
+def _write_names(
+    ax: Axes, points: NDArray[np.floating[Any]], groups: Sequence[_Group]
+) -> NDArray[np.bool_]:
+    """Name the groups if there are several; return where a thumbnail would cover no name."""
+    named = [group for group in groups if len(groups) > 1 and len(group.rows)]
+    named.sort(key=lambda group: (group.color in GREYS, -len(group.rows)))
+    boxes = place_labels(
+        ax,
+        [group.name for group in named],
+        [group.color for group in named],
+        [np.median(points[group.rows], axis=0) for group in named],
+        MAP_INCHES,
+    )
+    half = THUMBNAIL_INCHES / 2
+    free = np.ones(len(points), bool)
+    for box in boxes:
+        low, high = np.array(box[:2]) - half, np.array(box[2:]) + half
+        free &= ~((points > low) & (points < high)).all(axis=1)
+    return free
 
 
 def _spaced_points(

@@ -42,12 +42,16 @@ def project(
     reduced = np.pad(pca.fit_transform(rows), ((0, 0), (0, 1)))  # one column may be all there is
     points = reduced[:, :2]
     if method == "tsne":
-        from sklearn.manifold import TSNE
-        from threadpoolctl import threadpool_limits
-
-        tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
-        with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
-            points = tsne.fit_transform(reduced)
+        points = _tsne(reduced, seed)
     span = np.ptp(points, axis=0)
     unit = (points - points.min(axis=0)) / np.where(span > 0, span, 1) + (span == 0) / 2
     return unit, float(pca.explained_variance_ratio_[:2].sum())
+
+
+def _tsne(rows: NDArray[np.floating[Any]], seed: int) -> NDArray[np.floating[Any]]:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
+    with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
+        return np.asarray(tsne.fit_transform(rows))

@@ -5,19 +5,26 @@ import pytest
 from figures import CLASSES, assert_apart, assert_not_clipped, boxes, texts
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 import simsearch as ss
 from simsearch.analysis import map as library_map
+from simsearch.analysis import map_labels
 from simsearch.analysis.map import show_map
 from simsearch.errors import QueryError
 
 
 def groups(ax):
-    """Map each name of the legend to the points it stands for."""
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
-    return dict(zip(names, ax.collections, strict=True))
+    """Map the name of each group to its points."""
+    return {dots.get_label(): dots for dots in ax.collections}
+
+
+def assert_names_lie_apart(ax):
+    assert_apart(ax.texts)
+    area = ax.get_window_extent()
+    assert all(area.x0 <= box.x0 and box.x1 <= area.x1 for box in boxes(ax.texts))
+    assert all(area.y0 <= box.y0 and box.y1 <= area.y1 for box in boxes(ax.texts))
 
 
 class TestShowMap:
@@ -103,15 +110,45 @@ class TestShowMap:
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
 
-    def test_many_classes_keep_a_readable_legend(self, library):
+    def test_names_stand_at_the_medians_of_their_points(self, library):
+        _, ax = show_map(library)
+        assert ax.get_legend() is None
+        assert {text.get_text() for text in ax.texts} == {*CLASSES, "no label"}
+        for text in ax.texts:
+            if text.get_text() in CLASSES:
+                offsets = np.asarray(groups(ax)[text.get_text()].get_offsets())
+                middle = np.median(offsets, axis=0)
+                box = text.get_window_extent().transformed(ax.transData.inverted())
+                assert box.contains(*middle)
+        assert_names_lie_apart(ax)
+        assert not any(a.overlaps(b) for a in boxes(ax.texts) for b in boxes(ax.images))
+
+    def test_names_at_one_place_move_apart_and_point_back(self, library):
+        one = ss.ImageLibrary(np.ones((40, 4)), [f"{i % 20:02} {'m' * 30}/{i}" for i in range(40)])
+        fig, ax = show_map(one, images=0)
+        assert len(ax.texts) == len(library_map.GROUP_STYLES) + 1
+        assert_names_lie_apart(ax)
+        assert len(ax.lines) > 10
+        for line in ax.lines:
+            np.testing.assert_allclose(line.get_xydata()[0], np.array(library_map.MAP_INCHES) / 2)
+        assert_not_clipped(fig)
+
+    @pytest.mark.parametrize("color", [*library_map.COLORS, *library_map.GREYS])
+    def test_names_can_be_read_on_white(self, color):
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+                            for c in to_rgb(map_labels.dark(color)))  # fmt: skip
+        assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) >= 4.5
+
+    def test_many_classes_keep_readable_names(self, library):
         counts = [*range(1, 13), 14]
         labels = [f"class {n} {'x' * 90}" for n in counts for _ in range(n)][:92]
         labels += [""] * (92 - len(labels))
         labels[0], labels[1], labels[2] = "_under", "$x$", "森"
         many = [f"{label}{i}" if i % 9 == 0 else label for i, label in enumerate(labels)]
         fig, ax = show_map(library, color_by=many, images=0)
-        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        names = [text.get_text() for text in ax.texts]
         assert len(names) == len(library_map.GROUP_STYLES) + 1
+        assert_names_lie_apart(ax)
         assert names[-1] == f"{len(set(many)) - len(library_map.GROUP_STYLES)} more"
         assert sum(len(dots.get_offsets()) for dots in ax.collections) == 92
         styles = [
@@ -124,15 +161,15 @@ class TestShowMap:
     def test_any_class_name_can_be_drawn(self, library):
         labels = ["_under", "$x$", "森\n", "\udcff"] * 23
         fig, ax = show_map(library, color_by=labels, images=0)
-        names = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert names == ["$x$", "_under", "?", "?"]
+        names = sorted(text.get_text() for text in ax.texts)
+        assert names == ["$x$", "?", "?", "_under"]
         assert_not_clipped(fig)
 
     @pytest.mark.parametrize("folder", ["", "one/"])
-    def test_without_classes_there_is_no_legend(self, library, folder):
+    def test_without_classes_there_are_no_names(self, library, folder):
         flat = ss.ImageLibrary(library.embeddings, [f"{folder}{i}.jpg" for i in range(92)])
         fig, ax = show_map(flat)
-        assert ax.get_legend() is None
+        assert not ax.texts
         assert_not_clipped(fig)
 
     def test_top_folders_are_classes_where_none_lies_deeper(self):
@@ -158,7 +195,7 @@ class TestShowMap:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"method": "umap"}, "'umap' is unknown; choose from pca, tsne"),
+            ({"method": "mds"}, "'mds' is unknown; choose from pca, tsne"),
             ({"color_by": "size"}, "labels='size'"),
             ({"color_by": ["a"]}, "1 labels for 92 images"),
         ],

@@ -33,6 +33,15 @@ CLAIMS = {
         "the whole, four corners and the centre, a row each": (
             "len(ss.search(library, query_image, regions=True)) == 6"
         ),
+        "six sheets of four pictures each": "len(looks) == 6 and len(paths) == 24",
+        "the upper left quarter of the first look, which comes first, framed there": (
+            "(lambda m: m.path == 'looks/0.png' and m.box[0] + m.box[2] <= 600 "
+            "and m.box[1] + m.box[3] <= 480)(ss.search(looks, paths[0], k=1, parts=True)[0])"
+        ),
+        "its score is higher than by whole pictures": (
+            "ss.search(looks, paths[0], k=1, parts=True).scores[0] "
+            "> ss.search(looks, paths[0], k=1).scores[0] + 0.1"
+        ),
         "the query and its first match are liked, and its third is not": (
             "ss.search(library, query_image, k=3).paths[::2] == [first, third]"
         ),
