@@ -22,6 +22,7 @@ from simsearch.web import schemas
 from simsearch.web.copy_routes import copy_routes
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.json_bodies import JsonOrFormRoute, forms_of
+from simsearch.web.map_routes import map_routes
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
     CheckMiddleware,
@@ -128,6 +129,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
     api = _api_routes(service)
     app.include_router(api)
     app.include_router(copy_routes(service))
+    app.include_router(map_routes(service))
     app.include_router(page_routes(metrics))
     app.include_router(login_routes(auth, login_page))
     app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")

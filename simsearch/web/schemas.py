@@ -258,6 +258,21 @@ class Library(BaseModel):
     skipped: int = Field(description="Files that could not be embedded.")
 
 
+class Map(BaseModel):
+    """Where images lie on a map; the lists have an entry for each."""
+
+    version: str = Field(description="Version of the library.")
+    method: Literal["pca", "tsne"] = Field(description="How it was drawn.")
+    total: int = Field(description="Images of the library; some of them, if it has very many.")
+    kept: float | None = Field(description="Share of the variance that is seen, with pca.")
+    size: int = Field(description="Of the map, in its units, across and down.")
+    rows: list[int] = Field(description="Row numbers.")
+    x: list[int] = Field(description="Units from the left.")
+    y: list[int] = Field(description="Units from the top.")
+    groups: list[str] = Field(description="Most frequent names of folders.")
+    group: list[int] = Field(description="Place of each image's folder in groups; -1 for others.")
+
+
 class Health(BaseModel):
     """That the server answers, and with what."""
 

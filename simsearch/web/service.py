@@ -23,6 +23,7 @@ from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.library_manager import LibraryManager, State
+from simsearch.web.map_view import Method, draw_map
 from simsearch.web.problems import encode_json
 from simsearch.web.shapes import Shapes
 from simsearch.web.thumbnails import (
@@ -80,6 +81,7 @@ class Service:
         self._ranking = anyio.CapacityLimiter(usable_cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
+        self._mapping = anyio.CapacityLimiter(1)  # each takes seconds and all cores
         self.decoders = decoders or DecoderPool(
             max(MIN_DECODERS, usable_cores()), settings.decoding_bytes
         )
@@ -169,6 +171,14 @@ class Service:
             lambda: self._answers.get(state, (offset, limit, where, shapes), list_images)
         )
 
+    async def map(self, method: Method, version: str | None) -> bytes:
+        """Draw the map of the library: JSON of `schemas.Map`."""
+        state = self.state(version)
+        draw = partial(draw_map, method=method)
+        return await self._run(
+            lambda: self._answers.get(state, ("map", method), draw), self._mapping
+        )
+
     async def library(self) -> bytes:
         """Describe what is served: JSON of `schemas.Library`."""
         state = self.manager.state
@@ -229,7 +239,7 @@ class Service:
 
     def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
         """Search with rows, images and URLs; no text of a request is used as a path."""
-        self._check_counts(form.k, form.row, form.image, form.url, form.text)
+        _check_counts(self.settings, form.k, form.row, form.image, form.url, form.text)
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
@@ -251,7 +261,7 @@ class Service:
         liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         likes = [*form.liked, *liked, *map(Words, form.liked_text)]
         dislikes = [*form.disliked, *disliked, *map(Words, form.disliked_text)]
-        self._check_counts(form.k, likes, dislikes)
+        _check_counts(self.settings, form.k, likes, dislikes)
         options = form.recommend_options()
         check_cost(options.get("where"), len(state.library))
         with self._decoding.reserve([*liked, *disliked]):
@@ -263,14 +273,6 @@ class Service:
                 **options,
             )
         return [found]
-
-    def _check_counts(self, k: int | None, *queries: Sequence[object]) -> None:
-        settings = self.settings
-        if k is not None and k > settings.max_matches:
-            raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
-        count = sum(map(len, queries))
-        if count > settings.max_queries:
-            raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
 
     def _describe(self, state: State) -> dict[str, Any]:
         library, settings = state.library, self.settings
@@ -302,3 +304,11 @@ async def _read_uploads(form: BaseModel) -> Uploads:
     """Return the files of a form's fields for images, by field."""
     names = {"image", "liked_image", "disliked_image"} & type(form).model_fields.keys()
     return {name: [await file.read() for file in getattr(form, name)] for name in names}
+
+
+def _check_counts(settings: Settings, k: int | None, *queries: Sequence[object]) -> None:
+    if k is not None and k > settings.max_matches:
+        raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
+    count = sum(map(len, queries))
+    if count > settings.max_queries:
+        raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")

@@ -23,6 +23,7 @@ RESPONSES = {
     "/api/search": schemas.Answers,
     "/api/recommend": schemas.Answers,
     "/api/health": schemas.Health,
+    "/api/map": schemas.Map,
 }
 
 
@@ -190,6 +191,22 @@ def test_shapes_are_told_if_asked_for(client, dataset):
     assert {image["width"] for image in plain} == {None}
     found = client.post("/api/search?shapes=true", json={"row": 1}).json()["answers"][0]["matches"]
     assert all(match["width"] and match["height"] for match in found)
+
+
+def test_map_places_every_image_in_its_square(client, library):
+    drawn = client.get("/api/map").json()
+    assert drawn["rows"] == list(range(len(library)))
+    assert (drawn["total"], drawn["method"]) == (len(library), "pca")
+    for side in ("x", "y"):
+        assert len(drawn[side]) == len(library)
+        assert (min(drawn[side]), max(drawn[side])) == (0, drawn["size"])
+    labels = library.label_rows("folder")
+    for row, group in enumerate(drawn["group"]):
+        assert group < 0 or drawn["groups"][group] == labels[row]
+    neighbours = client.get("/api/map", params={"method": "tsne"}).json()
+    assert neighbours["method"] == "tsne"
+    assert neighbours["x"] != drawn["x"]
+    assert "did you mean 'tsne'?" in client.get("/api/map?method=t-sne").json()["detail"]
 
 
 def test_suggestions_are_close_words_alone():
