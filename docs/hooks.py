@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 LINKS = {
     "scale.md": {"../benchmarks/README.md": "benchmarks/index.md"},
     "trust.md": {"../benchmarks/README.md": "benchmarks/index.md"},
+    "guides/backbones.md": {"../../benchmarks/README.md": "../benchmarks/index.md"},
     "contributing.md": {"docs/architecture.md": "architecture.md"},
 }
 FILES = {

@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
+import numpy as np
+
 from simsearch.errors import MissingExtraError, QueryError, SimsearchError
+from simsearch.library.paths import in_folder
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -132,11 +135,9 @@ class LibraryTools:
             return query
         if not isinstance(query, str):
             return [self.resolve(each) for each in query]
-        library = self.library
-        rows = {name: row for row, name in enumerate(library.names)}
-        rows |= {path: row for row, path in enumerate(library.paths.tolist())}
-        if query in rows:
-            return rows[query]
+        row = self._row_of(query)
+        if row is not None:
+            return row
         if query.isdecimal():
             return int(query)
         if query.startswith(("http://", "https://")):
@@ -147,6 +148,15 @@ class LibraryTools:
         elif "://" not in query and self.files:
             return os.fspath(Path(query).expanduser())
         raise QueryError(f"{query!r} is no row and no path of this library")
+
+    def _row_of(self, name: str) -> int | None:
+        """Return the row of a path as the library lists it, or below its root; None without one."""
+        library = self.library
+        for path in (name, in_folder(library.root or "", name)):
+            rows = np.flatnonzero(library.paths == path)
+            if len(rows):
+                return int(rows[-1])
+        return None
 
 
 def _checked(k: int) -> int:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.errors import QueryError
-from simsearch.mcp import LibraryTools
+from simsearch.mcp import LibraryTools, make_server
 
 mcp = pytest.importorskip("mcp")
 ROOT = Path(ss.__file__).parents[1]
@@ -35,15 +35,25 @@ def outputs(tmp_path, monkeypatch):
     return "outputs"
 
 
-def ask(*calls, flags=()):
-    """Start the command as an agent does; return the tools and the result of each call."""
-    from mcp import Client, StdioServerParameters
+def as_process():
+    """Start the command, as an agent does."""
+    from mcp import StdioServerParameters
+
+    command = ["-m", "simsearch.cli", "mcp", "outputs"]
+    return StdioServerParameters(
+        command=sys.executable, args=command, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+def in_memory():
+    return make_server(LibraryTools("outputs"))
+
+
+def ask(server, *calls):
+    """Return the tools of a server, and the result of each call."""
+    from mcp import Client
 
     async def talk():
-        command = [*("-m", "simsearch.cli", "mcp", "outputs"), *flags]
-        server = StdioServerParameters(
-            command=sys.executable, args=command, env={"PYTHONPATH": str(ROOT)}
-        )
         async with Client(server) as client:
             tools = (await client.list_tools()).tools
             return tools, [await client.call_tool(name, given) for name, given in calls]
@@ -56,9 +66,11 @@ def value(result):
     return result.structured_content or json.loads(result.content[0].text)
 
 
-def test_an_agent_searches_recommends_and_finds_duplicates(outputs):
+@pytest.mark.parametrize("start", [as_process, in_memory])
+def test_an_agent_searches_recommends_and_finds_duplicates(outputs, start):
     library = ss.ImageLibrary.load(outputs)
     tools, results = ask(
+        start(),
         ("search", {"query": 1, "k": 2}),
         ("search", {"query": "dataset/cats/b.png", "k": 2}),
         ("search", {"query": "cats/b.png", "k": 2}),

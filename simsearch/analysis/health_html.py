@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from typing import TYPE_CHECKING
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import load_preview
+from simsearch.images.data_url import data_url
 from simsearch.printable import one_line
 
 if TYPE_CHECKING:
@@ -39,12 +37,8 @@ def _line(report: HealthReport, kind: str) -> str:
 def _thumbnail(finding: Finding) -> str:
     name = html.escape(one_line(finding.path), quote=True)
     try:
-        picture = load_preview(finding.path, min_side=SIDE)
+        url = data_url(finding.path, SIDE)
     except ImageError as error:
         return f'<span title="{name}">({html.escape(one_line(error.reason))})</span> '
-    picture.thumbnail((SIDE, SIDE))
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=85)
-    code = base64.b64encode(data.getvalue()).decode()
     style = "display:inline-block;height:80px;margin:2px"
-    return f'<img title="{name}" style="{style}" src="data:image/jpeg;base64,{code}">'
+    return f'<img title="{name}" style="{style}" src="{url}">'

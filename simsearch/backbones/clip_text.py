@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simsearch.backbones.adapters.clip import parse_name, split_towers
-from simsearch.backbones.weights_download import offline_advice
+from simsearch.backbones.weights_download import cannot_fetch
 from simsearch.errors import BackboneError, MissingExtraError, WeightsError
 from simsearch.files import iter_blocks
 
@@ -118,10 +118,9 @@ def _fetch_tokenizer(name: str, repository: str) -> Path:
         hf_hub_download(repository, TOKENIZER_CONFIG)
         return Path(hf_hub_download(repository, TOKENIZER)).parent
     except Exception as error:  # the hub's client raises many types
-        reason = " ".join(str(error).split())[:200]
-        advice = offline_advice(f"{name}'s tokenizer", reason, repository).partition("; ")[0]
+        reason = cannot_fetch(f"{name}'s tokenizer", str(error), repository)
         raise WeightsError(
-            f"{advice}; put {TOKENIZER} and {TOKENIZER_CONFIG} of {repository} beside the weights "
+            f"{reason}; put {TOKENIZER} and {TOKENIZER_CONFIG} of {repository} beside the weights "
             "and pass weights=FILE, or connect and try again"
         ) from error
 

@@ -320,12 +320,17 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def save_head(head: Head, file: str | os.PathLike[str]) -> None:
     """Write a head as a safetensors file, atomically."""
+    with atomic_write(Path(file)) as stream:
+        stream.write(head_bytes(head))
+
+
+def head_bytes(head: Head) -> bytes:
+    """Return the contents of a head's file."""
     from safetensors.numpy import save
 
     metadata = {"kind": head.kind, "source": head.source, "fingerprint": head.fingerprint}
     arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays().items()}
-    with atomic_write(Path(file)) as stream:
-        stream.write(save(arrays, {"simsearch": json.dumps(metadata)}))
+    return save(arrays, {"simsearch": json.dumps(metadata)})
 
 
 def load_head(file: str | os.PathLike[str]) -> Head:

@@ -33,7 +33,6 @@ class Preprocessing:
     mean: tuple[float, ...]  # per channel, of values in [0, 1]
     std: tuple[float, ...]
     interpolation: str = "BILINEAR"
-    squash: bool = False  # all of the image into the square, in place of its centre
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return the crop of an RGB image: (crop, crop, 3) uint8."""
@@ -42,8 +41,6 @@ class Preprocessing:
 
     def crop_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Return the part of a (width, height) image that is kept: left, top, right, bottom."""
-        if self.squash:
-            return (0, 0, *size)
         short = min(size)
         width, height = (
             self.resize if side == short else int(self.resize * side / short) for side in size

@@ -72,12 +72,17 @@ def fetch_weights(
 
 def offline_advice(name: str, reason: str, url: str = "") -> str:
     """Word the error of weights that cannot be fetched, with the three ways to mend it."""
-    source = f" from {url}" if url else ""
     return (
-        f"the weights of {name} cannot be fetched{source} ({reason}); either connect and try "
-        'again, or fetch the file elsewhere and pass weights="path/to/file", or use '
-        f'backbone="{BUNDLED}", whose weights are already here'
+        f"{cannot_fetch(name, reason, url)}; either connect and try again, or fetch the file "
+        f'elsewhere and pass weights="path/to/file", or use backbone="{BUNDLED}", whose weights '
+        "are already here"
     )
+
+
+def cannot_fetch(name: str, reason: str, url: str = "") -> str:
+    """Say in one line why weights cannot be fetched; clients of hubs give reasons of several."""
+    source = f" from {url}" if url else ""
+    return f"the weights of {name} cannot be fetched{source} ({' '.join(reason.split())[:200]})"
 
 
 def _open_url(url: str, seconds: float) -> Any:  # noqa: ANN401

@@ -90,6 +90,12 @@ def _load(
     return library.attach(metadata, **(table or {})) if metadata else library
 
 
+def _load_with_table(outputs: str, root: str | None, options: dict[str, Any]) -> ss.ImageLibrary:
+    """Load a library and attach its table, whose flags are taken out of the options."""
+    table = take_table_options(options)
+    return _load(outputs, root, options.pop("metadata", None), table)
+
+
 @contextmanager
 def _open(
     outputs: str, root: str | None, metadata: str | None, table: Mapping[str, Any]
@@ -169,8 +175,7 @@ def albums(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Group images that are alike, and print the albums of one grain or of all."""
-    table = take_table_options(options)
-    library = _load(outputs, root, options.pop("metadata", None), table)
+    library = _load_with_table(outputs, root, options)
     if options.get("words") == ["classes"]:
         options["words"] = "classes"
     found = ss.albums(library, **_read_labels(options))
@@ -207,8 +212,7 @@ def check(
     from simsearch.analysis.health_checks import CHECKS
     from simsearch.analysis.health_figure import save_health
 
-    table = take_table_options(options)
-    library = _load(outputs, root, options.pop("metadata", None), table)
+    library = _load_with_table(outputs, root, options)
     limits = read_thresholds(thresholds)
     known = {"any", *CHECKS}
     if unknown := [kind for kind in fail_on if kind not in known]:
@@ -236,8 +240,7 @@ def evaluate(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure how well images find their class."""
-    table = take_table_options(options)
-    library = _load(outputs, None, options.pop("metadata", None), table)
+    library = _load_with_table(outputs, None, options)
     evaluation = ss.evaluate(library, **_read_labels(options))
     if save:
         _save(ss.show_precision_recall(evaluation)[0], save)
@@ -288,15 +291,13 @@ def publish(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Publish a library to Milvus."""
-    table = take_table_options(options)
-    library = _load(outputs, root, options.pop("metadata", None), table)
+    library = _load_with_table(outputs, root, options)
     say(ss.publish(library, **options))
 
 
 def export(outputs: str, file: str, root: str | None = None, **options: Any) -> None:  # noqa: ANN401
     """Write a library as one Parquet file."""
-    table = take_table_options(options)
-    library = _load(outputs, root, options.pop("metadata", None), table)
+    library = _load_with_table(outputs, root, options)
     ss.export_library(library, file)
     say(f"{len(library):,} rows are in {file}")
 

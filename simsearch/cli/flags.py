@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
 import simsearch as ss
-from simsearch.retrieval.options import RankingOptions, option_docs
+from simsearch.cli.wording import in_commands
+from simsearch.retrieval.options import NEAR_DUPLICATE, RankingOptions, option_docs
 
 NUMBER = {"type": float, "metavar": "X"}
 
@@ -58,7 +59,7 @@ PARSED_AS: dict[str, dict[str, Any]] = {
 # Where the command line takes an option in another form than Python, its help says so.
 HELP = {
     "threshold": "leave out matches whose cosine is lower; auto takes the library's own",
-    "unique": "fold near-duplicates, from this cosine up (0.95) into the best match",
+    "unique": f"fold near-duplicates, from this cosine up ({NEAR_DUPLICATE}), into the best match",
     "exclude_query": "let an image of the library find itself",
     "where": "a glob such as 'shoes/*', or COLUMN=VALUE, COLUMN=LOW..HIGH",
     "index": "search through the stored index",
@@ -68,10 +69,17 @@ HELP = {
 def add_option_flags(parser: argparse.ArgumentParser, options: type[RankingOptions]) -> None:
     """Add a flag for each option of a search."""
     docs = option_docs(options)
+    flags = {field.name: _names(field)[0] for field in fields(options)}
     for field in fields(options):
-        text = re.sub(r" \[\d+\]_|``?", "", docs[field.name][1]).removesuffix(".")
-        text = HELP.get(field.name, text[0].lower() + text[1:])
+        text = HELP.get(field.name) or _as_help(docs[field.name][1], flags.get)
         parser.add_argument(*_names(field), help=text, **_parsed_as(field))
+
+
+def _as_help(text: str, flag_of: Callable[[str], str | None]) -> str:
+    """Put the documentation of an option in the words of the command line, without its marks."""
+    bare = re.sub(r" \[\d+\]_|`", "", text).removesuffix(".")
+    typed = re.sub(r'[`"]', "", in_commands(bare, flag_of))
+    return typed[0].lower() + typed[1:]
 
 
 def _names(field: Field[Any]) -> list[str]:

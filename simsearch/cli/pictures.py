@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import select
-import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from simsearch.cli.table import terminal_width
 from simsearch.errors import ImageError, QueryError
 from simsearch.images.decode import load_preview
 
@@ -48,7 +48,7 @@ def print_pictures(matches: ss.Matches, protocol: str) -> None:
             )
         protocol = detect_protocol()
     cell = BLOCK_CELL if protocol == "blocks" else cell_pixels()
-    for row in sheets(matches, shutil.get_terminal_size().columns, cell):
+    for row in sheets(matches, terminal_width(), cell):
         sys.stdout.write(PROTOCOLS[protocol](row) + "\n")
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.cluster.query_head import apply_head
 from simsearch.errors import QueryError, RemoteError
+from simsearch.library.filters import mask_of
+from simsearch.library.library import SAMPLE_ROWS
 from simsearch.library.source import EmbeddingSpace
 from simsearch.library.types import Browsable, Overview, Rows
 from simsearch.retrieval.exact import TopK, exact_index
@@ -24,8 +28,6 @@ if TYPE_CHECKING:
     from simsearch.retrieval.index import Index
 
 logger = logging.getLogger("simsearch")
-
-SAMPLE_ROWS = 512  # as of one library
 
 
 class Shards(EmbeddingSpace):
@@ -80,9 +82,9 @@ class Shards(EmbeddingSpace):
         self._backbone = getattr(first, "_backbone", None)
         self.root = first.root if len({library.root for library in self.libraries}) == 1 else None
         self.index = ShardsIndex()
-        self.paths = _ShardLookup(self, lambda library, row: library.paths[row])
-        self.names = _ShardLookup(self, lambda library, row: library.names[row])
-        self.embeddings = _ShardLookup(self, lambda library, row: library.row_lookup[row])
+        self.paths = _ShardLookup(self, lambda library: library.paths)
+        self.names = _ShardLookup(self, lambda library: library.names)
+        self.embeddings = _ShardLookup(self, lambda library: library.row_lookup)
         self.row_lookup = self.embeddings
 
     def __len__(self) -> int:
@@ -156,39 +158,37 @@ class Shards(EmbeddingSpace):
         """Return the rows that may be found, as each library takes them; None for all."""
         if where is None and not exclude:
             return None
+        left_out = np.fromiter(exclude, np.int64)
         return [
-            library.row_filter(
-                self._within(start, where), {int(row) - start for row in self._own(start, exclude)}
-            )
-            for start, library in self.parts()
+            library.row_filter(condition, self._own(left_out, start).tolist())
+            for start, library, condition in self._asked(where)
         ]
 
-    def _own(self, start: int, rows: Collection[int]) -> list[int]:
-        """Return those rows that lie in the library which starts here."""
-        stop = self._starts[bisect_right(self._starts, start)]
-        return [row for row in rows if start <= row < stop]
+    def _asked(self, where: Rows) -> Iterator[tuple[int, Any, Any]]:
+        """Yield each library with the number of its first row, and a condition for it."""
+        rows = None
+        if where is not None and not isinstance(where, (str, Mapping)):
+            rows = np.flatnonzero(mask_of(np.asarray(where), self._starts[-1]))
+        for start, library in self.parts():
+            yield start, library, where if rows is None else self._own(rows, start)
 
-    def _within(self, start: int, where: Any) -> Any:  # noqa: ANN401
-        """Return a condition for the library which starts here."""
-        if where is None or isinstance(where, (str, dict)) or hasattr(where, "keys"):
-            return where
-        rows = np.asarray(where)
-        if rows.dtype == bool:
-            return rows[start : self._starts[bisect_right(self._starts, start)]]
-        return np.array([row - start for row in self._own(start, rows.tolist())], np.int64)
+    def _own(self, rows: NDArray[np.int64], start: int) -> NDArray[np.int64]:
+        """Return the numbers that rows have in the library which starts here."""
+        stop = self._starts[bisect_right(self._starts, start)]
+        return rows[(rows >= start) & (rows < stop)] - start
 
     def page(self, offset: int = 0, limit: int = 50, where: Rows = None) -> list[int]:
         """Return rows of images that meet a condition, in the order of their paths."""
         found = [
             (str(library.paths[row]), start + row)
-            for start, library in self.parts()
-            for row in library.page(0, offset + limit, self._within(start, where))
+            for start, library, condition in self._asked(where)
+            for row in library.page(0, offset + limit, condition)
         ]
         return [row for _, row in sorted(found)[offset : offset + limit]]
 
     def count(self, where: Rows = None) -> int:
         """Count the images that meet a condition."""
-        return sum(library.count(self._within(start, where)) for start, library in self.parts())
+        return sum(library.count(condition) for _, library, condition in self._asked(where))
 
     def overview(self) -> Overview:
         """Summarise folders, and the columns that every library has alike."""
@@ -204,13 +204,7 @@ class Shards(EmbeddingSpace):
         return Overview(sorted(folders.items()), common)
 
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pass the backbone's embeddings, (Q, D) of unit norm, through the head."""
-        if self.head is None or not self.head.whole:
-            return embeddings if self.head is None else self.head(embeddings)
-        moved = np.empty((len(embeddings), self.dim), np.float32)
-        for i, near in enumerate(self.index.top_k(self, self.head(embeddings), self.head.reach)):
-            moved[i : i + 1] = self.head.query(embeddings[i : i + 1], self.embeddings[near.rows])
-        return moved
+        return apply_head(self, embeddings)
 
 
 if TYPE_CHECKING:
@@ -269,16 +263,29 @@ def _merge(library: Shards, rankings: Sequence[TopK], k: int) -> TopK:
 
 
 class _ShardLookup:
-    """One field of the rows of all libraries, by row number: `paths[row]`, `paths[rows]`."""
+    """One field of the rows of all libraries, by row number: `paths[row]`, `paths[rows]`.
 
-    def __init__(self, shards: Shards, read: Callable[[Any, Any], Any]) -> None:
-        self._shards, self._read = shards, read
+    Several rows of a library are looked up at once, as a published one is asked over a network.
+    """
+
+    def __init__(self, shards: Shards, field: Callable[[Any], Any]) -> None:
+        self._shards, self._field = shards, field
 
     def __getitem__(self, rows: Any) -> Any:  # noqa: ANN401
         if isinstance(rows, (int, np.integer)):
-            return self._read(*self._shards.place(int(rows)))
+            library, number = self._shards.place(int(rows))
+            return self._field(library)[number]
         places = [self._shards.place(row) for row in np.asarray(rows, np.int64).tolist()]
-        return np.array([self._read(*place) for place in places])
+        found: dict[int, Any] = {}
+        for library in self._shards.libraries:
+            own = {i: number for i, (owner, number) in enumerate(places) if owner is library}
+            if own:
+                found |= zip(own, _look_up(self._field(library), list(own.values())), strict=True)
+        return np.array([found[i] for i in range(len(places))])
 
     def __array__(self, *_: object, **__: object) -> NDArray[Any]:
         raise QueryError("rows of Shards lie in several libraries: look up some by number")
+
+
+def _look_up(field: Any, rows: list[int]) -> Any:  # noqa: ANN401
+    return [field[row] for row in rows] if isinstance(field, list) else field[np.array(rows)]

@@ -6,7 +6,7 @@ import io
 from contextlib import suppress
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from simsearch.errors import ImageError
 from simsearch.images.repair import JPEG_START, PNG_START, TIFF_STARTS, open_clean_png
@@ -94,11 +94,9 @@ def _is_mapped_wrongly(image: Image.Image) -> bool:
     Pillow maps uncompressed TIFFs by their upright size, which mixes up the rows of such a one. It
     maps no image without a file name.
     """
-    try:
-        lies = image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
-    except Exception:  # broken EXIF: there is no orientation
-        return False
-    return lies and bool(getattr(image, "filename", ""))
+    from simsearch.images.orientation import lies_on_its_side
+
+    return lies_on_its_side(image) and bool(getattr(image, "filename", ""))
 
 
 def _open_raw(file: str | io.BytesIO, name: str) -> Image.Image | None:

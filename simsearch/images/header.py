@@ -48,12 +48,9 @@ def read_shape(source: ImageSource) -> tuple[int, int]:
     ImageError
         If the source is not an image.
     """
-    from simsearch.images.orientation import orientation_of_file
+    from simsearch.images.orientation import upright_size
 
-    return _read(
-        source,
-        lambda image: image.size[::-1] if orientation_of_file(image) >= 5 else image.size,
-    )
+    return _read(source, upright_size)
 
 
 def read_header(source: ImageSource) -> Header:

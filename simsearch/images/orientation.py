@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from PIL import ExifTags, ImageFile
+from PIL import ExifTags, ImageFile, TiffImagePlugin
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,10 +23,7 @@ def orientation_left(source: object) -> int:
     """
     if isinstance(source, ImageFile.ImageFile) or not hasattr(source, "getexif"):
         return 0
-    try:
-        found = source.getexif().get(ExifTags.Base.Orientation, 0)
-    except Exception:  # broken EXIF: there is no orientation
-        return 0
+    found = _stated(source)
     return found if isinstance(found, int) and 2 <= found <= 8 else 0
 
 
@@ -43,9 +40,22 @@ def warn_of_orientation(image: Image.Image) -> None:
     )
 
 
-def orientation_of_file(image: Image.Image) -> int:
-    """Return the EXIF orientation of a file that is open, 0 for none; from 5 on it lies."""
+def lies_on_its_side(image: Image.Image) -> bool:
+    """Tell whether a file that is open has to be turned by a quarter to be upright."""
+    return _stated(image) in range(5, 9)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height of a file that is open, once it is upright.
+
+    Pillow states those of a TIFF as they will be, and those of other files as they are stored.
+    """
+    is_turned = isinstance(image, TiffImagePlugin.TiffImageFile) or not lies_on_its_side(image)
+    return image.size if is_turned else image.size[::-1]
+
+
+def _stated(image: Any) -> Any:  # noqa: ANN401 (a picture with EXIF, which may hold anything)
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 0))
+        return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # broken EXIF: there is no orientation
-        return 0
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +20,8 @@ from simsearch.library.incoming_rows import (
     IncomingRows,
     PathTable,
     check_file,
-    closing_parquet,
     open_npy,
+    open_parquet,
     parquet_rows,
     parquet_table,
     read_paths,
@@ -134,7 +134,7 @@ def _opened(file: Path, paths: str | os.PathLike[str] | None) -> Iterator[_Incom
         return
     if paths is not None:
         raise LibraryError(f"paths= (--paths) belongs to an .npy file, and not to {file.name}")
-    with closing_parquet(file) as opened:
+    with closing(open_parquet(file)) as opened:
         table = parquet_table(opened, file.name)
         rows = parquet_rows(opened, file.name)
         incoming = _checked(_Incoming(rows, table, Facts(), file.name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -283,15 +283,5 @@ def read_paths(file: Path) -> PathTable:
     """Read a table of paths, a Parquet or a CSV file."""
     if file.suffix.lower() != ".parquet":
         return csv_table(file)
-    with closing_parquet(file) as opened:
+    with closing(open_parquet(file)) as opened:
         return parquet_table(opened, file.name)._replace(facts=None)
-
-
-@contextmanager
-def closing_parquet(file: Path) -> Iterator[Any]:
-    """Open a Parquet file for a while."""
-    opened = open_parquet(file)
-    try:
-        yield opened
-    finally:
-        opened.close()

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simsearch.backbones.heads import read_head, save_head
+from simsearch.backbones.heads import head_bytes, read_head
 from simsearch.errors import LibraryError, MissingExtraError
 from simsearch.files import atomic_write
 from simsearch.library.columns import ColumnReading
@@ -83,7 +83,7 @@ class Facts(NamedTuple):
             "root": self.root,
             "fingerprint": made_by.fingerprint if made_by else "",
             "source": asdict(self.source) if self.source else None,
-            "head": _head_text(self.head) if self.head else None,
+            "head": base64.b64encode(head_bytes(self.head)).decode() if self.head else None,
             "captions": list(self.captions),
             "readings": {name: each.to_record() for name, each in self.readings.items()},
             "paths": _digest(names),
@@ -131,13 +131,6 @@ def _facts(record: Mapping[str, Any]) -> Facts:
 
 def _digest(names: Sequence[str]) -> str:
     return sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _head_text(head: Head) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "head.safetensors")
-        save_head(head, file)
-        return base64.b64encode(file.read_bytes()).decode()
 
 
 def _head_of(text: str) -> Head:

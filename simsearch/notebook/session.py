@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from simsearch.errors import ImageError, QueryError, SimsearchError
-from simsearch.images.decode import load_preview
+from simsearch.images.data_url import data_url
+from simsearch.plain_json import plain
 from simsearch.printable import valid_unicode
 from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
@@ -44,7 +43,7 @@ class Session:
         self.shown = PAGE
         self.matches: Matches | None = None
         self.error = ""
-        self._thumbnail = lru_cache(maxsize=2048)(data_url)
+        self._thumbnail = lru_cache(maxsize=2048)(thumbnail_url)
 
     @property
     def query(self) -> str | None:
@@ -71,7 +70,8 @@ class Session:
 
     def _do_query(self, row: int) -> None:
         self._check(row)
-        self.row, self.text, self.box, self.liked, self.disliked = row, "", None, [], []
+        self._do_clear()
+        self.row = row
 
     def _do_text(self, text: str) -> None:
         self.row, self.text, self.box = None, str(text).strip(), None
@@ -138,9 +138,7 @@ class Session:
         return [self._match(match) for match in self.matches or ()]
 
     def _match(self, match: Match) -> dict[str, Any]:
-        score = {"score": round(float(match.score), 4), "percentile": float(match.percentile)}
-        if score["percentile"] != score["percentile"]:  # NaN, which JSON lacks
-            score["percentile"] = None  # type: ignore[assignment]
+        score = {"score": round(float(match.score), 4), "percentile": plain(match.percentile)}
         return self._card(match.row) | score
 
     def _card(self, row: int) -> dict[str, Any]:
@@ -165,13 +163,9 @@ class Session:
         return f"{count:,} matches, the most similar first.{valid_unicode(notes)}"
 
 
-def data_url(path: str, pixels: int) -> str:
+def thumbnail_url(path: str, pixels: int) -> str:
     """Return a small copy of a picture as a URL that holds it; "" if it cannot be read."""
     try:
-        picture = load_preview(path, min_side=pixels).convert("RGB")
+        return data_url(path, pixels, quality=80)
     except ImageError:
         return ""
-    picture.thumbnail((pixels, pixels))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.axis import Tick
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -23,13 +24,9 @@ def alt_text(fig: Figure) -> str:
     >>> alt_text(new_figure(3, 2, "Three albums"))
     'Figure: Three albums'
     """
-    ticks = {
-        id(label)
-        for ax in fig.axes
-        for axis in (ax.xaxis, ax.yaxis)
-        for label in (*axis.get_ticklabels(), axis.get_offset_text())
-    }
-    texts = [text for text in fig.findobj(Text) if id(text) not in ticks]
+    ticks = {id(text) for tick in fig.findobj(Tick) for text in tick.findobj(Text)}
+    powers = {id(axis.get_offset_text()) for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)}
+    texts = [text for text in fig.findobj(Text) if id(text) not in ticks | powers]
     words = (" ".join(text.get_text().split()) for text in texts)
     said = "; ".join(dict.fromkeys(filter(None, words)))
     cut = said if len(said) <= MAX_LETTERS else f"{said[:MAX_LETTERS].rpartition(';')[0]}; ..."

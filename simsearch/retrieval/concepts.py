@@ -88,11 +88,7 @@ def find_concepts(
     texts: Sequence[str], classifier: Classifier, *, keep: bool = False
 ) -> list[Concept]:
     """Look texts up in the classes of a classifier; with `keep`, their encodings are kept."""
-    if keep:
-        framed, plain = encoded_texts(tuple(texts))
-    else:
-        rows = load_sentence_encoder().encode([*map(TEMPLATE.format, texts), *texts])
-        framed, plain = rows.reshape(2, len(texts), DIM)
+    framed, plain = encoded_texts(tuple(texts)) if keep else _encode(texts)
     return [_concept(classifier, *both) for both in zip(framed, plain, strict=True)]
 
 
@@ -145,12 +141,13 @@ def follow_best(
 @lru_cache(maxsize=4)
 def encoded_texts(texts: tuple[str, ...]) -> NDArray[np.float32]:
     """Texts as sentences and as they are: (2, N, 384), kept in the user's cache."""
+    made_of = (TEMPLATE, *DIGESTS.values(), *texts)
+    return keep_rows(made_of, (2, len(texts), DIM), lambda: _encode(texts))
 
-    def encode() -> NDArray[np.float32]:
-        rows = load_sentence_encoder().encode([*map(TEMPLATE.format, texts), *texts])
-        return rows.reshape(2, len(texts), DIM)
 
-    return keep_rows((TEMPLATE, *DIGESTS.values(), *texts), (2, len(texts), DIM), encode)
+def _encode(texts: Sequence[str]) -> NDArray[np.float32]:
+    rows = load_sentence_encoder().encode([*map(TEMPLATE.format, texts), *texts])
+    return rows.reshape(2, len(texts), DIM)
 
 
 def unit(vector: NDArray[Any]) -> NDArray[np.float32]:

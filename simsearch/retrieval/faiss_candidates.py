@@ -65,6 +65,13 @@ class Candidates(NamedTuple):
     last: NDArray[np.float32]  # (Q,) score that rows beyond are worse than; infinite if none are
 
 
+def count_near(away: NDArray[np.float32], spread: float) -> NDArray[np.intp]:
+    """Count the lists about as near to each query as the nearest, by distances (Q, lists): (Q,)."""
+    limit = away.min(axis=1, keepdims=True) + spread
+    counts: NDArray[np.intp] = np.count_nonzero(away <= limit, axis=1)
+    return counts
+
+
 class CandidateIndex:
     """A FAISS index that takes whole embeddings, with the search parameters of its kind.
 
@@ -206,10 +213,7 @@ class CandidateIndex:
 
     def near_lists(self, vectors: NDArray[np.float32]) -> NDArray[np.intp]:
         """Count the lists whose centres are about as near as the nearest: (Q,)."""
-        away = self.centre_distances(vectors)
-        limit = away.min(axis=1) + self.margins.spread  # type: ignore[union-attr]
-        counts: NDArray[np.intp] = np.count_nonzero(away <= limit[:, None], axis=1)
-        return counts
+        return count_near(self.centre_distances(vectors), self.margins.spread)  # type: ignore[union-attr,arg-type]
 
     def lists_needed(self, vectors: NDArray[np.float32], kth: NDArray[Any]) -> NDArray[np.intp]:
         """Count the lists that settle each query, as far as its answer is known: (Q,), or 0.

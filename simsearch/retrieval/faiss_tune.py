@@ -11,7 +11,7 @@ import numpy as np
 
 from simsearch.retrieval.exact import TopK, exact_index
 from simsearch.retrieval.faiss import FaissIndex
-from simsearch.retrieval.faiss_candidates import Margins, SearchEffort
+from simsearch.retrieval.faiss_candidates import Margins, SearchEffort, count_near
 from simsearch.retrieval.faiss_held_out import (
     EMPTY_TOP_K,
     TUNED_K,
@@ -101,22 +101,21 @@ def _tune_lists(
     The first is by how much the centres of their lists are farther than the k-th nearest row, the
     second by how much they are farther than the nearest centre, whatever the kind of query.
     """
-    farther, spreads, near, done = [], [], [], 0
+    farther, spreads, likely, done = [], [], [], 0
     for some in questions:
         beyond: list[NDArray[Any]] = []
-        for distances, best in zip(index.centre_distances(some.vectors), some.truth, strict=True):
+        away = index.centre_distances(some.vectors)
+        for distances, best in zip(away, some.truth, strict=True):
             rows = np.asarray(library.embeddings[best.rows])
             own = distances[index.centre_distances(rows).argmin(axis=1)]
             farther.append(own - kth[done])
             beyond.append(own - distances.min())
             done += 1
         spreads.append(_margin(beyond, SPREAD_QUANTILE))
+        likely += [away] if some.kind != "unlike" else []
     spread = max(spreads)
-    for some in questions:
-        if some.kind != "unlike":
-            away = index.centre_distances(some.vectors)
-            near.append(np.count_nonzero(away <= away.min(axis=1, keepdims=True) + spread, axis=1))
-    typical = int(np.quantile(np.concatenate(near), SETTLED_SHARE, method="higher"))
+    near = count_near(np.concatenate(likely), spread)
+    typical = int(np.quantile(near, SETTLED_SHARE, method="higher"))
     return typical, _margin(farther, CENTRE_QUANTILE), spread
 
 

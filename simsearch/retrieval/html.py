@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from typing import TYPE_CHECKING
 
 from simsearch.errors import ImageError
-from simsearch.images.decode import load_preview
+from simsearch.images.data_url import data_url
 from simsearch.printable import valid_unicode
 from simsearch.retrieval.matches import also, percentile
 
@@ -38,13 +36,9 @@ def picture_card(source: ImageSources, title: str, caption: str) -> str:
     """Return a picture over a title and a caption as HTML; one that cannot be read says so."""
     picture = '<div style="height:112px">(unreadable)</div>'
     try:
-        thumbnail = load_preview(source, min_side=224)
-        thumbnail.thumbnail((224, 224))
-        data = io.BytesIO()
-        thumbnail.save(data, "JPEG", quality=85)
-        code = base64.b64encode(data.getvalue()).decode()
+        url = data_url(source, 224)
         alt = html.escape(valid_unicode(f"{title}: {caption}"))
-        picture = f'<img alt="{alt}" style="height:112px" src="data:image/jpeg;base64,{code}">'
+        picture = f'<img alt="{alt}" style="height:112px" src="{url}">'
     except ImageError:
         pass  # the file has gone since; its path and score still stand
     name = html.escape(valid_unicode(caption))

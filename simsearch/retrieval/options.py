@@ -125,7 +125,7 @@ class SearchOptions(RankingOptions):
         Take a list of queries as one: "mean" searches with the mean of their embeddings, "max"
         scores an image by the query that it is most similar to.
     weights : sequence of float or None
-        With "mean", how much each query counts; a negative one leads away.
+        With ``combine="mean"``, how much each query counts; a negative one leads away.
     box : (left, top, right, bottom) or None
         Search with a part of the query, in pixels or in fractions.
     regions : bool

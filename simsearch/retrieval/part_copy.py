@@ -186,6 +186,7 @@ def _make(library: PartLibrary) -> PartCopy:
     else:
         plan, facts = older[0][:2], {"planned_for": older[1]["planned_for"]}
     fill = partial(_fill, library, plan, older[0] if older else None)
+    facts["width"] = len(plan[1]) // LEVELS
     with suppress(OSError):  # read-only, full, or another process is just storing its own
         _store(library, fill, facts)
     return _open(library) or _in_memory(library, plan, fill)
@@ -281,7 +282,6 @@ def _store(library: PartLibrary, fill: Callable[[Put], None], facts: dict[str, i
             "of": library.digest,
             "pictures": len(library.parts.pictures),
             "parts": len(library),
-            "width": min(COLUMNS, max(1, library.dim // LEVELS)),
             "file": file_record(file),
             **facts,
         }

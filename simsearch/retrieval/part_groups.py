@@ -60,9 +60,11 @@ def _allowed_parts(
     fits = stored >= 0 if mask is None else (stored >= 0) & mask
     pictures = np.zeros(len(parts.pictures), np.bool_)
     pictures[stored[fits]] = True
+    if pictures.all():
+        return None, len(parts.parts)
     allowed = np.repeat(pictures, parts.pictures["count"])
     count = int(np.count_nonzero(allowed))
-    return None if count == len(allowed) else allowed, count
+    return allowed, count
 
 
 def _merge(  # noqa: PLR0917 (one query, and what was found for it)

@@ -16,6 +16,7 @@ from simsearch.retrieval.exact import (
     rescore,
     rounding_error,
 )
+from simsearch.retrieval.faiss_seal import RECORD_FILE
 from simsearch.retrieval.part_copy import LEVELS, SHORT_FROM_PARTS, part_copy_of
 from simsearch.retrieval.part_groups import rank_pictures
 from simsearch.retrieval.part_rows import part_library, widen
@@ -110,7 +111,7 @@ def prepare_parts(library: ImageLibrary) -> None:
     rows = part_library(library, parts)
     if len(rows) >= SHORT_FROM_PARTS and library.dim >= LEVELS:
         part_copy_of(rows)
-    if (rows.stored[0] / "index.json").exists():
+    if (rows.stored[0] / RECORD_FILE).exists():
         from simsearch.retrieval.part_faiss import keep_up_parts
 
         keep_up_parts(library)

@@ -112,12 +112,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
         lifespan=lifespan,
         middleware=[  # the outermost first
             Middleware(RootPathMiddleware, settings.root_path),
-            Middleware(SecurityHeadersMiddleware),
-            Middleware(HeadMiddleware),
-            Middleware(MetricsMiddleware, metrics),
-            Middleware(CheckMiddleware, partial(check_host_and_origin, settings.hosts)),
-            Middleware(CheckMiddleware, partial(check_token, auth, login_page)),
-            Middleware(RequestLimitsMiddleware, settings, metrics.rejected.inc),
+            *guards(settings, auth, login_page, metrics),
         ],
         openapi_url="/api/openapi.json",
         docs_url=None,  # FastAPI's pages load scripts from another host
@@ -136,6 +131,22 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
     app.mount("/static", StaticFiles(directory=STATIC), "static")
     app.openapi = partial(describe_api, app, forms_of(api), needs_token=settings.token is not None)  # type: ignore[method-assign]
     return app
+
+
+def guards(
+    settings: Settings, auth: TokenAuth, login_page: str, metrics: Metrics | None = None
+) -> list[Middleware]:
+    """Return what every request passes before it is answered, the outermost first."""
+    return [
+        Middleware(SecurityHeadersMiddleware),
+        Middleware(HeadMiddleware),
+        *([Middleware(MetricsMiddleware, metrics)] if metrics else []),
+        Middleware(CheckMiddleware, partial(check_host_and_origin, settings.hosts)),
+        Middleware(CheckMiddleware, partial(check_token, auth, login_page)),
+        Middleware(
+            RequestLimitsMiddleware, settings, metrics.rejected.inc if metrics else lambda: None
+        ),
+    ]
 
 
 def read_login_page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def _describe(field: str, error: Any, names: Collection[str]) -> str:  # noqa: A
         return f"{field}{f' ({given[1:]})' if given else ''}: {error['msg']}"
     text = EXPECTED[kind].format(**error.get("ctx", {}))
     if kind == "literal_error" and isinstance(value, str):
-        choices = [each.strip("' ") for each in text.replace(" or ", ",").split(",")]
-        text += suggest(value, [each.removeprefix("is none of '") for each in choices])
+        text += suggest(value, re.findall(r"'([^']+)'", text))
     return f"{field}:{given or ' the value'} {text}"
 
 

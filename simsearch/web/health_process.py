@@ -119,7 +119,8 @@ def main() -> None:
     """Answer on the sockets whose descriptors were given."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, whose end ends this
     listening, lines = (socket.socket(fileno=int(each)) for each in sys.argv[1:3])
-    HealthServer(listening, lines).run()
+    with listening, lines:
+        HealthServer(listening, lines).run()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from fastapi import UploadFile
+from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationError, create_model
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 JSON_TYPE = "application/json"
 IMAGE_FIELDS = {"image", "liked_image", "disliked_image"}
-TRUE = {"true", "1", "True", "yes", "on"}  # of a flag in the address
 LIST_TEXTS = {"box", "weights"}  # lists of numbers, which a form writes with commas
 
 Base64Image = Annotated[
@@ -62,7 +62,11 @@ class JsonOrFormRoute(APIRoute):
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if model is None or kind != JSON_TYPE:
                 return await answer_form(request)
-            flags = {"shapes": True} if request.query_params.get("shapes") in TRUE else {}
+            flags, errors = request_params_to_args(
+                self.dependant.query_params, request.query_params
+            )
+            if errors:
+                raise RequestValidationError(errors)
             response: Response = await self.endpoint(_read(model, await request.body()), **flags)
             return response
 
@@ -99,7 +103,10 @@ def _read(model: type[BaseModel], body: bytes) -> BaseModel:
         raise _problem(("body",), f"this is no JSON: {error}") from None
     if not isinstance(given, dict):
         raise _problem(("body",), 'give an object with the fields of a search, such as {"row": 42}')
-    fields = {name: _form_value(name, value) for name, value in given.items() if value is not None}
+    lists = {n for n, each in model.model_fields.items() if get_origin(each.annotation) is list}
+    fields = {
+        name: _form_value(name, value, lists) for name, value in given.items() if value is not None
+    }
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -108,15 +115,15 @@ def _read(model: type[BaseModel], body: bytes) -> BaseModel:
         ) from None
 
 
-def _form_value(name: str, value: Any) -> Any:  # noqa: ANN401
-    """Return a JSON value as a form writes it."""
+def _form_value(name: str, value: Any, lists: set[str]) -> Any:  # noqa: ANN401
+    """Return a JSON value as a form writes it; one value of a list need not stand in one."""
     if name in IMAGE_FIELDS:
         return [_decode(name, each) for each in (value if isinstance(value, list) else [value])]
     if name == "where":
         return value if isinstance(value, str) else json.dumps(value)
     if name in LIST_TEXTS and isinstance(value, list):
         return ",".join(str(each) for each in value)
-    if name in {"row", "url", "liked", "disliked", "exclude"} and not isinstance(value, list):
+    if name in lists and not isinstance(value, list):
         return [value]
     return value
 

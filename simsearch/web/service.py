@@ -22,6 +22,7 @@ from simsearch.web import schemas
 from simsearch.web.answer_cache import AnswerCache
 from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
+from simsearch.web.json_bodies import IMAGE_FIELDS
 from simsearch.web.library_manager import LibraryManager, State
 from simsearch.web.map_view import Method, draw_map
 from simsearch.web.problems import encode_json
@@ -302,7 +303,7 @@ class Service:
 
 async def _read_uploads(form: BaseModel) -> Uploads:
     """Return the files of a form's fields for images, by field."""
-    names = {"image", "liked_image", "disliked_image"} & type(form).model_fields.keys()
+    names = IMAGE_FIELDS & type(form).model_fields.keys()
     return {name: [await file.read() for file in getattr(form, name)] for name in names}
 
 

@@ -13,16 +13,8 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from simsearch.errors import QueryError
-from simsearch.web.app import create_app, read_login_page
-from simsearch.web.middleware import (
-    CheckMiddleware,
-    HeadMiddleware,
-    RequestLimitsMiddleware,
-    SecurityHeadersMiddleware,
-    TokenAuth,
-    check_host_and_origin,
-    check_token,
-)
+from simsearch.web.app import create_app, guards, read_login_page
+from simsearch.web.middleware import TokenAuth
 from simsearch.web.pages import REVALIDATE, STATIC, login_routes
 from simsearch.web.problems import Utf8JsonResponse, encode_json, handle_problems
 from simsearch.web.root_path import ROOT, RootPathMiddleware, local_path
@@ -104,11 +96,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         middleware=[
             Middleware(RootPathMiddleware, first.root_path),
             Middleware(_LibraryMiddleware, apps),  # what follows is for the pages of this app
-            Middleware(SecurityHeadersMiddleware),
-            Middleware(HeadMiddleware),
-            Middleware(CheckMiddleware, partial(check_host_and_origin, first.hosts)),
-            Middleware(CheckMiddleware, partial(check_token, auth, login_page)),
-            Middleware(RequestLimitsMiddleware, first, lambda: None),
+            *guards(first, auth, login_page),
         ],
         openapi_url=None,
         docs_url=None,

@@ -93,12 +93,12 @@ class Thumbnails:
         ImageError
             If the image cannot be read.
         """
-        modified = _modified(path)
+        modified, far = _modified(path), is_uri(local_path(path))
         file = self._cache.file(path, size)
-        if not modified and not is_uri(path):
+        if not modified and not far:
             self._cache.drop(file)
         comment = f"{COMMENT} {modified} ns".encode()
-        unknown = not modified and is_uri(path)  # a storage that does not answer: any copy will do
+        unknown = not modified and far  # a storage that does not answer: any copy will do
         data = self._cache.read(file, COMMENT.encode() if unknown else comment)
         if data is None:
             data = _encode_thumbnail(path, size, comment)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scenes import scene
 
 import simsearch as ss
 from simsearch.analysis import stored_signatures
-from simsearch.analysis.picture_files import look_at_files
+from simsearch.analysis.picture_files import look_at_files, read_pictures
 from simsearch.analysis.stored_signatures import signatures_of
 from simsearch.images.read_signature import read_signature
 from simsearch.images.signature import signature
@@ -27,6 +28,13 @@ def folder(tmp_path):
         scene(i, (120, 90)).save(tmp_path / f"{i}.png")
     save(tmp_path)
     return tmp_path
+
+
+def test_threads_that_read_see_what_the_caller_has_set():
+    seen = ContextVar("seen", default="nothing")
+    seen.set("a decoder")
+    found = read_pictures(lambda path: (path, seen.get()), ["a", "b"], "Reading", progress=False)
+    assert list(found) == [("a", "a decoder"), ("b", "a decoder")]
 
 
 def save(folder):

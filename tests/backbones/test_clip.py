@@ -199,3 +199,12 @@ def test_a_tokenizer_that_cannot_be_fetched_is_told(made, monkeypatch):
     with pytest.raises(WeightsError, match=r"put tokenizer.json and .* of timm/tiny beside"):
         load_tokenizer("clip:tiny-SigLIP2", None)
     assert clip_text.TOKENIZER == "tokenizer.json"
+
+
+def test_a_reason_with_a_semicolon_is_told_whole(made, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("403; no access")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    with pytest.raises(WeightsError, match=r"\(403; no access\); put tokenizer.json"):
+        load_tokenizer("clip:tiny-SigLIP2", None)

@@ -181,6 +181,14 @@ def test_failed_download_names_three_ways_to_mend_it(name, monkeypatch):
         assert way_out in str(error.value)
 
 
+def test_a_reason_of_several_lines_is_told_in_one():
+    reason = "401; no access\n\n  Request-ID: 12\n" + "more " * 100
+    said = weights_download.offline_advice("x", reason)
+    assert said.startswith("the weights of x cannot be fetched (401; no access Request-ID: 12 more")
+    assert "\n" not in said
+    assert len(said) < 450
+
+
 # auto
 
 

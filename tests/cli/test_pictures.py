@@ -2,7 +2,14 @@
 
 import base64
 import io
+import os
+import pty
 import re
+import struct
+import termios
+from contextlib import contextmanager
+from fcntl import ioctl
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -10,11 +17,13 @@ from PIL import Image
 
 import simsearch as ss
 from simsearch.cli.pictures import (
+    CELL,
     PROTOCOLS,
     as_blocks,
     as_iterm,
     as_kitty,
     as_sixel,
+    cell_pixels,
     detect_protocol,
     sheets,
 )
@@ -120,6 +129,52 @@ def test_the_terminal_says_what_it_shows(monkeypatch, environment, protocol):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert detect_protocol() == protocol
+
+
+@contextmanager
+def terminal(monkeypatch):
+    """A pseudo-terminal as standard input and output: the user's end of it, and the program's."""
+    for name in ("TERM_PROGRAM", "TMUX", "KITTY_WINDOW_ID", "LC_TERMINAL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    parent, child = pty.openpty()
+    with os.fdopen(child, "w") as stdout, os.fdopen(child, closefd=False) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("sys.stdout", stdout)
+        yield parent, child
+        monkeypatch.undo()
+    os.close(parent)
+
+
+@pytest.mark.parametrize(
+    ("reply", "protocol"),
+    [(b"\x1b[?62;4;22c", "sixel"), (b"\x1b[?64;22c", "blocks"), (b"", "blocks")],
+)
+def test_a_terminal_is_asked_for_sixels_and_left_as_it_was(monkeypatch, reply, protocol):
+    asked = []
+
+    def answer():
+        asked.append(os.read(parent, 64))
+        os.write(parent, reply)
+
+    with terminal(monkeypatch) as (parent, child):
+        before = termios.tcgetattr(child)
+        thread = Thread(target=answer)
+        thread.start()
+        found = detect_protocol()
+        thread.join(10)
+        assert termios.tcgetattr(child) == before
+    assert (found, asked) == (protocol, [b"\x1b[c"])
+
+
+@pytest.mark.parametrize(
+    ("size", "cell"), [((24, 80, 800, 480), (10, 20)), ((24, 80, 0, 0), CELL), ((0, 0, 9, 9), CELL)]
+)
+def test_cells_are_as_large_as_the_terminal_says(monkeypatch, size, cell):
+    with terminal(monkeypatch) as (_, child):
+        ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", *size))
+        found = cell_pixels()
+    assert found == cell
 
 
 @pytest.mark.parametrize("protocol", list(PROTOCOLS))

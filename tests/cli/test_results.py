@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+from contextlib import redirect_stdout
 from fcntl import ioctl
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import pytest
 from PIL import Image
 
 import simsearch as ss
-from simsearch.cli.table import width_of
+from simsearch.cli.results import print_matches
+from simsearch.cli.table import GREEN, width_of
 
 ROOT = Path(ss.__file__).parents[1]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -120,6 +122,58 @@ def test_what_has_no_room_beside_a_path_stands_below_it(project, columns):
         for each in seen.splitlines()
         if "WARN" not in each[:60] and "m.csv" not in each
     )
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def seen(project, monkeypatch):
+    """What a terminal in this process gets of matches."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def show(answers, columns=60, **options):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with redirect_stdout(Terminal()) as terminal:
+            print_matches(answers, options)
+        return terminal.getvalue()
+
+    return show
+
+
+def test_each_answer_is_a_table_of_its_own(seen):
+    answers = ss.search(ss.ImageLibrary.load("outputs"), [0, 1], k=3)
+    shown = seen(answers)
+    tables = COLOUR.sub("", shown).removesuffix("\n").split("\n\n")
+    for matches, table in zip(answers, tables, strict=True):
+        title, _, *rows = table.split("\n")
+        assert title == f"3 matches for {matches.query}"
+        cells = [(row.split()[0], row.split()[1], row.split()[-1]) for row in rows]
+        assert cells == [(str(m.rank), f"{m.score:.3f}", m.path) for m in matches]
+    assert shown.count(GREEN) == 6
+
+
+@pytest.mark.parametrize(("columns", "below"), [(60, 1), (140, 0)])
+def test_a_caption_stands_where_there_is_room(seen, columns, below):
+    caption = "a caption of thirty letters"
+    Path("m.csv").write_text(f"path,caption\ncats/b.png,{caption}\n")
+    found = ss.search(ss.ImageLibrary.load("outputs").attach("m.csv"), 0)
+    lines = COLOUR.sub("", seen([found], columns)).splitlines()
+    place = next(i for i, line in enumerate(lines) if line.endswith(caption))
+    assert "dataset/cats/b.png" in lines[place - below]
+    assert all(width_of(line) <= columns for line in lines)
+
+
+@pytest.mark.parametrize("options", [{"paths": True}, {}], ids=str)
+def test_a_name_moves_no_cursor_of_a_terminal(seen, options):
+    found = ss.search(ss.ImageLibrary(np.eye(2), ["a.png", "b\x1b[2J\n.png"]), 0)
+    lines = COLOUR.sub("", seen([found], **options)).splitlines()
+    assert "b" in lines[-1]
+    assert lines[-1].endswith(".png")
+    assert "\x1b" not in "".join(lines)
 
 
 def test_no_color_is_respected(project):

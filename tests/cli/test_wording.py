@@ -13,6 +13,7 @@ from simsearch.cli.defaults import DEFAULTS
 from simsearch.cli.parser import build_parser
 from simsearch.cli.wording import in_commands
 from simsearch.retrieval.options import SearchOptions
+from simsearch.web.server import serve
 
 PACKAGE = Path(ss.__file__).parent
 # Calls that a message may name on the command line as well: they have no command.
@@ -105,6 +106,18 @@ def test_messages_are_put_in_commands(commands, command, said, typed):
     assert in_commands(said, commands[command].flag_of) == typed
 
 
+def test_help_speaks_of_commands_and_flags(commands):
+    public = "|".join(ss.__all__)
+    for name, command in commands.items():
+        for text in (action.help or "" for action in command._actions):
+            assert in_commands(text, command.flag_of) == text, name
+            assert not re.search(rf"`|\b({public})\(|[a-z_]+=(\"|None|True|False)", text), name
+    texts = {action.dest: action.help for action in commands["search"]._actions}
+    assert texts["weights"].startswith("with --combine mean, how much")
+    assert texts["combine"].startswith("take a list of queries as one: mean searches")
+    assert "(simsearch embed DATASET OUTPUTS --parts grid)" in texts["parts"]
+
+
 def test_defaults_in_the_help_are_those_of_the_library(commands):
     for name, functions in FUNCTIONS.items():
         known = {}
@@ -116,12 +129,9 @@ def test_defaults_in_the_help_are_those_of_the_library(commands):
                 assert known.get(option) in {None, ()} or known.get(option) == "all", option
             else:
                 assert known[option] == shown, f"{name} {option}"
-    assert (
-        inspect.signature(__import__("simsearch.web.server", fromlist=["serve"]).serve)
-        .parameters["port"]
-        .default
-        == DEFAULTS["serve"]["port"]
-    )
+    serving = inspect.signature(serve).parameters
+    for option in ("host", "port"):
+        assert serving[option].default == DEFAULTS["serve"][option]
 
 
 def test_every_option_with_a_default_says_so(commands):

@@ -99,6 +99,48 @@ def test_rows_are_numbered_through(tmp_path):
         np.asarray(shards.embeddings)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [[3, 60], [-1], [1.5, 2.5], [[0, 1]], ["a/*", "b/*"], np.ones(61, bool), np.ones(59, bool)],
+)
+def test_rows_that_are_not_there_are_refused_as_by_one_library(rows):
+    library = joined_library()
+    shards = ss.Shards(cut(library, [20, 45]))
+    said = []
+    for each in (library, shards):
+        with pytest.raises(ss.QueryError, match="chooses no rows") as error:
+            each.count(rows)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+def test_a_mask_may_be_a_column_of_a_table():
+    library = joined_library()
+    shards = ss.Shards(cut(library, [20, 45]))
+    dear = library.metadata["price"] > 3
+    assert shards.page(0, 60, dear) == library.page(0, 60, dear)
+
+
+def test_rows_of_a_library_are_looked_up_at_once(monkeypatch):
+    library, asked = joined_library(), []
+
+    class Counted:
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __getitem__(self, rows):
+            asked.append(rows.tolist())
+            return self.rows[rows]
+
+    counted = property(lambda one: Counted(one.embeddings))
+    monkeypatch.setattr(ss.ImageLibrary, "row_lookup", counted)
+    shards = ss.Shards(cut(library, [25]))
+    wanted = [30, 3, 59, 3, 24]
+    assert np.array_equal(shards.embeddings[wanted], library.embeddings[wanted])
+    assert asked == [[3, 3, 24], [5, 34]]
+    assert shards.names[wanted].tolist() == [library.names[row] for row in wanted]
+
+
 def test_shards_of_another_origin_are_refused():
     with pytest.raises(ss.QueryError, match=r"holds no library"):
         ss.Shards([])

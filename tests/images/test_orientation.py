@@ -5,10 +5,12 @@ import logging
 
 import numpy as np
 import pytest
+import tifffile
 from pictures import STORED, difference, encoded, oriented, smooth
 from PIL import Image, ImageFile, ImageOps
 
 from simsearch.images.decode import load_image, load_preview
+from simsearch.images.header import read_shape
 
 LOSSLESS = ["PNG", "WEBP"]
 
@@ -53,6 +55,24 @@ def test_a_tiff_that_pillow_maps_into_memory_is_not_mixed_up(mode, orientation, 
     if mode != "1":
         grey = np.asarray(Image.fromarray(smooth()).convert("L"))[..., None]
         assert difference(load_image(data), grey) < 3
+
+
+@pytest.mark.parametrize("orientation", [*STORED, 0, 9, 65535])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_shape_is_that_of_the_decoded_picture(kind, orientation):
+    stored = STORED.get(orientation, np.asarray)(smooth(96, 64))
+    data = oriented(stored, orientation, kind)
+    assert read_shape(data) == load_image(data).size == (96, 64)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_the_shape_of_a_rare_tiff_is_that_of_the_decoded_picture(orientation, tmp_path):
+    """Pillow does not open it, so that nobody has turned its size yet."""
+    stored = STORED[orientation](smooth(96, 64)).astype(np.float64)
+    tags = [(274, 3, 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "1.tif", stored, photometric="rgb", extratags=tags)
+    file = str(tmp_path / "1.tif")
+    assert read_shape(file) == load_image(file).size == (96, 64)
 
 
 def _exif(orientation):

@@ -145,6 +145,37 @@ def test_every_kind_of_name_and_fact_comes_back(found, data):
 # Of others
 
 
+def test_paths_below_the_root_lists_and_paths_that_come_twice(inside, caplog):
+    names = [str(inside / "shop" / name) for name in ("a.jpg", "b.jpg", "a.jpg")]
+    tags = [["x", "y"], None, []]
+    pq.write_table(
+        pa.table({"path": names, "embedding": np.eye(3).tolist(), "tags": tags}), "in.parquet"
+    )
+    library = ss.import_library("in.parquet", "outputs", root=inside / "shop")
+    assert library.names == ["a.jpg", "b.jpg", "a.jpg"]
+    assert library.metadata["tags"].tolist() == tags
+    assert "1 rows have the path of another one" in caplog.text
+
+
+def test_two_columns_of_one_name_are_refused():
+    columns = [["a"], [[1.0]], ["x"], ["y"]]
+    pq.write_table(pa.table(columns, names=["path", "embedding", "tag", "tag"]), "two.parquet")
+    with pytest.raises(ss.LibraryError, match="two columns of one name"):
+        ss.import_library("two.parquet", "outputs")
+
+
+def test_what_cannot_be_exported_is_named(inside):
+    with pytest.raises(ss.LibraryError, match="a list cannot be exported"):
+        ss.export_library([], "out.parquet")
+    with pytest.raises(ss.LibraryError, match=r"'\\ud800' can be no name of a file"):
+        ss.export_library(make_library(1, names=["pictures/\ud800"]), "out.parquet")
+    library = make_library()
+    library.metadata = pd.DataFrame({"tag": ["one line"]})
+    with pytest.raises(ss.LibraryError, match="has 1 lines, and the library 5 rows"):
+        ss.export_library(library, "out.parquet")
+    assert list(inside.iterdir()) == []
+
+
 def write_pairs(rows, paths, name="rows"):
     np.save(f"{name}.npy", np.asarray(rows))
     pd.DataFrame({"path": paths, "tag": "x"}).to_csv(f"{name}.csv", index=False)

@@ -8,8 +8,10 @@ from PIL import Image
 import simsearch as ss
 from simsearch.backbones.clip_text import load_clip_text
 from simsearch.errors import BackboneError
+from simsearch.library.source import Source
+from simsearch.retrieval import words
 from simsearch.retrieval.ordinary_texts import bank_texts
-from simsearch.retrieval.words import sample_of
+from simsearch.retrieval.words import sample_of, takes_words
 
 NAME = "clip:tiny-ViT:plain"
 IMAGES = 60
@@ -36,6 +38,29 @@ def library(tmp_path_factory):
         backbone = ss.load_backbone(NAME, folder / "weights.pt", device="cpu", precision="float32")
         ss.embed_dataset(folder / "dataset", folder / "outputs", backbone, progress=False)
     return ss.ImageLibrary.load(folder / "outputs")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "needed"),
+    [
+        (NAME, "plain", {"open_clip"}),
+        ("resnet50", "IMAGENET1K_V2", {words.PACKAGE, "tokenizers"}),
+        ("resnet50", "own", None),
+        ("timm:resnet50", "a1_in1k", None),
+    ],
+)
+def test_words_are_offered_where_all_that_they_need_is_installed(
+    monkeypatch, backbone, weights, needed
+):
+    """`needed` are the packages, None where no package helps."""
+    source, installed = Source(backbone, weights, "abc", "float32"), set(needed or ())
+    monkeypatch.setattr(words, "find_spec", lambda name: name in installed or None)
+    assert takes_words(source) == (needed is not None)
+    for name in needed or ():
+        installed.remove(name)
+        assert not takes_words(source)
+        installed.add(name)
+    assert not takes_words(None)
 
 
 def text_rows(library, *texts):

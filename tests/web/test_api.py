@@ -237,6 +237,18 @@ def test_thumbnails_are_cached_until_the_image_changes(tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.*"))) == 1  # in the place of the first
 
 
+@pytest.mark.parametrize("head", ["", "file://"])
+def test_no_thumbnail_outlives_its_image(tmp_path, head):
+    file = tmp_path / "a.jpg"
+    Image.new("RGB", (90, 30), "red").save(file)
+    thumbnails = Thumbnails(tmp_path / "cache")
+    assert thumbnails.get(f"{head}{file}", 128).data
+    file.unlink()
+    with pytest.raises(ss.ImageError):
+        thumbnails.get(f"{head}{file}", 128)
+    assert not list((tmp_path / "cache").rglob("*.jpg"))
+
+
 def test_thumbnail_that_cannot_be_stored_is_still_sent(tmp_path, dataset):
     thumbnails = Thumbnails(tmp_path / "cache")
     shutil.rmtree(tmp_path / "cache")

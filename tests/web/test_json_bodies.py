@@ -63,6 +63,27 @@ def test_json_and_form_give_the_same_answer(client, path, form, body):
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"), [("search", {"text": "a cat"}), ("recommend", {"liked_text": "a cat"})]
+)
+def test_words_of_json_need_no_list_around_them(client, path, fields):
+    address, listed = f"/api/{path}", {name: [text] for name, text in fields.items()}
+    found = rows(client.post(address, data=fields))
+    assert rows(client.post(address, json=fields)) == found
+    assert rows(client.post(address, json=listed)) == found
+
+
+@pytest.mark.parametrize("flag", ["TRUE", "t", "0", "maybe", ""])
+def test_flags_of_the_address_mean_the_same_for_both_bodies(client, flag):
+    told = []
+    for sent in ({"data": {"row": 1}}, {"json": {"row": 1}}):
+        answer = client.post("/api/search", params={"shapes": flag}, **sent)
+        content = answer.json()
+        shown = content["answers"][0]["matches"] if answer.status_code == 200 else content
+        told.append((answer.status_code, shown))
+    assert told[0] == told[1]
+
+
 @pytest.mark.parametrize("head", ["", "data:image/png;base64,"])
 def test_image_in_base64_is_searched_with(client, head):
     stream = io.BytesIO()

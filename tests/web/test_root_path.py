@@ -8,14 +8,19 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from starlette.routing import Mount
 
 import simsearch as ss
 from simsearch.errors import QueryError
 from simsearch.web.app import create_app
+from simsearch.web.decoder_pool import DecoderPool
+from simsearch.web.metrics import Metrics
+from simsearch.web.middleware import SECURITY_HEADERS, TokenAuth
+from simsearch.web.pages import login_routes, page_routes
 from simsearch.web.root_path import local_path, read_root_path
 from simsearch.web.server import read_libraries
 from simsearch.web.settings import Settings
-from simsearch.web.several import check_names, create_libraries_app
+from simsearch.web.several import RESERVED, check_names, create_libraries_app
 
 TOKEN = "a-token-of-twenty-or-so"
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
@@ -162,11 +167,42 @@ def test_one_log_in_opens_all_libraries(outputs, others):
             assert client.get(path).status_code == 200
 
 
-def test_several_libraries_share_one_pool_of_decoders(outputs, others):
+def test_several_libraries_share_one_pool_of_decoders(outputs, others, monkeypatch):
+    made = []
+
+    def count(*given):
+        made.append(DecoderPool(*given))
+        return made[-1]
+
+    monkeypatch.setattr("simsearch.web.service.DecoderPool", count)
     libraries = {"a": Settings(outputs, name="a"), "b": Settings(others, name="b")}
     with TestClient(create_libraries_app(libraries)) as client:
         assert client.get("/a/api/health").json()["images"] == 3
         assert client.get("/b/api/images/1/thumbnail").status_code == 200
+    assert len(made) == 1
+
+
+def test_no_library_has_the_name_of_another_address(outputs):
+    app = create_app(Settings(outputs))
+    routes = [*page_routes(Metrics()).routes, *login_routes(TokenAuth(None), "").routes]
+    mounted = [each.path for each in app.routes if isinstance(each, Mount)]
+    paths = {*app.openapi()["paths"], *mounted, *(each.path for each in routes)}
+    firsts = {path.split("/")[1] for path in paths} - {""}
+    assert firsts >= {"api", "static", "login", "docs", "metrics"}
+    assert firsts <= RESERVED
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_answers_carry_the_guards_of_a_server(outputs, several):
+    settings = Settings(outputs, name="a" * several, hosts=frozenset({"127.0.0.1"}))
+    app = create_libraries_app({"a": settings}) if several else create_app(settings)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        for path in ("/", "/api/health", "/no/such/page"):
+            answer = client.get(path)
+            for name, value in SECURITY_HEADERS.items():
+                assert answer.headers[name] == value
+            assert client.head(path).content == b""
+            assert client.get(path, headers={"host": "evil.example"}).status_code == 421
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["api"], ["a b"], ["..", "b"], ["photos", "b"]])

@@ -15,6 +15,7 @@ import torch
 
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.spec import ModelSpec
+from simsearch.backbones.squash import SquashPreprocessing
 from simsearch.backbones.weights_download import offline_advice
 from simsearch.backbones.weights_error import weights_error
 from simsearch.errors import BackboneError, MissingExtraError, WeightsError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "clip:"
+MODES = {"shortest": Preprocessing, "squash": SquashPreprocessing}  # by open_clip's name of it
 PUBLISHED = ("mean", "std", "interpolation", "resize_mode", "quick_gelu")  # that a tag decides
 
 
@@ -195,8 +197,7 @@ def _fetch(name: str, parsed: ClipName) -> Path:
     try:
         return Path(download_pretrained(get_pretrained_cfg(parsed.model, parsed.tag)))
     except Exception as error:  # the hub's client and urllib raise many types
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(offline_advice(f"{name} ({parsed.tag})", reason)) from error
+        raise WeightsError(offline_advice(f"{name} ({parsed.tag})", str(error))) from error
 
 
 def _load(name: str, model: str, file: Path, settings: dict[str, Any]) -> torch.nn.Module:
@@ -222,16 +223,16 @@ def _preprocessing(name: str, model: torch.nn.Module) -> Preprocessing:
     config: dict[str, Any] = model.visual.preprocess_cfg  # type: ignore[union-attr, assignment]
     size = config["size"]
     sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) > 1 or config["resize_mode"] not in {"shortest", "squash"}:
+    mode = MODES.get(config["resize_mode"])
+    if mode is None or len(sides) > 1:
         raise BackboneError(f"{name} takes pictures of {size}, {config['resize_mode']}: no square")
     (side,) = sides
-    return Preprocessing(
+    return mode(
         resize=side,
         crop=side,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         interpolation="BILINEAR" if config["interpolation"] == "bilinear" else "BICUBIC",
-        squash=config["resize_mode"] == "squash",
     )
 
 

@@ -8,15 +8,13 @@ deleted when the next one is published, so that open readers can go on with the 
 from __future__ import annotations
 
 import logging
-import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simsearch.backbones.heads import save_head
+from simsearch.backbones.heads import head_bytes
 from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, find_changes
 from simsearch.cluster.milvus.early import early_row, is_early
 from simsearch.cluster.milvus.phases import phase
@@ -255,10 +253,7 @@ class Publication:
             ORDER: changes.ids[np.argsort(self.library.paths, kind="stable")].tobytes(),
         }
         if self.library.head:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "head.safetensors"
-                save_head(self.library.head, file)
-                data[HEAD] = file.read_bytes()
+            data[HEAD] = head_bytes(self.library.head)
         size = ID_BYTES * ORDER_CHUNK_ROWS
         return {
             name: self.store.write_part(version, name, content, size)

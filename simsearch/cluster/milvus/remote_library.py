@@ -16,6 +16,7 @@ from simsearch.backbones.heads import load_head
 from simsearch.cluster.milvus.reader import MilvusIndex, PublishedRow, RowFilter, VersionReader
 from simsearch.cluster.milvus.schema import HEAD, OVERVIEW, RANDOM_PAIR_SCORES, VersionRecord
 from simsearch.cluster.milvus.store import Store, unpack
+from simsearch.cluster.query_head import apply_head
 from simsearch.errors import QueryError, RemoteError
 from simsearch.library.paths import is_unchanged, spellings
 from simsearch.library.source import EmbeddingSpace, Source
@@ -218,13 +219,7 @@ class RemoteLibrary(EmbeddingSpace):
         return Overview([(name, count) for name, count in folders], columns)
 
     def _apply_head(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pass the backbone's embeddings, (Q, D) of unit norm, through the head."""
-        if self.head is None or not self.head.whole:
-            return embeddings if self.head is None else self.head(embeddings)
-        moved = np.empty((len(embeddings), self.dim), np.float32)
-        for i, near in enumerate(self.index.top_k(self, self.head(embeddings), self.head.reach)):
-            moved[i : i + 1] = self.head.query(embeddings[i : i + 1], self.embeddings[near.rows])
-        return moved
+        return apply_head(self, embeddings)
 
     def row_filter(self, where: Rows, exclude: Collection[int] = ()) -> RowFilter | None:
         """Return the rows that may be found, as the index takes them; None for all.

@@ -1,8 +1,7 @@
 // Frames around the parts of pictures that matched, over thumbnails and large pictures.
 
+import { clamp } from "./box.js";
 import { el } from "./dom.js";
-
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 /** Whether a match was found by a part of its picture, and not as a whole. */
 export function isPart({ box, size }) {

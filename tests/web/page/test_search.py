@@ -3,6 +3,7 @@
 import base64
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from page_cases import (
@@ -64,7 +65,7 @@ def test_click_on_a_picture_or_a_match_searches_with_it(page, site):
     first.locator(".picture").click()
     expect_matches(page, search(site, found[0].row))
     original = matches(page).first.locator(".open")
-    answer = page.request.get(site.address + original.get_attribute("href"))
+    answer = page.request.get(urljoin(page.url, original.get_attribute("href")))
     assert answer.body() == Path(site.library.paths[rows_of(page)[0]]).read_bytes()
 
 

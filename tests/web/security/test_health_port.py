@@ -72,6 +72,27 @@ def test_who_sends_nothing_or_too_much_holds_up_nobody(on_thread, monkeypatch):
         assert connection.recv(10) == b""  # the last one, dropped for its time
 
 
+def test_the_process_answers_until_its_lines_end(monkeypatch):
+    """In this process: what is asked before the end is answered, and the end ends it."""
+    listening, (ours, theirs) = server.listen("127.0.0.1", 0), socket.socketpair()
+    address = listening.getsockname()
+    descriptors = [str(each.detach()) for each in (listening, theirs)]
+    monkeypatch.setattr(sys, "argv", ["health_process", *descriptors])
+    before = signal.getsignal(signal.SIGINT)
+    with socket.create_connection(address, 5) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with ours:
+            ours.sendall(ANSWER + b"\n")
+        try:
+            health_process.main()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
+        answer = client.recv(2**16)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n" + ANSWER)
+
+
 @contextmanager
 def beating(answer):
     """A port whose process is sent an answer by an event loop on a thread."""
