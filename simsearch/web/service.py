@@ -11,6 +11,7 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
+from simsearch.analysis.suggested_parts import suggest_parts
 from simsearch.backbones.precision import usable_cores
 from simsearch.errors import QueryError
 from simsearch.library.parts import has_parts
@@ -136,6 +137,21 @@ class Service:
 
         return await self._run(draw, self._embedding)
 
+    async def suggest(self, form: schemas.SuggestForm) -> bytes:
+        """Suggest parts of a picture to search with: JSON of `schemas.Parts`."""
+        images = (await _read_uploads(form))["image"]
+
+        def look() -> bytes:
+            state = self.state(form.version, *form.row)
+            pictures = [*(str(state.library.paths[row]) for row in form.row), *images]
+            if len(pictures) != 1:
+                raise QueryError(f"{len(pictures)} pictures: give one, by row or by image")
+            with self._decoding.reserve(images):
+                parts = suggest_parts(state.library.backbone, pictures[0])
+            return encode_json({"version": state.version, "parts": parts})
+
+        return await self._run(look, self._embedding)
+
     async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
         """Return a small copy of an image."""
         path = str(self.state(version, row).library.paths[row])
@@ -183,7 +199,8 @@ class Service:
     async def library(self) -> bytes:
         """Describe what is served: JSON of `schemas.Library`."""
         state = self.manager.state
-        return await self._run(lambda: self._answers.get(state, "library", self._describe))
+        describe = partial(_describe, settings=self.settings)
+        return await self._run(lambda: self._answers.get(state, "library", describe))
 
     def health(self) -> bytes:
         """Tell that the server is up: JSON of `schemas.Health`."""
@@ -275,31 +292,6 @@ class Service:
             )
         return [found]
 
-    def _describe(self, state: State) -> dict[str, Any]:
-        library, settings = state.library, self.settings
-        folders, columns = library.overview()
-        return {
-            "version": state.version,
-            "name": settings.name,
-            "libraries": list(settings.libraries),
-            "images": len(library),
-            "dim": library.dim,
-            "backbone": library.source.backbone if library.source else None,
-            "head": repr(library.head) if library.head else None,
-            "index": state.index_kind,
-            "folders": [{"name": name, "images": count} for name, count in folders],
-            "columns": columns,
-            "urls": settings.urls,
-            "embeds": state.embeds,
-            "words": takes_words(library.source),
-            "explains": state.embeds,
-            "parts": has_parts(library),
-            "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
-            "matches": settings.max_matches,
-            "auto_threshold": library.threshold() if len(library) > 1 else None,
-            "skipped": state.skipped,
-        }
-
 
 async def _read_uploads(form: BaseModel) -> Uploads:
     """Return the files of a form's fields for images, by field."""
@@ -313,3 +305,29 @@ def _check_counts(settings: Settings, k: int | None, *queries: Sequence[object])
     count = sum(map(len, queries))
     if count > settings.max_queries:
         raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
+
+
+def _describe(state: State, settings: Settings) -> dict[str, Any]:
+    library = state.library
+    folders, columns = library.overview()
+    return {
+        "version": state.version,
+        "name": settings.name,
+        "libraries": list(settings.libraries),
+        "images": len(library),
+        "dim": library.dim,
+        "backbone": library.source.backbone if library.source else None,
+        "head": repr(library.head) if library.head else None,
+        "index": state.index_kind,
+        "folders": [{"name": name, "images": count} for name, count in folders],
+        "columns": columns,
+        "urls": settings.urls,
+        "embeds": state.embeds,
+        "words": takes_words(library.source),
+        "explains": state.embeds,
+        "parts": has_parts(library),
+        "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
+        "matches": settings.max_matches,
+        "auto_threshold": library.threshold() if len(library) > 1 else None,
+        "skipped": state.skipped,
+    }

@@ -95,6 +95,12 @@ export function images({ offset, limit, where }, signal) {
 export const search = (endpoint, body, signal, onBusy) =>
   call(`api/${endpoint}?shapes=true`, { body, signal, onBusy });
 
+/** Parts of a picture to search with, from {version, row} or {version, image}; asked once. */
+export async function suggestedParts(body, signal) {
+  const { data } = await send("api/suggest", { body, signal });
+  return data?.parts ?? [];
+}
+
 /** A heat map: a PNG, as a blob. */
 export const explain = (body, signal) => call("api/explain", { body, signal, as: "blob" });
 

@@ -30,7 +30,7 @@ function render(images) {
     el("h2", { id: "collections-heading" }, "Collections"),
     el("p", {}, text),
     el("ul", { className: "collection-list" }, ...names.map((name) => entry(name, images))),
-    names.length || images.length ? "" : el("p", {}, "There is none yet: select pictures first."),
+    names.length || images.length ? "" : el("p", {}, "There are no collections yet. To make one, select pictures first."),
     images.length ? newCollection(images) : "",
     el("p", { className: "error", id: "collection-error", role: "alert", hidden: true }),
     button("Close", { onclick: () => byId("collections").close() }),
@@ -75,7 +75,7 @@ function newCollection(images) {
     "form",
     { className: "new-collection", onsubmit: submit },
     field,
-    el("button", { type: "submit", className: "button primary" }, "Make it"),
+    el("button", { type: "submit", className: "button primary" }, "Create"),
   );
 }
 

@@ -232,7 +232,7 @@ async function showAlike(row, strip, signal) {
     const { answers } = await api.search("search", body, signal);
     strip.replaceChildren(...answers[0].matches.map(alike));
   } catch (error) {
-    if (!api.isAbort(error)) strip.replaceChildren(el("li", {}, "These could not be loaded."));
+    if (!api.isAbort(error)) strip.replaceChildren(el("li", {}, "Pictures like this one could not be loaded."));
   }
 }
 

@@ -129,7 +129,7 @@ function thresholdControl({ auto_threshold: auto }) {
   const format = (value) => Number(value).toFixed(2);
   const setThreshold = (threshold) => update({ threshold }, "threshold");
   const limits = { min: 0, max: 1, step: 0.01 };
-  const label = "Minimum cosine similarity";
+  const label = "Lowest similarity";
   const { input, output, row } = slider("threshold", label, limits, format, setThreshold);
   const initial = auto === null ? DEFAULT_THRESHOLD : Number(auto.toFixed(2));
   const radio = (value, text, threshold) =>
@@ -245,7 +245,7 @@ function activeFilters(current) {
   const collected =
     collection === null ? [] : [[`Collection: ${collection}`, { collection: null }]];
   const folders = current.folders.map((name) => [
-    name.endsWith("/") ? `${name.slice(0, -1)} and its folders` : name,
+    name.endsWith("/") ? `${name.slice(0, -1)} and the folders in it` : name,
     { folders: current.folders.filter((each) => each !== name) },
   ]);
   const others = Object.entries(current.columns).map(([name, condition]) => {

@@ -64,7 +64,7 @@ const nearSoon = debounce(showNear, SETTLE_MS);
 function showNear() {
   const indices = chosen ?? canvas.nearest(NEAR);
   const rows = indices.map((i) => map.rows[i]);
-  byId("near-heading").textContent = chosen ? `${plural(rows.length, "picture")} chosen` : "In the middle";
+  byId("near-heading").textContent = chosen ? `${plural(rows.length, "picture")} selected` : "In the middle of the map";
   const actions = chosen
     ? [
         rows.length ? el("a", { className: "button primary", href: searchAddress(rows) }, "Find similar") : "",
@@ -95,7 +95,7 @@ function onDrawn(indices) {
   canvas.choose(indices ?? []);
   setLasso(false);
   showNear();
-  if (indices) announce(`${plural(indices.length, "picture")} chosen`);
+  if (indices) announce(`${plural(indices.length, "picture")} selected`);
 }
 
 function setLasso(on) {

@@ -6,6 +6,7 @@ import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
 import { cache, cached } from "./imageCache.js";
 import { setHeading, showList, showMessage } from "./messages.js";
+import { load as loadSuggestions } from "./partSuggestions.js";
 import * as query from "./query.js";
 import { buildRequest } from "./request.js";
 import { library } from "./session.js";
@@ -44,6 +45,7 @@ export async function run(signal) {
   shown = { current, request, count: Number(body.get("k")), asked: Number(body.get("k")) };
   goesOn = false;
   showMatches(answers[0], milliseconds, current);
+  loadSuggestions(current, query.suggest);
   addToTrail(current);
 }
 

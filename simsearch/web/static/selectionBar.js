@@ -37,10 +37,8 @@ function forSelected(count) {
       title: "Save a list of their paths",
     }),
     action("ZIP", "zip", saveZip, { title: "Save the originals in one file" }),
-    action("Collect", "collect", () => collectionDialog.open(selection.images()), {
-      title: "Add to a collection",
-    }),
-    collection ? action("Take out", "take", () => takeOut(collection)) : "",
+    action("Add to a collection", "collect", () => collectionDialog.open(selection.images())),
+    collection ? action("Remove from the collection", "take", () => takeOut(collection)) : "",
     action("Clear", "clear", selection.clear, { className: "quiet" }),
   ];
 }
@@ -79,7 +77,7 @@ async function saveZip() {
     return say(`Up to ${exports.MAX_FILES} pictures fit into a ZIP`);
   job = new AbortController();
   try {
-    const progress = (done) => say(`${done} of ${images.length}, press to stop`);
+    const progress = (done) => say(`${done} of ${images.length} – press to stop`);
     exports.save(await exports.originals(images, job.signal, progress), "pictures.zip");
     say("Saved");
   } catch (error) {

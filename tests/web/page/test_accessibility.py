@@ -128,7 +128,7 @@ def test_axe_finds_no_accessibility_violation(new_page, site, scheme):
     matches(page).first.locator(".explain").click()
     expect(page.locator("#heat-legend")).to_be_visible()
     check()
-    page.get_by_role("button", name="Collect", exact=True).click()
+    page.get_by_role("button", name="Add to a collection").click()
     check()
     page.keyboard.press("Escape")
     matches(page).nth(1).hover()

@@ -70,9 +70,9 @@ def test_pictures_that_are_drawn_around_are_searched_with(mapped):
     for point in points[1:]:
         mapped.mouse.move(*point, steps=5)
     mapped.mouse.up()
-    expect(mapped.locator("#near-heading")).to_have_text("66 pictures chosen")
+    expect(mapped.locator("#near-heading")).to_have_text("66 pictures selected")
     mapped.keyboard.press("Escape")
-    expect(mapped.locator("#near-heading")).to_have_text("In the middle")
+    expect(mapped.locator("#near-heading")).to_have_text("In the middle of the map")
     mapped.get_by_role("button", name="Draw around").click()
     mapped.mouse.move(*points[0])
     mapped.mouse.down()
@@ -82,7 +82,7 @@ def test_pictures_that_are_drawn_around_are_searched_with(mapped):
     ):
         mapped.mouse.move(*point, steps=5)
     mapped.mouse.up()
-    expect(mapped.locator("#near-heading")).to_contain_text("chosen")
+    expect(mapped.locator("#near-heading")).to_contain_text("selected")
     mapped.get_by_role("link", name="Find similar").click()
     expect(matches(mapped).first).to_be_visible()
     assert rows_of(mapped)
@@ -106,7 +106,7 @@ def test_map_moves_by_drag_and_wheel(mapped):
 
 def test_neighbours_are_another_map(mapped):
     with mapped.expect_response(re.compile("method=tsne")) as answer:
-        mapped.get_by_role("button", name="Neighbours").click()
+        mapped.get_by_role("button", name="Group alike pictures").click()
     assert answer.value.status == 200
     expect(mapped.locator("#near a")).to_have_count(12)
 

@@ -121,9 +121,9 @@ def test_collection_is_kept_in_the_browser_and_shown(page, site):
     rows = [site.row("cat/0005.jpg"), site.row("coffee/0004.jpg")]
     for row in rows:
         select(page, row)
-    page.get_by_role("button", name="Collect", exact=True).click()
+    page.get_by_role("button", name="Add to a collection").click()
     page.get_by_label("Name of a new collection").fill("For the wall")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Create").click()
     page.keyboard.press("Escape")
     page.reload()
     page.get_by_role("button", name="Collections").click()
@@ -133,13 +133,13 @@ def test_collection_is_kept_in_the_browser_and_shown(page, site):
     expect(cards).to_have_count(2)
     expect(page.locator("#chips")).to_contain_text("Collection: For the wall")
     select(page, rows[0])
-    page.get_by_role("button", name="Take out").click()
+    page.get_by_role("button", name="Remove from the collection").click()
     expect(cards).to_have_count(1)
     page.get_by_role("button", name="Remove the filter Collection").click()
     expect(cards).to_have_count(60)
     page.get_by_role("button", name="Collections").click()
     page.get_by_role("button", name="Remove For the wall").click()
-    expect(page.get_by_role("dialog")).to_contain_text("There is none yet")
+    expect(page.get_by_role("dialog")).to_contain_text("There are no collections yet")
 
 
 def test_collection_of_another_browser_says_so(new_page):

@@ -1,0 +1,32 @@
+// Parts of the query picture that the server suggests. They are an aid: without an answer there are
+// none, and nobody is told.
+
+import * as api from "./api.js";
+import { library } from "./session.js";
+import * as uploads from "./uploads.js";
+
+let asked = null; // key of the query that was asked about last
+let job = new AbortController();
+
+/** Ask about a query {row, upload}, once for each, and call `onParts(boxes)`. */
+export async function load({ row, upload }, onParts) {
+  const key = JSON.stringify([library().version, row, upload]);
+  if (key === asked) return;
+  asked = key;
+  job.abort();
+  job = new AbortController();
+  onParts([]);
+  const image = row === null ? uploads.get(upload) : null;
+  if (!library().embeds || (row === null && !image)) return;
+  const body = new FormData();
+  body.set("version", library().version);
+  if (image) body.set("image", image);
+  else body.set("row", row);
+  const { signal } = job;
+  try {
+    const parts = await api.suggestedParts(body, signal);
+    if (!signal.aborted) onParts(parts);
+  } catch {
+    // the search itself says what is wrong
+  }
+}
