@@ -103,7 +103,9 @@ def test_pair_marked_as_no_duplicate_is_remembered_when_the_plan_is_exported(
     expect(copy(page, "new/1.png").locator(".verdict")).to_contain_text("Can be removed")
     mark.click()
     assert export(page, tmp_path / "plan.csv") == [("0.png", "new/0.png")]
-    expect(page.locator("#exported")).to_contain_text("1 pair will be remembered as not being duplicates")
+    expect(page.locator("#exported")).to_contain_text(
+        "1 pair will be remembered as not being duplicates"
+    )
     expect(page.locator(".copies")).to_have_count(1)
     library = ss.ImageLibrary.load(tmp_path / "outputs")
     assert len(ss.duplicates(library, progress=False)) == 1
