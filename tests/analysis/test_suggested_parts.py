@@ -16,7 +16,7 @@ from simsearch.errors import BackboneError, ImageError
 class FakeBackbone:
     """Its map is strong where the picture is bright, a cell for each 32 pixels."""
 
-    transform = Preprocessing(resize=224, crop=224)
+    transform = Preprocessing(224, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
     def feature_map(self, batch):
         height, width = (side // 32 for side in batch.shape[1:3])
