@@ -6,16 +6,17 @@ import { library } from "./session.js";
 import * as uploads from "./uploads.js";
 
 let asked = null; // key of the query that was asked about last
+let parts = []; // the answer
 let job = new AbortController();
 
 /** Ask about a query {row, upload}, once for each, and call `onParts(boxes)`. */
 export async function load({ row, upload }, onParts) {
   const key = JSON.stringify([library().version, row, upload]);
-  if (key === asked) return;
-  asked = key;
+  if (key === asked) return onParts(parts);
+  [asked, parts] = [key, []];
   job.abort();
   job = new AbortController();
-  onParts([]);
+  onParts(parts);
   const image = row === null ? uploads.get(upload) : null;
   if (!library().embeds || (row === null && !image)) return;
   const body = new FormData();
@@ -24,8 +25,10 @@ export async function load({ row, upload }, onParts) {
   else body.set("row", row);
   const { signal } = job;
   try {
-    const parts = await api.suggestedParts(body, signal);
-    if (!signal.aborted) onParts(parts);
+    const found = await api.suggestedParts(body, signal);
+    if (signal.aborted) return;
+    parts = found;
+    onParts(parts);
   } catch {
     // the search itself says what is wrong
   }

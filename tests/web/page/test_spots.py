@@ -40,6 +40,9 @@ def test_press_on_a_spot_searches_with_its_part(new_page, site):
     page.get_by_role("button", name="Whole picture").click()
     expect(page.locator(".spot")).to_have_count(len(parts))
     expect_matches(page, search(site, row))
+    page.locator("#home").click()
+    page.locator(f"#library [data-row='{row}'] .picture").click()
+    expect(page.locator(".spot")).to_have_count(len(parts))
 
 
 def test_spots_of_an_uploaded_picture_are_reached_by_keyboard(page, site, other_photos):
