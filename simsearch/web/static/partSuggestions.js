@@ -9,9 +9,19 @@ let asked = null; // key of the query that was asked about last
 let parts = []; // the answer
 let job = new AbortController();
 
+const keyOf = ({ row, upload }) => JSON.stringify([library().version, row, upload]);
+
+/** Before another query is shown: an answer about the last one comes too late. */
+export function leave(current) {
+  if (keyOf(current) === asked) return;
+  job.abort();
+  asked = null;
+}
+
 /** Ask about a query {row, upload}, once for each, and call `onParts(boxes)`. */
-export async function load({ row, upload }, onParts) {
-  const key = JSON.stringify([library().version, row, upload]);
+export async function load(current, onParts) {
+  const { row, upload } = current;
+  const key = keyOf(current);
   if (key === asked) return onParts(parts);
   [asked, parts] = [key, []];
   job.abort();

@@ -6,7 +6,7 @@ import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
 import { cache, cached } from "./imageCache.js";
 import { setHeading, showList, showMessage } from "./messages.js";
-import { load as loadSuggestions } from "./partSuggestions.js";
+import * as partSuggestions from "./partSuggestions.js";
 import * as query from "./query.js";
 import { buildRequest } from "./request.js";
 import { library } from "./session.js";
@@ -37,6 +37,7 @@ export async function run(signal) {
   list.setAttribute("aria-busy", "true");
   await uploads.restore(current.upload);
   signal.throwIfAborted();
+  partSuggestions.leave(current);
   if (!(await showQuery(current, signal))) return;
   const request = () => buildRequest(current, library(), query.originalUrl());
   const { endpoint, body } = await request();
@@ -45,7 +46,7 @@ export async function run(signal) {
   shown = { current, request, count: Number(body.get("k")), asked: Number(body.get("k")) };
   goesOn = false;
   showMatches(answers[0], milliseconds, current);
-  loadSuggestions(current, query.suggest);
+  partSuggestions.load(current, query.suggest);
   addToTrail(current);
 }
 

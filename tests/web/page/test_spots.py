@@ -1,5 +1,7 @@
 """Spots on the query picture: suggested parts of it, searched with by one press."""
 
+from contextlib import suppress
+
 import pytest
 from page_cases import (
     box_in_url,
@@ -8,6 +10,8 @@ from page_cases import (
     expect_matches,
     matches,
     search,
+    sync_api,
+    wait_until,
 )
 
 from simsearch.analysis.suggested_parts import suggest_parts
@@ -73,6 +77,23 @@ def test_spots_are_pressed_with_a_finger(new_page, site):
     page.locator(".spot").first.tap()
     parts = suggested(site, site.library.paths[row])
     assert box_in_url(page) == pytest.approx(parts[0])
+
+
+def test_late_suggestions_are_not_shown_on_another_picture(new_page, site):
+    first, second = (site.row(f"coffee/000{i}.jpg") for i in (1, 2))
+    held = []
+    page = new_page()
+    page.route("**/api/suggest", held.append, times=1)
+    page.locator(f"#library [data-row='{first}'] .picture").click()
+    wait_until(page, lambda: len(held), 1)
+    page.route("**/api/suggest", lambda route: route.fulfill(json={"parts": []}))
+    page.locator("#home").click()
+    page.locator(f"#library [data-row='{second}'] .picture").click()
+    expect_matches(page, search(site, second))
+    with suppress(sync_api.Error):  # the page has given this request up
+        held[0].fulfill(json={"parts": [[0, 0, 0.5, 0.5]]})
+    page.wait_for_timeout(300)
+    expect(page.locator(".spot")).to_have_count(0)
 
 
 def test_search_goes_on_without_suggestions(new_page, site, console):
