@@ -20,9 +20,7 @@ def ask(seconds, allowed):
     app = Starlette(routes=[Route("/", answer, methods=["POST"])])
 
     async def limited(scope, receive, send):
-        if scope["type"] == "http":
-            return await Work(allowed).run(app, scope, receive, send)
-        await app(scope, receive, send)
+        await Work(allowed).run(app, scope, receive, send)
 
     return TestClient(limited).post("/", content=b"x")
 
