@@ -9,6 +9,8 @@ import simsearch as ss
 from simsearch.retrieval import words
 from simsearch.retrieval.words import draw_sample
 
+TIME_LIMIT = 300  # the first words encode the names of all classes
+
 pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
 
@@ -47,7 +49,7 @@ def remote(library, tmp_path_factory):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("text", ["zebra", "a beach by the sea", "quarterly tax report"])
+@pytest.mark.parametrize("text", ["a beach by the sea", "quarterly tax report"])
 def test_words_find_what_they_find_in_the_library(library, remote, text, options):
     assert_same(ss.search(remote, text=text, **options), ss.search(library, text=text, **options))
 
