@@ -1,4 +1,4 @@
-"""What runs the network: PyTorch or OpenVINO, from files to rows, and a query from the shell.
+"""What runs the network: PyTorch or OpenVINO, from files to rows.
 
     python benchmarks/runtime.py [--rounds 5] [--images 96] [--only resnet50 int8]
 
@@ -11,10 +11,7 @@ calibrated on 64 of the pictures (it needs NNCF, the extra int8) and compared wi
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,24 +26,12 @@ from simsearch.backbones.precision import Precision
 
 CALIBRATION_PICTURES = 64
 
-QUERY = """
-import json, resource, sys, time
-start = time.perf_counter()
-from simsearch.cli.main import main
-main(["search", sys.argv[1], sys.argv[2], "--json"])
-wall, use = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-with open("/proc/self/status") as status:  # ru_maxrss would count the parent's memory, too
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-figures = [wall, use.ru_utime + use.ru_stime, peak / 1e3]
-print(json.dumps(figures), file=sys.stderr)
-"""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--only", nargs=2, metavar=("NAME", "PRECISION"), help="no queries, either")
+    parser.add_argument("--only", nargs=2, metavar=("NAME", "PRECISION"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         weights = resnet50_weights(Path(folder))
@@ -65,8 +50,6 @@ def main() -> None:
             for source, pixels in ((INTEL, 150), (PHOTOS, 500)):
                 place = Path(folder) / f"{name}{precision}{pixels}"
                 pace(backbones, source, pixels, options.images, options.rounds, place, goal)
-        if not options.only:
-            query(Path(folder), options.rounds)
 
 
 def load_both(name: str, file: Path | None, precision: Precision) -> dict[str, ss.Backbone]:
@@ -125,35 +108,6 @@ def pace(  # noqa: PLR0917
     verdict(f"{pixels} px: as before / openvino, CPU", median(gain), goal)
     if pixels == 150:
         verdict("150 px: forward pass / the whole, CPU", median(share), 0.85)
-
-
-def query(folder: Path, rounds: int) -> None:
-    """Time a process that answers one query from 8,000 rows."""
-    backbone = ss.load_backbone("efficientnet_lite0", precision="float32", runtime="openvino")
-    rows = np.random.default_rng(0).normal(size=(8000, backbone.dim)).astype(np.float32)
-    paths = [f"{i:05d}.jpg" for i in range(len(rows))]
-    ss.ImageLibrary(rows, paths, backbone).save(folder / "outputs")
-    photo = next(path for path in sorted(PHOTOS.rglob("*")) if path.is_file())
-    print("\na query from the shell, 8,000 × 1,280")
-    for runtime in ("auto", "torch"):
-        figures = []
-        for _ in range(rounds):
-            done = subprocess.run(
-                [sys.executable, "-c", QUERY, str(folder / "outputs"), str(photo)],
-                env=os.environ | {"SIMSEARCH_RUNTIME": runtime},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            figures.append(json.loads(done.stderr.strip().splitlines()[-1]))
-        wall, cpu, memory = (median([each[i] for each in figures]) for i in range(3))
-        name = "openvino" if runtime == "auto" else "torch"
-        print(f"  {name:<10} {wall:5.2f} s wall, {cpu:5.2f} CPU s, {memory:6.0f} MB")
-        if runtime == "auto":
-            verdict("CPU seconds", cpu, 0.6, at_most=True)
-            verdict("MB", memory, 250, at_most=True)
-        else:
-            verdict("seconds, without openvino", wall, 1.2, at_most=True)
 
 
 if __name__ == "__main__":

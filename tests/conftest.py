@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -25,6 +26,9 @@ os.environ["SIMSEARCH_RUNTIME"] = "torch"
 _home = tempfile.mkdtemp(prefix="simsearch-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 os.environ |= {"XDG_STATE_HOME": f"{_home}/state", "XDG_CACHE_HOME": f"{_home}/cache"}
+
+# A shell that starts the tests in its background ignores Ctrl-C for them and all their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 from notebook_claims import CLAIMS, NO_CLAIMS
+from PIL import Image
 
 import simsearch as ss
 from simsearch.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
+EXAMPLE = "dataset/seg_pred/0001.jpg"  # the query_image of the notebooks
 NOTEBOOKS = ["image_similarity.ipynb", "recipes.ipynb", "training.ipynb"]
 MODULES = [
     ".".join(file.relative_to(ROOT).with_suffix("").parts)
@@ -140,6 +142,32 @@ def check_claims(notebook):
             assert re.match(r'<img alt="[^"]', picture)
 
 
+@pytest.mark.parametrize("name", ["image_similarity.ipynb", "recipes.ipynb"])
+@pytest.mark.parametrize(
+    ("settings", "query"),
+    [
+        ("", "dataset/mine.png"),
+        ("query_image = np.eye(9)", np.eye(9)),
+        ("query_image = 'dataset/typo.png'", "dataset/typo.png"),
+    ],
+)
+def test_only_the_example_gives_way_to_images_of_your_own(
+    name, settings, query, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("dataset").mkdir()
+    Image.new("RGB", (40, 30), "green").save("dataset/mine.png")
+    names = {"ss": ss, "Path": Path, "np": np}
+    cells = [cell.source for cell in read_notebook(name).cells if cell.cell_type == "code"]
+    setting, sample, embed = (
+        next(cell for cell in cells if words in cell)
+        for words in ("TOP_K = 5", "make_sample", "embed_dataset(DATASET, OUTPUTS")
+    )
+    exec("\n".join([setting, settings, sample, embed]), names)
+    assert np.array_equal(names["query_image"], query)
+    assert ("query_image: dataset/mine.png" in capsys.readouterr().out) == (not settings)
+
+
 def test_an_error_in_a_notebook_is_one_line(tmp_path):
     code = "import simsearch as ss\nlibrary = ss.ImageLibrary([[1, 0]], ['a.jpg'])\n"
     cell = nbformat.v4.new_code_cell(code + 'ss.search(library, "dataset/nowhere.jpg")')
@@ -162,14 +190,16 @@ def executed(notebook, sample, tmp_path_factory):
     for name in ("seg_train/coffee", "seg_train/cat", "seg_test/coffee", "seg_pred"):
         shutil.copytree(sample / name, folder / "dataset" / name)
     runs = []
-    for query in ("0", '"dataset/seg_test/coffee/0001.jpg"'):
+    for query in (EXAMPLE, "dataset/seg_test/coffee/0001.jpg"):
         run = copy.deepcopy(notebook)
         for cell in run.cells:
-            cell.source = cell.source.replace("query_image = 0", f"query_image = {query}")
+            cell.source = cell.source.replace(
+                f'query_image = "{EXAMPLE}"', f'query_image = "{query}"'
+            )
             cell.source = cell.source.replace(
                 'BACKBONE = "auto"', 'BACKBONE = "efficientnet_lite0"'
             )
-        run_notebook(with_claims(run, "image_similarity.ipynb") if query == "0" else run, folder)
+        run_notebook(with_claims(run, "image_similarity.ipynb") if not runs else run, folder)
         runs.append(run)
     return folder, runs
 

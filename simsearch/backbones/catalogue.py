@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from simsearch.backbones.profiles import PROFILES
 
@@ -12,6 +13,7 @@ SIGLIP2 = (
     "https://github.com/google-research/big_vision/blob/main/big_vision/configs/proj/image_text/"
     "README_siglip2.md"
 )
+MIEB = "https://github.com/embeddings-benchmark/results/tree/main/results/"
 SSCD = "https://github.com/facebookresearch/sscd-copy-detection/blob/main/docs/Evaluation.md"
 
 
@@ -37,6 +39,11 @@ class BackboneInfo:
         What its authors or a comparison published.
     source : str
         Where the figures stand.
+    mieb : str
+        Recall@1 in MIEB (arXiv:2504.10471): products are Stanford Online Products, birds CUB 200.
+        "" where MIEB has no such network.
+    mieb_source : str
+        Where these stand.
     """
 
     name: str
@@ -47,6 +54,8 @@ class BackboneInfo:
     licence: str
     figures: str
     source: str
+    mieb: str = ""
+    mieb_source: str = ""
 
 
 def list_backbones() -> list[BackboneInfo]:
@@ -69,7 +78,7 @@ def list_backbones() -> list[BackboneInfo]:
     return [BackboneInfo(row[0], profiles.get(row[0], ""), *row[1:]) for row in _ROWS]
 
 
-_ROWS: tuple[tuple[str, str, int, float, str, str, str], ...] = (
+_ROWS: tuple[tuple[Any, ...], ...] = (
     (
         "efficientnet_lite0",
         "no download, and the least work: a laptop, thousands of pictures",
@@ -96,6 +105,8 @@ _ROWS: tuple[tuple[str, str, int, float, str, str, str], ...] = (
         "Apache-2.0, commercial use",
         "ImageNet k-NN 79.0%, iNaturalist 69.5%, Oxford hard mAP 43.2",
         DINOV2,
+        "products 0.482, birds 0.835",
+        MIEB + "facebook__dinov2-small",
     ),
     (
         "timm:vit_base_patch14_dinov2.lvd142m@224",
@@ -105,6 +116,8 @@ _ROWS: tuple[tuple[str, str, int, float, str, str, str], ...] = (
         "Apache-2.0, commercial use",
         "ImageNet k-NN 82.1%, iNaturalist 76.3%, Oxford hard mAP 49.5",
         DINOV2,
+        "products 0.481, birds 0.857",
+        MIEB + "facebook__dinov2-base",
     ),
     (
         "timm:vit_base_patch16_siglip_224.v2_webli",
@@ -114,6 +127,8 @@ _ROWS: tuple[tuple[str, str, int, float, str, str, str], ...] = (
         "Apache-2.0, commercial use",
         "ImageNet zero-shot 78.2%, COCO text to image R@1 52.1, image to text 68.9",
         SIGLIP2,
+        "products 0.592, birds 0.686: SigLIP, which came before it",
+        MIEB + "google__siglip-base-patch16-224",
     ),
     (
         "timm:vit_base_patch16_clip_224.openai",
@@ -123,6 +138,8 @@ _ROWS: tuple[tuple[str, str, int, float, str, str, str], ...] = (
         "Apache-2.0 as timm publishes it, commercial use",
         "CMC@1, projected to 512: products 0.648, clothes 0.606, birds 0.665, cars 0.767",
         OML,
+        "products 0.503, birds 0.619",
+        MIEB + "openai__clip-vit-base-patch16",
     ),
     (
         "sscd_disc_mixup",

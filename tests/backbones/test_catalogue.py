@@ -65,18 +65,20 @@ def test_the_guide_has_the_same_table():
     told = {name: [cell.strip() for cell in rest.split(" | ")] for name, rest in lines}
     assert told.keys() == {row.name for row in ss.list_backbones()}
     for row in ss.list_backbones():
-        kind, best, dim, cost, licence, figures = told[row.name]
+        kind, best, dim, cost, licence, figures, mieb = told[row.name]
         assert kind == (f"`{row.profile}`" if row.profile else "")
         assert (best, int(dim), float(cost)) == (row.best_for, row.dim, row.cost)
         assert licence == row.licence
         words, source = re.fullmatch(r"(.*) \(\[source\]\((\S+)\)\)", figures).groups()
         assert (words, source.removeprefix("../../")) == (row.figures, row.source)
+        assert mieb == (f"{row.mieb} ([source]({row.mieb_source}))" if row.mieb else "")
 
 
 def test_every_figure_has_its_source():
     for row in ss.list_backbones():
         here = (ROOT / row.source).is_file()
         assert here or row.source.startswith("https://"), row
+        assert bool(row.mieb) == row.mieb_source.startswith("https://"), row
 
 
 def test_sscd_pools_by_generalised_means(random_weights):

@@ -58,8 +58,8 @@ CLAIMS = {
             "ss.search(library, query_image, k=3).paths[::2] == [first, third]"
         ),
         "none of these is found again": (
-            "not {library.paths[query_image], first, third} & {*ss.recommend(library, liked, "
-            "disliked, k=50).paths}"
+            "not {query_image, first, third} & {*ss.recommend(library, liked, disliked, "
+            "k=50).paths}"
         ),
         "`unique` folds near-duplicates into one match": (
             "not any(len({m.row for m in matches} & {*g.rows}) > 1 for g in groups "

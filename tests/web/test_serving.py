@@ -13,6 +13,7 @@ import torch
 from api_cases import BACKBONE, assert_same_matches, post_query
 from fastapi.testclient import TestClient
 from PIL import Image
+from web_server import wait_until
 
 import simsearch as ss
 from simsearch.backbones.backbone import load_backbone
@@ -170,7 +171,8 @@ def test_each_answer_belongs_to_one_library_version(own):
     with TestClient(app, base_url="http://127.0.0.1") as client, ThreadPoolExecutor(2) as pool:
         asking = [pool.submit(ask, client) for _ in range(2)]
         try:
-            for file in files[:3]:
+            for seen, file in enumerate(files[:3], start=1):
+                wait_until(lambda: len(versions) >= seen)  # noqa: B023 (waited for at once)
                 file.unlink()
                 ss.embed_dataset(own / "dataset", own / "outputs", BACKBONE, progress=False)
                 app.state.service.manager.refresh()
@@ -178,7 +180,7 @@ def test_each_answer_belongs_to_one_library_version(own):
             stop.set()
         for each in asking:
             each.result()
-    assert len(versions) >= 2
+    assert len(versions) >= 3
 
 
 def test_last_library_is_served_while_the_new_one_is_damaged(own, caplog):
