@@ -63,7 +63,7 @@ def measure_scenes(library: ss.ImageLibrary) -> None:
     where = library.where("seg_test/*")
     rows = np.flatnonzero(where)
     labels = library.labels[rows]
-    found = []
+    found: list[tuple[str, float]] = []
     for title, phrases in lists.items():
         scores = [precision(library, ss.Words(phrase), scene, where) for phrase, scene in phrases]
         report(title, scores, goals=title.startswith("26"))
