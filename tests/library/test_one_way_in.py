@@ -14,6 +14,7 @@ OF_LIBRARIES = {
     "csv_file.py": "tables, which it writes by files.py",
     "library/files.py": "the library",
     "library/stored_rows.py": "signatures and qualities, which bear a mark",
+    "library/classifier_rows.py": "rows of its backbone's classifier, which bear a mark",
     "library/user_key.py": "the key",
     "library/block_digests.py": "what it checks block by block",
     "library/row_file.py": "rows of large libraries, the same",
