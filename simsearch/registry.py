@@ -22,6 +22,7 @@ PATHS = {
         "projection": "simsearch.backbones.heads:ProjectionHead",
         "chain": "simsearch.backbones.heads:HeadChain",
         "refine": "simsearch.backbones.refine_head:RefineHead",
+        "gated": "simsearch.backbones.gated_head:GatedHead",
     },
     "index": {  # of the exact search, by what suits the size
         "pruned": "simsearch.retrieval.pruned:PrunedIndex",
