@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from simsearch.analysis.map_labels import place_labels
+from simsearch.analysis.projection import MAX_ROWS, project
 from simsearch.errors import QueryError
 from simsearch.plotting.charts import COLORS, lay_out, make_axes
 from simsearch.plotting.grid import (
@@ -38,8 +39,6 @@ GROUP_STYLES = [(color, marker) for marker in "o^" for color in COLORS]
 UNLABELLED_COLOR, OTHER_COLOR = GREYS = "#cccccc", "#999999"
 
 MAP_INCHES, THUMBNAIL_INCHES = (7.6, 6.2), 0.42
-MAX_ROWS = {"pca": 10_000, "tsne": 2_000}  # so that a map takes seconds
-PCA_DIMS = 50  # that t-SNE starts from
 
 
 def show_map(
@@ -82,7 +81,7 @@ def show_map(
     labels = library.label_rows(color_by)
     count = min(len(library), MAX_ROWS[method])
     rows = np.sort(np.random.default_rng(seed).choice(len(library), count, replace=False))
-    points, kept = _project(np.asarray(library.embeddings[rows]), method, seed)
+    points, kept = project(np.asarray(library.embeddings[rows]), method, seed)
     room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES  # a thumbnail fits around every point
     points = points * (np.array(MAP_INCHES) - room) + room / 2
 
@@ -135,33 +134,6 @@ def _groups(labels: NDArray[np.str_], rows: NDArray[np.intp]) -> list[_Group]:
     if "" in labels:
         groups.append(_Group("no label", UNLABELLED_COLOR, "o", np.flatnonzero(shown == "")))
     return groups
-
-
-def _project(
-    rows: NDArray[np.float32], method: str, seed: int
-) -> tuple[NDArray[np.floating[Any]], float]:
-    """Project rows to the unit square, (n, 2), with the share of variance of the first two axes."""
-    from sklearn.decomposition import PCA
-
-    if np.ptp(rows, axis=0).max() < 1e-6:
-        return np.full((len(rows), 2), 0.5), 1.0  # one image, or copies of it, spans no axis
-    pca = PCA(min(PCA_DIMS, *rows.shape), random_state=seed)
-    reduced = np.pad(pca.fit_transform(rows), ((0, 0), (0, 1)))  # one column may be all there is
-    points = reduced[:, :2]
-    if method == "tsne":
-        points = _tsne(reduced, seed)
-    span = np.ptp(points, axis=0)
-    unit = (points - points.min(axis=0)) / np.where(span > 0, span, 1) + (span == 0) / 2
-    return unit, float(pca.explained_variance_ratio_[:2].sum())
-
-
-def _tsne(rows: NDArray[np.floating[Any]], seed: int) -> NDArray[np.floating[Any]]:
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    tsne = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed)
-    with threadpool_limits(1):  # waiting threads spin: beside other work, three times slower
-        return np.asarray(tsne.fit_transform(rows))
 
 
 def _title(method: str, kept: float, count: int, total: int) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import simsearch as ss
 from simsearch.analysis import map as library_map
-from simsearch.analysis import map_labels
+from simsearch.analysis import map_labels, projection
 from simsearch.analysis.map import show_map
 from simsearch.errors import QueryError
 
@@ -47,7 +47,7 @@ class TestShowMap:
 
     def test_pca_is_the_projection_on_the_widest_directions(self, library):
         labels = [f"{i:03}" for i in range(len(library))]
-        points, share = library_map._project(library.embeddings, "pca", 0)
+        points, share = projection.project(library.embeddings, "pca", 0)
         centred = library.embeddings - library.embeddings.mean(axis=0)
         u, s, _ = np.linalg.svd(centred.astype(float), full_matrices=False)
         for i in range(2):
