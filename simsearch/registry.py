@@ -35,6 +35,7 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "download": {"public": "simsearch.web.url_fetch:fetch_public_url"},
+    "widget": {"map": "simsearch.notebook.map_widget:LibraryMap"},
     "explainer": {"heat_maps": "simsearch.analysis.explain:overlay_heat_maps"},  # of matches
 }
 
