@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def _tsne(rows: NDArray[np.floating[Any]], seed: int) -> NDArray[np.floating[Any
 
 def _umap(rows: NDArray[np.floating[Any]], seed: int) -> NDArray[np.floating[Any]]:
     try:
-        from umap import UMAP
+        with warnings.catch_warnings(action="ignore", category=ImportWarning):  # for TensorFlow
+            from umap import UMAP
     except ImportError as error:
         words = 'a map by UMAP needs: pip install "simsearch[umap]"'
         raise MissingExtraError(words) from error

@@ -14,8 +14,6 @@ from simsearch.analysis import map_labels, projection
 from simsearch.analysis.map import show_map
 from simsearch.errors import QueryError
 
-UMAP = pytest.param("umap", marks=pytest.mark.slow)  # numba compiles it
-
 
 def groups(ax):
     """Map the name of each group to its points."""
@@ -30,10 +28,7 @@ def assert_names_lie_apart(ax):
 
 
 class TestShowMap:
-    @pytest.mark.parametrize(
-        "method",
-        ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)],  # numba compiles
-    )
+    @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
     def test_classes_keep_together(self, library, method):
         fig, ax = show_map(library, method)
         assert isinstance(fig, Figure)
@@ -182,9 +177,7 @@ class TestShowMap:
         flat.root = "d"
         assert flat.labels.tolist() == ["cat", "dog", ""]
 
-    @pytest.mark.parametrize(
-        "method", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
     @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (2, 1), (2, 4), (3, 2), (5, 3)])
     def test_tiny_libraries(self, method, shape):
         rng = np.random.default_rng(0)

@@ -19,7 +19,6 @@ from PIL import Image
 
 import simsearch as ss
 
-sync_api = pytest.importorskip("playwright.sync_api")
 ROOT = Path(ss.__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
 LOAD = "import simsearch as ss\nlibrary = ss.ImageLibrary.load('outputs')\n"
@@ -119,6 +118,7 @@ def notebook7(folder):
 @pytest.fixture(scope="session")
 def chromium():
     """A browser."""
+    sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: install it to test the widgets")
     with sync_api.sync_playwright() as playwright:
