@@ -99,8 +99,8 @@ def test_notebook_7_runs_the_widget_as_well(notebook7, open_notebook):
 
 @pytest.fixture(scope="module")
 def map_page(lab, open_notebook):
-    """The notebook of the map, run until a thumbnail is there."""
-    with open_notebook(f"{lab}/lab/tree/map.ipynb?token=secret") as page:
+    """The notebook of the map, run until the widget is there; in a workspace of its own."""
+    with open_notebook(f"{lab}/lab/workspaces/map/tree/map.ipynb?token=secret") as page:
         page.locator(".simsearch-map canvas").wait_for()
         yield page
 
