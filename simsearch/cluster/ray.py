@@ -13,20 +13,24 @@ import os
 import socket
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simsearch.embedding.batching import MAX_WORKERS, Batch, choose_batch_size
+from simsearch.embedding.batching import MAX_WORKERS, Batch, choose_batch_size, embed_batch
 from simsearch.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from simsearch.backbones.backbone import Backbone
+    from simsearch.cluster.ray_workers import Embedder
     from simsearch.embedding.batching import Signer
+    from simsearch.embedding.part_batches import PartBatch
     from simsearch.images.decode import ImageSource
 
 
 CONNECT_SECONDS = 30.0
+PICTURES_IN_A_JOB = 4  # of which the parts are embedded
 
 
 class Share(NamedTuple):
@@ -120,6 +124,40 @@ class RayEngine:
             from this machine, int8 would run on GPUs, workers die one after the other, or none
             runs for `wait_seconds`.
         """
+        embed = partial(embed_batch, sign=sign)
+        return self._embed(sources, backbone, embed, batch_size, workers)
+
+    def embed_parts(
+        self,
+        sources: Sequence[ImageSource],
+        backbone: Backbone,
+        embed: Embedder,
+        workers: int | None = None,
+    ) -> Generator[PartBatch]:
+        """Embed parts of pictures on the cluster; batches come as they are done.
+
+        Parameters
+        ----------
+        sources, backbone, workers
+            As in a call.
+        embed
+            Embeds the parts of some of the sources.
+
+        Raises
+        ------
+        EngineError
+            As in a call.
+        """
+        return self._embed(sources, backbone, embed, PICTURES_IN_A_JOB, workers)
+
+    def _embed(
+        self,
+        sources: Sequence[ImageSource],
+        backbone: Backbone,
+        embed: Embedder,
+        batch_size: int | None,
+        workers: int | None,
+    ) -> Generator[Any]:
         if not sources:
             return
         from simsearch.cluster.ray_workers import RayRun, ray
@@ -133,7 +171,7 @@ class RayEngine:
             if share.gpus and backbone.precision == "int8":
                 raise EngineError('precision="int8" runs on processors: pass RayEngine(gpus=0)')
             size = choose_batch_size(batch_size, share.workers, on_cpu=not share.gpus)
-            run = RayRun(sources, size, share, backbone, sign, wait_seconds=self.wait_seconds)
+            run = RayRun(sources, size, share, backbone, embed, wait_seconds=self.wait_seconds)
             opened.enter_context(closing(run))
             yield from run.batches()
 

@@ -27,12 +27,16 @@ from simsearch.images.decode import ImageSource, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.cluster.ray import Share
-    from simsearch.embedding.batching import Signer
+    from simsearch.embedding.part_batches import PartBatch
+
+    Embedder: TypeAlias = Callable[[Sequence[ImageSource], int, Backbone], Batch | PartBatch]
+    """Sources, the position of the first, and what embeds them, in; what became of them, out."""
 
 
 ray: Any = importlib.import_module("ray")  # half of its functions have no types
@@ -73,8 +77,8 @@ class RayRun:
         Number and resources of the workers.
     backbone
         Sent to each worker.
-    sign
-        What makes signatures, if they are asked for.
+    embed
+        What a worker does with a job.
     wait_seconds
         Without any worker, until the run ends with an error.
 
@@ -90,7 +94,7 @@ class RayRun:
         batch_size: int,
         share: Share,
         backbone: Backbone,
-        sign: Signer | None = None,
+        embed: Embedder = embed_batch,
         *,
         wait_seconds: float = math.inf,
     ) -> None:
@@ -109,11 +113,11 @@ class RayRun:
         if len(sources) >= OPTIMISED_SOURCES and not share.gpus:
             backbone.optimise()  # workers get what embeds here
         self._reference = find_reference(sources, backbone)
-        self._start_worker = _worker_starter(backbone, share, sign)
+        self._start_worker = _worker_starter(backbone, share, embed)
         for _ in range(share.workers):
             self._add_worker()
 
-    def batches(self) -> Generator[Batch]:
+    def batches(self) -> Generator[Batch | PartBatch]:
         """Send jobs until all are done; yield what comes back.
 
         Raises
@@ -190,10 +194,10 @@ class RayRun:
         for _ in range(BATCHES_PER_THREAD * self._share.threads):
             self._waiting[worker.check.remote(*self._reference)] = worker, None
 
-    def _answer(self, done: Any, worker: Any, job: Job | None) -> Batch | None:  # noqa: ANN401
+    def _answer(self, done: Any, worker: Any, job: Job | None) -> Batch | PartBatch | None:  # noqa: ANN401
         """Return a worker's answer; where it has died, what becomes of its job."""
         try:
-            batch: Batch | None = ray.get(done)
+            batch: Batch | PartBatch | None = ray.get(done)
         except ray.exceptions.RayTaskError as error:  # raised by the worker's code, not by its end
             raise error.cause from None
         except ray.exceptions.RayError as error:
@@ -263,11 +267,9 @@ class Worker:
         Resources of the worker.
     folder, modules
         Working folder and module search path of the caller.
-    sign
-        What makes signatures, if they are asked for.
+    embed
+        What it does with a job.
     """
-
-    _sign: Signer | None = None
 
     def __init__(
         self,
@@ -275,14 +277,14 @@ class Worker:
         share: Share,
         folder: str,
         modules: list[str],
-        sign: Signer | None = None,
+        embed: Embedder = embed_batch,
     ) -> None:
         # Paths and modules mean here what they mean to the caller, as far as this node has them.
         with suppress(OSError):
             os.chdir(folder)
         sys.path += [place for place in modules if place not in sys.path]
         self._backbone: Backbone = ray.get(shipped[0])
-        self._share, self._sign = share, sign
+        self._share, self._embed = share, embed
         if share.gpus:
             self._backbone.move("cuda")
 
@@ -296,7 +298,7 @@ class Worker:
         """
         if source is None or expected is None:
             return
-        batch = self.embed([source], 0)
+        batch = embed_batch([source], 0, self._backbone)
         where = f"a worker on {os.uname().nodename if hasattr(os, 'uname') else 'this system'}"
         if batch.failures:
             raise EngineError(
@@ -311,16 +313,16 @@ class Worker:
                 f"{cosine:.3f}): install the same versions of the same packages on every node"
             )
 
-    def embed(self, sources: Sequence[ImageSource], start: int) -> Batch:
-        """Embed a batch as the local executor does."""
+    def embed(self, sources: Sequence[ImageSource], start: int) -> Batch | PartBatch:
+        """Embed a batch as it is done locally."""
         import torch
 
         torch.set_num_threads(max(1, int(self._share.cpus) // self._share.threads))
-        return embed_batch(sources, start, self._backbone, self._sign)
+        return self._embed(sources, start, self._backbone)
 
 
 def _worker_starter(
-    backbone: Backbone, share: Share, sign: Signer | None = None
+    backbone: Backbone, share: Share, embed: Embedder = embed_batch
 ) -> Callable[[], Any]:
     """Send the backbone to the cluster; return what starts a worker with it."""
     try:
@@ -335,7 +337,7 @@ def _worker_starter(
         max_restarts=0,  # another one is started in its place
         scheduling_strategy="SPREAD",
     )
-    return lambda: actor.remote([shipped], share, os.getcwd(), sys.path, sign)  # noqa: PTH109
+    return lambda: actor.remote([shipped], share, os.getcwd(), sys.path, embed)  # noqa: PTH109
 
 
 def _resources(found: Mapping[str, float]) -> str:

@@ -167,7 +167,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     if library.embeddings.nbytes >= registry.LARGE_BYTES:
         registry.resolve("index", "prepare")(library, progress=progress)
     if parts is not None or (folder / PARTS).exists():
-        registry.resolve("parts", "embed")(library, parts, workers=workers, progress=progress)
+        registry.resolve("parts", "embed")(library, parts, workers, executor, progress=progress)
     embedded = len(set(missing).intersection(kept))
     left = len(set(old.names if old else ()).difference(file.name for file in kept))
     gone = left - changes.pop("renamed", 0)

@@ -8,18 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch import registry
-from simsearch.backbones.precision import restore_torch_threads, usable_cores
-from simsearch.embedding.batching import MAX_WORKERS, OPTIMISED_SOURCES
+from simsearch.embedding.batching import OPTIMISED_SOURCES
+from simsearch.embedding.part_batches import in_threads, on_workers
 from simsearch.embedding.part_kinds import BoxParts, EmbeddedParts, PartKind, make_kind
 from simsearch.errors import DatasetError, ImageError, LibraryError
 from simsearch.images.selection import ListingOptions
@@ -27,16 +23,19 @@ from simsearch.library.part_writer import PartWriter
 from simsearch.library.parts import PartRecord, find_keys, part_dtype, picture_keys, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator
 
     from numpy.typing import NDArray
 
+    from simsearch.embedding.batching import Executor
+    from simsearch.embedding.part_batches import PartsOrError
     from simsearch.library.boxes import BoxTable
     from simsearch.library.library import ImageLibrary
 
     PartsGiven: TypeAlias = str | BoxTable | None
 
 logger = logging.getLogger("simsearch")
+CHANGED = "the file has changed since it was embedded: embed the dataset again"
 
 
 class EmbedOptions(ListingOptions, total=False):
@@ -48,8 +47,9 @@ class EmbedOptions(ListingOptions, total=False):
 def embed_parts(
     library: ImageLibrary,
     parts: PartsGiven = None,
-    *,
     workers: int | None = None,
+    executor: Executor | None = None,
+    *,
     progress: bool = True,
 ) -> None:
     """Embed parts of a library's pictures, for `search(parts=True)`; only what is missing.
@@ -63,6 +63,8 @@ def embed_parts(
         that is there already.
     workers
         Threads; chosen for this machine if not given.
+    executor
+        What embeds pictures; one with a method `embed_parts`, as that of Ray, embeds parts, too.
     progress
         Show a progress bar and the summary.
 
@@ -95,7 +97,7 @@ def embed_parts(
     try:
         with PartWriter(folder, wanted) as writer:
             run = _Run(library, kind, writer)
-            run.embed(workers, progress=progress)
+            run.embed(workers, executor, progress=progress)
             record = run.commit()
     except OSError as error:
         raise LibraryError(
@@ -141,14 +143,16 @@ class _Run:
         keys = [picture["key"] for picture in self.writer.pictures]
         return find_keys(np.array(keys, np.uint8).reshape(-1, self.keys.shape[1]), self.keys)
 
-    def embed(self, workers: int | None, *, progress: bool) -> None:
+    def embed(
+        self, workers: int | None, executor: Executor | None = None, *, progress: bool
+    ) -> None:
         """Embed the parts of the pictures that have none."""
         backbone, failures = self.library.backbone, []
         if len(self.missing) * self.kind.passes >= OPTIMISED_SOURCES:
             backbone.optimise()
         hidden = not (progress and self.missing)
         with tqdm(desc="Parts", total=len(self.missing), unit="image", disable=hidden) as bar:
-            for row, found in _in_threads(self._embed_one, self.missing, workers):
+            for row, found in self._embedded(workers, executor):
                 if isinstance(found, ImageError):
                     failures.append((str(self.library.paths[row]), found.reason))
                 else:
@@ -160,13 +164,30 @@ class _Run:
                 *(len(failures), len(self.library), ": ".join(failures[0])),
             )
 
-    def _embed_one(self, row: int) -> EmbeddedParts | ImageError:
+    def _embedded(
+        self, workers: int | None, executor: Executor | None
+    ) -> Generator[tuple[int, PartsOrError]]:
+        """Yield each row that has no parts yet, and what became of it."""
+        if executor is None or not hasattr(executor, "embed_parts"):
+            yield from in_threads(self._embed_one, self.missing, workers)
+            return
+        library, current = self.library, set(filter(self.library.is_current, self.missing))
+        yield from ((row, ImageError(CHANGED)) for row in self.missing if row not in current)
+        pictures = [(row, str(library.paths[row])) for row in sorted(current)]
+        for row, found in on_workers(executor, pictures, library.backbone, self.kind, workers):
+            yield row, found if isinstance(found, ImageError) else self._finish(found)
+
+    def _embed_one(self, row: int) -> PartsOrError:
         if not self.library.is_current(row):
-            return ImageError("the file has changed since it was embedded: embed the dataset again")
+            return ImageError(CHANGED)
+        path = str(self.library.paths[row])
         try:
-            found = self.kind.embed(row, str(self.library.paths[row]), self.library.backbone)
+            return self._finish(self.kind.embed(row, path, self.library.backbone))
         except ImageError as error:
             return error
+
+    def _finish(self, found: EmbeddedParts) -> EmbeddedParts:
+        """Pass rows through the head, and leave out those without a direction."""
         rows = self.library.head(found.rows) if self.library.head else found.rows
         good = np.all(np.isfinite(rows), axis=1)
         labels = [label for label, fits in zip(found.labels, good.tolist(), strict=True) if fits]
@@ -186,25 +207,3 @@ class _Run:
         """Make what is there count."""
         live = self._stored()
         return self.writer.commit(np.unique(live[live >= 0]), list(self.labels))
-
-
-def _in_threads(work: Any, rows: Sequence[int], workers: int | None) -> Generator[Any]:  # noqa: ANN401
-    """Yield each row and what became of it, in order, a few at a time in memory."""
-    import torch
-
-    workers = workers or min(usable_cores(), MAX_WORKERS)
-    share = partial(torch.set_num_threads, max(1, usable_cores() // workers))
-    left: Iterable[int] = iter(rows)
-    waiting: deque[tuple[int, Future[Any]]] = deque()
-    with restore_torch_threads():
-        pool = ThreadPoolExecutor(workers, "simsearch-parts", initializer=share)
-        try:
-            while True:
-                for row in islice(left, 2 * workers - len(waiting)):
-                    waiting.append((row, pool.submit(work, row)))
-                if not waiting:
-                    return
-                row, future = waiting.popleft()
-                yield row, future.result()
-        finally:  # on Ctrl-C, too
-            pool.shutdown(cancel_futures=True)

@@ -15,6 +15,7 @@ from simsearch.library.background_check import watch
 from simsearch.library.row_file import RowFile
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import (
+    CROWDED_SHARE,
     ExactIndex,
     ExactScan,
     blas_threads,
@@ -24,6 +25,7 @@ from simsearch.retrieval.exact import (
     scan_cost,
 )
 from simsearch.retrieval.gather import gathered_scores, matrix_of
+from simsearch.retrieval.likely_best import kth_floor, likely_best
 from simsearch.retrieval.pruned_background import ready_copy
 
 if TYPE_CHECKING:
@@ -74,6 +76,30 @@ class PrunedScan(ExactScan):
                 return np.concatenate([vectors @ part.T for part in parts], axis=1)
             self.rows = whole
         return super().products(vectors)
+
+    def rank_all(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
+        """Score every row; only those near the k-th best are looked at again."""
+        if not self.k:
+            yield from super().rank_all(vectors)
+            return
+        with blas_threads(self.rows, vectors):
+            scores = self.apply_mask(self.products(vectors))
+        near = [self._near_best(some) for some in scores]
+        near_scores = [some[rows] for some, rows in zip(scores, near, strict=True)]
+        del scores
+        most = 2 * self.k + CROWDED_SHARE * len(self.rows)
+        crowded = np.array([len(rows) > most for rows in near], np.bool_)
+        others = super().rank_all(vectors[crowded])
+        for i, crowd in enumerate(crowded.tolist()):
+            if crowd:
+                yield next(others)
+            else:
+                yield rescore(self.library, vectors[i], near_scores[i], self.k, rows=near[i])
+
+    def _near_best(self, scores: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Rows that rounding may have kept from being of the k best."""
+        bound = min(kth_floor(scores, self.k), 1.0) - 2 * rounding_error(self.library.dim)
+        return np.flatnonzero(scores >= bound if bound > -1 else scores > -np.inf)
 
     def rank(self, vectors: NDArray[np.float32]) -> Iterator[TopK]:
         """Rank for a block of queries in the way that should cost least."""
@@ -136,7 +162,7 @@ class PrunedScan(ExactScan):
     ) -> float:
         """Bound the k-th best score from below, by scoring the rows that are likely the best."""
         tries = min(2 * self.k, self.count, len(scores))
-        likely = np.argpartition(scores, -tries)[-tries:]
+        likely = likely_best(scores, tries)
         likely = np.sort(likely if rows is None else rows[likely])
         exact = gathered_scores(self.rows, likely, vector)
         bound = float(np.partition(exact, -self.k)[-self.k]) - rounding_error(self.library.dim)

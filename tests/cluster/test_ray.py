@@ -31,6 +31,7 @@ from tiny_ray import (
 import simsearch as ss
 from simsearch.cluster.ray import Share, check_address
 from simsearch.embedding import rows as embedding_rows
+from simsearch.library.parts import open_parts
 from simsearch.library.signatures import STORE
 from simsearch.library.skipped import read_skipped
 from simsearch.library.stored_rows import RowLog
@@ -137,6 +138,31 @@ def test_archive_for_a_library_with_a_head(cluster, dataset, capsys):
     picture = ss.load_image("dataset/new/4.png")
     np.testing.assert_array_equal(ss.load_image(str(library.paths[-1])), picture)
     assert ss.search(library, picture, k=1)[0].path == library.paths[-1]
+
+
+BOXES = "path,left,top,right,bottom,label\na/00.png,0,0,20,20,hat\nb/01.png,5,5,30,30,bag\n"
+
+
+@pytest.mark.parametrize("kind", ["boxes.csv", "regions"])
+def test_workers_embed_parts_as_this_machine_does(cluster, dataset, kind, caplog):
+    if kind == "regions":  # which needs a network that pools a map
+        for file in [*dataset.rglob("*.png")][4:]:
+            file.unlink()
+    Path("boxes.csv").write_text(BOXES)
+    backbone = "efficientnet_lite0" if kind == "regions" else tiny_backbone()
+    kept = {"parts": kind, "progress": False}
+    local = ss.embed_dataset(dataset, "local", backbone, **kept)
+    library = ss.embed_dataset(dataset, "cluster", backbone, engine="ray", **kept)
+    one, other = open_parts(local), open_parts(library)
+    assert one.missing == other.missing == 0
+    assert len(one.parts) == len(other.parts) > 0
+    for row in range(len(library)):
+        ours, theirs = one.parts[one.of(row)], other.parts[other.of(row)]
+        np.testing.assert_array_equal(ours["box"], theirs["box"])
+        np.testing.assert_allclose(ours["row"], theirs["row"], atol=1e-3)  # of float16
+        labels = [one.record.labels[i] if i >= 0 else "" for i in ours["label"]]
+        assert labels == [other.record.labels[i] if i >= 0 else "" for i in theirs["label"]]
+    assert "no parts" not in caplog.text
 
 
 # Workers that die

@@ -17,7 +17,7 @@ from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.backbones.windows import embed_windows
-from simsearch.embedding.batching import embed_batches
+from simsearch.embedding.batching import Batch, embed_batches
 from simsearch.embedding.parts import embed_parts
 from simsearch.images.windows import grid_windows
 from simsearch.library.part_writer import PartWriter
@@ -90,7 +90,7 @@ def test_nothing_is_made_for_who_does_not_ask(dataset):
 
 
 def test_parts_are_made_here_whoever_embeds_the_pictures(library, dataset):
-    """As with Ray, whose workers embed whole pictures: an executor of one's own."""
+    """By an executor of one's own, which embeds whole pictures alone."""
     used = []
 
     def elsewhere(sources, backbone, batch_size, workers, **options):
@@ -102,6 +102,44 @@ def test_parts_are_made_here_whoever_embeds_the_pictures(library, dataset):
     )
     assert used == [40]
     assert open_parts(other).parts.tobytes() == open_parts(library).parts.tobytes()
+
+
+class Cluster:
+    """An executor that embeds parts, too: two at a time, and the last one kills its process."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, *given, **options):
+        return embed_batches(*given, **options)
+
+    def embed_parts(self, sources, backbone, embed, workers):
+        self.asked += sources
+        last = len(sources) - 1
+        for start in range(0, last, 2):
+            yield embed(sources[start : min(start + 2, last)], start, backbone)
+        dead = ss.ImageError("its process dies")
+        yield Batch([], np.empty((0, backbone.dim), np.float32), [(last, dead)])
+
+
+def test_a_cluster_embeds_the_parts_that_it_can(library, dataset, caplog, monkeypatch):
+    cluster = Cluster()
+    plain = ss.embed_dataset(dataset, "others", tiny_backbone(), progress=False)
+    head = ss.ProjectionHead([(np.eye(5, plain.dim), np.zeros(5))])
+    plain.with_head(head).save("others")
+    plain = ss.ImageLibrary.as_stored("others", backbone=tiny_backbone())
+    known = {row: str(plain.paths[row]) for row in range(40)}
+    os.utime(known[3], ns=(0, 1))  # changed since
+    Path(known[5]).write_bytes(b"no picture")
+    os.utime(known[5], ns=(plain.stats[5, 1],) * 2)
+    monkeypatch.setattr(type(plain), "is_current", lambda _, row: row != 3)
+    embed_parts(plain, "grid", None, cluster, progress=False)
+    assert cluster.asked == [path for row, path in known.items() if row != 3]
+    parts = open_parts(plain)
+    assert [row for row in range(40) if parts.stored[row] < 0] == [3, 5, 39]
+    assert "3 of 40 pictures have no parts" in caplog.text
+    expected = head(rows_of(library, 7)["row"].astype(np.float32))
+    np.testing.assert_allclose(parts.parts[parts.of(7)]["row"], expected, atol=2e-3)
 
 
 def test_only_new_and_changed_pictures_are_embedded(library, dataset, monkeypatch):

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from oracle import KINDS, answers, clustered, expected, make_library, make_rows, unit
 
 from simsearch.library.library import ImageLibrary
-from simsearch.retrieval import exact, gather, pruned, pruned_copy, pruned_store, short_sums
+from simsearch.retrieval import (
+    exact,
+    gather,
+    likely_best,
+    pruned,
+    pruned_copy,
+    pruned_store,
+    short_sums,
+)
 
 
 @pytest.fixture
@@ -65,7 +73,11 @@ def test_every_way_finds_what_brute_force_finds(data, seed, kind):
         width, levels = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
         force(patch, width, levels, data.draw(st.sampled_from(["energy", "any", "axes"])))
         patch.setattr(pruned, "DEEP_SHARE", data.draw(st.sampled_from([1 / 8, 1 / 2, 2])))
-        patch.setattr(exact, "CROWDED_SHARE", data.draw(st.sampled_from([-2.0, 1 / 50, 2])))
+        crowded = data.draw(st.sampled_from([-2.0, 1 / 50, 2]))
+        patch.setattr(exact, "CROWDED_SHARE", crowded)
+        patch.setattr(pruned, "CROWDED_SHARE", crowded)
+        patch.setattr(likely_best, "GROUP_ROWS", data.draw(st.sampled_from([2, 5, 64])))
+        patch.setattr(likely_best, "GROUPS_PER_ROW", data.draw(st.sampled_from([1, 8])))
         patch.setattr(gather, "GATHERED_NUMBERS", data.draw(st.sampled_from([1, 100, 2**18])))
         patch.setattr(exact, "SCORES_BYTES", data.draw(st.sampled_from([1, 2**26])))
         patch.setattr(exact, "GATHER_COST", data.draw(st.sampled_from([0.0, 1.75, 10.0])))
@@ -136,14 +148,14 @@ def test_most_rows_are_never_read(small, monkeypatch):
 
 def test_a_query_unlike_the_library_reads_every_row(small, monkeypatch):
     library = make_library(clustered())
-    plain, lost = exact.ExactScan.rank_all, []
+    plain, lost = pruned.PrunedScan.rank_all, []
 
     def spy(self, vectors):
         lost.append(len(vectors))
         return plain(self, vectors)
 
     monkeypatch.setattr(
-        exact.ExactScan, "rank_all", lambda self, vectors: (yield from spy(self, vectors))
+        pruned.PrunedScan, "rank_all", lambda self, vectors: (yield from spy(self, vectors))
     )
     strange = np.zeros((2, 48), np.float32)
     strange[[0, 1], [-1, -2]] = 1  # where the rows have least energy

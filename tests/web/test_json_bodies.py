@@ -129,7 +129,7 @@ def test_body_that_is_no_json_is_refused(client):
     headers = {"content-type": "application/json"}
     answer = client.post("/api/search", content=b"{row: 3}", headers=headers)
     assert answer.status_code == 422
-    assert "no JSON" in answer.json()["detail"]
+    assert "not JSON" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_parts_are_suggested_for_a_row_and_for_an_image(client, library):
         ({"row": [1, 2]}, 422, "2 pictures"),
         ({"row": 10_000}, 404, "no row 10000"),
         ({"row": 1, "version": "older"}, 409, "has changed"),
-        ({"raw": 1}, 422, "did you mean 'row'?"),
+        ({"imge": "x"}, 422, "did you mean 'image'?"),
     ],
 )
 def test_parts_are_suggested_for_one_picture_that_is_there(client, body, status, says):
