@@ -61,15 +61,18 @@ def suggest_parts(backbone: Backbone, image: ImageSource, count: int = MOST_PART
 def _map_of(backbone: Backbone, image: ImageSource) -> NDArray[np.float32]:
     """Return the cells (h, w, D) of a whole picture, at twice the usual side where that goes."""
     opened, transform = load_image(image), backbone.transform
+    cells: NDArray[np.float32]  # (h, w, D)
     if not isinstance(transform, Preprocessing):
-        return backbone.feature_map(backbone.prepare(opened)[None])[0]
+        (cells,) = backbone.feature_map(backbone.prepare(opened)[None])
+        return cells
     sizes = [map_size(opened.width / opened.height, transform.crop), (transform.crop,) * 2]
     whole = (0, 0, *opened.size)
     larger, usual = (resize_window(transform, opened, whole, size)[None] for size in sizes)
     try:
-        return backbone.feature_map(larger)[0]
+        (cells,) = backbone.feature_map(larger)
     except (RuntimeError, ValueError, AssertionError):  # of networks that take one size
-        return backbone.feature_map(usual)[0]
+        (cells,) = backbone.feature_map(usual)
+    return cells
 
 
 def pick_windows(strength: NDArray[np.floating], count: int = MOST_PARTS) -> list[Box]:

@@ -143,7 +143,10 @@ class Service:
 
         def look() -> bytes:
             state = self.state(form.version, *form.row)
-            pictures = [*(str(state.library.paths[row]) for row in form.row), *images]
+            pictures: list[str | bytes] = [
+                *(str(state.library.paths[row]) for row in form.row),
+                *images,
+            ]
             if len(pictures) != 1:
                 raise QueryError(f"{len(pictures)} pictures: give one, by row or by image")
             with self._decoding.reserve(images):
