@@ -26,7 +26,7 @@ from simsearch.plotting.sheet import round_robin
 from simsearch.registry import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -146,10 +146,10 @@ def show_map(
     return fig, ax
 
 
-def _find_widget() -> type[MapWidget] | None:
+def _find_widget() -> Callable[..., MapWidget] | None:
     """Import the widget, or say what it needs."""
     try:
-        widget: type[MapWidget] = resolve("widget", "map")
+        widget: Callable[..., MapWidget] = resolve("widget", "map")
     except ImportError:
         log.warning('To zoom into the map: pip install "simsearch[notebook]"')
         return None

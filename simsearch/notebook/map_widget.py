@@ -42,7 +42,7 @@ class LibraryMap(anywidget.AnyWidget):
     _css = STATIC / "map.css"
     places = traitlets.Dict().tag(sync=True)
     title = traitlets.Unicode().tag(sync=True)
-    rows = traitlets.List().tag(sync=True)
+    rows: traitlets.List[int] = traitlets.List().tag(sync=True)
 
     def __init__(self, library: Browsable, places: dict[str, Any], title: str) -> None:
         groups = [valid_unicode(name) for name in places["groups"]]
