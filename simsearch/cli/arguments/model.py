@@ -54,6 +54,9 @@ def _add_train(commands: Commands) -> None:
         metavar="CLASS",
         help="classes held out, as unknown",
     )
+    parser.add_argument(
+        "--unlabelled", metavar="GLOB", help="look at these without labels, to keep unknown classes"
+    )
     parser.add_argument("--loss", help="triplet, contrastive, multi-similarity, arcface, supcon")
     parser.add_argument("--dim", type=int, help="width of the new embeddings")
     parser.add_argument("--keep", type=float, help="share of the backbone's own cosine")
