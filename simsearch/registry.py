@@ -5,7 +5,7 @@ Nothing is imported until a name is used, so that a stage of the pipeline needs 
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 LARGE_BYTES = 10**8  # of rows, from which on a search reads a shortened copy of them
@@ -42,11 +42,11 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "download": {"public": "simsearch.web.url_fetch:fetch_public_url"},
+    "widget": {"map": "simsearch.notebook.map_widget:LibraryMap"},
     "explainer": {"heat_maps": "simsearch.analysis.explain:overlay_heat_maps"},  # of matches
 }
 
 
 def resolve(role: str, name: str) -> Any:  # noqa: ANN401 (whatever the table points to)
     """Import what a name of a role stands for; a KeyError if the role has no such name."""
-    module, _, attribute = PATHS[role][name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(PATHS[role][name])
