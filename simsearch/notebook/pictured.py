@@ -24,7 +24,8 @@ class PicturedWidget(anywidget.AnyWidget):
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:  # noqa: ANN401
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        bundle: Any = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle
         try:
             picture, words = as_png(self.draw())
         except SimsearchError:  # there is nothing to draw: the widget says so

@@ -83,11 +83,12 @@ def test_anything_else_that_a_browser_sends_is_ignored(widget, message, monkeypa
 
 
 def test_where_no_widget_runs_it_is_the_figure(widget):
+    before = plt.get_fignums()
     data, metadata = widget._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert "PCA of 40 images" in metadata["image/png"]["alt"]
-    assert not plt.get_fignums()  # or the notebook would show it a second time
+    assert plt.get_fignums() == before  # or the notebook would show it a second time
 
 
 def without(monkeypatch, missing):
