@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from simsearch.backbones.long_pictures import WINDOWS, way_of
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
@@ -44,8 +45,10 @@ def count_long(library: ImageLibrary) -> LongPictures:
     transform of one's own. Files far away are not read.
     """
     parts = open_parts(library)
+    source = library.source
     seen = parts is not None and parts.record.kind != BOXES and not parts.missing
-    if seen or library.source is None or library.source.weights == OWN_WEIGHTS:
+    by_windows = source is not None and way_of(source.fingerprint) == WINDOWS
+    if seen or by_windows or source is None or source.weights == OWN_WEIGHTS:
         return LongPictures(0, 0)
     sizes = _known_sizes(library)
     unknown = [row for row in np.flatnonzero(sizes.min(axis=1) == 0) if _is_near(library, int(row))]

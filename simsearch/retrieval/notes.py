@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from simsearch.backbones.long_pictures import WINDOWS, way_of
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.orientation import orientation_left
+from simsearch.images.windows import LONG_RATIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +60,9 @@ def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
     if source is None or source.weights == OWN_WEIGHTS:  # a transform of one's own may see all
         return
     sizes = [size for size in map(_size, pictures) if size]
-    long = [size for size in sizes if min(size) < MIN_CENTRE * max(size)]
+    by_windows = way_of(source.fingerprint) == WINDOWS
+    longest = LONG_RATIO if by_windows else float("inf")  # beyond it, all of a picture is seen
+    long = [size for size in sizes if min(size) < MIN_CENTRE * max(size) <= longest * min(size)]
     if not long:
         return
     from simsearch.library.parts import has_parts
