@@ -71,10 +71,10 @@ def describe_long(library: ImageLibrary) -> str:
         return ""
     least = "" if long.looked_at == len(library) else "at least "
     of = f"{least}{long.number:,} picture{'s are' if long.number > 1 else ' is'} longer than 2:1"
-    whose = "their" if long.number > 1 else "its"
+    whose, them = ("their", "them") if long.number > 1 else ("its", "it")
     return (
         f'{of}: only {whose} centre square is compared; parts="grid" (--parts grid) sees all of '
-        f"{'them' if long.number > 1 else 'it'}"
+        f'{them}, long="windows" (--long windows) embeds a mean of all'
     )
 
 
