@@ -1,4 +1,4 @@
-"""Long pictures, beyond 2:1, as windows along them, whose rows are averaged.
+"""Long pictures, beyond 2:1: by windows along them, and by all of it, folded to a square.
 
 All other pictures are embedded as ever, in the same space; a library records which it has.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,12 +36,13 @@ class WindowsPreprocessing(Preprocessing):
     """The preprocessing of a network, but for long pictures, which become several inputs."""
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return (crop, crop, 3) uint8; of a long picture, (n, crop, crop, 3)."""
+        """Return (crop, crop, 3) uint8; of a long picture, (n + 1, crop, crop, 3)."""
         if not is_long(image.size):
             return super().__call__(image)
         resample, side = Image.Resampling[self.interpolation], (self.crop, self.crop)
         cut = [image.resize(side, resample, tuple(box)) for box in windows_along(image.size)]
-        return np.stack([np.array(each) for each in cut])
+        folded = fold(image, self.crop, resample)
+        return np.stack([*(np.array(each) for each in cut), folded])
 
 
 def is_long(size: tuple[int, int]) -> bool:
@@ -67,6 +69,27 @@ def windows_along(size: tuple[int, int]) -> NDArray[np.float64]:
     starts = np.linspace(0, long - short, count)
     edges = np.stack([starts, 0 * starts, starts + short, 0 * starts + short], axis=1)
     return edges if size[0] >= size[1] else edges[:, [1, 0, 3, 2]]
+
+
+def folds_of(size: tuple[int, int]) -> int:
+    """Return into how many pieces a long picture is folded, so that they make about a square."""
+    return max(2, round(math.sqrt(max(size) / min(size))))
+
+
+def fold(image: Image.Image, side: int, resample: Image.Resampling) -> NDArray[np.uint8]:
+    """Lay equal pieces of a long picture below each other, or beside: (side, side, 3) uint8."""
+    count, lying = folds_of(image.size), image.width >= image.height
+    square = Image.new("RGB", (side, side))
+    ends = np.linspace(0, side, count + 1).round().astype(int).tolist()
+    for i, (start, end) in enumerate(pairwise(ends)):
+        along = (max(image.size) * i / count, max(image.size) * (i + 1) / count)
+        if lying:
+            box = (along[0], 0, along[1], image.height)
+            square.paste(image.resize((side, end - start), resample, box), (0, start))
+        else:
+            box = (0, along[0], image.width, along[1])
+            square.paste(image.resize((end - start, side), resample, box), (start, 0))
+    return np.array(square)
 
 
 def way_of(fingerprint: str) -> str:
@@ -105,13 +128,14 @@ def embed_mixed(backbone: Backbone, inputs: Sequence[NDArray[Any]]) -> NDArray[n
     Parameters
     ----------
     inputs
-        (S, S, 3) uint8 for a picture, or (n, S, S, 3) for a long one.
+        (S, S, 3) uint8 for a picture, or (n + 1, S, S, 3) for a long one.
 
     Returns
     -------
     numpy.ndarray
-        (N, D) float32, unit norm: of a long picture, the direction of the mean row. A row is NaN
-        where the network gave no finite direction for any of its inputs.
+        (N, D) float32, unit norm. Of a long picture, the direction halfway between that of the mean
+        of its windows and that of all of it, folded. A row is NaN where the network gave no finite
+        direction for any of its inputs.
     """
     several = [each if each.ndim == 4 else each[None] for each in inputs]
     counts = [len(each) for each in several]
@@ -119,10 +143,16 @@ def embed_mixed(backbone: Backbone, inputs: Sequence[NDArray[Any]]) -> NDArray[n
     rows = np.concatenate(
         [backbone.embed(flat[block]) for block in iter_blocks(len(flat), max(8, len(inputs)))]
     )
-    sums = np.add.reduceat(rows, np.cumsum([0, *counts[:-1]]), axis=0, dtype=np.float64)
-    single = np.array(counts) == 1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
-    means[single] = sums[single].astype(np.float32)  # as they are, to the bit
-    embedded: NDArray[np.float32] = means
+    embedded = np.empty((len(inputs), rows.shape[1]), np.float32)
+    for i, end in enumerate(np.cumsum(counts).tolist()):
+        own = rows[end - counts[i] : end]
+        embedded[i] = own[0] if len(own) == 1 else halfway(own[:-1], own[-1])
     return embedded
+
+
+def halfway(windows: NDArray[np.float32], folded: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the direction between that of the mean of (n, D) rows and that of another: (D,)."""
+    mean = windows.sum(axis=0, dtype=np.float64)
+    both = mean / np.linalg.norm(mean) + folded
+    direction: NDArray[np.float64] = both / np.linalg.norm(both)
+    return direction

@@ -1,4 +1,4 @@
-"""Long pictures embedded by windows along them: the mean of the windows, and a way that stays."""
+"""Long pictures embedded by windows along them and folded, in a way that stays."""
 
 from pathlib import Path
 
@@ -39,13 +39,26 @@ def embed(outputs="outputs", **options):
 
 
 def expected(file):
-    """The normalised mean of the rows of squares that are cut out and scaled on their own."""
+    """The mean of squares along it and all of it folded, each of unit norm, added up."""
     backbone, image = ss.load_backbone(NETWORK), ss.load_image(file)
     side = (backbone.transform.crop,) * 2
     boxes = map(tuple, windows_along(image.size).tolist())
     cut = [image.resize(side, Image.Resampling.BILINEAR, box) for box in boxes]
     mean = backbone.embed(np.stack([np.array(each) for each in cut])).astype(float).mean(axis=0)
-    return mean / np.linalg.norm(mean)
+    both = mean / np.linalg.norm(mean) + backbone.embed(folded(image, side[0])[None])[0]
+    return both / np.linalg.norm(both)
+
+
+def folded(image, side):
+    """Two pieces, one below the other, or beside it."""
+    assert max(image.size) / min(image.size) < 6.25  # of which three are made
+    (width, height), half = image.size, side // 2
+    if width > height:
+        boxes, size = [(0, 0, width / 2, height), (width / 2, 0, width, height)], (side, half)
+    else:
+        boxes, size = [(0, 0, width, height / 2), (0, height / 2, width, height)], (half, side)
+    pieces = [np.array(image.resize(size, Image.Resampling.BILINEAR, box)) for box in boxes]
+    return np.concatenate(pieces, axis=0 if width > height else 1)
 
 
 def test_windows_cover_a_picture_from_end_to_end():
@@ -57,7 +70,7 @@ def test_windows_cover_a_picture_from_end_to_end():
         np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], min(size))
 
 
-def test_a_long_row_is_the_mean_of_windows_and_all_others_are_as_ever():
+def test_a_long_row_is_made_of_windows_and_a_fold_and_all_others_are_as_ever():
     plain, library = embed("plain"), embed(long="windows")
     for row in (0, 1):
         np.testing.assert_allclose(library.embeddings[row], expected(library.paths[row]), atol=1e-5)
