@@ -2,6 +2,7 @@
 
     python benchmarks/growth.py                              # 1,000 to 100,000 rows; ten minutes
     python benchmarks/growth.py --rows 1000000               # one size; its figures join the others
+    python benchmarks/growth.py --publish                    # into a Milvus Lite file, too
 
 Clustered rows of `search.py`, 1,280 wide, stand for the network's: no picture is decoded, so that
 what is measured is all that is around it. Files are there, each with contents of its own. Given are
@@ -28,6 +29,9 @@ import torch
 from search import make_queries, make_rows
 
 import simsearch as ss
+from simsearch.analysis.candidates import CANDIDATE_COSINE as LEAST
+from simsearch.analysis.candidates import NEIGHBOURS
+from simsearch.analysis.near_rows import near_pairs
 from simsearch.analysis.similar_rows import similar_rows
 from simsearch.embedding.batching import Batch
 
@@ -36,6 +40,8 @@ RESULTS, PLOT = HERE / "growth.json", HERE / "growth.png"
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 DIM, FOLDERS, BATCH = 1280, 100, 256
 SEARCHES, EVALUATED, DUPLICATE_COSINE = 20, 1000, 0.98
+ALL_PAIRS_ROWS, INDEXED_ROWS = 30_000, 10_000  # most to compare in all pairs, least for an index
+ALL_PAIRS, CELLS = "duplicates, all pairs", "duplicates, pairs of near cells"
 
 
 def main() -> None:
@@ -92,12 +98,28 @@ def measure(count: int, *, publish: bool) -> dict[str, float]:
     times[f"evaluate, {EVALUATED:,} queries"] = timed(
         lambda: ss.evaluate(library, queries=asked, progress=False)
     )
-    times["duplicates, candidates"] = timed(
-        lambda: similar_rows(library, DUPLICATE_COSINE, progress=False)
-    )
+    every = np.arange(count)
+    times[CELLS] = timed(lambda: near_pairs(library.embeddings, every, every, LEAST, NEIGHBOURS))
+    if count <= ALL_PAIRS_ROWS:
+        times[ALL_PAIRS] = timed(lambda: similar_rows(library, DUPLICATE_COSINE, progress=False))
+    if count >= INDEXED_ROWS:
+        times |= measure_index(library, queries)
     if publish:
         times["publish, Milvus Lite"] = timed(lambda: ss.publish(library, "x.db", "x"))
     return times
+
+
+def measure_index(library: ss.ImageLibrary, queries: np.ndarray) -> dict[str, float]:
+    """Return the processor seconds of making an index, and of a search through it."""
+    made: list[Any] = []
+    times = {"index, made and measured": timed(lambda: made.append(build(library)))}
+    ss.search(library, queries[-1], index=made[0])
+    for_all = timed(lambda: [ss.search(library, q, index=made[0]) for q in queries[:-1]])
+    return times | {"one search through it": for_all / (len(queries) - 1)}
+
+
+def build(library: ss.ImageLibrary) -> Any:
+    return ss.build_index(library, "rabitq", progress=False)
 
 
 def write(i: int, count: int) -> None:
@@ -147,7 +169,7 @@ def draw(figures: dict[str, dict[str, float]]) -> None:
     for i, step in enumerate(steps):
         known = [size for size in sizes if step in figures[str(size)]]
         seconds = [max(figures[str(size)][step], 1e-4) for size in known]
-        axes.plot(known, seconds, "os^Dv<>Ph"[i % 9] + "-", ms=5, lw=1.5, label=step)
+        axes.plot(known, seconds, "os^Dv<>Ph*X"[i % 11] + "-", ms=5, lw=1.5, label=step)
     grid = np.array([sizes[0], sizes[-1]])
     axes.plot(grid, 0.02 * grid / sizes[0], ":", color="0.5", label="in proportion to the rows")
     axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="processor seconds")

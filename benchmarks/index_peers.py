@@ -38,11 +38,25 @@ def search(vector, effort):
     "voyager": """
 import voyager
 index = voyager.Index(voyager.Space.InnerProduct, rows.shape[1], M=16, ef_construction=160,
-                      storage_data_type=voyager.StorageDataType.E4M3)
+                      storage_data_type=voyager.StorageDataType.Float8)
 index.add_items(rows, num_threads=1)
 size, efforts = len(index.as_bytes()), (40, 80, 160, 320, 640)
 def search(vector, effort):
     near = index.query(vector, 40, num_threads=1, query_ef=effort)[0].astype(int)
+    return near[np.argsort(-(rows[near] @ vector))[:10]]
+""",
+    "ngt": """
+import ngtpy, os, tempfile
+folder = tempfile.TemporaryDirectory()
+place = os.path.join(folder.name, "x").encode()
+ngtpy.create(place, rows.shape[1], distance_type="Normalized Cosine", object_type="Float")
+index = ngtpy.Index(place)
+index.batch_insert(rows, num_threads=1)
+index.save()
+size = sum(os.path.getsize(os.path.join(place, name)) for name in os.listdir(place))
+efforts = (0.02, 0.05, 0.1, 0.2, 0.3)
+def search(vector, effort):
+    near = np.array(index.search(vector, 40, epsilon=effort, with_distance=False))
     return near[np.argsort(-(rows[near] @ vector))[:10]]
 """,
     "lorann": """

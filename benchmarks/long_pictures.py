@@ -151,7 +151,8 @@ class Embedder:
         mode = mode if long else "centre"
         known = self._known.setdefault(image.tobytes(), {})
         if "+" in mode:
-            return unit(np.stack([self._row(image, each) for each in mode.split("+")])).sum(axis=0)
+            units = unit(np.stack([self._row(image, each) for each in mode.split("+")]))
+            return np.asarray(units.sum(axis=0))
         if mode not in known:
             inputs = MODES[mode](image, self.shape)
             known[mode] = self.backbone.embed(inputs).mean(axis=0)

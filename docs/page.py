@@ -1,6 +1,6 @@
-"""Screenshot docs/page.png of the search page: a query with feedback and a heat map.
+"""Screenshot the page for the documentation: a query with feedback and heat maps, and the map.
 
-Start `simsearch serve`, then run `python docs/page.py ADDRESS ROW`. The stored picture shows
+Start `simsearch serve`, then run `python docs/page.py ADDRESS ROW`. The stored pictures show
 the sample dataset, embedded by EfficientNet-Lite0: row 452, seg_train/cat/0004.jpg.
 """
 
@@ -10,11 +10,13 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 COLOURS = 256  # enough for a README, in a quarter of the bytes
 FADE_MS = 1000  # until all transitions of the page have ended
+SIZES = {"page": (1440, 900), "page-tablet": (820, 1060), "page-phone": (390, 844)}
+TOUCH_WIDTH = 1000  # below it, the screenshots are those of a device that is touched
 
 
 def give_feedback(page: Page) -> None:
@@ -27,31 +29,52 @@ def give_feedback(page: Page) -> None:
     cards.nth(1).hover()
     cards.nth(1).locator(".explain").click()
     expect(page.locator(".heatmap")).to_be_visible()
+
+
+def show_first_matches(page: Page) -> None:
+    """Scroll a small screen until the matches stand below the query."""
+    page.locator("#matches .picture img.ready").nth(3).wait_for()
+
+
+def draw_map(page: Page) -> None:
+    """Wait for the pictures of the map."""
+    page.locator("#near a").first.wait_for()
+
+
+def screenshot(browser: Browser, url: str, size: tuple[int, int], use) -> Image.Image:  # noqa: ANN001
+    """Open the page, use it, and return its picture."""
+    touch = size[0] < TOUCH_WIDTH
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, has_touch=touch, is_mobile=touch
+    )
+    page = context.new_page()
+    page.goto(url)
+    use(page)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(FADE_MS)
-
-
-def screenshot(url: str) -> Image.Image:
-    """Open the page at a search, use it, and return its picture."""
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(url)
-        give_feedback(page)
-        picture = Image.open(BytesIO(page.screenshot()))
-        browser.close()
-    return picture.convert("RGB")
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    context.close()
+    return picture
 
 
 def main() -> None:
-    """Save the screenshot beside this file."""
+    """Save the screenshots beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address", help="such as http://127.0.0.1:8000")
     parser.add_argument("row", type=int, help="row of the query image in the library")
     options = parser.parse_args()
-    picture = screenshot(f"{options.address}/?row={options.row}")
-    picture.quantize(COLOURS, kmeans=3).save(Path(__file__).with_name("page.png"), optimize=True)
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        views = {
+            name: (f"/?row={options.row}", size, show_first_matches if i else give_feedback)
+            for i, (name, size) in enumerate(SIZES.items())
+        } | {"map": ("/map", SIZES["page"], draw_map)}
+        for name, (path, size, use) in views.items():
+            picture = screenshot(browser, options.address + path, size, use)
+            file = Path(__file__).with_name(f"{name}.png")
+            picture.quantize(COLOURS, kmeans=3).save(file, optimize=True)
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.files import iter_blocks
+from simsearch.retrieval.likely_best import kth_best
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 EXACT_ROWS = 10_000  # with which all rows are compared
 CELL_ROWS, PROBED_CELLS = 128, 10  # rows of a cell on average; cells in which a row is looked for
 DIMS, SAMPLE_ROWS, ITERATIONS = 64, 20_000, 8  # of k-means
-AXES_STEP = 5  # of the sample every fifth row gives the axes
+AXES_STEP, AXES_ITERATIONS = 5, 4  # of the sample every fifth row gives the axes
 BLOCK_ROWS = 1024
 
 
@@ -69,10 +70,14 @@ def near_pairs(
         [(np.arange(len(asked)), gallery)] if is_small else _in_cells(embeddings, asked, gallery)
     )
     found = [(np.empty((0, 2), np.intp), np.empty(0, np.float32), np.empty(0, np.intp))]
+    buffer = np.empty((min(BLOCK_ROWS, len(asked)), embeddings.shape[1]), np.float32)
     for places, others in cells:
+        in_cell = embeddings[others].T
         for block in iter_blocks(len(places), BLOCK_ROWS):
             some = places[block]
-            scores = embeddings[asked[some]] @ embeddings[others].T
+            # "clip" as the numbers are known to be right: "raise" would go through a buffer
+            rows = embeddings.take(asked[some], axis=0, out=buffer[: len(some)], mode="clip")
+            scores = rows @ in_cell
             i, j = np.nonzero(_nearest(scores, floors, some, count))
             pairs = np.stack([asked[some[i]], others[j]], axis=1)
             kept = pairs[:, 0] != pairs[:, 1]
@@ -99,7 +104,7 @@ def _nearest(
     hits: NDArray[np.bool_] = scores >= floors[places, None]
     busy = np.flatnonzero(np.count_nonzero(hits, axis=1) > count + 1)  # a row may find itself
     if len(busy):
-        floors[places[busy]] = -np.partition(-scores[busy], count, axis=1)[:, count]
+        floors[places[busy]] = kth_best(scores[busy], count + 1)
         hits[busy] = scores[busy] >= floors[places[busy], None]
     return hits
 
@@ -165,9 +170,13 @@ class _Cells:
 
 
 def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the directions of greatest variance, (DIMS, D), near enough to choose cells by.
+    """Return directions that span those of greatest variance, (DIMS, D), near enough for cells.
 
-    In float32, and without scikit-learn: its import alone would take a second.
+    By subspace iteration (Halko, Martinsson, Tropp 2011): most of all eigenvectors are not needed.
     """
     centred = rows - rows.mean(axis=0)
-    return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, : -DIMS - 1 : -1].T)
+    start = np.random.default_rng(0).standard_normal((rows.shape[1], DIMS))
+    axes = start.astype(np.float32)
+    for _ in range(AXES_ITERATIONS):
+        axes = np.linalg.qr(centred.T @ (centred @ axes))[0]
+    return np.ascontiguousarray(axes.T)

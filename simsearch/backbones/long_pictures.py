@@ -82,19 +82,27 @@ def fold(image: Image.Image, side: int, resample: Image.Resampling) -> NDArray[n
     square = Image.new("RGB", (side, side))
     ends = np.linspace(0, side, count + 1).round().astype(int).tolist()
     for i, (start, end) in enumerate(pairwise(ends)):
-        along = (max(image.size) * i / count, max(image.size) * (i + 1) / count)
+        first, last = (max(image.size) * k / count for k in (i, i + 1))
         if lying:
-            box = (along[0], 0, along[1], image.height)
-            square.paste(image.resize((side, end - start), resample, box), (0, start))
+            piece = image.resize((side, end - start), resample, (first, 0, last, image.height))
+            square.paste(piece, (0, start))
         else:
-            box = (0, along[0], image.width, along[1])
-            square.paste(image.resize((end - start, side), resample, box), (start, 0))
+            piece = image.resize((end - start, side), resample, (0, first, image.width, last))
+            square.paste(piece, (start, 0))
     return np.array(square)
 
 
 def way_of(fingerprint: str) -> str:
     """Return how long pictures are embedded by what has a fingerprint: "centre" or "windows"."""
     return WINDOWS if fingerprint.endswith(SUFFIX) else CENTRE
+
+
+def unseen_of(library: object, sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the sizes of those pictures of which a library embeds the centre alone."""
+    source = getattr(library, "source", None)
+    if source is None or way_of(source.fingerprint) == CENTRE:
+        return sizes
+    return [size for size in sizes if not is_long(size)]
 
 
 def as_embedded(backbone: Backbone, long: str) -> Backbone:

@@ -57,10 +57,7 @@ def embed_batches(
     workers: int | None = None,
     sign: Signer | None = None,
 ) -> Generator[Batch]:
-    """Embed sources in order, a batch at a time; bad ones are reported and never raised.
-
-    Memory holds a few batches, however many sources there are.
-    """
+    """Embed sources in order, a few batches in memory at a time; bad ones are reported, not raised."""
     import torch
 
     on_cpu = backbone.device.type == "cpu"

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from simsearch.backbones.long_pictures import WINDOWS, way_of
-from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.orientation import orientation_left
-from simsearch.images.windows import LONG_RATIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,16 +53,17 @@ def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
     """Yield one note on pictures that are so long that the square in their middle is no more."""
     if getattr(library, "sees_all", False):  # of queries that are compared with parts
         return
-    source = getattr(library, "source", None)
-    if source is None or source.weights == OWN_WEIGHTS:  # a transform of one's own may see all
-        return
     sizes = [size for size in map(_size, pictures) if size]
-    by_windows = way_of(source.fingerprint) == WINDOWS
-    longest = LONG_RATIO if by_windows else float("inf")  # beyond it, all of a picture is seen
-    long = [size for size in sizes if min(size) < MIN_CENTRE * max(size) <= longest * min(size)]
+    long = [size for size in sizes if min(size) < MIN_CENTRE * max(size)]
     if not long:
         return
+    from simsearch.backbones.long_pictures import unseen_of
+    from simsearch.backbones.whole_view import sees_whole
     from simsearch.library.parts import has_parts
+
+    long = [] if sees_whole(library) else unseen_of(library, long)
+    if not long:
+        return
 
     width, height = min(long, key=lambda size: min(size) / max(size))
     share = max(1, round(100 * min(width, height) / max(width, height)))

@@ -49,6 +49,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "SearchForm": {"row": 42, "k": 5, "where": {"folder": "sea", "price": {"max": 50}}},
     "RecommendForm": {"liked": [42, 43], "disliked": [7], "k": 5},
     "ExplainForm": {"row": 42, "match": 43},
+    "SuggestForm": {"row": 42},
 }
 ANSWERS: dict[str, dict[str, Any]] = {
     "/api/library": {
@@ -80,6 +81,19 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "/api/images/{row}/facts": IMAGE,
     "/api/search": FOUND,
     "/api/recommend": FOUND,
+    "/api/suggest": {"version": VERSION, "parts": [[0.18, 0.07, 0.73, 0.64], [0.6, 0.5, 1, 0.9]]},
+    "/api/map": {
+        "version": VERSION,
+        "method": "pca",
+        "total": 25_000,
+        "kept": 0.21,
+        "size": 10_000,
+        "rows": [3, 42],
+        "x": [1204, 8771],
+        "y": [5310, 4402],
+        "groups": ["forest", "sea"],
+        "group": [0, 1],
+    },
     "/api/health": {"status": "ok", "images": 25_000, "version": VERSION},
     "/api/duplicates": COPIES,
     "/api/duplicates/search": COPIES,

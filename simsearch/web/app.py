@@ -22,6 +22,7 @@ from simsearch.web import schemas
 from simsearch.web.copy_routes import copy_routes
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.json_bodies import JsonOrFormRoute, forms_of
+from simsearch.web.map_routes import map_routes
 from simsearch.web.metrics import Metrics, MetricsMiddleware
 from simsearch.web.middleware import (
     CheckMiddleware,
@@ -123,6 +124,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
     api = _api_routes(service)
     app.include_router(api)
     app.include_router(copy_routes(service))
+    app.include_router(map_routes(service))
     app.include_router(page_routes(metrics))
     app.include_router(login_routes(auth, login_page))
     app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")
@@ -208,6 +210,18 @@ def _api_routes(service: Service) -> APIRouter:
         state = service.state(v, row)
         return Utf8JsonResponse(schemas.image(state.library, state.version, row))
 
+    @api.get("/health", tags=["library"], response_model=schemas.Health)
+    async def health() -> Response:
+        """Return status ok while the server answers."""
+        return Response(service.health(), media_type="application/json")
+
+    _add_search_routes(api, service)
+    return api
+
+
+def _add_search_routes(api: APIRouter, service: Service) -> None:
+    """Add what is asked with a query: a row, an image, words."""
+
     @api.post("/search", tags=["search"], response_model=schemas.Answers)
     async def search(
         form: Annotated[schemas.SearchForm, MULTIPART], shapes: WithShapes = False
@@ -234,12 +248,10 @@ def _api_routes(service: Service) -> APIRouter:
         found = await service.explain(form)
         return Response(found.data, media_type=found.media_type)
 
-    @api.get("/health", tags=["library"], response_model=schemas.Health)
-    async def health() -> Response:
-        """Return status ok while the server answers."""
-        return Response(service.health(), media_type="application/json")
-
-    return api
+    @api.post("/suggest", tags=["search"], response_model=schemas.Parts)
+    async def suggest(form: Annotated[schemas.SuggestForm, MULTIPART]) -> Response:
+        """Suggest parts of a picture to search with, where something stands out."""
+        return Response(await service.suggest(form), media_type="application/json")
 
 
 def _image_route(description: str, media_type: str = "image/*") -> dict[str, Any]:

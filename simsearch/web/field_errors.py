@@ -18,7 +18,7 @@ EXPECTED = {  # by the kind of error that pydantic tells
     "finite_number": "is not a finite number",
     "bool_parsing": "is neither true nor false",
     "bool_type": "is neither true nor false",
-    "string_type": "is not a text",
+    "string_type": "is not text",
     "list_type": "is not a list",
     "dict_type": "is not an object",
     "greater_than_equal": "is too small: give at least {ge}",
@@ -43,7 +43,7 @@ def describe_errors(errors: Sequence[Any], names: Collection[str]) -> str:
 def _describe(field: str, error: Any, names: Collection[str]) -> str:  # noqa: ANN401
     kind, value = error["type"], error.get("input")
     if kind == "missing":
-        return f"{field}: this field is needed"
+        return f"{field}: this field is required"
     if kind == "extra_forbidden":
         return f"there is no field {field!r}{suggest(field, names)}"
     given = f" {value!r:.80}" if isinstance(value, (str, int, float)) else ""

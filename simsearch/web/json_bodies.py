@@ -100,7 +100,7 @@ def _read(model: type[BaseModel], body: bytes) -> BaseModel:
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _problem(("body",), f"this is no JSON: {error}") from None
+        raise _problem(("body",), f"this is not JSON: {error}") from None
     if not isinstance(given, dict):
         raise _problem(("body",), 'give an object with the fields of a search, such as {"row": 42}')
     lists = {n for n, each in model.model_fields.items() if get_origin(each.annotation) is list}
@@ -139,7 +139,7 @@ def _decode(name: str, text: Any) -> UploadFile:  # noqa: ANN401
         )
     except (binascii.Error, ValueError):
         raise _problem(
-            ("body", name), "this is no base64, in which JSON carries an image"
+            ("body", name), "this is not base64, as which JSON carries an image"
         ) from None
     return UploadFile(io.BytesIO(content), size=len(content))
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 from starlette.exceptions import HTTPException
 
 from simsearch.web.problems import problem
@@ -150,6 +151,7 @@ class Work:
 
     async def _send(self, send: Send, message: Message) -> None:
         if not self._started:
+            await anyio.lowlevel.checkpoint_if_cancelled()  # a thread may have ended after its time
             self._started, self._scope.deadline = True, math.inf
         is_body = message["type"] == "http.response.body"
         self._finished = is_body and not message.get("more_body", False)

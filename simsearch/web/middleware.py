@@ -41,7 +41,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-PAGE_PATHS = {"/", "/docs", "/duplicates"}
+PAGE_PATHS = {"/", "/docs", "/duplicates", "/map"}
 LOGIN_PATH = "/login"
 HEALTH_PATH = "/api/health"
 OPEN_PATHS = {HEALTH_PATH, LOGIN_PATH}  # without the token, as is everything in /static/

@@ -138,7 +138,7 @@ def _describe_operation(path: str, method: str, operation: dict[str, Any]) -> No
         problems = problems | (PROBLEMS_OF_PLANS if method == "post" else PROBLEMS_OF_LISTS)
     elif method == "post":
         problems = problems | PROBLEMS_OF_QUERIES
-    elif path.startswith("/api/images"):
+    elif path.startswith(("/api/images", "/api/map")):
         problems = problems | (PROBLEMS_OF_ROWS if "{row}" in path else PROBLEMS_OF_LISTS)
     schema = {"$ref": "#/components/schemas/Problem"}
     for status, (description, detail) in sorted(problems.items()):

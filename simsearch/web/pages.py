@@ -1,4 +1,4 @@
-"""Routes beside the API: search page, duplicates, API page, log-in and metrics."""
+"""Routes beside the API: search page, duplicates, map, API page, log-in and metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from simsearch.web.root_path import ROOT, local_path
 
 STATIC = Path(__file__).with_name("static")
 REVALIDATE = {"Cache-Control": "no-cache"}
-PAGES = {"/": "index.html", "/docs": "docs.html", "/duplicates": "duplicates.html"}
+PAGES = {
+    "/": "index.html",
+    "/docs": "docs.html",
+    "/duplicates": "duplicates.html",
+    "/map": "map.html",
+}
 
 Next = Annotated[str, Query(alias="next")]  # what is opened after the log-in
 

@@ -141,6 +141,19 @@ class ExplainForm(SearchForm, RecommendForm):
     match: Annotated[int, Field(description="Row of the match.")]
 
 
+class SuggestForm(BaseModel):
+    """One picture, whose parts are asked for: a row or an image file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Annotated[
+        str | None,
+        Field(description="Version of the library; 409 if it has changed since."),
+    ] = None
+    row: Annotated[list[int], Field(description="Row number in the library.")] = []
+    image: Annotated[list[UploadFile], Field(description="Image file.")] = []
+
+
 def _read_numbers(name: str, text: str) -> list[float]:
     """Read "0.5,0,1,1"."""
     try:
@@ -197,6 +210,16 @@ class Answers(BaseModel):
     version: str = Field(description="Version of the library that was searched.")
     milliseconds: float = Field(description="Time that the search took on the server.")
     answers: list[Answer] = Field(description="One for each query or region.")
+
+
+class Parts(BaseModel):
+    """Parts of a picture that are worth a search of their own."""
+
+    version: str = Field(description="Version of the library.")
+    parts: list[tuple[float, float, float, float]] = Field(
+        description="Each as `box` takes it: left, top, right, bottom, in fractions. The most "
+        "striking first; empty if nothing stands out, or the network pools no feature map."
+    )
 
 
 class Page(BaseModel):
@@ -256,6 +279,21 @@ class Library(BaseModel):
         description='Score that threshold="auto" stands for; null in a library of one image.'
     )
     skipped: int = Field(description="Files that could not be embedded.")
+
+
+class Map(BaseModel):
+    """Where images lie on a map; the lists have an entry for each."""
+
+    version: str = Field(description="Version of the library.")
+    method: Literal["pca", "tsne"] = Field(description="How it was drawn.")
+    total: int = Field(description="Images of the library; some of them, if it has very many.")
+    kept: float | None = Field(description="Share of the variance that is seen, with pca.")
+    size: int = Field(description="Of the map, in its units, across and down.")
+    rows: list[int] = Field(description="Row numbers.")
+    x: list[int] = Field(description="Units from the left.")
+    y: list[int] = Field(description="Units from the top.")
+    groups: list[str] = Field(description="Most frequent names of folders.")
+    group: list[int] = Field(description="Place of each image's folder in groups; -1 for others.")
 
 
 class Health(BaseModel):

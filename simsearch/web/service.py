@@ -11,6 +11,7 @@ import anyio
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
+from simsearch.analysis.suggested_parts import suggest_parts
 from simsearch.backbones.precision import usable_cores
 from simsearch.errors import QueryError
 from simsearch.library.parts import has_parts
@@ -24,6 +25,7 @@ from simsearch.web.copy_search import CopySearch
 from simsearch.web.decoder_pool import DecoderPool
 from simsearch.web.json_bodies import IMAGE_FIELDS
 from simsearch.web.library_manager import LibraryManager, State
+from simsearch.web.map_view import Method, draw_map
 from simsearch.web.problems import encode_json
 from simsearch.web.shapes import Shapes
 from simsearch.web.thumbnails import (
@@ -81,6 +83,7 @@ class Service:
         self._ranking = anyio.CapacityLimiter(usable_cores())
         self._embedding = anyio.CapacityLimiter(settings.workers)
         self._reading = anyio.CapacityLimiter(settings.workers)
+        self._mapping = anyio.CapacityLimiter(1)  # each takes seconds and all cores
         self.decoders = decoders or DecoderPool(
             max(MIN_DECODERS, usable_cores()), settings.decoding_bytes
         )
@@ -134,6 +137,24 @@ class Service:
 
         return await self._run(draw, self._embedding)
 
+    async def suggest(self, form: schemas.SuggestForm) -> bytes:
+        """Suggest parts of a picture to search with: JSON of `schemas.Parts`."""
+        images = (await _read_uploads(form))["image"]
+
+        def look() -> bytes:
+            state = self.state(form.version, *form.row)
+            pictures: list[str | bytes] = [
+                *(str(state.library.paths[row]) for row in form.row),
+                *images,
+            ]
+            if len(pictures) != 1:
+                raise QueryError(f"{len(pictures)} pictures: give one, by row or by image")
+            with self._decoding.reserve(images):
+                parts = suggest_parts(state.library.backbone, pictures[0])
+            return encode_json({"version": state.version, "parts": parts})
+
+        return await self._run(look, self._embedding)
+
     async def thumbnail(self, row: int, version: str | None, size: Size) -> Picture:
         """Return a small copy of an image."""
         path = str(self.state(version, row).library.paths[row])
@@ -170,10 +191,19 @@ class Service:
             lambda: self._answers.get(state, (offset, limit, where, shapes), list_images)
         )
 
+    async def map(self, method: Method, version: str | None) -> bytes:
+        """Draw the map of the library: JSON of `schemas.Map`."""
+        state = self.state(version)
+        draw = partial(draw_map, method=method)
+        return await self._run(
+            lambda: self._answers.get(state, ("map", method), draw), self._mapping
+        )
+
     async def library(self) -> bytes:
         """Describe what is served: JSON of `schemas.Library`."""
         state = self.manager.state
-        return await self._run(lambda: self._answers.get(state, "library", self._describe))
+        describe = partial(_describe, settings=self.settings)
+        return await self._run(lambda: self._answers.get(state, "library", describe))
 
     def health(self) -> bytes:
         """Tell that the server is up: JSON of `schemas.Health`."""
@@ -230,7 +260,7 @@ class Service:
 
     def _search(self, state: State, form: schemas.SearchForm, uploads: Uploads) -> list[Matches]:
         """Search with rows, images and URLs; no text of a request is used as a path."""
-        self._check_counts(form.k, form.row, form.image, form.url, form.text)
+        _check_counts(self.settings, form.k, form.row, form.image, form.url, form.text)
         if form.url and not self.settings.urls:
             raise QueryError("url: this server fetches no URLs; send the image itself")
         options = form.options()
@@ -252,7 +282,7 @@ class Service:
         liked, disliked = uploads["liked_image"], uploads["disliked_image"]
         likes = [*form.liked, *liked, *map(Words, form.liked_text)]
         dislikes = [*form.disliked, *disliked, *map(Words, form.disliked_text)]
-        self._check_counts(form.k, likes, dislikes)
+        _check_counts(self.settings, form.k, likes, dislikes)
         options = form.recommend_options()
         check_cost(options.get("where"), len(state.library))
         with self._decoding.reserve([*liked, *disliked]):
@@ -265,41 +295,42 @@ class Service:
             )
         return [found]
 
-    def _check_counts(self, k: int | None, *queries: Sequence[object]) -> None:
-        settings = self.settings
-        if k is not None and k > settings.max_matches:
-            raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
-        count = sum(map(len, queries))
-        if count > settings.max_queries:
-            raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
-
-    def _describe(self, state: State) -> dict[str, Any]:
-        library, settings = state.library, self.settings
-        folders, columns = library.overview()
-        return {
-            "version": state.version,
-            "name": settings.name,
-            "libraries": list(settings.libraries),
-            "images": len(library),
-            "dim": library.dim,
-            "backbone": library.source.backbone if library.source else None,
-            "head": repr(library.head) if library.head else None,
-            "index": state.index_kind,
-            "folders": [{"name": name, "images": count} for name, count in folders],
-            "columns": columns,
-            "urls": settings.urls,
-            "embeds": state.embeds,
-            "words": takes_words(library.source),
-            "explains": state.embeds,
-            "parts": has_parts(library),
-            "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
-            "matches": settings.max_matches,
-            "auto_threshold": library.threshold() if len(library) > 1 else None,
-            "skipped": state.skipped,
-        }
-
 
 async def _read_uploads(form: BaseModel) -> Uploads:
     """Return the files of a form's fields for images, by field."""
     names = IMAGE_FIELDS & type(form).model_fields.keys()
     return {name: [await file.read() for file in getattr(form, name)] for name in names}
+
+
+def _check_counts(settings: Settings, k: int | None, *queries: Sequence[object]) -> None:
+    if k is not None and k > settings.max_matches:
+        raise QueryError(f"k={k}: this server gives up to {settings.max_matches} matches")
+    count = sum(map(len, queries))
+    if count > settings.max_queries:
+        raise QueryError(f"{count} queries: ask with up to {settings.max_queries} at once")
+
+
+def _describe(state: State, settings: Settings) -> dict[str, Any]:
+    library = state.library
+    folders, columns = library.overview()
+    return {
+        "version": state.version,
+        "name": settings.name,
+        "libraries": list(settings.libraries),
+        "images": len(library),
+        "dim": library.dim,
+        "backbone": library.source.backbone if library.source else None,
+        "head": repr(library.head) if library.head else None,
+        "index": state.index_kind,
+        "folders": [{"name": name, "images": count} for name, count in folders],
+        "columns": columns,
+        "urls": settings.urls,
+        "embeds": state.embeds,
+        "words": takes_words(library.source),
+        "explains": state.embeds,
+        "parts": has_parts(library),
+        "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels},
+        "matches": settings.max_matches,
+        "auto_threshold": library.threshold() if len(library) > 1 else None,
+        "skipped": state.skipped,
+    }

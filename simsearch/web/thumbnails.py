@@ -42,6 +42,7 @@ BROWSER_MEDIA_TYPES = {  # by Pillow's formats; every current browser shows them
     "AVIF": "image/avif",
 }
 COMMENT = "original modified at"  # of a thumbnail; before the time or version
+FADE_SHARE = 0.16  # of a heat map's side, over which it fades out
 THUMBNAIL_QUALITY, ORIGINAL_QUALITY = 82, 95  # of JPEG, in percent
 
 
@@ -144,9 +145,43 @@ def draw_heat_map(library: Browsable, row: int, embedding: NDArray[np.float32]) 
         raise ImageError("the file is gone", path)
     heat = resize_heat(library, cells, thumbnail.size)
     colors = heat_colors(heat, float(cells.max() * cells.size))  # (H, W, 4) in [0, 1]
+    colors[..., 3] *= soft_edges(heat != 0)
     data = io.BytesIO()
     Image.fromarray((255 * colors).round().astype(np.uint8), "RGBA").save(data, "PNG")
     return Picture(data.getvalue(), "image/png", "")
+
+
+def soft_edges(covered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Fade a covered rectangle out towards those of its edges that lie within the picture.
+
+    Parameters
+    ----------
+    covered
+        (H, W), with at least one pixel that is covered.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), in [0, 1].
+    """
+    across, down = (_fade(np.asarray(covered.any(axis))) for axis in (0, 1))
+    fade: NDArray[np.float64] = np.outer(down, across)
+    return fade
+
+
+def _fade(covered: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the factors along one side: from 0 to 1 over `FADE_SHARE` of what is covered."""
+    places = np.flatnonzero(covered)
+    if not len(places):
+        return np.ones(len(covered))
+    first, last = places[0], places[-1]
+    width = max(2.0, FADE_SHARE * (last - first + 1))
+    at = np.arange(len(covered))
+    left = np.clip((at - first + 0.5) / width, 0, 1) if first > 0 else np.ones(len(at))
+    right = np.clip((last - at + 0.5) / width, 0, 1) if last < len(at) - 1 else np.ones(len(at))
+    edge = np.minimum(left, right)
+    fade: NDArray[np.float64] = edge**2 * (3 - 2 * edge)
+    return fade
 
 
 def _modified(path: str) -> int:

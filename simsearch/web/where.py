@@ -33,7 +33,7 @@ def read_where(text: str) -> Any:  # noqa: ANN401
         if text.strip() and not text.lstrip().startswith(("{", '"')) and not NO_TEXT.search(text):
             return _read_value("path", text)  # a glob as it is
         raise QueryError(
-            f"where={text!r:.80} is no JSON: {error}; give a glob as it is, such as sea/*, or "
+            f"where={text!r:.80} is not JSON: {error}; give a glob as it is, such as sea/*, or "
             'conditions on columns, such as {"price": {"max": 50}}'
         ) from None
     if isinstance(parsed, str):

@@ -93,6 +93,8 @@ OPERATIONS = {
     "/api/search": "POST",
     "/api/recommend": "POST",
     "/api/explain": "POST",
+    "/api/suggest": "POST",
+    "/api/map": "GET",
     "/api/duplicates": "GET",
     "/api/duplicates/search": "POST",
     "/api/duplicates/plan": "POST",

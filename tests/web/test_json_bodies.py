@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from simsearch.analysis.suggested_parts import suggest_parts
 from simsearch.web import schemas
 from simsearch.web.api_examples import ANSWERS, REQUESTS
 from simsearch.web.app import create_app
@@ -23,6 +24,8 @@ RESPONSES = {
     "/api/search": schemas.Answers,
     "/api/recommend": schemas.Answers,
     "/api/health": schemas.Health,
+    "/api/suggest": schemas.Parts,
+    "/api/map": schemas.Map,
 }
 
 
@@ -126,7 +129,7 @@ def test_body_that_is_no_json_is_refused(client):
     headers = {"content-type": "application/json"}
     answer = client.post("/api/search", content=b"{row: 3}", headers=headers)
     assert answer.status_code == 422
-    assert "no JSON" in answer.json()["detail"]
+    assert "not JSON" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,52 @@ def test_shapes_are_told_if_asked_for(client, dataset):
     assert {image["width"] for image in plain} == {None}
     found = client.post("/api/search?shapes=true", json={"row": 1}).json()["answers"][0]["matches"]
     assert all(match["width"] and match["height"] for match in found)
+
+
+def test_map_places_every_image_in_its_square(client, library):
+    drawn = client.get("/api/map").json()
+    assert drawn["rows"] == list(range(len(library)))
+    assert (drawn["total"], drawn["method"]) == (len(library), "pca")
+    for side in ("x", "y"):
+        assert len(drawn[side]) == len(library)
+        assert (min(drawn[side]), max(drawn[side])) == (0, drawn["size"])
+    labels = library.label_rows("folder")
+    for row, group in enumerate(drawn["group"]):
+        assert group < 0 or drawn["groups"][group] == labels[row]
+    neighbours = client.get("/api/map", params={"method": "tsne"}).json()
+    assert neighbours["method"] == "tsne"
+    assert neighbours["x"] != drawn["x"]
+    assert "did you mean 'tsne'?" in client.get("/api/map?method=t-sne").json()["detail"]
+
+
+def test_parts_are_suggested_for_a_row_and_for_an_image(client, library):
+    by_row = client.post("/api/suggest", json={"row": 3}).json()
+    schemas.Parts.model_validate(by_row)
+    assert by_row["parts"] == [
+        list(part) for part in suggest_parts(library.backbone, str(library.paths[3]))
+    ]
+    assert by_row["parts"]
+    with open(library.paths[3], "rb") as file:  # noqa: PTH123
+        assert client.post("/api/suggest", files={"image": file}).json() == by_row
+    for part in by_row["parts"]:
+        answer = client.post("/api/search", json={"row": 3, "box": part, "k": 2})
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({}, 422, "0 pictures"),
+        ({"row": [1, 2]}, 422, "2 pictures"),
+        ({"row": 10_000}, 404, "no row 10000"),
+        ({"row": 1, "version": "older"}, 409, "has changed"),
+        ({"imge": "x"}, 422, "did you mean 'image'?"),
+    ],
+)
+def test_parts_are_suggested_for_one_picture_that_is_there(client, body, status, says):
+    answer = client.post("/api/suggest", json=body)
+    assert answer.status_code == status
+    assert says in answer.json()["detail"]
 
 
 def test_suggestions_are_close_words_alone():

@@ -73,7 +73,7 @@ CAUSES = {
 
 def kind_of(path, method):
     """Return the kind of a call whose input is invalid."""
-    if path in {"/api/images", "/api/duplicates"}:
+    if path in {"/api/images", "/api/duplicates", "/api/map"}:
         return "list"
     return "copies" if path.startswith("/api/duplicates") else method
 

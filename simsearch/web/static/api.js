@@ -86,17 +86,26 @@ export const image = (row, version, signal) =>
   call(`api/images/${row}/facts?v=${encodeURIComponent(version)}`, { signal });
 
 export function images({ offset, limit, where }, signal) {
-  const parameters = new URLSearchParams({ offset, limit });
+  const parameters = new URLSearchParams({ offset, limit, shapes: true });
   if (where) parameters.set("where", JSON.stringify(where));
   return call(`api/images?${parameters}`, { signal });
 }
 
 /** POST form fields to "search" or "recommend"; `onBusy(seconds)` is called before each retry. */
 export const search = (endpoint, body, signal, onBusy) =>
-  call(`api/${endpoint}`, { body, signal, onBusy });
+  call(`api/${endpoint}?shapes=true`, { body, signal, onBusy });
+
+/** Parts of a picture to search with, from {version, row} or {version, image}; asked once. */
+export async function suggestedParts(body, signal) {
+  const { data } = await send("api/suggest", { body, signal });
+  return data?.parts ?? [];
+}
 
 /** A heat map: a PNG, as a blob. */
 export const explain = (body, signal) => call("api/explain", { body, signal, as: "blob" });
+
+/** Where the pictures lie on a map: "pca" or "tsne". */
+export const map = (method) => call(`api/map?method=${method}`);
 
 /** How far the search for duplicates is, and its groups from `offset` on. */
 export const duplicates = (offset, limit) => call(`api/duplicates?offset=${offset}&limit=${limit}`);

@@ -9,7 +9,10 @@ import * as query from "./query.js";
 import { whereOf } from "./request.js";
 import { currentSignal, library } from "./session.js";
 import { hasFilters, hasQuery, state } from "./state.js";
+import * as collections from "./collections.js";
+import * as selection from "./selection.js";
 import { relaxations } from "./suggestions.js";
+import * as trail from "./trail.js";
 
 const PAGE_SIZE = 60;
 const SKELETONS = 12;
@@ -38,7 +41,10 @@ export async function show(signal) {
   const key = JSON.stringify([library().version, where]);
   document.title = "simsearch";
   query.show(null, null);
+  trail.hide();
   showList("library");
+  const { collection } = state();
+  if (collection !== null && !collections.paths(collection)?.length) return showNoCollection(collection);
   if (listing?.key !== key || listing.total === null) {
     listing = { key, where, total: null, count: 0 };
     byId("library").replaceChildren(...grid.skeletons(SKELETONS));
@@ -76,7 +82,19 @@ function append(mine, { total, images }) {
   mine.total = total;
   mine.count = images.length ? mine.count + images.length : total;
   byId("library").append(...images.map((image) => grid.card(cache(image), state())));
+  selection.showMarks();
   showTotal();
+}
+
+function showNoCollection(name) {
+  listing = null;
+  byId("library").replaceChildren();
+  setHeading("No pictures");
+  const kept = collections.paths(name) !== null;
+  const text = kept
+    ? "No picture is left in it."
+    : "Collections are kept in the browser that they were made in, and this one has none of that name.";
+  showMessage(`The collection “${name}” is empty`, text, relaxations());
 }
 
 function showTotal() {

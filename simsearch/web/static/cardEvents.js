@@ -1,16 +1,17 @@
 // Clicks and keys on a list of cards: arrows move between them, letters press their buttons.
 
 const ARROWS = { ArrowLeft: -1, ArrowRight: 1 };
-const SHORTCUTS = { l: "like", d: "dislike", w: "explain", i: "detail" };
+const SHORTCUTS = { l: "like", d: "dislike", w: "explain", i: "detail", x: "select" };
 
-/** Call `onAction(action, row, card)` for each card action in a list, by mouse or keyboard. */
+/** Call `onAction(action, row, card, event)` for each card action in a list, by mouse or keyboard. */
 export function listen(list, onAction) {
   list.addEventListener("click", (event) => {
     const target = event.target.closest("[data-action]");
-    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return; // opens a new tab
+    const selects = target?.dataset.action === "select";
+    if (!target || event.ctrlKey || event.metaKey || (event.shiftKey && !selects)) return; // a new tab
     event.preventDefault();
     const row = Number(target.closest("[data-row]").dataset.row);
-    onAction(target.dataset.action, row, target.closest(".card"));
+    onAction(target.dataset.action, row, target.closest(".card"), event);
   });
   list.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !event.target.matches(".picture")) return;

@@ -8,7 +8,8 @@ import { cache, cached } from "./imageCache.js";
 import { frameLarge, isPart, partText } from "./partFrames.js";
 import * as query from "./query.js";
 import { library } from "./session.js";
-import { hasQuery, searchFrom, searchUrl, state } from "./state.js";
+import * as feedback from "./feedback.js";
+import { canLike, hasQuery, searchFrom, searchUrl, state } from "./state.js";
 
 const ALIKE = 8; // pictures in the strip
 const BROWSER_FORMATS = /\.(jpe?g|jpe|jfif|mpo|png|webp|gif|avif)$/i; // others are sent as JPEG
@@ -173,6 +174,22 @@ function actions(image, name) {
     },
     "compare",
   );
+  const like = (text, name, iconName) =>
+    button(
+      text,
+      {
+        "data-detail": name,
+        "aria-pressed": String(state()[name].includes(image.row)),
+        onclick: () => {
+          feedback.toggle(state(), name, image.row);
+          byId("detail").querySelector(`[data-detail=${name}]`)?.setAttribute(
+            "aria-pressed",
+            String(state()[name].includes(image.row)),
+          );
+        },
+      },
+      iconName,
+    );
   const link = (text, iconName, properties) =>
     el("a", { className: "button", href: image.image, ...properties }, icon(iconName), el("span", {}, text));
   const download = BROWSER_FORMATS.test(name) ? name : `${name}.jpg`;
@@ -181,6 +198,8 @@ function actions(image, name) {
     { className: "buttons" },
     search,
     hasQuery() && query.originalUrl() ? compare : null,
+    canLike() ? like(hasQuery() ? "More like this" : "Like", "liked", "like") : null,
+    canLike() && hasQuery() ? like("Less like this", "disliked", "dislike") : null,
     link("Download", "download", { download, "data-detail": "download" }),
     link("Open in a new tab", "open", { target: "_blank", rel: "noopener", "data-detail": "open" }),
     copyButton(image.path),
@@ -213,7 +232,7 @@ async function showAlike(row, strip, signal) {
     const { answers } = await api.search("search", body, signal);
     strip.replaceChildren(...answers[0].matches.map(alike));
   } catch (error) {
-    if (!api.isAbort(error)) strip.replaceChildren(el("li", {}, "These could not be loaded."));
+    if (!api.isAbort(error)) strip.replaceChildren(el("li", {}, "Pictures like this one could not be loaded."));
   }
 }
 

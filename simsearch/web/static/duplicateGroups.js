@@ -20,9 +20,18 @@ const EDITS = {
   "same file": "Same file",
 };
 const REASONS = {
-  "of which the picture that stays is a part, or was made": "it shows more than the kept picture",
-  "not confirmed as a copy of the picture that stays": "it could not be confirmed as a copy",
-  "further paths of one file": "it is another name of the same file",
+  "of which the picture that stays is a part, or was made": [
+    "it shows more than the kept picture",
+    "they show more than the kept pictures",
+  ],
+  "not confirmed as a copy of the picture that stays": [
+    "it could not be confirmed as a copy",
+    "they could not be confirmed as copies",
+  ],
+  "further paths of one file": [
+    "it is another name of the same file",
+    "they are other names of the same files",
+  ],
 };
 const UNITS = ["bytes", "kB", "MB", "GB", "TB"];
 
@@ -33,8 +42,8 @@ export function bytes(size) {
   return `${unit && value < 100 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
 }
 
-/** In plain words why a picture stays. */
-export const reasonText = (reason) => REASONS[reason] ?? reason;
+/** In plain words why a picture stays, or several do. */
+export const reasonText = (reason, count = 1) => REASONS[reason]?.[count === 1 ? 0 : 1] ?? reason;
 
 /** A card for a group; `onChange()` is called whenever something else is chosen. */
 export function groupCard(group, version, onChange) {
@@ -115,9 +124,9 @@ function verdict(group, image, kept, goes) {
   const { apart, keep, stay } = choices.of(group);
   if (kept) return el("b", {}, "Stays");
   const known = keep === group.images[0].row; // the edit was told for that pair alone
-  const edit = el("span", {}, known ? editText(image) : "Checked when you export");
+  const edit = el("span", {}, known ? editText(image) : "Checked again when you export the plan");
   if (apart.includes(image.row)) return el("b", {}, "Not a duplicate");
-  if (goes) return join(el("b", {}, "Can go"), edit);
+  if (goes) return join(el("b", {}, "Can be removed"), edit);
   if (stay.includes(image.row) || !image.reason) return join(el("b", {}, "Stays"), edit);
   return join(el("b", {}, `Stays: ${reasonText(image.reason)}`), edit);
 }

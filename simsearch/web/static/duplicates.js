@@ -104,7 +104,7 @@ function showSummary() {
   const count = copies.copies + change.reduce((sum, each) => sum + each.copies, 0);
   const size = copies.bytes + change.reduce((sum, each) => sum + each.bytes, 0);
   byId("summary").textContent =
-    `${plural(copies.groups, "group")} · ${plural(count, "copy", "copies")} can go · ${bytes(size)}`;
+    `${plural(copies.groups, "group")} · ${plural(count, "copy", "copies")} can be removed · ${bytes(size)}`;
 }
 
 async function more() {

@@ -7,6 +7,7 @@ import { announce, byId } from "./dom.js";
 import * as imageCache from "./imageCache.js";
 import { actionButton, hide, setHeading, showBanner, showMessage } from "./messages.js";
 import * as query from "./query.js";
+import * as selection from "./selection.js";
 import { currentSignal, library, loadLibrary } from "./session.js";
 import { hasQuery, state, update } from "./state.js";
 import { backToLibrary, choosePicture, clearFilters } from "./suggestions.js";
@@ -91,6 +92,7 @@ async function relocate(signal) {
   const lists = [queryRows, current.liked, current.disliked];
   const [[row = null], liked, disliked] = await imageCache.relocate(lists, signal);
   browse.reset();
+  selection.clear(); // row numbers are those of the library before
   update({ row, liked, disliked }, "relocate");
   if (queryRows.length && row === null)
     upload.showError("The library has changed, and that picture is no longer in it.");

@@ -2,11 +2,16 @@
 // filters in use. Changes the state; sends nothing.
 
 import { button, byId, debounce, el, icon, readable } from "./dom.js";
+import { folderTree, treeOf } from "./folderTree.js";
+import { rangeSlider } from "./rangeSlider.js";
 import { hasThreshold, state, update } from "./state.js";
 
 const LONG_LIST = 12; // checkboxes, above which a list can be searched
 const DEFAULT_THRESHOLD = 0.5; // cosine, where the library has no automatic one
 const TYPING_MS = 400; // pause after which typed text is searched for
+const NARROW = matchMedia("(max-width: 700px)"); // where the panel is a sheet over the page
+const WIDE = matchMedia("(min-width: 1100px)"); // where it stands beside the results
+const REMEMBERED = "filters"; // whether it was open
 
 let updaters = []; // functions of the state, one for each control
 
@@ -14,15 +19,33 @@ let updaters = []; // functions of the state, one for each control
 export function build(library) {
   updaters = [];
   const columns = library.columns.filter((column) => column.name !== "path");
-  byId("panel").replaceChildren(
+  byId("panel-form").replaceChildren(
+    sheetHead(),
     countControl(library),
     thresholdControl(library),
     folderFilter(library.folders),
     ...columns.map((column) => (column.kind === "number" ? rangeFilter : valueFilter)(column)),
     textFilter("path", "File name contains"),
-    el("p", {}, button("Clear filters", { id: "clear-filters", onclick: clear })),
+    el(
+      "p",
+      { className: "buttons" },
+      button("Clear filters", { id: "clear-filters", onclick: clear }),
+      button("Show the pictures", { className: "button primary sheet-only", onclick: () => setOpen(false) }),
+    ),
   );
 }
+
+const sheetHead = () =>
+  el(
+    "p",
+    { className: "sheet-head sheet-only" },
+    el("b", {}, "Filters"),
+    el(
+      "button",
+      { type: "button", className: "round", "aria-label": "Close the filters", onclick: () => setOpen(false) },
+      icon("close"),
+    ),
+  );
 
 /** Make the panel, the chips and the count show a state. */
 export function render(current) {
@@ -36,13 +59,46 @@ export function render(current) {
 }
 
 export const clear = () =>
-  update({ folders: [], columns: {}, ...(hasThreshold() ? { threshold: null } : {}) });
+  update({ folders: [], columns: {}, collection: null, ...(hasThreshold() ? { threshold: null } : {}) });
 
 /** Open or close the panel; the focus goes with it. */
 export function setOpen(open) {
-  byId("panel").hidden = !open;
-  byId("filters").setAttribute("aria-expanded", String(open));
-  (open ? byId("panel").querySelector("input:not(:disabled)") : byId("filters"))?.focus();
+  const panel = byId("panel");
+  if (open === panel.open) return;
+  if (!open) panel.close();
+  else if (NARROW.matches) panel.showModal();
+  else panel.show();
+  remember(open);
+  showOpen();
+  const inside = panel.querySelectorAll("input:not(:disabled)");
+  (open ? [...inside].find((each) => each.checkVisibility()) : byId("filters"))?.focus();
+}
+
+export const isOpen = () => byId("panel").open;
+
+/** On wide screens the panel is open if it was when the page was left. */
+export function listen() {
+  try {
+    byId("panel").open = WIDE.matches && localStorage.getItem(REMEMBERED) === "open";
+  } catch {
+    // storage is disabled
+  }
+  byId("panel").addEventListener("close", () => showOpen());
+  byId("panel").addEventListener("click", (event) => {
+    if (event.target === byId("panel")) setOpen(false); // beside the sheet
+  });
+  byId("panel-form").addEventListener("submit", (event) => event.preventDefault());
+  showOpen();
+}
+
+const showOpen = () => byId("filters").setAttribute("aria-expanded", String(isOpen()));
+
+function remember(open) {
+  try {
+    if (WIDE.matches) localStorage.setItem(REMEMBERED, open ? "open" : "closed");
+  } catch {
+    // storage is disabled: the panel is closed after a reload
+  }
 }
 
 function group(legend, className, ...children) {
@@ -73,7 +129,7 @@ function thresholdControl({ auto_threshold: auto }) {
   const format = (value) => Number(value).toFixed(2);
   const setThreshold = (threshold) => update({ threshold }, "threshold");
   const limits = { min: 0, max: 1, step: 0.01 };
-  const label = "Minimum cosine similarity";
+  const label = "Lowest similarity";
   const { input, output, row } = slider("threshold", label, limits, format, setThreshold);
   const initial = auto === null ? DEFAULT_THRESHOLD : Number(auto.toFixed(2));
   const radio = (value, text, threshold) =>
@@ -138,7 +194,12 @@ function listSearch(legend, list) {
 function folderFilter(all) {
   if (all.length <= 1) return "";
   const onChange = (folders) => update({ folders }, "folder");
-  return checkboxes("Folder", all, ({ folders }) => folders, onChange);
+  const nested = treeOf(all);
+  if (nested.every(({ children }) => !children.length))
+    return checkboxes("Folder", all, ({ folders }) => folders, onChange);
+  const { node, show } = folderTree(nested, onChange);
+  updaters.push(({ folders }) => show(folders));
+  return group("Folder", "", node);
 }
 
 /** Checkboxes for a text column with few values, a text field for one with many. */
@@ -165,20 +226,9 @@ function textFilter(name, legend) {
 }
 
 function rangeFilter({ name, min, max }) {
-  const field = (end, placeholder) =>
-    el("input", { type: "number", step: "any", placeholder, "aria-label": `${readable(name)} ${end}` });
-  const fields = { from: field("from", min), to: field("to", max) };
-  const change = () => {
-    const given = Object.entries(fields).filter(([, { value }]) => value !== "");
-    const range = Object.fromEntries(given.map(([end, input]) => [end, input.valueAsNumber]));
-    setColumn(name, given.length ? range : null);
-  };
-  for (const input of Object.values(fields)) input.addEventListener("change", change);
-  updaters.push(({ columns }) => {
-    for (const [end, input] of Object.entries(fields)) input.value = columns[name]?.[end] ?? "";
-  });
-  const separator = el("span", { "aria-hidden": "true" }, "to");
-  return group(readable(name), "", el("div", { className: "range" }, fields.from, separator, fields.to));
+  const { node, show } = rangeSlider({ name, min, max }, (range) => setColumn(name, range));
+  updaters.push(({ columns }) => show(columns[name]));
+  return group(readable(name), "", node);
 }
 
 function setColumn(name, condition) {
@@ -191,15 +241,18 @@ function activeFilters(current) {
   const { threshold } = current;
   const least = threshold === "auto" ? "Similar enough (automatic)" : `Similarity from ${threshold}`;
   const similarity = hasThreshold(current) ? [[least, { threshold: null }]] : [];
+  const { collection } = current;
+  const collected =
+    collection === null ? [] : [[`Collection: ${collection}`, { collection: null }]];
   const folders = current.folders.map((name) => [
-    name,
+    name.endsWith("/") ? `${name.slice(0, -1)} and the folders in it` : name,
     { folders: current.folders.filter((each) => each !== name) },
   ]);
   const others = Object.entries(current.columns).map(([name, condition]) => {
     const { [name]: _, ...columns } = current.columns;
     return [`${readable(name)}: ${describe(condition)}`, { columns }];
   });
-  return [...similarity, ...folders, ...others];
+  return [...similarity, ...collected, ...folders, ...others];
 }
 
 function describe({ from, to, is, has }) {

@@ -7,7 +7,12 @@ import { searchUrl } from "./state.js";
 
 export { listen } from "./cardEvents.js";
 
-const SIZES = "(max-width: 600px) 46vw, 240px";
+const SIZES = "(max-width: 600px) 46vw, 320px";
+const RATIOS = [0.7, 2.4]; // width to height of a card's picture; what is beyond is cropped
+const SKELETON_RATIOS = [1.5, 1, 0.75, 1.33];
+
+/** Fills the line above the next entry, whose pictures would be stretched otherwise. */
+export const lineEnd = () => el("li", { className: "line-end", "aria-hidden": "true" });
 
 /** A line over all columns, above the matches that are below the automatic threshold. */
 export const weakLine = (isFirst) =>
@@ -39,22 +44,54 @@ export function card(image, state) {
     },
     thumbnail(image),
   );
-  if (isMatch) frameThumbnail(picture, image);
-  return el(
-    "li",
+  if (isMatch) frameThumbnail(picture, image, ratioOf(image));
+  return shaped(
+    ratioOf(image),
     { className: "card", "data-row": image.row },
-    el("div", { className: "frame" }, picture, actions(image, name, state, isMatch)),
+    el("div", { className: "frame" }, picture, select(name), actions(image, name, state, isMatch)),
     isMatch ? score(image) : null,
     caption(...captionOf(image), name),
     isMatch && image.duplicates.length ? duplicates(image.duplicates) : null,
   );
 }
 
+/** A list entry for a picture with this ratio of width to height. */
+function shaped(ratio, properties, ...children) {
+  const entry = el("li", properties, ...children);
+  entry.style.setProperty("--ratio", ratio);
+  return entry;
+}
+
+/** Width to height of a picture; 1 where it is unknown. */
+const ratioOf = ({ width, height }) =>
+  width && height ? Math.min(RATIOS[1], Math.max(RATIOS[0], width / height)) : 1;
+
+/** Show on a card what is liked and disliked. */
+export function showFeedback(card, { liked, disliked }) {
+  const row = Number(card.dataset.row);
+  card.querySelector(".like")?.setAttribute("aria-pressed", String(liked.includes(row)));
+  card.querySelector(".dislike")?.setAttribute("aria-pressed", String(disliked.includes(row)));
+}
+
+const select = (name) =>
+  el(
+    "button",
+    {
+      type: "button",
+      className: "select",
+      "data-action": "select",
+      "aria-pressed": "false",
+      title: "Select",
+      "aria-label": `Select: ${name}`,
+    },
+    icon("check"),
+  );
+
 /** Placeholders for cards that are being loaded. */
 export const skeletons = (count) =>
-  Array.from({ length: count }, () =>
-    el(
-      "li",
+  Array.from({ length: count }, (_, i) =>
+    shaped(
+      SKELETON_RATIOS[i % SKELETON_RATIOS.length],
       { className: "card skeleton", "aria-hidden": "true" },
       el("div", { className: "frame" }, el("div", { className: "picture" })),
       caption("\u00a0", "\u00a0", ""),
@@ -96,13 +133,9 @@ function actions(image, name, state, isMatch) {
   return el(
     "div",
     { className: "actions" },
-    ...(isMatch
-      ? [
-          toggle("like", "More like this", state.liked.includes(image.row)),
-          toggle("dislike", "Less like this", state.disliked.includes(image.row)),
-          toggle("explain", "Why it matches", false),
-        ]
-      : []),
+    toggle("like", isMatch ? "More like this" : "Like", state.liked.includes(image.row)),
+    isMatch ? toggle("dislike", "Less like this", state.disliked.includes(image.row)) : null,
+    isMatch ? toggle("explain", "Why it matches", false) : null,
     detailLink(image, name),
   );
 }

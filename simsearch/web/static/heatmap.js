@@ -1,7 +1,7 @@
 // Heat maps over matches: for one card, or for all cards as they come into view.
 
 import * as api from "./api.js";
-import { announce, el } from "./dom.js";
+import { announce, byId, el } from "./dom.js";
 
 const MAX_REQUESTS = 2; // at once: each costs the server a pass through its network
 
@@ -23,6 +23,7 @@ export function reset(requestBody) {
   queue = [];
   running = 0;
   viewport.disconnect();
+  byId("heat-legend").hidden = true;
   buildBody = requestBody;
 }
 
@@ -38,6 +39,7 @@ export function toggleAll(cards, on) {
 export function toggle(card, on) {
   card.querySelector(".explain")?.setAttribute("aria-pressed", String(on));
   card.classList.toggle("explained", on);
+  byId("heat-legend").hidden = !document.querySelector("#matches > .explained");
   queue = queue.filter((queued) => queued !== card);
   if (!on || card.matches(".loading-heatmap") || card.querySelector(".heatmap")) return;
   queue.push(card);

@@ -8,6 +8,7 @@ const KEYS = [
   ["I", "Details of a picture"],
   ["L, D", "More like this, less like this"],
   ["W", "Show why it matches"],
+  ["X", "Select a picture; Shift with a click selects all up to it"],
   ["Home, End", "First and last picture"],
   ["Left, Right", "In the details: previous and next picture"],
   ["Escape", "Close, clear the part, or go back to the library"],

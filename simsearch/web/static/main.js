@@ -2,6 +2,7 @@
 
 import * as browse from "./browse.js";
 import * as detail from "./detail.js";
+import * as collectionDialog from "./collectionDialog.js";
 import { byId, el, plural, titleOf } from "./dom.js";
 import * as failures from "./failures.js";
 import * as feedback from "./feedback.js";
@@ -12,6 +13,8 @@ import * as help from "./help.js";
 import { cached } from "./imageCache.js";
 import * as query from "./query.js";
 import * as search from "./search.js";
+import * as selection from "./selection.js";
+import * as selectionBar from "./selectionBar.js";
 import { library, loadLibrary, newJob, onLibrary, thumbnailUrl } from "./session.js";
 import {
   canLike,
@@ -89,6 +92,8 @@ function renderControls(current) {
     thumbnail: thumbnailUrl(row),
     name: cached(row) ? titleOf(cached(row)) : `picture ${row}`,
   }));
+  for (const card of byId("library").children) grid.showFeedback(card, current);
+  selectionBar.render();
   upload.showError(null);
 }
 
@@ -107,12 +112,13 @@ function onlyDiffersIn(name, one, other) {
   );
 }
 
-function onCardAction(action, row, card) {
-  if (action === "search") searchFrom({ row });
+function onCardAction(action, row, card, event) {
+  if (action === "select") selection.toggle(card, event.shiftKey);
+  else if (action === "search") searchFrom({ row });
   else if (action === "detail") detail.open(card);
   else if (action === "explain") heatmap.toggle(card, !heatmap.isOn(card));
   else {
-    search.focusNext([...card.parentNode.querySelectorAll(":scope > .card")].indexOf(card), action);
+    if (hasQuery()) search.focusNext([...card.parentNode.querySelectorAll(":scope > .card")].indexOf(card), action);
     feedback.toggle(state(), `${action}d`, row);
   }
 }
@@ -123,8 +129,10 @@ function onUpload({ file, ...typed }) {
 }
 
 function onEscape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
-  if (!byId("panel").hidden) filters.setOpen(false);
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]:not(#panel)"))
+    return;
+  if (filters.isOpen()) filters.setOpen(false);
+  else if (selection.rows().length) selection.clear();
   else if (state().box) update({ box: null });
   else if (hasQuery()) clearQuery();
 }
@@ -141,8 +149,10 @@ search.onMore((next) => attempt(next));
 for (const id of ["library", "matches"]) grid.listen(byId(id), onCardAction);
 for (const name of TOGGLES)
   byId(name).addEventListener("click", () => update({ [name]: !state()[name] }, name));
-byId("filters").addEventListener("click", () => filters.setOpen(byId("panel").hidden));
-byId("panel").addEventListener("submit", (event) => event.preventDefault());
+byId("filters").addEventListener("click", () => filters.setOpen(!filters.isOpen()));
+filters.listen();
+collectionDialog.listen();
+selection.onChange(selectionBar.render);
 byId("home").addEventListener("click", (event) => {
   event.preventDefault();
   clearQuery();

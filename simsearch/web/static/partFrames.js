@@ -10,24 +10,27 @@ export function isPart({ box, size }) {
   return left > 0 || top > 0 || right < size[0] || bottom < size[1];
 }
 
-/** Put a frame over the square thumbnail of a match. The square shows as much of the picture as
-    usual, moved so that it holds the part; all of it where the part is longer than the square. */
-export function frameThumbnail(picture, match) {
+/** Put a frame over the thumbnail of a match, whose element has this `ratio` of width to height. It
+    shows as much of the picture as usual, moved so that it holds the part; all of it where the part
+    is longer. */
+export function frameThumbnail(picture, match, ratio) {
   if (!isPart(match)) return;
   const { box, size } = match;
-  const fits = box[2] - box[0] <= Math.min(...size) && box[3] - box[1] <= Math.min(...size);
-  const side = fits ? Math.min(...size) : Math.max(...size);
-  const [x, y] = [0, 1].map((axis) => {
-    const spare = size[axis] - side;
-    return fits ? clamp((box[axis] + box[axis + 2] - side) / 2, 0, spare) : spare / 2;
-  });
-  const at = [x, y].map((start, axis) => {
-    const spare = size[axis] - side;
-    return fits && spare ? `${(100 * start) / spare}%` : "50%";
-  });
+  const covered = [Math.min(size[0], size[1] * ratio), Math.min(size[1], size[0] / ratio)];
+  const whole = [Math.max(size[0], size[1] * ratio), Math.max(size[1], size[0] / ratio)];
+  const fits = box[2] - box[0] <= covered[0] && box[3] - box[1] <= covered[1];
+  const area = fits ? covered : whole;
+  const spare = size.map((side, axis) => side - area[axis]);
+  const [x, y] = spare.map((each, axis) =>
+    fits ? clamp((box[axis] + box[axis + 2] - area[axis]) / 2, 0, each) : each / 2,
+  );
+  const at = [x, y].map((start, axis) =>
+    fits && spare[axis] ? `${(100 * start) / spare[axis]}%` : "50%",
+  );
   picture.style.setProperty("--fit", fits ? "cover" : "contain");
   picture.style.setProperty("--at", at.join(" "));
-  picture.append(el("span", { className: "part-layer" }, frame(match, { x, y, width: side, height: side })));
+  const shown = { x, y, width: area[0], height: area[1] };
+  picture.append(el("span", { className: "part-layer" }, frame(match, shown)));
 }
 
 /** Put a frame over a large picture that is shown whole, whatever the shape of its element. */

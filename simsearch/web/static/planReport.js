@@ -15,9 +15,9 @@ export function showPlan(plan) {
   const panel = byId("exported");
   panel.replaceChildren(
     el("h2", { id: "exported-heading" }, `The plan is in ${FILE}`),
-    el("p", {}, `It lets ${plural(plan.copies, "copy", "copies")} go: ${bytes(plan.bytes)}.`),
+    el("p", {}, `It moves ${plural(plan.copies, "copy", "copies")} out of the way: ${bytes(plan.bytes)}.`),
     ...facts(plan),
-    el("p", {}, "Nothing has been moved. To carry the plan out, on the machine of the pictures:"),
+    el("p", {}, "Nothing has been moved yet. To carry out the plan, run this on the computer that has the pictures:"),
     ...COMMANDS.slice(0, 1).map(command),
     el("p", {}, "Each file is checked once more, then moved to .simsearch-removed in the dataset. To bring them back:"),
     ...COMMANDS.slice(1).map(command),
@@ -34,8 +34,8 @@ function save(text) {
 }
 
 function facts({ left, remembered, notes }) {
-  const lines = left.map(({ reason, images }) => `${plural(images, "picture")} kept: ${reasonText(reason)}.`);
-  if (remembered) lines.push(`${plural(remembered, "pair")} remembered as not duplicates.`);
+  const lines = left.map(({ reason, images }) => `${plural(images, "picture")} kept: ${reasonText(reason, images)}.`);
+  if (remembered) lines.push(`${plural(remembered, "pair")} will be remembered as not being duplicates.`);
   lines.push(...notes.map((note) => note.charAt(0).toUpperCase() + note.slice(1)));
   return lines.length ? [el("ul", {}, ...lines.map((line) => el("li", {}, line)))] : [];
 }

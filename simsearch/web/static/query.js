@@ -3,6 +3,7 @@
 
 import { CORNERS, isSmall, moved, pointOver, resized, spanned } from "./box.js";
 import { button, byId, caption as captionLine, debounce, el, icon, originalLink } from "./dom.js";
+import { spots } from "./spots.js";
 
 const STEP = 0.02; // of the image, for one press of an arrow key
 const FIRST_BOX = [0.25, 0.25, 0.75, 0.75];
@@ -16,6 +17,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 let shown = null; // the query that is shown
 let parts = null; // its elements
 let broken = false; // whether the image could not be loaded
+let suggested = []; // parts of it that are worth a search, in fractions of the image
 let choosing = false; // whether a finger on the picture chooses a part; it scrolls otherwise
 let box = null; // [left, top, right, bottom], fractions of the image
 let notify = () => {};
@@ -31,10 +33,12 @@ export const onBox = (listener) => (notify = listener);
     or {key, name, missing: why it cannot be shown}, or {key, name, words}. */
 export function show(query, selected) {
   byId("query").hidden = !query;
+  if (query?.key !== shown?.key) suggested = [];
   if (query?.key !== shown?.key || broken) build(query);
   shown = query;
   notifySoon.cancel();
   if (parts) draw(selected);
+  showSpots();
 }
 
 function build(query) {
@@ -72,12 +76,13 @@ function preview(source, name) {
     const own = source.startsWith("blob:");
     area.replaceWith(placeholder(own ? CANNOT_SHOW : CANNOT_LOAD));
   });
-  area.append(image, cropBox);
+  const spotLayer = el("div", { className: "spots" });
+  area.append(image, cropBox, spotLayer);
   area.addEventListener("pointerdown", onPointerDown);
   cropBox.addEventListener("keydown", onKeyDown);
   const select = button("Choose a part", { id: "select-part", onclick: selectPart }, "crop");
   const clear = button("Whole picture", { id: "clear-part", onclick: clearPart }, "close");
-  parts = { area, cropBox, select, clear };
+  parts = { area, cropBox, select, clear, spots: spotLayer };
   return [
     area,
     el(
@@ -93,6 +98,22 @@ function preview(source, name) {
 function caption(original, name) {
   const link = original && originalLink("round", original, `Open the original of ${name}`);
   return el("figcaption", {}, captionLine(name), link);
+}
+
+/** Show suggested parts on the picture: boxes in fractions of it. */
+export function suggest(boxes) {
+  suggested = boxes;
+  showSpots();
+}
+
+function showSpots() {
+  const choose = (part) => {
+    choosing = false;
+    draw(part);
+    parts.cropBox.focus();
+    notifyNow();
+  };
+  parts?.spots.replaceChildren(...spots(suggested, box, choose));
 }
 
 function draw(selected) {
@@ -166,6 +187,7 @@ function dragFrom(target, start) {
 
 function onPointerDown(event) {
   if (event.button !== 0 || (event.pointerType === "touch" && !choosing)) return;
+  if (event.target.closest(".spot")) return; // a press of its own
   const { area } = parts;
   const pointOf = (pointer) => pointOver(area, pointer);
   const before = box;

@@ -1,19 +1,25 @@
 // Turns the state of the page into the form fields of the API. Sends nothing.
 
-import { hasFeedback, hasQuery } from "./state.js";
+import * as collections from "./collections.js";
+import { hasFeedback, hasOwnQuery } from "./state.js";
 import * as uploads from "./uploads.js";
 
 /** The API's `where`, or null without filters. */
-export function whereOf({ folders, columns }) {
+export function whereOf({ folders, columns, collection }) {
   const where = {};
-  if (folders.length) where.folder = folders.map(escapeGlob);
+  if (folders.length) where.folder = folders.flatMap(folderGlobs);
   for (const [name, { from = null, to = null, is, has }] of Object.entries(columns)) {
     if (is) where[name] = is.map(escapeGlob);
     else if (has) where[name] = /[*?]/.test(has) ? has : `*${escapeGlob(has)}*`;
     else where[name] = { min: from, max: to };
   }
+  if (collection !== null) where.path = (collections.paths(collection) ?? []).map(escapeGlob);
   return Object.keys(where).length ? where : null;
 }
+
+/** A folder with a slash at its end stands for those in it, too. */
+const folderGlobs = (name) =>
+  name.endsWith("/") ? [escapeGlob(name.slice(0, -1)), `${escapeGlob(name)}*`] : [escapeGlob(name)];
 
 /** Text that a glob matches literally. */
 export const escapeGlob = (text) => text.replace(/[*?[]/g, "[$&]");
@@ -40,7 +46,7 @@ export async function buildRequest(state, library, original) {
 
 /** With feedback the query, or its selected part, is one of the liked images. */
 async function appendLikedQuery(body, state, original) {
-  if (!hasQuery(state) || state.url !== null) return; // /api/recommend takes no URL
+  if (!hasOwnQuery(state) || state.url !== null) return; // /api/recommend takes no URL
   if (!state.box) return appendQuery(body, state, "liked", "liked_image", "liked_text");
   body.append("liked_image", await cropped(original, state.box), "part.png");
   if (state.row !== null) body.append("exclude", state.row);

@@ -6,11 +6,14 @@ import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
 import { cache, cached } from "./imageCache.js";
 import { setHeading, showList, showMessage } from "./messages.js";
+import * as partSuggestions from "./partSuggestions.js";
 import * as query from "./query.js";
 import { buildRequest } from "./request.js";
 import { library } from "./session.js";
-import { hasFeedback, state } from "./state.js";
+import * as selection from "./selection.js";
+import { hasFeedback, hasOwnQuery, state } from "./state.js";
 import { choosePicture, relaxations } from "./suggestions.js";
+import * as trail from "./trail.js";
 import * as uploads from "./uploads.js";
 
 const NO_CONCEPT = /\((no concept near: .*)\)$/; // in the name of words that mean none
@@ -19,6 +22,7 @@ const MORE_MATCHES = 48; // that one press of the button adds
 const AUTO_PERCENTILE = 99.9; // of random pairs, that the automatic threshold stands for
 const LARGE_PREVIEW_RATIO = 1.5; // device pixels per CSS pixel, above which thumbnails look blurred
 
+let previousKey = null; // of the search before
 let shown = null; // {state, request, matches} of the search that is shown
 let goesOn = false; // whether further matches load as the end of the list is scrolled to
 let focusTarget = null; // {index, action} of the button to focus after the next search
@@ -33,6 +37,7 @@ export async function run(signal) {
   list.setAttribute("aria-busy", "true");
   await uploads.restore(current.upload);
   signal.throwIfAborted();
+  partSuggestions.leave(current);
   if (!(await showQuery(current, signal))) return;
   const request = () => buildRequest(current, library(), query.originalUrl());
   const { endpoint, body } = await request();
@@ -41,6 +46,17 @@ export async function run(signal) {
   shown = { current, request, count: Number(body.get("k")), asked: Number(body.get("k")) };
   goesOn = false;
   showMatches(answers[0], milliseconds, current);
+  partSuggestions.load(current, query.suggest);
+  addToTrail(current);
+}
+
+/** Add the query that is shown to the trail. */
+function addToTrail(current) {
+  const key = queryKey(current);
+  const image = current.row === null ? null : cached(current.row);
+  const name = document.title.replace(/ – simsearch$/, "");
+  trail.visit({ key, search: location.search, name, thumbnail: image?.thumbnail ?? null }, previousKey);
+  previousKey = key;
 }
 
 /** Call `onPress(next)` to show more matches; once pressed, scrolling to the end does it, too. */
@@ -73,7 +89,8 @@ async function showMore(signal) {
 }
 
 /** Identifies the query of a state. */
-export const queryKey = ({ row, upload, url, text }) => JSON.stringify([row, upload, url, text]);
+export const queryKey = ({ row, upload, url, text, likes }) =>
+  JSON.stringify([row, upload, url, text, likes]);
 
 /** After the next search, focus the `action` button of the match at `index`. */
 export const focusNext = (index, action) => (focusTarget = { index, action });
@@ -82,6 +99,11 @@ export const focusNext = (index, action) => (focusTarget = { index, action });
 async function showQuery(current, signal) {
   if (current.upload !== null) return showUpload(current);
   const key = queryKey(current);
+  if (!hasOwnQuery(current)) {
+    document.title = "Pictures that you like – simsearch";
+    query.show(null, null);
+    return true;
+  }
   if (current.text !== null) {
     document.title = `${current.text} – simsearch`;
     query.show({ key, name: "Words", words: current.text }, null);
@@ -177,9 +199,10 @@ function showCards(list, matches) {
   const weak = matches.findIndex(isWeak);
   matches.forEach((match, i) => {
     if (i < first) return cache(match);
-    if (i === weak) list.append(grid.weakLine(i === 0));
+    if (i === weak) list.append(...(i ? [grid.lineEnd()] : []), grid.weakLine(i === 0));
     list.append(grid.card(cache(match), state()));
   });
+  selection.showMarks();
 }
 
 /** Whether a match is below the automatic threshold; that of parts is known by its percentile. */

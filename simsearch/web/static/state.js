@@ -16,12 +16,14 @@ const DEFAULTS = {
   disliked: [],
   folders: [],
   columns: {}, // name: {from, to} or {is: [...]} or {has: "..."}
+  collection: null, // name of a collection that the library is limited to
+  likes: false, // whether the liked pictures are the query
 };
 const NO_QUERY = {
   ...{ row: null, upload: null, url: null, text: null },
-  ...{ box: null, liked: [], disliked: [] },
+  ...{ box: null, liked: [], disliked: [], likes: false },
 };
-const FLAGS = { unique: "unique", heatmaps: "heat", parts: "parts" }; // state key: URL parameter
+const FLAGS = { unique: "unique", heatmaps: "heat", parts: "parts", likes: "likes" }; // state key: URL parameter
 const COLUMN_PARAMETERS = { from: Number, to: Number, has: String };
 
 let current = parse(location.search);
@@ -29,10 +31,13 @@ let lastMergeKey = null;
 let notify = () => {};
 
 export const state = () => current;
-export const hasQuery = ({ row, upload, url, text } = current) =>
+/** Whether there is a query of its own; liked pictures alone can be the query as well. */
+export const hasOwnQuery = ({ row, upload, url, text } = current) =>
   [row, upload, url, text].some((query) => query !== null);
-export const hasFilters = ({ folders, columns } = current) =>
-  folders.length > 0 || Object.keys(columns).length > 0;
+export const hasQuery = (given = current) =>
+  hasOwnQuery(given) || (given.likes && given.liked.length > 0);
+export const hasFilters = ({ folders, columns, collection } = current) =>
+  folders.length > 0 || Object.keys(columns).length > 0 || collection !== null;
 export const hasThreshold = (given = current) => given.threshold !== null && hasQuery(given);
 export const hasFeedback = ({ liked, disliked } = current) => liked.length + disliked.length > 0;
 export const canLike = ({ url } = current) => url === null; // recommending takes no address
@@ -50,6 +55,9 @@ export function update(change, mergeKey = null) {
 
 /** Search with a new query; the box and the feedback belonged to the last one. */
 export const searchFrom = (query) => update({ ...NO_QUERY, ...query });
+
+/** Open a search that `location.search` was once. */
+export const openSearch = (search) => update(parse(search));
 
 /** Go back to the library. */
 export const clearQuery = () => update(NO_QUERY);
@@ -89,9 +97,11 @@ function parse(search) {
     unique: given.has(FLAGS.unique),
     heatmaps: given.has(FLAGS.heatmaps),
     parts: given.has(FLAGS.parts),
+    likes: given.has(FLAGS.likes),
     liked: rows("liked"),
     disliked: rows("disliked"),
     folders: given.getAll("folder"),
+    collection: given.get("collection"),
     columns: parseColumns(given),
   };
 }
@@ -115,7 +125,7 @@ function parseColumns(given) {
 
 function serialize(from) {
   const given = new URLSearchParams();
-  for (const name of ["row", "upload", "url", "text", "threshold"])
+  for (const name of ["row", "upload", "url", "text", "threshold", "collection"])
     if (from[name] !== null) given.set(name, from[name]);
   if (from.box) given.set("box", from.box.map((edge) => Number(edge.toFixed(4))).join(","));
   if (from.k !== DEFAULTS.k) given.set("k", from.k);

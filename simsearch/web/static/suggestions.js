@@ -16,7 +16,7 @@ export function relaxations() {
   const { threshold, box } = state();
   return [
     threshold !== null && hasQuery()
-      ? actionButton("Remove the threshold", () => update({ threshold: null }))
+      ? actionButton("Allow any similarity", () => update({ threshold: null }))
       : null,
     clearFilters(),
     box ? actionButton("Use the whole picture", () => update({ box: null })) : null,

@@ -71,8 +71,8 @@ function typedQuery(typed, { urls, words }) {
   const isAddress = /^https?:\/\/\S+$/i.test(typed);
   if (isAddress && urls) return { url: typed };
   if (isAddress) return { error: "This server fetches no pictures from addresses. Choose a file." };
-  if (!words) return { error: "That is no address of a picture. It starts with https://" };
-  return /[\p{L}\p{N}\p{S}]/u.test(typed) ? { text: typed } : { error: "There are no words in it." };
+  if (!words) return { error: "This is not the address of a picture: an address starts with https://" };
+  return /[\p{L}\p{N}\p{S}]/u.test(typed) ? { text: typed } : { error: "Type a word or more, such as: red car" };
 }
 
 function listenToInputs(onFile, onQuery, library) {

@@ -3,8 +3,20 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from page_cases import axe, card, choose, expect, expect_matches, matches, rows_of, search, serve
+from page_cases import (
+    axe,
+    card,
+    choose,
+    expect,
+    expect_matches,
+    matches,
+    open_panel,
+    rows_of,
+    search,
+    serve,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +163,47 @@ def test_captions_have_a_line_for_the_name_and_one_for_the_folder(new_page, site
         page.close()
     finally:
         stop()
+
+
+def test_captions_in_any_script_are_read_in_full_on_focus(new_page, site, tmp_path):
+    titles = [f"תמונה (מס' {i}) " + "ארוכה " * 30 for i in range(len(site.library))]
+    address, stop = serve_with_titles(site, titles, tmp_path)
+    try:
+        page = new_page("/", address)
+        first = page.locator("#library .card:not(.skeleton)").first
+        name = first.locator("bdi.caption-name")
+        expect(name).to_have_text(titles[0].strip())
+        assert name.evaluate("name => name.matches(':dir(rtl)')")
+        cut = "name => name.clientWidth < name.scrollWidth"
+        assert name.evaluate(cut)
+        first.locator(".picture").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")  # focus by keyboard is shown
+        assert not name.evaluate(cut)
+        page.close()
+    finally:
+        stop()
+
+
+def test_titles_with_commas_are_searched_as_text(new_page, site, tmp_path):
+    titles = [f"Harbour, no. {i}, at noon" if i % 9 == 0 else f"Hill {i}" for i in range(66)]
+    address, stop = serve_with_titles(site, titles, tmp_path)
+    try:
+        page = new_page("/", address)
+        open_panel(page)
+        expect(page.get_by_label("Title contains")).to_be_visible()
+        expect(page.locator("#panel label", has_text="no. 9")).to_have_count(0)
+        page.get_by_label("Title contains").fill("no. 9, at")
+        expect(page.locator("#library .card:not(.skeleton)")).to_have_count(1)
+        page.close()
+    finally:
+        stop()
+
+
+def serve_with_titles(site, titles, folder):
+    table = pd.DataFrame({"path": site.library.names, "title": titles})
+    table.to_csv(folder / "titles.csv", index=False)
+    return serve(site.outputs, metadata=str(folder / "titles.csv"))
 
 
 def test_filters_have_counts_and_readable_names(new_page, site):

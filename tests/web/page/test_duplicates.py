@@ -44,7 +44,7 @@ def open_duplicates(new_page, project):
 
 def export(page, file):
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export plan").click()
+        page.get_by_role("button", name="Export the plan").click()
     assert download.value.suggested_filename == "plan.csv"
     download.value.save_as(file)
     expect(page.get_by_role("heading", name="The plan is in plan.csv")).to_be_visible()
@@ -64,9 +64,9 @@ def test_plan_is_exported_and_applied_at_the_command_line(open_duplicates, proje
     folder, _ = project
     page = open_duplicates()
     expect(copy(page, "0.png").locator(".verdict")).to_have_text("Stays")
-    expect(copy(page, "new/0.png").locator(".verdict")).to_have_text("Can go Resized")
+    expect(copy(page, "new/0.png").locator(".verdict")).to_have_text("Can be removed Resized")
     expect(copy(page, "new/0.png")).to_contain_text("new · 200 × 150 · ")
-    expect(page.locator("#summary")).to_contain_text("2 groups · 2 copies can go · ")
+    expect(page.locator("#summary")).to_contain_text("2 groups · 2 copies can be removed · ")
     before = pictures(folder)
     plan = export(page, tmp_path / "plan.csv")
     assert plan == [("0.png", "new/0.png"), ("1.png", "new/1.png")]
@@ -81,10 +81,10 @@ def test_kept_picture_can_be_swapped_and_groups_left_alone(open_duplicates, tmp_
     page = open_duplicates()
     copy(page, "new/0.png").get_by_role("button", name="Keep this one").click()
     expect(copy(page, "new/0.png").locator(".verdict")).to_have_text("Stays")
-    expect(copy(page, "0.png").locator(".verdict")).to_contain_text("Can go")
+    expect(copy(page, "0.png").locator(".verdict")).to_contain_text("Can be removed")
     expect(page.get_by_role("button", name="Keep this one: 0.png")).to_be_focused()
     page.get_by_role("region", name="Group 2").get_by_role("button", name="Leave this").click()
-    expect(page.locator("#summary")).to_contain_text("2 groups · 1 copy can go")
+    expect(page.locator("#summary")).to_contain_text("2 groups · 1 copy can be removed")
     page.reload()  # the browser keeps what was chosen
     expect(copy(page, "new/0.png").locator(".verdict")).to_have_text("Stays")
     assert export(page, tmp_path / "plan.csv") == [("new/0.png", "0.png")]
@@ -100,10 +100,12 @@ def test_pair_marked_as_no_duplicate_is_remembered_when_the_plan_is_exported(
     mark.click()
     expect(mark).to_have_attribute("aria-pressed", "true")
     mark.click()  # a mistake can be taken back
-    expect(copy(page, "new/1.png").locator(".verdict")).to_contain_text("Can go")
+    expect(copy(page, "new/1.png").locator(".verdict")).to_contain_text("Can be removed")
     mark.click()
     assert export(page, tmp_path / "plan.csv") == [("0.png", "new/0.png")]
-    expect(page.locator("#exported")).to_contain_text("1 pair remembered as not duplicates")
+    expect(page.locator("#exported")).to_contain_text(
+        "1 pair will be remembered as not being duplicates"
+    )
     expect(page.locator(".copies")).to_have_count(1)
     library = ss.ImageLibrary.load(tmp_path / "outputs")
     assert len(ss.duplicates(library, progress=False)) == 1
@@ -133,7 +135,7 @@ def test_axe_finds_nothing_and_a_phone_shows_all(open_duplicates, scheme):
     )
     copy(page, "new/1.png").get_by_role("button", name="Not a duplicate").click()
     with page.expect_download():
-        page.get_by_role("button", name="Export plan").click()
+        page.get_by_role("button", name="Export the plan").click()
     expect(page.locator("#exported")).to_be_visible()
     found = axe.Axe().run(page).response["violations"]
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []

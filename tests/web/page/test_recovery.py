@@ -23,7 +23,7 @@ def test_query_picture_comes_back_with_the_server(new_page, site, console):
     row = site.row("cat/0001.jpg")
     page = new_page()
     page.route("**/thumbnail?*size=512*", lambda route: route.abort())
-    page.route("**/api/search", lambda route: route.abort(), times=1)
+    page.route("**/api/search*", lambda route: route.abort(), times=1)
     page.locator(f"#library [data-row='{row}'] .picture").click()
     expect(page.locator("#query .placeholder")).to_have_text("The picture could not be loaded.")
     page.unroute("**/thumbnail?*size=512*")

@@ -51,7 +51,7 @@ def test_hostile_words_get_an_answer(page, text):
 
 @pytest.mark.parametrize(
     ("typed", "reason"),
-    [("...", "no words in it"), ("https://example.org/a.jpg", "no pictures from addresses")],
+    [("...", "Type a word or more"), ("https://example.org/a.jpg", "no pictures from addresses")],
 )
 def test_what_cannot_be_asked_is_told_in_one_line(page, typed, reason):
     ask(page, typed)
