@@ -57,7 +57,7 @@ def embed_batches(
     workers: int | None = None,
     sign: Signer | None = None,
 ) -> Generator[Batch]:
-    """Embed sources in order, a few batches in memory at a time; bad ones are reported, not raised."""
+    """Embed sources in order, a few batches in memory at a time; bad ones are reported."""
     import torch
 
     on_cpu = backbone.device.type == "cpu"
