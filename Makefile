@@ -94,7 +94,8 @@ check: $(VENV)/installed-dev
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Resolved for the container's Python and system, whatever runs here.
+# Resolved for the container's Python and system, whatever runs here. The page, its index and its
+# speed; not clip, words, timm and others, which few libraries need: docs/install.md adds them.
 lock: $(VENV)/installed-dev
 	printf '%s\n' $(GPU_ONLY) > $(VENV)/gpu_only.txt
 	$(BIN)/uv pip compile pyproject.toml --extra web --extra faiss --extra fast --upgrade --quiet \

@@ -3,7 +3,8 @@
     python benchmarks/words.py [OUTPUTS]
 
 Scenes: the phrases of ../shared/data/phrases.csv, 40 more and 24 of an earlier run, over the photos
-of `seg_test`. Photos: the name of each of the 250, which finds it or not. The settings were chosen
+of `seg_test`. Photos: the name of each of the 250, which finds it or not; 40 kinds of things, and
+those of the 40 scenes that they show. The settings were chosen
 on `seg_train` with 59 other phrases (`words_settings.py`), and on the photos, whose figure is
 therefore no proof. Words that ImageNet's classes know, and words that they do not: how often that
 is said. OUTPUTS keeps the embeddings.
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from common import INTEL, PHOTOS, verdict
-from words_phrases import FORTY, KNOWN, UNKNOWN
+from words_phrases import FORTY, FORTY_OF_PHOTOS, KNOWN, SCENES_OF_PHOTOS, UNKNOWN
 
 import simsearch as ss
 from simsearch.retrieval.concepts import find_concept
@@ -50,6 +51,7 @@ def main() -> None:
         photos = ss.embed_dataset(PHOTOS, outputs / "photos", "efficientnet_lite0")
         measure_scenes(scenes)
         measure_photos(photos)
+        measure_phrases_of_photos(photos)
         measure_concepts()
         measure_cost(scenes, outputs)
 
@@ -61,9 +63,12 @@ def measure_scenes(library: ss.ImageLibrary) -> None:
     where = library.where("seg_test/*")
     rows = np.flatnonzero(where)
     labels = library.labels[rows]
+    found: list[tuple[str, float]] = []
     for title, phrases in lists.items():
         scores = [precision(library, ss.Words(phrase), scene, where) for phrase, scene in phrases]
         report(title, scores, goals=title.startswith("26"))
+        found += zip((phrase for phrase, _ in phrases), np.array(scores)[:, 0], strict=True)
+    report_unknown(found)
     drawn = np.random.default_rng(0).choice(rows, 200, replace=False).tolist()
     report("a picture", [precision(library, row, library.labels[row], where) for row in drawn])
     chance = np.mean([(labels == scene).mean() for _, scene in given])
@@ -84,10 +89,16 @@ def precision(
     return float(right[:10].mean()), float((np.arange(1, len(hits) + 1) / (hits + 1)).mean())
 
 
-def report(title: str, scores: list[tuple[float, float]], *, goals: bool = False) -> None:
+def report(
+    title: str,
+    scores: list[tuple[float, float]],
+    first: str = "precision@10",
+    *,
+    goals: bool = False,
+) -> None:
     at_10, mean = np.mean(scores, axis=0)
     spread = np.std(scores, axis=0) / np.sqrt(len(scores))
-    found = f"precision@10 {at_10:.3f} ± {spread[0]:.3f}  mAP {mean:.3f} ± {spread[1]:.3f}"
+    found = f"{first} {at_10:.3f} ± {spread[0]:.3f}  mAP {mean:.3f} ± {spread[1]:.3f}"
     print(f"      {title:<33} {found}")
     if goals:
         verdict("precision@10", at_10, 0.85)
@@ -104,6 +115,60 @@ def measure_photos(library: ss.ImageLibrary) -> None:
     first = float(np.mean(np.array(ranks) == 1))
     chance = 1 / len(names)
     print(f"      {len(ranks)} photos by their names        first {first:.3f}, chance {chance:.3f}")
+
+
+def report_unknown(found: list[tuple[str, float]]) -> None:
+    """Print how well phrases found that were said to be unknown, beside the others."""
+    known = np.array([find_concept(phrase, "efficientnet_lite0").is_known for phrase, _ in found])
+    scores = np.array([score for _, score in found])
+    told = [f"{found[i][0]} {found[i][1]:.1f}" for i in np.flatnonzero(~known)]
+    print(
+        f"      {(~known).sum()} of {len(known)} said to be unknown: their mean is "
+        f"{scores[~known].mean():.3f}, that of the others {scores[known].mean():.3f}"
+    )
+    print(f"      {', '.join(told)}")
+
+
+def measure_phrases_of_photos(library: ss.ImageLibrary) -> None:
+    """Ask for kinds of things, of which the photos show one or several."""
+    names = np.array([Path(path).stem.partition("_")[2] for path in library.paths])
+    lists = {
+        "photos, 40 more": FORTY_OF_PHOTOS,
+        "photos, scenes of the 40": {
+            phrase: SCENES_OF_PHOTOS[scene]
+            for phrase, scene in by_scene(FORTY)
+            if scene in SCENES_OF_PHOTOS
+        },
+    }
+    for title, phrases in lists.items():
+        kinds = [np.isin(names, kind) for kind in phrases.values()]
+        queries = zip(map(ss.Words, phrases), kinds, strict=True)
+        scores = [first_and_mean(library, query, kind) for query, kind in queries]
+        report(title, scores, "first")
+        report_unknown(list(zip(phrases, np.array(scores)[:, 0], strict=True)))
+        pictures = [(row, kind) for kind in kinds for row in np.flatnonzero(kind).tolist()]
+        several = [(row, kind) for row, kind in pictures if kind.sum() > 1]
+        report("  a picture", [first_and_mean(library, *each) for each in several], "first")
+        share = np.mean([kind.mean() for kind in kinds])
+        print(f"      {'  chance':<33} first {share:.3f}  mAP {chance_map(kinds):.3f}")
+
+
+def first_and_mean(
+    library: ss.ImageLibrary, query: ss.Words | int, kind: np.ndarray
+) -> tuple[float, float]:
+    """Whether the first match is of a kind, and average precision; a picture leaves itself out."""
+    found = ss.search(library, query, k=len(library))
+    hits = np.flatnonzero([kind[match.row] for match in found])
+    return float(hits[0] == 0), float((np.arange(1, len(hits) + 1) / (hits + 1)).mean())
+
+
+def chance_map(kinds: list[np.ndarray]) -> float:
+    """Mean average precision of rankings drawn with a fixed seed."""
+    rng, scores = np.random.default_rng(0), []
+    for kind in kinds * 50:
+        hits = np.flatnonzero(rng.permutation(kind))
+        scores.append((np.arange(1, len(hits) + 1) / (hits + 1)).mean())
+    return float(np.mean(scores))
 
 
 def measure_concepts() -> None:
@@ -125,13 +190,20 @@ import sys, time
 from pathlib import Path
 import simsearch as ss
 
-def mebibytes():
-    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+def mebibytes(entry="VmRSS"):
+    return int(Path("/proc/self/status").read_text().split(f"{entry}:")[1].split()[0]) / 1024
 
 library = ss.ImageLibrary.load(sys.argv[1])
 before, start = mebibytes(), time.process_time()
 ss.search(library, text="a street at night")
-print(f"{time.process_time() - start:.1f} CPU s, {mebibytes() - before:.0f} MiB more")
+seconds, more = time.process_time() - start, mebibytes() - before
+start = time.process_time()
+for number in range(20):
+    ss.search(library, text=f"a street with {number} cars")
+warm = 1000 * (time.process_time() - start) / 20
+print(f"{seconds:.1f} CPU s, {more:.0f} MiB more than the open library", end="; ")
+print(f"20 more: {warm:.1f} CPU ms each, {mebibytes() - before - more:.0f} MiB more", end="; ")
+print(f"peak {mebibytes('VmHWM'):.0f} MiB")
 """
 
 

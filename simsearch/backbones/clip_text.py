@@ -16,7 +16,8 @@ import numpy as np
 
 from simsearch.backbones.adapters.clip import parse_name, split_towers
 from simsearch.backbones.weights_download import cannot_fetch
-from simsearch.errors import BackboneError, MissingExtraError, WeightsError
+from simsearch.backbones.weights_error import changed_error
+from simsearch.errors import MissingExtraError, WeightsError
 from simsearch.files import iter_blocks
 
 if TYPE_CHECKING:
@@ -81,10 +82,7 @@ def load_clip_text(name: str, weights_file: str | None, fingerprint: str) -> Cli
     """
     made = ClipTextEncoder(name, Path(weights_file) if weights_file else None)
     if made.fingerprint != fingerprint.partition("-int8-")[0]:
-        raise BackboneError(
-            f"the weights of {name} have changed since the library was made "
-            f"({made.fingerprint}, not {fingerprint}): embed the dataset again"
-        )
+        raise changed_error(name, made.fingerprint, fingerprint)
     return made
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.backbones.whole_view import sees_whole
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.header import read_header
@@ -40,12 +40,12 @@ class LongPictures(NamedTuple):
 def count_long(library: ImageLibrary) -> LongPictures:
     """Count the long pictures of a library of which only the centre is compared.
 
-    None where nothing is known to be unseen: with parts of a grid or of regions, or with a
-    transform of one's own. Files far away are not read.
+    None where nothing is known to be unseen: with parts of a grid or of regions, with a backbone
+    that squeezes whole pictures, or with a transform of one's own. Files far away are not read.
     """
     parts = open_parts(library)
     seen = parts is not None and parts.record.kind != BOXES and not parts.missing
-    if seen or library.source is None or library.source.weights == OWN_WEIGHTS:
+    if seen or sees_whole(library):
         return LongPictures(0, 0)
     sizes = _known_sizes(library)
     unknown = [row for row in np.flatnonzero(sizes.min(axis=1) == 0) if _is_near(library, int(row))]

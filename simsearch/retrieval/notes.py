@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.orientation import orientation_left
@@ -54,14 +53,15 @@ def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
     """Yield one note on pictures that are so long that the square in their middle is no more."""
     if getattr(library, "sees_all", False):  # of queries that are compared with parts
         return
-    source = getattr(library, "source", None)
-    if source is None or source.weights == OWN_WEIGHTS:  # a transform of one's own may see all
-        return
     sizes = [size for size in map(_size, pictures) if size]
     long = [size for size in sizes if min(size) < MIN_CENTRE * max(size)]
     if not long:
         return
+    from simsearch.backbones.whole_view import sees_whole
     from simsearch.library.parts import has_parts
+
+    if sees_whole(library):
+        return
 
     width, height = min(long, key=lambda size: min(size) / max(size))
     share = max(1, round(100 * min(width, height) / max(width, height)))

@@ -119,27 +119,30 @@ class PartsView:
     index : PartIndex
     sees_all : bool
         That queries are embedded with their margins.
+    whole_library : ImageLibrary
+        The library itself.
+    parts : Parts
     """
 
     sees_all = True
 
     def __init__(self, library: Any, parts: Parts, index: Index | None = None) -> None:  # noqa: ANN401
-        self._library, self._parts = library, parts
+        self.whole_library, self.parts = library, parts
         self.index = PartIndex(library, parts, index)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._library, name)
+        return getattr(self.whole_library, name)
 
     def __len__(self) -> int:
-        return len(self._library)
+        return len(self.whole_library)
 
     @property
     def random_pair_scores(self) -> NDArray[np.float32]:
         """Cosines of random pictures with the best part of others, sorted."""
         with _lock:
-            known, made = _known.get(self._library), id(self._parts.parts)
+            known, made = _known.get(self.whole_library), id(self.parts.parts)
             if known is None or known[0] != made:
-                known = _known[self._library] = (made, self._sample_pairs())
+                known = _known[self.whole_library] = (made, self._sample_pairs())
         return known[1]
 
     def threshold(self, false_match_rate: float = 1e-3) -> float:
@@ -148,19 +151,19 @@ class PartsView:
 
     def encode(self, images: Sequence[Any]) -> NDArray[np.float32]:
         """Embed queries as parts are compared: all of each, not its centre alone."""
-        library = self._library
+        library = self.whole_library
         pictures = [load_image(image) for image in images]
         rows = encode_views(library.backbone, pictures)
         return library.head(rows) if library.head else rows
 
     def _sample_pairs(self) -> NDArray[np.float32]:
         rng = np.random.default_rng(0)
-        count = len(self._library)
+        count = len(self.whole_library)
         rows = np.sort(rng.choice(count, min(SAMPLE_ROWS, count), replace=False))
-        vectors = np.asarray(self._library.embeddings[rows])
+        vectors = np.asarray(self.whole_library.embeddings[rows])
         scores = vectors @ vectors.T
         for place, row in enumerate(rows.tolist()):
-            some = self._parts.parts[self._parts.of(row)]["row"].astype(np.float32)
+            some = self.parts.parts[self.parts.of(row)]["row"].astype(np.float32)
             if len(some):
                 scores[:, place] = np.maximum(scores[:, place], (vectors @ some.T).max(axis=1))
         return np.sort(scores[~np.eye(len(rows), dtype=bool)])

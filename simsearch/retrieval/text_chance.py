@@ -14,10 +14,10 @@ import numpy as np
 
 from simsearch.library.thresholds import threshold_of
 from simsearch.retrieval.ordinary_texts import bank_texts
-from simsearch.retrieval.words import CLIP, bank_vectors, sample_of
+from simsearch.retrieval.words import CLIP, bank_vectors, draw_sample, sample_of, whole_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,17 +35,36 @@ class TextChance:
         (B, n, D): queries of the bank; the score of a row is its highest cosine with any of the n.
     sample
         (S, D) rows of the library, in random order.
+    pictures
+        Yields the rows, (p, D) each, of random pictures that are found by their best part; by
+        default, half of the sample is scored.
     """
 
-    def __init__(self, vectors: NDArray[np.floating[Any]], sample: NDArray[np.float64]) -> None:
-        self.vectors, self.sample = vectors, sample
+    def __init__(
+        self,
+        vectors: NDArray[np.floating[Any]],
+        sample: NDArray[np.float64],
+        pictures: Callable[[], Iterable[NDArray[Any]]] | None = None,
+    ) -> None:
+        self.vectors, self.sample, self.pictures = vectors, sample, pictures
 
     @cached_property
     def random_pair_scores(self) -> NDArray[np.float32]:
         """Cosines of the bank with random rows, sorted."""
-        scored = self.sample[: _half(self.sample)].T
-        best = np.max([part @ scored for part in np.moveaxis(self.vectors, 1, 0)], axis=0)
+        whole = self.sample[: _half(self.sample)]
+        best = (
+            np.stack([self._best(rows).max(axis=1) for rows in self.pictures()])
+            if self.pictures
+            else self._best(whole)
+        )
         return np.sort(best, axis=None).astype(np.float32)
+
+    def _best(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Score rows by the best of the vectors of each query: (B, n)."""
+        scores: NDArray[Any] = np.max(
+            [some @ rows.T for some in np.moveaxis(self.vectors, 1, 0)], axis=0
+        )
+        return scores
 
     def threshold(self, false_match_rate: float = 1e-3) -> float:
         """Cosine that no more than this share of them reach."""
@@ -58,18 +77,37 @@ def _half(sample: NDArray[np.float64]) -> int:
 
 
 _known: WeakKeyDictionary[Any, tuple[Any, TextChance]] = WeakKeyDictionary()
+_of_parts: WeakKeyDictionary[Any, tuple[Any, TextChance]] = WeakKeyDictionary()
 
 
 def chance_of_texts(library: Searchable, source: Source) -> TextChance:
-    """Return what words score by chance in a library, computed once for it."""
-    known = _known.get(library)
-    if known is None or known[0] is not library.embeddings:
-        sample = sample_of(library)
-        vectors = bank_vectors(library, source, bank_texts())
+    """Return what words score by chance in a library, or in its parts; computed once for it."""
+    whole: Any = whole_of(library)
+    known = _known.get(whole)
+    if known is None or known[0] is not whole.embeddings:
+        sample = sample_of(whole)
+        vectors = bank_vectors(whole, source, bank_texts())
         if not source.backbone.startswith(CLIP):
             vectors = _follow_in_sample(vectors, sample)
-        made = TextChance(vectors[:, None], sample)
-        known = _known[library] = (library.embeddings, made)
+        known = _known[whole] = (whole.embeddings, TextChance(vectors[:, None], sample))
+    return known[1] if whole is library else _chance_in_parts(library, known[1])
+
+
+def _chance_in_parts(view: Any, chance: TextChance) -> TextChance:  # noqa: ANN401
+    """Return the same for pictures that are found by their best part, of which each has many."""
+    known = _of_parts.get(view.whole_library)
+    state = chance, view.parts.parts
+    if known is None or not all(a is b for a, b in zip(known[0], state, strict=True)):
+        numbers = draw_sample(view).numbers[: _half(chance.sample)].tolist()
+
+        def pictures() -> Iterator[NDArray[Any]]:
+            for number, row in zip(numbers, chance.sample, strict=False):
+                parts = view.parts.parts[view.parts.of(number)]["row"].astype(np.float64)
+                norms = np.linalg.norm(parts, axis=1, keepdims=True)
+                yield np.concatenate([row[None], parts / norms])
+
+        made = TextChance(chance.vectors, chance.sample, pictures)
+        known = _of_parts[view.whole_library] = (state, made)
     return known[1]
 
 
@@ -114,4 +152,4 @@ def mixed_chance(
         mean = np.einsum("q,bqd->bd", shares, made)
         norms = np.linalg.norm(mean, axis=1, keepdims=True)
         made = np.divide(mean, norms, out=np.zeros_like(mean), where=norms > 0)[:, None]
-    return TextChance(made, first.sample)
+    return TextChance(made, first.sample, first.pictures)

@@ -20,12 +20,12 @@ from simsearch.retrieval.pruned_store import ARRAY, RECORD, ROWS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ROW_STORES = ("signatures", "quality")
+_ARRAYS = ("signatures", "quality", "classifier")
 # What is derived of a library: its record, the name that it is signed by, the files of its entries.
 _DERIVED = {
     "index": (RECORD_FILE, RECORD_FILE, {"seal": NAMES[0]}),
     "shortened copy of rows": (RECORD, RECORD, {"file": ARRAY, "rows": ROWS}),
-    **{name: (f"{name}.json", name, {"file": f"{name}.npy"}) for name in _ROW_STORES},
+    **{name: (f"{name}.json", name, {"file": f"{name}.npy"}) for name in _ARRAYS},
 }
 
 

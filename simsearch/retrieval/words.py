@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,6 +31,7 @@ logger = logging.getLogger("simsearch")
 
 NAME_CHARACTERS = 80  # of words in a message
 SAMPLE_ROWS = 1024  # drawn for the mean of a library, and for what chance scores
+PAGE_ROWS = 64  # of them that stand together in the order of paths, on a server
 CLIP = "clip:"  # prefix of the backbones that have a text tower
 
 
@@ -93,7 +94,7 @@ def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
     if source.backbone.startswith(CLIP):
         vector = _map_rows(library, _encode(source, [text]))
     else:
-        concept = _find_concepts(source, [text])[0]
+        concept = _find_concepts(library, source, [text])[0]
         name += _note_unknown(concept, name)
         vector = follow_in(library, _map_rows(library, concept.direction[None])[0])[None]
     return ResolvedQuery(name, vectors=vector, chance=chance_of_texts(library, source))
@@ -128,7 +129,7 @@ def bank_vectors(library: Searchable, source: Source, texts: list[str]) -> NDArr
         head = getattr(library, "head", None)
         shape = (len(texts), head.dim_in if head else library.dim)
         return _map_rows(library, keep_rows(made_of, shape, lambda: _encode(source, texts)))
-    concepts = _find_concepts(source, texts, keep=True)
+    concepts = _find_concepts(library, source, texts, keep=True)
     return _map_rows(library, np.stack([concept.direction for concept in concepts]))
 
 
@@ -150,12 +151,13 @@ def _encode(source: Source, texts: Sequence[str]) -> NDArray[np.float32]:
     return tower.encode(texts)
 
 
-def _find_concepts(source: Source, texts: Sequence[str], *, keep: bool = False) -> list[Concept]:
-    from simsearch.backbones.classifier import load_classifier
+def _find_concepts(
+    library: Searchable, source: Source, texts: Sequence[str], *, keep: bool = False
+) -> list[Concept]:
+    from simsearch.library.classifier_rows import classifier_of
     from simsearch.retrieval.concepts import find_concepts
 
-    classifier = load_classifier(source.backbone, source.weights_file)
-    return find_concepts(texts, classifier, keep=keep)
+    return find_concepts(texts, classifier_of(library, source), keep=keep)
 
 
 def _map_rows(library: Searchable, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -190,19 +192,52 @@ def follow_in(library: Searchable, start: NDArray[np.float32]) -> NDArray[np.flo
     return follow_best(start, sample_of(library).mean(axis=0), len(library), find)
 
 
-_samples: WeakKeyDictionary[Any, tuple[Any, NDArray[np.float64]]] = WeakKeyDictionary()
+class Sample(NamedTuple):
+    """Random rows of a library, in random order.
+
+    Attributes
+    ----------
+    numbers : (n,) int
+    rows : (n, D) float64
+    """
+
+    numbers: NDArray[np.intp]
+    rows: NDArray[np.float64]
+
+
+_samples: WeakKeyDictionary[Any, tuple[Any, Sample]] = WeakKeyDictionary()
 
 
 def sample_of(library: Searchable) -> NDArray[np.float64]:
     """Return rows of a library, drawn with a fixed seed and shuffled: (n, D)."""
+    return draw_sample(library).rows
+
+
+def draw_sample(library: Searchable) -> Sample:
+    """Return rows of a library with their numbers, drawn once with a fixed seed and shuffled."""
+    library = whole_of(library)
     known = _samples.get(library)
     if known is None or known[0] is not library.embeddings:
-        rng = np.random.default_rng(0)
         if isinstance(library.embeddings, np.ndarray):
             count = min(SAMPLE_ROWS, len(library))
-            rows = np.sort(rng.choice(len(library), count, replace=False))
+            numbers = np.random.default_rng(0).choice(len(library), count, replace=False)
+            numbers.sort()
         else:  # on a server, whose row numbers have gaps
-            rows = np.array(library.page(0, SAMPLE_ROWS))  # type: ignore[attr-defined]
-        drawn = np.asarray(library.row_lookup[rows], np.float64)
-        known = _samples[library] = (library.embeddings, rng.permutation(drawn))
+            numbers = _spread_rows(library)
+        drawn = np.asarray(library.row_lookup[numbers], np.float64)
+        order = np.random.default_rng(1).permutation(len(numbers))
+        known = _samples[library] = (library.embeddings, Sample(numbers[order], drawn[order]))
     return known[1]
+
+
+def _spread_rows(library: Any) -> NDArray[np.intp]:  # noqa: ANN401
+    """Return rows of pages that lie evenly over the paths of a library, sorted."""
+    last = max(0, len(library) - PAGE_ROWS)
+    starts = np.linspace(0, last, SAMPLE_ROWS // PAGE_ROWS).astype(np.intp)
+    pages = [library.page(start, PAGE_ROWS) for start in np.unique(starts).tolist()]
+    return np.unique(np.concatenate(pages).astype(np.intp))
+
+
+def whole_of(library: Any) -> Any:  # noqa: ANN401
+    """Return the library itself, where its parts are searched."""
+    return getattr(library, "whole_library", library)

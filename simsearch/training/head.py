@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from simsearch.backbones.gated_head import GatedHead
 from simsearch.backbones.heads import ProjectionHead
 from simsearch.backbones.precision import restore_torch_threads
 from simsearch.errors import TrainingError
 from simsearch.pca import principal_axes
 from simsearch.retrieval.options import accepts, make_options
 from simsearch.training.config import TrainConfig
+from simsearch.training.gate import choose_unlabelled, fit_gate
 from simsearch.training.losses import BalancedSampler, make_loss, metric_learning
 from simsearch.training.report import TrainedHead
 from simsearch.training.split import TrainingData, load_training_data
@@ -183,6 +185,7 @@ def train_head(
     on: Rows = None,
     *,
     leave_out: Sequence[str] = (),
+    unlabelled: Rows = None,
     finetune: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -213,6 +216,10 @@ def train_head(
         test images are set aside.
     leave_out
         Classes that are held out from the training, to see how the head serves unknown ones.
+    unlabelled
+        What `ImageLibrary.select` takes: images to look at without their labels, 50 or more, some
+        of which may be of classes that have none. What is found almost only among them is then left
+        as the backbone sees it, by a `GatedHead`. None for no such images.
     finetune
         Train the backbone's last stage, too. Its batch norms keep their statistics; the images are
         augmented by random crops, flips and colour jitter; products are in half precision where
@@ -234,9 +241,10 @@ def train_head(
     Raises
     ------
     TrainingError
-        If there are not two classes of two images to train on, if an option is out of range, or if
-        training diverges; with `finetune`, also if no image can be read, if the
-        library has a head, or if the checkpoint is of another training.
+        If there are not two classes of two images to train on, if an option is out of range, if
+        there are too few images without labels, or if training diverges; with `finetune`, also
+        if no image can be read, if the library has a head, or if the checkpoint is of another
+        training.
     BackboneError
         If the backbone to be fine-tuned cannot be loaded.
     QueryError
@@ -251,16 +259,23 @@ def train_head(
     config = make_options(TrainConfig, options, config)
     if not finetune and (config.stage is not None or checkpoint is not None):
         raise TrainingError("stage= and checkpoint= go with finetune=True")
+    if finetune and unlabelled is not None:
+        raise TrainingError("unlabelled= goes with a head alone: leave out finetune=True")
     metric_learning()
     data = load_training_data(library, labels, on, leave_out, config)
     if finetune:
         return fine_tune(data, config, checkpoint, progress=progress)
-    start = time.perf_counter()
+    start, others = time.perf_counter(), None
+    if unlabelled is not None:
+        others = choose_unlabelled(library, unlabelled, data.split.seen, config)
     validator = Validator(data, config.seed) if len(data.split.val) else None
     validated, final = fit_and_refit(data, config, validator, progress=progress)
+    head = final.network.to_head(library.fingerprint)
+    if others is not None:
+        head = GatedHead.gated(head, fit_gate(library, final.rows, others, config.seed))
     return TrainedHead.evaluated(
         data,
-        final.network.to_head(library.fingerprint),
+        head,
         library,
         loss=config.loss,
         history=validated.history,

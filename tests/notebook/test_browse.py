@@ -14,7 +14,7 @@ import simsearch as ss
 from simsearch.notebook.session import Session
 
 ROOT = Path(ss.__file__).parents[1]
-BUNDLE = ROOT / "simsearch/notebook/static/browse.bundle.js"
+STATIC = ROOT / "simsearch/notebook/static"
 
 
 @pytest.fixture(scope="module")
@@ -144,21 +144,23 @@ def bundling():
     return module
 
 
-def test_the_bundle_is_of_the_sources_as_they_are(bundling):
+@pytest.mark.parametrize(("name", "shared"), [("browse", 3), ("map", 2)])
+def test_a_bundle_is_of_the_sources_as_they_are(bundling, name, shared):
     """If this fails: python docs/bundle.py."""
-    first, _, code = BUNDLE.read_text("utf-8").partition("\n")
+    first, _, code = (STATIC / f"{name}.bundle.js").read_text("utf-8").partition("\n")
     sources = first.partition(" from ")[2].partition(";")[0].split()
-    assert "simsearch/notebook/static/browse.js" in sources
-    assert sum("web/static" in source for source in sources) >= 3  # one grid and box for both
+    assert f"simsearch/notebook/static/{name}.js" in sources
+    assert sum("web/static" in source for source in sources) >= shared  # one grid, box and map
     assert f"{first}\n" == bundling.head(sources)
     assert len(code) > 2000
 
 
-def test_the_bundle_is_what_esbuild_makes(bundling):
+@pytest.mark.parametrize("name", ["browse", "map"])
+def test_a_bundle_is_what_esbuild_makes(bundling, name):
     if shutil.which("npx") is None:
         pytest.skip("no node on this machine")
     try:
-        made = bundling.bundle()
+        made = bundling.bundle(STATIC / f"{name}.js")
     except bundling.subprocess.CalledProcessError:
         pytest.skip("no esbuild on this machine, and no network to fetch it")
-    assert made == BUNDLE.read_text("utf-8")
+    assert made == (STATIC / f"{name}.bundle.js").read_text("utf-8")

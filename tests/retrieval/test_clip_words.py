@@ -8,10 +8,11 @@ from PIL import Image
 import simsearch as ss
 from simsearch.backbones.clip_text import load_clip_text
 from simsearch.errors import BackboneError
+from simsearch.library.parts import open_parts
 from simsearch.library.source import Source
-from simsearch.retrieval import words
+from simsearch.retrieval import text_chance, words
 from simsearch.retrieval.ordinary_texts import bank_texts
-from simsearch.retrieval.words import sample_of, takes_words
+from simsearch.retrieval.words import draw_sample, sample_of, takes_words
 
 NAME = "clip:tiny-ViT:plain"
 IMAGES = 60
@@ -146,3 +147,48 @@ def test_a_library_whose_weights_have_changed_says_so(library, tmp_path):
 def test_a_library_made_by_a_given_backbone_takes_words(library):
     same = ss.ImageLibrary(library.embeddings, library.paths, library.backbone)
     assert ss.search(same, text="a dog", k=3).paths == ss.search(library, text="a dog", k=3).paths
+
+
+@pytest.fixture(scope="module")
+def with_parts(library):
+    """The same library, with the windows of a grid."""
+    outputs = library.stored[0]
+    with pytest.MonkeyPatch.context() as patch:
+        add_tiny_models(patch)
+        ss.embed_dataset(
+            outputs.parent / "dataset", outputs, library.backbone, parts="grid", progress=False
+        )
+    return ss.ImageLibrary.load(outputs)
+
+
+def best_of_parts(library, vectors, row):
+    """Score a picture by its best part or its whole, for each of several vectors."""
+    parts = open_parts(library)
+    rows = parts.parts[parts.of(row)]["row"].astype(np.float64)
+    rows = np.concatenate([library.embeddings[row][None], rows])
+    return (vectors @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)).T).max(axis=1)
+
+
+def test_scores_in_parts_are_compared_with_those_of_other_words_in_parts(with_parts):
+    found = ss.search(with_parts, text="a street at night", k=IMAGES, parts=True)
+    vectors = text_rows(with_parts, *bank_texts()).astype(np.float64)
+    scored = draw_sample(with_parts).numbers[: IMAGES // 2].tolist()
+    bank = np.sort(np.concatenate([best_of_parts(with_parts, vectors, row) for row in scored]))
+    for match in found:
+        below = 100 * np.searchsorted(bank, match.score) / len(bank)
+        assert match.percentile == pytest.approx(below, abs=0.2)
+    whole = ss.search(with_parts, text="a street at night", k=IMAGES)
+    assert np.median([m.percentile for m in found]) == pytest.approx(
+        np.median([m.percentile for m in whole]), abs=25
+    )
+
+
+def test_what_words_score_by_chance_is_computed_once_with_parts_too(with_parts, monkeypatch):
+    for parts in (False, True):
+        first = ss.search(with_parts, text="a dog", k=9, parts=parts)
+        with monkeypatch.context() as patch:
+            patch.setattr(text_chance, "bank_vectors", None)
+            patch.setattr(words, "_samples", None)
+            patch.setattr(text_chance.TextChance, "_best", None)
+            again = ss.search(with_parts, text="a dog", k=9, parts=parts)
+        assert [(m.row, m.percentile) for m in again] == [(m.row, m.percentile) for m in first]

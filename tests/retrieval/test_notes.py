@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from search_cases import circle
+from tiny import tiny_backbone
 
+from simsearch.backbones.preprocessing import Preprocessing
+from simsearch.backbones.squash import SquashPreprocessing
 from simsearch.cli.main import main
 from simsearch.library.source import Source
 from simsearch.retrieval.recommend import recommend
@@ -96,6 +99,36 @@ def test_a_transform_of_ones_own_may_see_all(library):
     assert search(library, jpeg(400, 100)).notes == ()
     library.source = None
     assert search(library, jpeg(400, 100)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("resnet50", False),
+        ("efficientnet_lite0", False),
+        ("sscd_disc_mixup", True),
+        ("clip:ViT-B-32:openai", False),
+        ("clip:ViT-B-16-SigLIP2:webli", True),
+        ("clip:PE-Core-B-16:meta", True),
+        ("clip:no-such-model", True),  # nothing is known of it
+        ("timm:resnet50.a1_in1k", False),
+        ("timm:vit_small_patch14_dinov2.lvd142m@224", False),
+        ("timm:coat_lite_medium_384.in1k", True),
+        ("timm:no_such_model", False),  # as timm prepares what has no settings of its own
+    ],
+)
+def test_backbones_that_squeeze_whole_pictures_have_no_note(library, name, whole):
+    library.source = Source(name, "weights", "0" * 16, "float32")
+    for query in (jpeg(400, 100), 1):
+        assert (search(library, query).notes == ()) == whole
+
+
+@pytest.mark.parametrize(("kind", "whole"), [(Preprocessing, False), (SquashPreprocessing, True)])
+def test_the_preprocessing_of_a_loaded_backbone_is_asked(library, kind, whole):
+    backbone = tiny_backbone()
+    backbone.transform = kind(8, 8, (0.5,) * 3, (0.5,) * 3)
+    library._backbone = backbone
+    assert (search(library, 1).notes == ()) == whole
 
 
 def test_an_orientation_that_is_left_aside_is_noted(library):

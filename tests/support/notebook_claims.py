@@ -24,6 +24,18 @@ CLAIMS = {
         ),
     },
     "recipes.ipynb": {
+        "in the sample, all of these are cups of coffee": (
+            "{library.labels[m.row] for m in ss.search(library, text=TEXT, k=TOP_K)} "
+            "<= {'coffee', ''} and {*ss.search(library, text=TEXT, k=TOP_K).paths} <= "
+            "{*ss.search(library, away, k=60, exclude_query=False).paths}"
+        ),
+        "no cup is among the matches": (
+            "not {*ss.search(library, queries, k=TOP_K, combine='mean', weights=[1, -0.5]).paths} "
+            "& {*ss.search(library, away, k=60, exclude_query=False).paths}"
+        ),
+        "a note says so, with the classes that are nearest": (
+            "unknown.query.startswith('words \"inflation\" (no concept near: ')"
+        ),
         "On the left stands that part, not the whole picture": (
             "ss.search(library, query_image, box=BOX).box == BOX"
         ),

@@ -170,6 +170,17 @@ def published_settings(parsed: ClipName) -> Mapping[str, Any]:
     return settings[0] if settings else {}
 
 
+def clip_mode(name: str) -> type[Preprocessing] | None:
+    """Return how a model's pictures become squares, without building it; None if unsupported.
+
+    Raises
+    ------
+    BackboneError, MissingExtraError
+        As `parse_name` and `published_settings` raise them.
+    """
+    return MODES.get(published_settings(parse_name(name)).get("resize_mode", "shortest"))
+
+
 def build_clip(name: str, file: Path | None) -> torch.nn.Module:
     """Build both towers with their weights.
 

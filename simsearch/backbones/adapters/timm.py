@@ -33,10 +33,7 @@ def timm_model(name: str, file: Path | None) -> ModelSpec:
     MissingExtraError
         If timm is not installed.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingExtraError(f'{name} needs: pip install "simsearch[timm]"') from error
+    timm = _import_timm(name)
     short, size = _split_size(name)
     if not timm.is_model(short.split(".")[0]):
         near = get_close_matches(short.split(".")[0], timm.list_models(), 1)
@@ -51,6 +48,27 @@ def timm_model(name: str, file: Path | None) -> ModelSpec:
         load_weights(module, file, ignore=module.pretrained_cfg.get("classifier") or ())
     config = timm.data.resolve_data_config({"img_size": size} if size else {}, model=module)
     return ModelSpec(name, str(file or "pretrained"), module, to_preprocessing(name, config))
+
+
+def _import_timm(name: str) -> Any:  # noqa: ANN401
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtraError(f'{name} needs: pip install "simsearch[timm]"') from error
+    return timm
+
+
+def timm_mode(name: str) -> type[Preprocessing] | None:
+    """Return how a model's pictures become squares, without building it; None if unsupported.
+
+    Raises
+    ------
+    MissingExtraError
+        If timm is not installed.
+    """
+    short, _ = _split_size(name)
+    config = _import_timm(name).get_pretrained_cfg(short, allow_unregistered=True)
+    return MODES.get(config.crop_mode if config else "center")
 
 
 def _split_size(name: str) -> tuple[str, int | None]:
