@@ -1,6 +1,6 @@
-"""Bundle the notebook's widget into one module: `python docs/bundle.py`, which needs node.
+"""Bundle the notebook's widgets into a module each: `python docs/bundle.py`, which needs node.
 
-The head of the bundle names its sources and their digest, so that a test without node can tell
+The head of a bundle names its sources and their digest, so that a test without node can tell
 whether it is current.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "simsearch/notebook/static"
-SOURCE, BUNDLE = STATIC / "browse.js", STATIC / "browse.bundle.js"
+BUNDLES = {STATIC / f"{name}.js": STATIC / f"{name}.bundle.js" for name in ("browse", "map")}
 ESBUILD = "esbuild@0.28.2"
 FLAGS = ("--bundle", "--format=esm", "--target=es2022", "--minify", "--legal-comments=none")
 
@@ -27,11 +27,11 @@ def head(sources: list[str]) -> str:
     return f"// By {ESBUILD} from {' '.join(sources)}; sha256 {digest.hexdigest()}\n"
 
 
-def bundle() -> str:
-    """Return the bundle of the widget's sources as they are now."""
+def bundle(source: Path) -> str:
+    """Return the bundle of a widget's sources as they are now."""
     with tempfile.TemporaryDirectory() as folder:
         out, meta = Path(folder, "out.js"), Path(folder, "meta.json")
-        command = ["npx", "--yes", ESBUILD, SOURCE.relative_to(ROOT).as_posix(), *FLAGS]
+        command = ["npx", "--yes", ESBUILD, source.relative_to(ROOT).as_posix(), *FLAGS]
         subprocess.run(  # noqa: S603
             [*command, f"--outfile={out}", f"--metafile={meta}", "--log-level=warning"],
             cwd=ROOT,
@@ -42,5 +42,6 @@ def bundle() -> str:
 
 
 if __name__ == "__main__":
-    BUNDLE.write_text(bundle(), "utf-8")
-    print(f"{BUNDLE.relative_to(ROOT)}: {BUNDLE.stat().st_size:,} bytes")
+    for source, target in BUNDLES.items():
+        target.write_text(bundle(source), "utf-8")
+        print(f"{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes")

@@ -5,7 +5,7 @@ Nothing is imported until a name is used, so that a stage of the pipeline needs 
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 LARGE_BYTES = 10**8  # of rows, from which on a search reads a shortened copy of them
@@ -29,6 +29,12 @@ PATHS = {
         "prepare": "simsearch.retrieval.pruned_background:prepare",
         "prepare_parts": "simsearch.retrieval.part_index:prepare_parts",
     },
+    "library": {  # several as one; at an address
+        "several": "simsearch.cluster.shards:Shards",
+        "fetch": "simsearch.library.object_store:fetch",
+        "embed": "simsearch.library.object_store:embed_to_address",
+    },
+    "engine": {"": "simsearch.embedding.executors:choose_executor"},
     "rerank": {"k-reciprocal": "simsearch.retrieval.k_reciprocal:read_rerank"},
     "parts": {"embed": "simsearch.embedding.parts:embed_parts"},
     "executor": {  # by `embed_dataset(engine=...)`
@@ -36,16 +42,11 @@ PATHS = {
         "ray": "simsearch.cluster.ray:RayEngine",
     },
     "download": {"public": "simsearch.web.url_fetch:fetch_public_url"},
+    "widget": {"map": "simsearch.notebook.map_widget:LibraryMap"},
     "explainer": {"heat_maps": "simsearch.analysis.explain:overlay_heat_maps"},  # of matches
 }
 
 
 def resolve(role: str, name: str) -> Any:  # noqa: ANN401 (whatever the table points to)
     """Import what a name of a role stands for; a KeyError if the role has no such name."""
-    module, _, attribute = PATHS[role][name].partition(":")
-    return getattr(import_module(module), attribute)
-
-
-def names(role: str) -> list[str]:
-    """Return the names that a role has."""
-    return list(PATHS[role])
+    return resolve_name(PATHS[role][name])

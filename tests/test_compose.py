@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from simsearch.cli.parser import build_parser
@@ -9,6 +10,8 @@ from simsearch.cli.parser import build_parser
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "compose.yaml").read_text("utf-8")
 COMPOSE = yaml.safe_load(TEXT)
+RAY_TEXT = (ROOT / "compose.ray.yaml").read_text("utf-8")
+RAY = yaml.safe_load(RAY_TEXT)["services"]
 
 
 def test_commands_are_those_of_the_command_line():
@@ -42,3 +45,21 @@ def test_milvus_starts_alone_when_asked_for_with_its_files():
     assert config["target"] == milvus["environment"]["ETCD_CONFIG_PATH"]
     assert yaml.safe_load(COMPOSE["configs"][config["source"]]["content"])["listen-client-urls"]
     assert {each.split(":")[0] for each in milvus["volumes"]} == set(COMPOSE["volumes"])
+
+
+def test_nodes_of_ray_start_by_flags_that_ray_has_and_share_folders_and_token():
+    scripts = pytest.importorskip("ray.scripts.scripts")
+    known = {flag for option in scripts.start.params for flag in option.opts}
+    assert set(RAY) == {"ray-head", "ray-worker"}
+    for node in RAY.values():
+        assert node["command"][:2] == ["ray", "start"]
+        assert {each.partition("=")[0] for each in node["command"][2:]} <= known
+        mounted = {each.split(":")[1] for each in node["volumes"]}
+        assert mounted == {"/srv/outputs", "/srv/dataset"}
+        assert node["environment"]["RAY_AUTH_MODE"] == "token"
+        assert node["environment"]["RAY_ADDRESS"] == "ray-head:6379"
+    assert RAY["ray-head"]["command"][3] == "--port=6379"
+    assert RAY["ray-worker"]["command"][2] == "--address=ray-head:6379"
+    (line,) = (each for each in RAY_TEXT.splitlines() if " simsearch embed " in each)
+    options = build_parser().parse_args(line.partition(" simsearch ")[2].split())
+    assert (options.root, options.outputs, options.engine) == ("dataset", "outputs", "ray")

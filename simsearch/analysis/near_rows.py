@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simsearch.files import iter_blocks
+from simsearch.retrieval.likely_best import kth_best
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,7 @@ def _nearest(
     hits: NDArray[np.bool_] = scores >= floors[places, None]
     busy = np.flatnonzero(np.count_nonzero(hits, axis=1) > count + 1)  # a row may find itself
     if len(busy):
-        floors[places[busy]] = -np.partition(-scores[busy], count, axis=1)[:, count]
+        floors[places[busy]] = kth_best(scores[busy], count + 1)
         hits[busy] = scores[busy] >= floors[places[busy], None]
     return hits
 

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.files import iter_blocks
+from simsearch.retrieval.likely_best import kth_floor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,13 +53,17 @@ def nearest_neighbours(library: ImageLibrary, k: int, *, progress: bool) -> Neig
             scores = embeddings[block] @ embeddings.T
             place = np.arange(block.start, block.stop)
             scores[place - block.start, place] = -np.inf
-            best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
-            values = np.take_along_axis(scores, best, axis=1)
-            ranks = np.argsort(-values, axis=1, kind="stable")
-            rows[order[block]] = order[np.take_along_axis(best, ranks, axis=1)]
-            cosines[order[block]] = np.take_along_axis(values, ranks, axis=1)
+            for i, some in zip(order[block], scores, strict=True):
+                best = _first_best(some, k)
+                rows[i], cosines[i] = order[best], some[best]
             bar.update(len(place))
     return Neighbours(rows, cosines.clip(-1, 1))
+
+
+def _first_best(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Return the places of the k highest scores, in falling order; of equals the first."""
+    high = np.flatnonzero(scores >= kth_floor(scores, k))
+    return high[np.argsort(-scores[high], kind="stable")[:k]]
 
 
 def outlier_scores(neighbours: Neighbours) -> NDArray[np.float64]:

@@ -127,7 +127,7 @@ _CLASSES: dict[str, type[Head]] = {}  # by kind; users' subclasses, too
 
 def _head_class(kind: str) -> type[Head]:
     """Return the class of a saved head; a KeyError if the kind is unknown."""
-    if kind not in _CLASSES and kind in registry.names("head"):
+    if kind not in _CLASSES and kind in registry.PATHS["head"]:
         registry.resolve("head", kind)  # importing the module adds the class
     return _CLASSES[kind]
 

@@ -64,7 +64,7 @@ def build_spec(name: str, file: Path | None) -> ModelSpec:
         If the package of this family is not installed.
     """
     prefix, colon, _ = name.partition(":")
-    family = prefix + colon if prefix + colon in registry.names("backbone") else ""
+    family = prefix + colon if prefix + colon in registry.PATHS["backbone"] else ""
     spec: ModelSpec = registry.resolve("backbone", family)(name, file)
     return spec
 

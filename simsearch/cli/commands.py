@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import simsearch as ss
 from simsearch.cli.flags import read_options, read_thresholds, take_table_options
+from simsearch.cli.frames import print_found
 from simsearch.cli.locate import read_images
 from simsearch.cli.output import say
 from simsearch.library.refusals import if_yours
@@ -154,14 +155,17 @@ def duplicates(
 
     if act_on_duplicates(outputs, root, options):
         return
+    form = options.pop("format", "text")
     plan = take_plan_options(options)
+    if plan and form != "text":
+        raise ss.QueryError(f"--format {form} prints groups alone: leave it out with --plan")
     other = _load(reference) if reference else None
     found = ss.duplicates(_load(outputs, root), other, **options)
     if csv:
         found.save(csv)
     if save:
         _save(ss.show_duplicates(found)[0], save)
-    say(found)
+    print_found(found, form, found.to_frame)
     if plan:
         plan(found)
 
@@ -170,8 +174,10 @@ def albums(
     outputs: str,
     grain: str | None = None,
     root: str | None = None,
+    *,
     csv: str | None = None,
     save: Path | None = None,
+    format: str = "text",
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Group images that are alike, and print the albums of one grain or of all."""
@@ -185,7 +191,7 @@ def albums(
     if save:
         figure = ss.show_albums(found, grain) if grain else ss.show_albums(found)
         _save(figure[0], save)
-    say(shown)
+    print_found(shown, format, lambda: found.to_frame(grain))
 
 
 def _read_labels(options: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +212,7 @@ def check(
     fail_on: Sequence[str] = (),
     csv: str | None = None,
     figure: Path | None = None,
+    format: str = "text",
     **options: Any,  # noqa: ANN401
 ) -> int:
     """Report on the health of a dataset; 3 if a kind of `fail_on` was found, else 0."""
@@ -223,7 +230,7 @@ def check(
     if figure:
         with _saving(figure):
             save_health(report, figure)
-    say(report)
+    print_found(report, format, report.to_frame)
     kinds = list(report) if "any" in fail_on else fail_on
     return FOUND if sum(len(report[kind]) for kind in kinds) else 0
 
@@ -236,7 +243,7 @@ def index(outputs: str, **options: Any) -> None:  # noqa: ANN401
 def evaluate(
     outputs: str,
     save: Path | None = None,
-    json: bool = False,
+    format: str = "text",
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Measure how well images find their class."""
@@ -244,7 +251,7 @@ def evaluate(
     evaluation = ss.evaluate(library, **_read_labels(options))
     if save:
         _save(ss.show_precision_recall(evaluation)[0], save)
-    say(evaluation.to_json() if json else evaluation)
+    print_found(evaluation, format, evaluation.to_frame)
 
 
 def train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from simsearch.cli.command_parser import did_you_mean
 
 VARIABLE = "SIMSEARCH_LIBRARY"
 USUAL = "outputs"
+CLOSE_FOLDER = 0.7  # at least, of difflib's ratio
 EMBED = "make one with `simsearch embed DATASET {}`"
 
 
@@ -117,7 +119,17 @@ def _read_image(library: Any, name: str) -> Sequence[Any]:  # noqa: ANN401
         return [name]
     if name.isdecimal():
         return [int(name)]
-    return [path_of(library, name)]
+    known = path_of(library, name)
+    if known == name and library.find(name) is None:
+        _suggest_names(library, path)
+    return [known]
+
+
+def _suggest_names(library: Any, path: Path) -> None:  # noqa: ANN401
+    """Fail with a name close to a mistyped one, if only the folder of the dataset has such."""
+    root = getattr(library, "root", None)
+    if root is not None and not _neighbours(path) and (close := _neighbours(path, Path(root))):
+        raise ss.ImageError(f"cannot read {path}: no such file or directory{close}")
 
 
 def path_of(library: Any, name: str) -> str:  # noqa: ANN401
@@ -157,9 +169,21 @@ def suggest_paths(message: str, arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-def _neighbours(path: Path) -> str:
+def _neighbours(path: Path, root: Path = Path()) -> str:
+    """Return "; did you mean ...?" for a path below a root, any part of which may be mistyped."""
+    folder = Path()
+    for part in path.parts[:-1]:
+        if not (root / folder / part).is_dir():
+            close = get_close_matches(part, _listed(root / folder), 1, CLOSE_FOLDER)
+            part = close[0] if close else part  # noqa: PLW2901
+        folder /= part
+    names = _listed(root / folder)
+    wanted = [path.name] if path.name in names else names
+    return did_you_mean([path.as_posix()], [(folder / each).as_posix() for each in wanted])
+
+
+def _listed(folder: Path) -> list[str]:
     try:
-        names = [(path.parent / each).as_posix() for each in os.listdir(path.parent)]  # noqa: PTH208
+        return os.listdir(folder)  # noqa: PTH208
     except OSError:
-        return ""
-    return did_you_mean([path.as_posix()], names)
+        return []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from simsearch.cli.frames import SEPARATORS, print_lines
 from simsearch.cli.table import (
     BOLD,
     DIM,
@@ -20,7 +20,6 @@ from simsearch.cli.table import (
     terminal_width,
     width_of,
 )
-from simsearch.csv_file import guarded
 from simsearch.plain_json import plain
 from simsearch.printable import one_line, valid_unicode
 from simsearch.retrieval.matches import also, percentile
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("query", "rank", "path", "score", "percentile", "row")
 MIN_WIDTH = 20  # of what stands below a path
-SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 def print_matches(answers: Sequence[ss.Matches], options: dict[str, Any]) -> None:
@@ -68,9 +66,7 @@ def _print_paths(answers: Sequence[ss.Matches], end: str) -> None:
 def _print_rows(answers: Sequence[ss.Matches], separator: str) -> None:
     rows = [row for matches in answers for row in _rows(matches)]
     names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
-    cells = [[guarded(row.get(name, "")) for name in names] for row in rows]
-    form = csv.writer(sys.stdout, delimiter=separator, lineterminator="\n")
-    form.writerows([names, *cells])
+    print_lines(names, ([row.get(name, "") for name in names] for row in rows), separator)
 
 
 def _rows(matches: ss.Matches) -> Iterator[dict[str, Any]]:
@@ -82,11 +78,7 @@ def _rows(matches: ss.Matches) -> Iterator[dict[str, Any]]:
         if match.duplicates:
             row["duplicates"] = " ".join(match.duplicates)
         facts = {k: v for k, v in plain(dict(match.metadata)).items() if k not in row}
-        yield {name: _cell(value) for name, value in (row | facts).items()}
-
-
-def _cell(value: object) -> object:
-    return valid_unicode(value).replace("\n", " ") if isinstance(value, str) else value
+        yield row | facts
 
 
 def table_of(matches: ss.Matches) -> list[str]:

@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import math
 import os
+import re
 import socket
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -221,11 +222,21 @@ def _cpus_per_worker(hosts: Sequence[Mapping[str, float]], gpus: float) -> float
 
 def _connect(ray: Any) -> None:  # noqa: ANN401 (half of its functions have no types)
     """Connect to the cluster of RAY_ADDRESS, or start one on this machine."""
-    check_address(os.environ.get("RAY_ADDRESS", ""))
+    address = os.environ.get("RAY_ADDRESS", "")
+    check_address(address)
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise EngineError(f"cannot start Ray, or connect to it: {error}") from error
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        what = f"connect to the Ray cluster at RAY_ADDRESS={address!r}" if address else "start Ray"
+        raise EngineError(f"cannot {what}: {first_cause(error)}") from error
+
+
+def first_cause(error: BaseException) -> str:
+    """Return the last line of an error's first cause: Ray puts its reason below tracebacks."""
+    while error.__cause__:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1].strip())
 
 
 def check_address(address: str) -> None:

@@ -128,10 +128,11 @@ class RayRun:
         """
         while not self._is_done():
             finished = ray.wait(list(self._waiting), timeout=POLL_SECONDS)[0]
+            if finished:
+                self._heard = time.monotonic()
+            self._check_starts()
             if not finished:
-                self._check_starts()
                 continue
-            self._heard = time.monotonic()
             worker, job = self._waiting.pop(finished[0])
             batch = self._answer(finished[0], worker, job)
             if worker in self._alive:

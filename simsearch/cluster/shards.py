@@ -65,10 +65,17 @@ class Shards(EmbeddingSpace):
     """
 
     def __init__(self, libraries: Sequence[Browsable], *, partial: bool = False) -> None:
-        self.libraries: list[Any] = list(libraries)
+        given: Any = libraries
+        self.libraries: list[Any] = [given] if isinstance(given, str) else list(given)
         self.partial, self.missing = partial, dict[str, str]()
         if not self.libraries:
             raise QueryError("Shards([]) holds no library: give one or more")
+        for library in self.libraries:
+            if not isinstance(library, EmbeddingSpace):
+                raise QueryError(
+                    f"{library!r:.80} is no library: open it first, with ImageLibrary.load, or "
+                    "RemoteLibrary for one that was published"
+                )
         first = self.libraries[0]
         for other in self.libraries[1:]:
             if (other.fingerprint, other.dim) != (first.fingerprint, first.dim):

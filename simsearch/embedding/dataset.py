@@ -17,6 +17,7 @@ from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError
+from simsearch.images.address import is_uri
 from simsearch.images.find import Skipped, list_dataset
 from simsearch.library.files import MANIFEST, PARTS, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
@@ -63,16 +64,14 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     Parameters
     ----------
     root
-        The dataset's folder, with any folders in it; or an address that fsspec opens, such as
-        `s3://bucket/photos`.
+        The dataset's folder, with any folders in it; or an address, such as `s3://bucket/photos`.
     outputs
-        Where the library lies; see `ImageLibrary` for its files.
+        Where the library lies; see `ImageLibrary` for its files. Or an address to upload it to.
     backbone
         What `load_backbone` takes. "auto" stays with the backbone that made the library, if there
         is one; naming another embeds everything again.
     batch_size, workers
-        Images per forward pass; threads, or processes of a cluster. Chosen for this machine if not
-        given.
+        Images per forward pass; threads, or processes of a cluster. Chosen here if not given.
     device, precision, weights
         What `load_backbone` takes; or the precision "int8", calibrated on these pictures: about
         twice as quick on a processor, and other neighbours now and then (the extra "int8").
@@ -85,13 +84,13 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
     **options
-        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; once made, they
-        follow each later run. `exclude`: globs of files and folders to leave out, such as
-        `"drafts"` or `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to
-        the root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
-        such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
-        `include` names them. `follow`: folders elsewhere that links in the dataset may lead to;
-        others that lead out of it are not followed. They hold for this run; give them again.
+        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; `long`: what of a
+        picture beyond 2:1 is embedded, its "centre" or "windows" along it. Both stay with the
+        library. `exclude`: globs of files and folders to leave out, such as `"drafts"` or
+        `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to the root; `*`
+        crosses `/`; a glob without `/` is compared with the last name alone. Folders such as
+        `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless `include`
+        names them. `follow`: folders elsewhere that links may lead to. They hold for this run.
 
     Returns
     -------
@@ -116,22 +115,22 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
     MissingExtraError
         If the engine, or the address of the dataset, needs a package that is not installed.
     """
-    executor = _executor(engine)
+    if is_uri(outputs):
+        return cast("ImageLibrary", registry.resolve("library", "embed")(embed_dataset, **locals()))
+    executor = embed_batches if engine == "local" else registry.resolve("engine", "")(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
-    parts, listing = options.pop("parts", None), cast("ListingOptions", options)
-    files, unfit, left_out = _list_files(dataset, folder, listing)
+    parts, made = options.pop("parts", None), (backbone, weights, options.pop("long", None))
+    files, unfit, left_out = _list_files(dataset, folder, cast("ListingOptions", options))
     with writing(folder):
         old = None
         if (folder / MANIFEST).exists():
             from simsearch.embedding.reuse import open_last, reuse_rows
 
             old = open_last(folder)
-        if old or precision == "int8":
+        if old or made[2] or precision == "int8":
             from simsearch.embedding.reuse import load_network
 
-            network = load_network(
-                (backbone, weights), device, precision, old, (dataset, files, folder, progress)
-            )
+            network = load_network(made, device, precision, old, (dataset, files, folder, progress))
         else:
             network = load_backbone(backbone, weights, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
@@ -164,8 +163,7 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
                 amend(rows, old, folder)
             rows.log.discard()
         library = ImageLibrary.as_stored(folder, backbone=network)
-    if library.embeddings.nbytes >= registry.LARGE_BYTES:
-        registry.resolve("index", "prepare")(library, progress=progress)
+    _prepare_large(library, progress=progress)
     if parts is not None or (folder / PARTS).exists():
         registry.resolve("parts", "embed")(library, parts, workers, executor, progress=progress)
     embedded = len(set(missing).intersection(kept))
@@ -194,10 +192,6 @@ def _list_files(
     return files, unfit, left_out
 
 
-def _executor(engine: str | Executor) -> Executor:
-    """Return what embeds batches."""
-    if engine == "local":
-        return embed_batches
-    from simsearch.embedding.executors import choose_executor
-
-    return choose_executor(engine)
+def _prepare_large(library: ImageLibrary, *, progress: bool) -> None:
+    if library.embeddings.nbytes >= registry.LARGE_BYTES:
+        registry.resolve("index", "prepare")(library, progress=progress)

@@ -21,8 +21,8 @@ def choose_executor(engine: str | Executor) -> Executor:
     """
     if callable(engine):
         return engine
-    if engine not in registry.names("executor"):
-        choices = " or ".join(registry.names("executor"))
+    if engine not in registry.PATHS["executor"]:
+        choices = " or ".join(registry.PATHS["executor"])
         raise EngineError(f"engine={engine!r}: choose {choices}, or a RayEngine")
     executor: Any = registry.resolve("executor", engine)
     return cast("Executor", executor() if isinstance(executor, type) else executor)

@@ -50,7 +50,7 @@ def read_uri(uri: str) -> bytes:
         If fsspec, or the package that it needs for this scheme, is not installed.
     """
     try:
-        system, path = _open(uri)
+        system, path = open_system(uri)
         data: bytes = system.cat_file(path)
     except MissingExtraError:
         raise
@@ -112,7 +112,7 @@ def file_state(uri: str) -> tuple[int, int] | None:
     if is_url(uri):
         return None
     try:
-        system, path = _open(uri)
+        system, path = open_system(uri)
         system.invalidate_cache()  # which may hold the listing of an earlier version
         info = system.info(path)
     except Exception:  # every file system raises its own
@@ -154,7 +154,7 @@ def fill(listing: Listing, root: str, rule: Rule) -> None:
 def _read_head(root: str, name: str, size: int) -> bytes:
     """Read the first bytes of a file; `OSError`, as of a file on a disk, if it cannot be read."""
     try:
-        system, top = _open(root)
+        system, top = open_system(root)
         path = f"{top.rstrip('/')}/{name}" if top else name
         head: bytes = system.cat_file(path, start=0, end=size)
     except Exception as error:  # every file system raises its own
@@ -164,8 +164,8 @@ def _read_head(root: str, name: str, size: int) -> bytes:
 
 def _find(root: str) -> tuple[Any, str, dict[str, Any]]:
     """Return the file system of an address, the folder's path in it, and the files below."""
-    _open(root)[0].clear_instance_cache()  # which would still hold an archive as it was
-    system, top = _open(root)
+    open_system(root)[0].clear_instance_cache()  # which would still hold an archive as it was
+    system, top = open_system(root)
     system.invalidate_cache()
     found = system.find(top, detail=True)
     if not found and not system.isdir(top):
@@ -179,8 +179,16 @@ def _version(info: Mapping[str, Any]) -> int:
     return int.from_bytes(hashlib.sha256(str(version).encode()).digest()[:8], "big") >> 1
 
 
-def _open(uri: str) -> tuple[Any, str]:
-    """Return fsspec's file system for an address, and the path in it."""
+def open_system(uri: str) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path in it.
+
+    Raises
+    ------
+    ImageError
+        In a server that may not fetch it.
+    MissingExtraError
+        If fsspec, or the package that it needs for this scheme, is not installed.
+    """
     if is_guarded(uri):
         raise ImageError("a server fetches no archives from the web; give --root with it", uri)
     try:

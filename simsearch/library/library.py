@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simsearch import registry
 from simsearch.backbones.backbone import Backbone
+from simsearch.images.address import is_uri
 from simsearch.library.files import LibraryFiles, open_latest
 from simsearch.library.paths import Placed, find_row, is_unchanged
 from simsearch.library.source import EmbeddingSpace, Source
@@ -115,13 +117,12 @@ class ImageLibrary(EmbeddingSpace, RowTable):
     ) -> ImageLibrary:
         """Open a library that `embed_dataset` has made, and look where its images are.
 
-        A warning in the log says which are not there; a dataset that has moved together with the
-        outputs is found.
+        A warning in the log says which are not there; a dataset that moved with them is found.
 
         Parameters
         ----------
         outputs
-            The folder that holds the library.
+            The folder that holds the library; or an address, from which it is copied here.
         root
             Where the dataset lies now, if it has moved.
         backbone
@@ -143,6 +144,8 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         cls, outputs: str | os.PathLike[str], backbone: Backbone | str | None = None
     ) -> ImageLibrary:
         """Open a library with the paths that its files list, wherever those lead from here."""
+        if is_uri(outputs):
+            outputs = registry.resolve("library", "fetch")(outputs)
         return cls.of_files(open_latest(Path(outputs).expanduser()), backbone)
 
     @classmethod

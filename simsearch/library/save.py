@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
+from simsearch.images.address import is_uri
 from simsearch.library.files import SKIPPED, read_manifest, replace_library, version_of, writing
 from simsearch.library.recorded import source_to_record
 
@@ -21,6 +22,11 @@ def save_library(
     library: ImageLibrary, outputs: str | os.PathLike[str], *, overwrite: bool
 ) -> None:
     """Write a library's files into a folder; see `ImageLibrary.save`."""
+    if is_uri(outputs):
+        from simsearch.library.object_store import save_to_address
+
+        save_to_address(library, str(outputs), overwrite=overwrite)
+        return
     source = source_to_record(library)
     if not library.own:
         from simsearch.library.foreign import without_weights

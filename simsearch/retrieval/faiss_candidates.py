@@ -6,6 +6,7 @@ that the codes give, and by the centres of the lists. Others are searched for mo
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -98,7 +99,13 @@ class CandidateIndex:
         self.raw, self.kind, self.exact = raw, kind, kind == "flat"
         self.rows, self.margins = rows, margins
         self._inner: tuple[Any, Any] | None = None  # the index after the rotation, and that
+        self._unfiltered: dict[int, Any] = {}  # search parameters by their reach
         self._centres: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    @cached_property
+    def list_count(self) -> int:
+        """Number of the inverted lists."""
+        return int(import_faiss().extract_index_ivf(self.raw).nlist)
 
     @property
     def has_lists(self) -> bool:
@@ -156,6 +163,9 @@ class CandidateIndex:
         return present if mask is None else present & mask
 
     def _parameters(self, faiss: Any, effort: SearchEffort, mask: NDArray[np.bool_] | None) -> Any:  # noqa: ANN401
+        """Return FAISS's parameters; those without a filter are made once."""
+        if mask is None and effort.reach in self._unfiltered:
+            return self._unfiltered[effort.reach]
         options: dict[str, Any] = {}
         if mask is not None:
             mask = mask if self.rows is None else mask[self.rows] & (self.rows >= 0)
@@ -166,6 +176,8 @@ class CandidateIndex:
             parameters = faiss.SearchParametersIVF(nprobe=effort.reach, **options)
         else:
             parameters = faiss.SearchParameters(**options)
+        if mask is None:
+            self._unfiltered[effort.reach] = parameters
         return parameters
 
     def rank(
@@ -213,6 +225,8 @@ class CandidateIndex:
 
     def near_lists(self, vectors: NDArray[np.float32]) -> NDArray[np.intp]:
         """Count the lists whose centres are about as near as the nearest: (Q,)."""
+        if self.list_count == 1:
+            return np.ones(len(vectors), np.intp)
         return count_near(self.centre_distances(vectors), self.margins.spread)  # type: ignore[union-attr,arg-type]
 
     def lists_needed(self, vectors: NDArray[np.float32], kth: NDArray[Any]) -> NDArray[np.intp]:

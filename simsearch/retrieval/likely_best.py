@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GROUP_ROWS = 64  # of which one maximum stands
-GROUPS_PER_ROW = 8  # at least, for each of the rows that are looked for
+GROUPS_PER_ROW = 4  # at least, for each of the rows that are looked for
 CROWD = 4  # times as many rows as looked for are left in: more are cut
 
 
@@ -48,3 +48,11 @@ def likely_best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     if len(rows) <= CROWD * count:
         return rows
     return rows[np.argpartition(scores[rows], -count)[-count:]]
+
+
+def kth_best(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Return the k-th best score in each row of (Q, N): (Q,)."""
+    if scores.shape[1] < GROUPS_PER_ROW * GROUP_ROWS * k:
+        return np.asarray(np.partition(scores, -k, axis=1)[:, -k])
+    high = (some[some >= kth_floor(some, k)] for some in scores)
+    return np.array([np.partition(some, -k)[-k] for some in high], np.float32)

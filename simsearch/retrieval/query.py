@@ -27,7 +27,6 @@ Query: TypeAlias = "ImageSource | Words | int | NDArray[np.float32]"
 Box: TypeAlias = "tuple[float, float, float, float]"
 """(left, top, right, bottom) in pixels, or in fractions of an image."""
 
-
 _PLAIN = (str, os.PathLike, bytes, Image.Image, int, np.integer)  # not made of several numbers
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from simsearch import registry
 from simsearch.errors import QueryError
 from simsearch.retrieval.compose import combine_queries, rows_of
 from simsearch.retrieval.matches import Matches
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @accepts(RankingOptions)
 def recommend(
-    library: Browsable,
+    library: Browsable | Sequence[Browsable],
     liked: Query | Sequence[Any],
     disliked: Query | Sequence[Any] = (),
     k: int = RankingOptions.k,
@@ -42,7 +43,7 @@ def recommend(
     Parameters
     ----------
     library
-        From `embed_dataset` or `ImageLibrary.load`.
+        From `embed_dataset` or `ImageLibrary.load`; or a list of several, searched as `Shards`.
     liked, disliked
         Each a list of what `search` takes (paths, row numbers, new images, embeddings), or one,
         or embeddings of shape (Q, D).
@@ -84,6 +85,8 @@ def recommend(
     """
     if not 0 <= dislike < math.inf:
         raise QueryError(f"dislike={dislike}: give a weight from 0 up")
+    if isinstance(library, Sequence):
+        library = cast("Browsable", registry.resolve("library", "several")(library))
     likes, dislikes = (as_queries(library, given)[0] for given in (liked, disliked))
     if not likes:
         raise QueryError("nothing is liked; give at least one image")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
@@ -32,7 +32,7 @@ FILTERED_ROWS = 64  # from so many excluded rows on, the filter leaves them out,
 
 @overload
 def search(
-    library: Browsable,
+    library: Browsable | Sequence[Browsable],
     query: Query | None = ...,
     k: int = ...,
     threshold: Threshold = ...,
@@ -44,7 +44,7 @@ def search(
 ) -> Matches: ...
 @overload
 def search(
-    library: Browsable,
+    library: Browsable | Sequence[Browsable],
     query: Query | None = ...,
     k: int = ...,
     threshold: Threshold = ...,
@@ -55,7 +55,7 @@ def search(
 ) -> list[Matches]: ...
 @overload
 def search(
-    library: Browsable,
+    library: Browsable | Sequence[Browsable],
     query: list[Any] | tuple[Any, ...],
     k: int = ...,
     threshold: Threshold = ...,
@@ -66,7 +66,7 @@ def search(
 ) -> list[Matches]: ...
 @overload
 def search(
-    library: Browsable,
+    library: Browsable | Sequence[Browsable],
     query: list[Any] | tuple[Any, ...],
     k: int = ...,
     threshold: Threshold = ...,
@@ -77,7 +77,7 @@ def search(
 ) -> Matches: ...
 @accepts(SearchOptions)
 def search(
-    library: Browsable,
+    library: Browsable | Sequence[Browsable],
     query: Query | list[Any] | tuple[Any, ...] | None = None,
     k: int = SearchOptions.k,
     threshold: Threshold = SearchOptions.threshold,
@@ -93,7 +93,7 @@ def search(
     Parameters
     ----------
     library
-        From `embed_dataset` or `ImageLibrary.load`.
+        From `embed_dataset` or `ImageLibrary.load`; or a list of several, searched as `Shards`.
     query
         A path (in the library or not), an http(s) URL, bytes, a PIL image, an image array, `Words`,
         a row number, or an embedding of shape (D,) or (1, D), also as a tensor, series or list of
@@ -132,12 +132,14 @@ def search(
         from simsearch.retrieval.words import as_query
 
         query = as_query(query, text)
-    given, several = as_queries(library, query)
+    given, several = as_queries(ranking.library, query)
     answers = list(ranking.answer(_resolve_all(ranking.library, given, asked, several=several)))
     return answers if asked.regions or (several and asked.combine is None) else answers[0]
 
 
-def _ranking(library: Browsable, options: SearchOptions) -> Ranking:
+def _ranking(library: Browsable | Sequence[Browsable], options: SearchOptions) -> Ranking:
+    if isinstance(library, Sequence):
+        library = cast("Browsable", registry.resolve("library", "several")(library))
     if not (options.parts or options.regions):
         return Ranking(library, options)
     from simsearch.retrieval.parts import part_ranking

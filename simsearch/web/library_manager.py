@@ -18,6 +18,7 @@ from typing import Any
 
 from simsearch.cluster.milvus.address import split_address
 from simsearch.cluster.milvus.remote_library import RemoteLibrary
+from simsearch.cluster.shards import Shards
 from simsearch.errors import BackboneError, LibraryError, QueryError
 from simsearch.files import user_folder
 from simsearch.library.files import MANIFEST, NEXT, PARTS
@@ -41,7 +42,7 @@ class State:
 
     Attributes
     ----------
-    library : ImageLibrary or RemoteLibrary
+    library : ImageLibrary, RemoteLibrary or Shards
     version : str
         Names this state; row numbers are valid for this version only.
     index : FaissIndex or None
@@ -97,8 +98,7 @@ class LibraryManager:
 
     def __init__(self, settings: Settings, observe: Callable[[int], object]) -> None:
         self._settings, self._observe = settings, observe
-        place = split_address(settings.outputs)
-        self._source = _MilvusSource(settings, *place) if place else _FolderSource(settings)
+        self._source = _SeveralSources(settings) if settings.others else _source_of(settings)
         self.cache = Path(settings.cache or user_folder("cache") / "thumbnails").expanduser()
         self._backbone: BatchedBackbone | None = None
         self._refreshing, self._last_error = threading.Lock(), ""
@@ -251,6 +251,42 @@ class _MilvusSource:
         """Close every open version."""
         for library in self._open:
             library.close()
+
+
+class _SeveralSources:
+    """Opens several libraries as one."""
+
+    def __init__(self, settings: Settings) -> None:
+        for option in ("root", "metadata", "index"):
+            if value := getattr(settings, option):
+                raise QueryError(
+                    f"{option}={value!r} belongs to one library, and several are served as one"
+                )
+        names = (settings.outputs, *settings.others)
+        self._sources = [_source_of(replace(settings, outputs=name, others=())) for name in names]
+
+    def state_key(self) -> object:
+        """Return a key that changes when one of them does."""
+        return [source.state_key() for source in self._sources]
+
+    def open(self) -> State:
+        """Open them all as they are now."""
+        states = [source.open() for source in self._sources]
+        library = Shards([state.library for state in states])
+        version = hashlib.sha256(" ".join(state.version for state in states).encode())
+        skipped = sum(state.skipped for state in states)
+        return State(library, version.hexdigest()[:12], skipped=skipped)
+
+    def close(self) -> None:
+        """Close them all."""
+        for source in self._sources:
+            source.close()
+
+
+def _source_of(settings: Settings) -> _FolderSource | _MilvusSource:
+    """Return what opens the library of an address or a folder."""
+    place = split_address(settings.outputs)
+    return _MilvusSource(settings, *place) if place else _FolderSource(settings)
 
 
 def _file_state(file: Path) -> tuple[int, ...] | None:

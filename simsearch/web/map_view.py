@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from simsearch.analysis.projection import MAX_ROWS, project
+from simsearch.analysis.projection import MAX_ROWS, project, screen_places
 from simsearch.errors import QueryError
 from simsearch.library.library import ImageLibrary
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from simsearch.web.library_manager import State
 
 Method = Literal["pca", "tsne"]
-GRAIN = 10_000  # units of the map along each side
-MAX_GROUPS = 10  # with a colour of their own; the rest is "other"
 SEED = 0
 
 
@@ -33,25 +31,10 @@ def draw_map(state: State, method: Method) -> dict[str, Any]:
     count = min(len(library), MAX_ROWS[method])
     rows = np.sort(np.random.default_rng(SEED).choice(len(library), count, replace=False))
     points, kept = project(np.asarray(library.embeddings[rows]), method, SEED)
-    names, groups = _groups(library.label_rows("folder")[rows])
-    places = np.round(points * GRAIN).astype(int)
     return {
         "version": state.version,
         "method": method,
         "total": len(library),
         "kept": round(kept, 4) if method == "pca" else None,
-        "size": GRAIN,
-        "rows": rows.tolist(),
-        "x": places[:, 0].tolist(),
-        "y": (GRAIN - places[:, 1]).tolist(),  # downwards, as on a screen
-        "groups": names,
-        "group": groups,
+        **screen_places(rows, points, library.label_rows("folder")[rows]),
     }
-
-
-def _groups(labels: Any) -> tuple[list[str], list[int]]:  # noqa: ANN401
-    """Return the most frequent labels, and the number of each row's; -1 for another one."""
-    every, counts = np.unique(labels[labels != ""], return_counts=True)
-    names = sorted(str(each) for each in every[np.argsort(-counts, kind="stable")[:MAX_GROUPS]])
-    numbers = {name: i for i, name in enumerate(names)}
-    return names, [numbers.get(str(each), -1) for each in labels]

@@ -33,6 +33,8 @@ def serve(
     port: int = 8000,
     token: str | None = None,
     health_port: int | None = None,
+    *,
+    together: bool = False,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Serve a library's web page and REST API, until interrupted.
@@ -51,6 +53,8 @@ def serve(
     health_port
         A port for `/api/health` alone, answered by a process of its own that waits for nothing
         (Linux and macOS); by default, only `port` answers it.
+    together
+        Serve several libraries as one, as `Shards` searches them; they need no names.
     settings
         Any of `simsearch.web.settings.Settings`.
 
@@ -79,7 +83,11 @@ def serve(
     token = token or made
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
     settings |= {"token": token, "hosts": hosts}
-    named = read_libraries([outputs] if isinstance(outputs, (str, os.PathLike)) else outputs)
+    given = [outputs] if isinstance(outputs, (str, os.PathLike)) else list(outputs)
+    if together and len(given) > 1:
+        settings["others"] = [os.fspath(each) for each in given[1:]]
+        given = given[:1]
+    named = read_libraries(given)
     app: FastAPI
     if named.keys() == {""}:
         app = create_app(Settings(named[""], **settings))

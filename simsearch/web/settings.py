@@ -74,6 +74,8 @@ class Settings:
         Of the library, where a server has several.
     libraries : sequence of str
         Names of all libraries of the server, if it has several.
+    others : sequence of str
+        Further libraries, searched together with the first as one; see `Shards`.
     """
 
     outputs: str
@@ -105,6 +107,7 @@ class Settings:
     root_path: str = ""
     name: str = ""
     libraries: Sequence[str] = ()
+    others: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", read_root_path(self.root_path))

@@ -28,7 +28,7 @@ def assert_names_lie_apart(ax):
 
 
 class TestShowMap:
-    @pytest.mark.parametrize("method", ["pca", "tsne"])
+    @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
     def test_classes_keep_together(self, library, method):
         fig, ax = show_map(library, method)
         assert isinstance(fig, Figure)
@@ -177,7 +177,7 @@ class TestShowMap:
         flat.root = "d"
         assert flat.labels.tolist() == ["cat", "dog", ""]
 
-    @pytest.mark.parametrize("method", ["pca", "tsne"])
+    @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
     @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (2, 1), (2, 4), (3, 2), (5, 3)])
     def test_tiny_libraries(self, method, shape):
         rng = np.random.default_rng(0)
@@ -195,7 +195,7 @@ class TestShowMap:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"method": "mds"}, "'mds' is unknown; choose from pca, tsne"),
+            ({"method": "mds"}, "'mds' is unknown; choose from pca, tsne, umap"),
             ({"color_by": "size"}, "labels='size'"),
             ({"color_by": ["a"]}, "1 labels for 92 images"),
         ],

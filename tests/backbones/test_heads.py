@@ -155,7 +155,7 @@ class TestFiles:
         assert (loaded.fingerprint, loaded.whole, loaded.dim) == (three.fingerprint, True, 7)
         assert loaded(rows(5, 16)).tobytes() == three(rows(5, 16)).tobytes()
 
-    @pytest.mark.parametrize("kind", registry.names("head"))
+    @pytest.mark.parametrize("kind", registry.PATHS["head"])
     def test_every_kind_is_loaded_in_a_fresh_process_without_torch(self, tmp_path, kind):
         mean = rows(1, 16)[0]
         made = {

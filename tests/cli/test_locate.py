@@ -103,6 +103,11 @@ def test_arguments_stand_before_and_behind_options(run):
         (["search", "0", "--treshold=0.5"], "--threshold"),
         (["embed", "dataset", "out", "--batchsize", "4"], "--batch-size"),
         (["search", "dataset/cats/aa.png"], "dataset/cats/a.png"),
+        (["search", "datset/cats/a.png"], "dataset/cats/a.png?"),
+        (["search", "datset/cts/aa.png"], "dataset/cats/a.png"),
+        (["search", "cts/a.png"], "cats/a.png?"),  # as the library shows it
+        (["search", "cats/aa.png"], "cats/a.png"),
+        (["recommend", "--liked", "cts/a.png"], "cats/a.png?"),
         (["embed", "datset", "out"], "dataset"),
     ],
 )
@@ -117,3 +122,5 @@ def test_a_stranger_gets_no_suggestion(run):
     status, _, err = run("search", "0", "--zzz")
     assert (status, "did you mean" in err) == (2, False)
     assert "unrecognized arguments: --zzz\n" in err
+    status, _, err = run("search", "elsewhere/zebra.png")
+    assert (status, "did you mean" in err) == (1, False)

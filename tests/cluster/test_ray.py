@@ -29,7 +29,7 @@ from tiny_ray import (
 )
 
 import simsearch as ss
-from simsearch.cluster.ray import Share, check_address
+from simsearch.cluster.ray import Share, check_address, first_cause
 from simsearch.embedding import rows as embedding_rows
 from simsearch.library.parts import open_parts
 from simsearch.library.signatures import STORE
@@ -394,6 +394,18 @@ def test_missing_cluster_is_reported(dataset):
     done = start(f"127.0.0.1:{port}", dataset, stderr=subprocess.PIPE)
     errors = done.communicate(timeout=120)[1]
     assert f"EngineError: no Ray cluster answers at RAY_ADDRESS='127.0.0.1:{port}'" in errors
+
+
+def test_reason_of_a_failed_connection_is_the_one_that_ray_gives_at_the_bottom():
+    traced = RuntimeError(
+        "no GCS. Last connection error: Traceback\n  File 'x'\n"
+        "ray.exceptions.AuthenticationError: RPC error: token is missing. Set RAY_AUTH_TOKEN.\n"
+    )
+    outer = ConnectionError("Failed to connect to Ray cluster at x")
+    outer.__cause__ = traced
+    assert first_cause(outer) == "RPC error: token is missing. Set RAY_AUTH_TOKEN."
+    assert first_cause(ValueError("bad address")) == "bad address"
+    assert first_cause(RuntimeError()) == "RuntimeError"
 
 
 def make_worker(backbone):

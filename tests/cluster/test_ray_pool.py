@@ -128,6 +128,21 @@ def test_missing_workers_are_told_once_the_others_have_to_be_waited_for(play, ca
     assert "Without a place: 1 of 2 workers; the work goes on. The cluster has" in caplog.text
 
 
+def test_missing_workers_are_told_while_the_others_never_pause(play, caplog):
+    cluster = PlayedCluster(places=2, lives=[3])
+    wait = cluster.wait
+
+    def busy(calls, timeout):
+        cluster.now += 1
+        return wait(calls, timeout)
+
+    cluster.wait = busy
+    assert sorted(play(cluster, 80)) == list(range(160))
+    assert (
+        "Without a place: 1 of 2 workers; the work goes on. The cluster has 1 CPUs" in caplog.text
+    )
+
+
 def late(cluster, wait, calls, timeout):
     """Bring the place back after a minute."""
     if cluster.now > 60:

@@ -84,6 +84,33 @@ def test_search_equals_that_of_one_library(at, query, k, where, options):
     same(ss.search(shards, query, k, where=mask), ss.search(library, query, k, where=mask))
 
 
+@settings(max_examples=10, deadline=None)
+@given(at=st.sets(st.integers(1, 59), max_size=3).map(sorted), where=conditions)
+def test_a_list_of_libraries_is_searched_as_shards(at, where):
+    library = joined_library()
+    parts = cut(library, at)
+    for libraries in (parts, tuple(parts)):
+        same(ss.search(libraries, 7, 9, where=where), ss.search(library, 7, 9, where=where))
+        found, expected = (ss.search(each, [3, 50], 4) for each in (libraries, library))
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)
+        same(
+            ss.recommend(libraries, [7], [3], where=where),
+            ss.recommend(library, [7], [3], where=where),
+        )
+    assert isinstance(ss.search(parts, 7).library, ss.Shards)
+
+
+@pytest.mark.parametrize("given", ["outputs", ["outputs"], [joined_library(), 3]])
+def test_what_is_no_library_is_told(given):
+    with pytest.raises(
+        ss.QueryError, match=r"('outputs'|3) is no library: open it first, with Image"
+    ):
+        ss.search(given, 0)
+    with pytest.raises(ss.QueryError, match="holds no library"):
+        ss.recommend([], 0)
+
+
 def test_rows_are_numbered_through(tmp_path):
     library = joined_library()
     shards = ss.Shards(cut(library, [20, 45]))

@@ -21,6 +21,7 @@ OF_LIBRARIES = {
     "library/verify.py": "records of all that is derived, which it checks",
     "library/parts.py": "parts of pictures, which bear a mark",
     "library/part_writer.py": "the same, to add to them",
+    "library/object_store.py": "copies in the user's cache of libraries at an address",
     "library/parquet.py": "heads of exported libraries, in a folder that it makes",
     "embedding/quantise.py": "names of pictures that are in the dataset, and a header",
     "backbones/heads.py": "heads, as safetensors",

@@ -3,10 +3,12 @@
 import builtins
 import importlib.util
 import shutil
+from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -14,7 +16,7 @@ import simsearch as ss
 from simsearch.notebook.session import Session
 
 ROOT = Path(ss.__file__).parents[1]
-BUNDLE = ROOT / "simsearch/notebook/static/browse.bundle.js"
+STATIC = ROOT / "simsearch/notebook/static"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,26 @@ def test_a_picture_that_is_gone_has_no_thumbnail(library, tmp_path):
     assert [card["thumbnail"] for card in session.state()["cards"]] == [""]
 
 
+def test_where_no_widget_runs_it_is_a_figure(click, library):
+    before = plt.get_fignums()
+    widget, do = click
+    data, _ = widget._repr_mimebundle_()
+    assert b64decode(data["image/png"]).startswith(b"\x89PNG")
+    do("query", row=7)
+    _, metadata = widget._repr_mimebundle_()
+    assert Path(library.paths[7]).name in metadata["image/png"]["alt"]
+    assert plt.get_fignums() == before  # or the notebook would show it a second time
+
+
+def test_a_widget_with_nothing_to_draw_is_shown_all_the_same(click, monkeypatch):
+    def nothing(*_):
+        raise ss.ImageError("no pictures")
+
+    monkeypatch.setattr("simsearch.notebook.widget.draw_pictures", nothing)
+    data, _ = click[0]._repr_mimebundle_()
+    assert data.keys() == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+
+
 def test_without_the_extra_there_is_a_figure(library, monkeypatch, caplog):
     real = builtins.__import__
 
@@ -144,21 +166,23 @@ def bundling():
     return module
 
 
-def test_the_bundle_is_of_the_sources_as_they_are(bundling):
+@pytest.mark.parametrize(("name", "shared"), [("browse", 3), ("map", 2)])
+def test_a_bundle_is_of_the_sources_as_they_are(bundling, name, shared):
     """If this fails: python docs/bundle.py."""
-    first, _, code = BUNDLE.read_text("utf-8").partition("\n")
+    first, _, code = (STATIC / f"{name}.bundle.js").read_text("utf-8").partition("\n")
     sources = first.partition(" from ")[2].partition(";")[0].split()
-    assert "simsearch/notebook/static/browse.js" in sources
-    assert sum("web/static" in source for source in sources) >= 3  # one grid and box for both
+    assert f"simsearch/notebook/static/{name}.js" in sources
+    assert sum("web/static" in source for source in sources) >= shared  # one grid, box and map
     assert f"{first}\n" == bundling.head(sources)
     assert len(code) > 2000
 
 
-def test_the_bundle_is_what_esbuild_makes(bundling):
+@pytest.mark.parametrize("name", ["browse", "map"])
+def test_a_bundle_is_what_esbuild_makes(bundling, name):
     if shutil.which("npx") is None:
         pytest.skip("no node on this machine")
     try:
-        made = bundling.bundle()
+        made = bundling.bundle(STATIC / f"{name}.js")
     except bundling.subprocess.CalledProcessError:
         pytest.skip("no esbuild on this machine, and no network to fetch it")
-    assert made == BUNDLE.read_text("utf-8")
+    assert made == (STATIC / f"{name}.bundle.js").read_text("utf-8")

@@ -1,149 +1,26 @@
-"""The widget in a real JupyterLab, in Chromium."""
+"""The widgets in a real JupyterLab and a real Notebook 7, in Chromium."""
 
-import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
-import nbformat
-import numpy as np
 import pytest
-from PIL import Image
+from notebook_pages import read_cell
 
 import simsearch as ss
 
-sync_api = pytest.importorskip("playwright.sync_api")
-ROOT = Path(ss.__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-SECONDS = 120
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A notebook that shows the widget, beside a small library with a backbone."""
-    folder = tmp_path_factory.mktemp("lab")
-    rng = np.random.default_rng(0)
-    (folder / "dataset").mkdir()
-    for i in range(12):
-        colour = rng.integers(0, 256, 3)
-        pixels = np.clip(rng.normal(colour, 40, (80, 80, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "dataset" / f"{i:02}.png")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        ss.embed_dataset("dataset", "outputs", "efficientnet_lite0", progress=False)
-    finally:
-        os.chdir(before)
-    cells = [
-        "import simsearch as ss\nwidget = ss.browse(ss.ImageLibrary.load('outputs'), k=5)\nwidget",
-        "print('READ', widget.query, widget.liked, widget.disliked, widget.box, "
-        "widget.matches and widget.matches.paths)",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)])
-    notebook.metadata.kernelspec = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, folder / "browse.ipynb")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def lab(folder):
-    """A JupyterLab in that folder; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {
-        "PYTHONPATH": str(ROOT),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "JUPYTER_CONFIG_DIR": str(folder),
-    }
-    process = subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "jupyterlab",
-                "--no-browser",
-                f"--port={port}",
-                "--ip=127.0.0.1",
-            ),
-            *("--allow-root", "--IdentityProvider.token=secret", f"--notebook-dir={folder}"),
-            "--LabApp.news_url=None",
-        ],
-        env=os.environ | own,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until = time.monotonic() + SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5) as answer:
-                json.load(answer)
-            break
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.5)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(60)
-
-
-@pytest.fixture(scope="module")
-def page(lab):
+def page(lab, open_notebook):
     """The notebook, run until the widget is there."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: install it to test the widget")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.set_default_timeout(1000 * SECONDS)
-        page.goto(f"{lab}/lab/tree/browse.ipynb?token=secret")
-        run_first_cell(page)
+    with open_notebook(f"{lab}/lab/tree/browse.ipynb?token=secret") as page:
         page.locator(".simsearch-browse .card").first.wait_for()
         yield page
-        browser.close()
-
-
-def run_first_cell(page):
-    """Run it; until the kernel is connected, JupyterLab forgets that it was asked to."""
-    cell = page.locator(".jp-Notebook .jp-CodeCell").first
-    for _ in range(SECONDS // 5):
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
-        page.wait_for_timeout(5000)
-        if cell.locator(".jp-InputPrompt").inner_text().strip() not in {"[ ]:", ""}:
-            return
 
 
 @pytest.fixture
 def read(page):
     """Run the second cell, and return what it prints of the widget."""
-
-    def read():
-        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(1)
-        cell.locator(".cm-content").click()
-        before = cell.locator(".jp-InputPrompt").inner_text()
-        page.keyboard.press("Shift+Enter")
-        page.wait_for_function(
-            "before => { const text = document.querySelectorAll('.jp-Notebook .jp-CodeCell')[1]"
-            ".querySelector('.jp-InputPrompt').innerText; "
-            "return text !== before && /\\d/.test(text); }",
-            arg=before,
-        )
-        output = cell.locator(".jp-OutputArea-output").last
-        return re.search(r"READ (.*)", output.inner_text())[1]
-
-    return read
+    return lambda: read_cell(page, 1)
 
 
 def card(page, name):
@@ -210,3 +87,71 @@ def test_the_figure_for_the_documentation(page, tmp_path):
         ".filter((each) => each.complete && !each.naturalWidth).length"
     )
     assert broken == 0
+
+
+def test_notebook_7_runs_the_widget_as_well(notebook7, open_notebook):
+    with open_notebook(f"{notebook7}/notebooks/browse.ipynb?token=secret") as page:
+        status(page, "12 of 12 pictures")
+        card(page, "03.png").locator(".picture").click()
+        status(page, "5 matches")
+        assert read_cell(page, 1).startswith("dataset/03.png [] [] None ['dataset/")
+
+
+@pytest.fixture(scope="module")
+def map_page(lab, open_notebook):
+    """The notebook of the map, run until the widget is there; in a workspace of its own."""
+    with open_notebook(f"{lab}/lab/workspaces/map/tree/map.ipynb?token=secret") as page:
+        page.locator(".simsearch-map canvas").wait_for()
+        yield page
+
+
+def map_button(page, words):
+    return page.locator(".simsearch-map button", has_text=words)
+
+
+def test_a_line_around_pictures_gives_their_rows(map_page, folder):
+    area = map_page.locator(".simsearch-map canvas").bounding_box()
+    x, y, wide, high = area["x"], area["y"], area["width"], area["height"]
+    map_button(map_page, "Draw around").click()
+    map_page.mouse.move(x + 2, y + 2)
+    map_page.mouse.down()
+    for across, down in ((0.5, 0), (0.5, 1), (0, 1), (0, 0)):  # the left half
+        map_page.mouse.move(x + 2 + across * (wide - 4), y + 2 + down * (high - 4), steps=3)
+    map_page.mouse.up()
+    map_page.locator(".simsearch-map .status", has_text="chosen").wait_for()
+    library = ss.ImageLibrary.load(folder / "outputs")
+    across = ss.show_map(library, interactive=True).places["x"]
+    assert eval(read_cell(map_page, 1)) == [row for row in range(12) if across[row] < 5000]
+    shown = map_page.locator(".simsearch-map .chosen img")
+    shown.first.wait_for()
+    assert shown.count() == sum(each < 5000 for each in across)
+
+
+def test_rows_that_are_set_in_python_are_shown(map_page):
+    assert read_cell(map_page, 2) == "['dataset/03.png', 'dataset/05.png']"
+    map_page.locator(".simsearch-map .status", has_text="2 pictures chosen").wait_for()
+    map_button(map_page, "Clear").click()
+    map_page.locator(".simsearch-map .status", has_text="chosen").wait_for(state="hidden")
+    assert read_cell(map_page, 1) == "[]"
+
+
+def test_a_picture_is_shown_under_the_pointer_and_chosen_by_a_click(map_page, folder):
+    library = ss.ImageLibrary.load(folder / "outputs")
+    places = ss.show_map(library, interactive=True).places
+    map_button(map_page, "+").click()  # zooms around the middle
+    map_button(map_page, "Whole map").click()
+    canvas = map_page.locator(".simsearch-map canvas")
+    canvas.scroll_into_view_if_needed()
+    area = canvas.bounding_box()
+    sides = area["width"] - 56, area["height"] - 56
+    at = [
+        area[edge] + 28 + places[edge][4] / places["size"] * side
+        for edge, side in zip(("x", "y"), sides, strict=True)
+    ]
+    map_page.mouse.move(*at)
+    card = map_page.locator(".simsearch-map .card")
+    card.locator("img").wait_for()
+    assert "04.png" in card.inner_text()
+    map_page.mouse.click(*at)
+    map_page.locator(".simsearch-map .status", has_text="1 picture chosen").wait_for()
+    assert read_cell(map_page, 1) == "[4]"

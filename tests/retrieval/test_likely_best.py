@@ -22,8 +22,10 @@ def test_the_floor_is_never_above_the_kth_best(data, seed):
         patch.setattr(likely_best, "GROUPS_PER_ROW", data.draw(st.sampled_from([1, 8])))
         floor = likely_best.kth_floor(scores, k)
         rows = likely_best.likely_best(scores, k)
+        exact = likely_best.kth_best(np.stack([scores, scores[::-1]]), k)
     best = np.sort(scores)[::-1]
     assert floor <= best[k - 1]
+    assert exact.tolist() == [best[k - 1]] * 2
     assert k <= len(rows) == len(set(rows.tolist())) <= max(likely_best.CROWD * k, k)
     assert scores[rows].max() == best[0]
 

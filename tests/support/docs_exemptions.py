@@ -29,11 +29,13 @@ SHELL = {
     r"nohup simsearch serve": "would outlive the test; the same command is run without nohup",
     r"simsearch serve .*--root-path": "a second server; tests/web/test_root_path.py serves it",
     r"simsearch serve shop=": "needs two libraries; tests/web/test_root_path.py serves them",
+    r"simsearch serve .*--together": "a second server; tests/web/test_together.py serves it",
     r"simsearch serve images\.db#": "tests/web/test_serving.py serves what was published",
 }
 
 PYTHON = {
     'engine="ray"': "needs a bucket and a cluster; tests/cluster/test_ray.py runs it",
+    '"s3://bucket/outputs"': "needs a bucket; tests/library/test_library_at_address.py has one",
     '"clip:': "needs published weights; tests/backbones/test_clip.py makes small ones",
     "finetune=True": "takes minutes; tests/training/test_finetune.py runs it",
     "api/search": "needs a server at port 8000; tests/web/test_json_bodies.py sends the same",

@@ -1,7 +1,7 @@
 """Transforms for the workers of a cluster: a slow one, one that kills its process, one that raises.
 
 As a script, `python tiny_ray.py DATASET OUTPUTS` embeds a folder slowly on the cluster of
-RAY_ADDRESS, to be killed by a test.
+RAY_ADDRESS, to be killed by a test; `hosted` as a third argument notes the hosts that work.
 """
 
 import os
@@ -36,6 +36,14 @@ def slow_thumbnail(image):
     return thumbnail(image)
 
 
+def hosted_thumbnail(image):
+    """Take a while, and record the network that this process is in, in the folder `hosts`."""
+    name = os.readlink("/proc/self/ns/net")  # noqa: PTH115 (not a path)
+    Path("hosts", "".join(filter(str.isdecimal, name))).touch()
+    time.sleep(0.2)
+    return thumbnail(image)
+
+
 def deadly_thumbnail(image):
     """Kill the process at one picture, as a decoder's fault or the lack of memory would."""
     if image.size == DEADLY:
@@ -57,4 +65,10 @@ def backbone_with(transform):
 
 
 if __name__ == "__main__":
-    ss.embed_dataset(sys.argv[1], sys.argv[2], backbone_with(slow_thumbnail), 2, engine="ray")
+    hosted = sys.argv[3:] == ["hosted"]
+    if hosted:
+        from simsearch.cluster import ray_workers
+
+        ray_workers.START_SECONDS = 0.2
+    backbone = backbone_with(hosted_thumbnail if hosted else slow_thumbnail)
+    ss.embed_dataset(sys.argv[1], sys.argv[2], backbone, 2, engine="ray")

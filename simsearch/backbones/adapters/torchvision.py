@@ -20,7 +20,7 @@ def _nearest(name: str) -> str:
     """Return a hint at the name of closest spelling, if one is close."""
     from torchvision import models
 
-    named = [each for each in registry.names("backbone") if each and each[-1] != ":"]
+    named = [each for each in registry.PATHS["backbone"] if each and each[-1] != ":"]
     near = get_close_matches(name, [*named, "auto", *models.list_models(module=models)], 1)
     return f"did you mean {near[0]!r}? " if near else ""
 

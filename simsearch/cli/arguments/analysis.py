@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from simsearch.cli import commands as run
-from simsearch.cli.arguments.describe import FOLDER, Commands, add_root, add_table_flags, describe
+from simsearch.cli.arguments.describe import (
+    FOLDER,
+    Commands,
+    add_format,
+    add_root,
+    add_table_flags,
+    describe,
+)
 
 
 def _add_duplicates(commands: Commands) -> None:
@@ -26,6 +33,7 @@ def _add_duplicates(commands: Commands) -> None:
     parser.add_argument(
         "--level", help="identical; near: the same picture, edited (default); similar: unconfirmed"
     )
+    add_format(parser)
     parser.add_argument("--csv", metavar="FILE", help="write group, path, cosine, level and edit")
     parser.add_argument(
         "--root", metavar="DATASET", help="where the images are; for --apply and --undo needed"
@@ -75,6 +83,7 @@ def _add_albums(commands: Commands) -> None:
         "--words", nargs="+", help='that name albums; or "classes": the backbone\'s'
     )
     add_table_flags(parser)
+    add_format(parser)
     parser.add_argument("--csv", metavar="FILE", help="write grain, album, name, path and typical")
     parser.add_argument(
         *("--save", "--figure"), type=Path, metavar="FIGURE", help="draw the albums to a file"
@@ -109,6 +118,7 @@ def _add_check(commands: Commands) -> None:
         metavar="KIND",
         help="exit with status 3 if any of these is found, such as leak; or any",
     )
+    add_format(parser)
     parser.add_argument("--csv", metavar="FILE", help="write all findings; or a folder, by kind")
     parser.add_argument(
         "--figure", type=Path, metavar="FILE", help="draw the worst; a .pdf has a page per kind"

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from simsearch.cli.command_parser import CommandParser
 from simsearch.cli.defaults import add_defaults
 from simsearch.cli.examples import EXAMPLES
+from simsearch.cli.frames import FORMS
 
 FOLDER = "folder of the library; if left out, $SIMSEARCH_LIBRARY or outputs/ here"
 LIBRARY = f"{FOLDER}; or URI#COLLECTION"
@@ -64,6 +65,21 @@ def add_table_flags(parser: argparse.ArgumentParser) -> None:
         help="of dates, as %%d/%%m/%%Y; or COLUMN=FORMAT",
     )
     parser.add_argument("--missing", nargs="+", metavar="TEXT", help="cells that count as empty")
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the form in which what was found is printed."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--format", choices=FORMS, help="text (default); json, csv or tsv for other programs"
+    )
+    group.add_argument(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="the same as --format json",
+    )
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from simsearch.cli import commands as run
-from simsearch.cli.arguments.describe import FOLDER, Commands, add_table_flags, describe
+from simsearch.cli.arguments.describe import FOLDER, Commands, add_format, add_table_flags, describe
 
 
 def _add_index(commands: Commands) -> None:
@@ -38,7 +38,7 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FIGURE", help="draw the precision-recall curves to a file"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_format(parser)
 
 
 def _add_train(commands: Commands) -> None:

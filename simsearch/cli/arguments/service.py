@@ -31,6 +31,11 @@ def _add_serve(commands: Commands) -> None:
         help="further libraries; the first one then needs a name, too, and each is at /NAME/",
     )
     parser.add_argument(
+        "--together",
+        action="store_true",
+        help="search all of them as one library; they need no names then",
+    )
+    parser.add_argument(
         "--root-path",
         metavar="PATH",
         help="path below which a proxy has the server, such as /photos",

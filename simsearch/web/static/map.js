@@ -18,6 +18,7 @@ let chosen = null; // indices within the drawn line
 let method = "pca";
 
 const pictureOf = (row) => `api/images/${row}/thumbnail?v=${encodeURIComponent(map.version)}`;
+const small = (row) => `${pictureOf(row)}&size=128`;
 const searchAddress = (rows) =>
   rows.length > 1 ? `./?liked=${rows.slice(0, MOST_LIKED).join(",")}&likes=1` : `./?row=${rows[0]}`;
 
@@ -41,7 +42,7 @@ async function show() {
   byId("map-body").hidden = false;
   showLegend();
   chosen = null;
-  canvas ??= new MapCanvas(byId("map"), { pictureOf, onMove: nearSoon, onPick, onDrawn });
+  canvas ??= new MapCanvas(byId("map"), { pictureOf: small, onMove: nearSoon, onPick, onDrawn });
   canvas.load(map);
   showNear();
   announce(byId("note").textContent);

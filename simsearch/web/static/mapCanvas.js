@@ -1,5 +1,5 @@
 // A canvas of points that can be moved, zoomed, and drawn around. Shows thumbnails where there is
-// room. Knows nothing of the server but the addresses that it is given.
+// room. Knows nothing of the server but the addresses that it is given, at once or as promises.
 
 export const COLORS = [
   "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f",
@@ -13,11 +13,14 @@ const MAX_THUMBNAILS = 70; // at once
 const PICK_PIXELS = 24; // from a point, within which a click means it
 const CLICK_PIXELS = 5; // that the pointer may move in a click
 const KEY_PIXELS = 60;
+const NAME_FONT = "600 13px system-ui, sans-serif";
+const NAME_HEIGHT = 18; // pixels, with room around it
 
 export class MapCanvas {
   drawing = false; // whether the pointer draws a line around pictures
   #canvas; #context; #options;
   #points = []; // {x, y, group, row} in the unit square
+  #names = []; // {name, x, y}: of groups, each at the median of its points; the largest first
   #chosen = new Set();
   #scale = 1; #left = 0; #top = 0; // zoom, and the place in the unit square of the upper left corner
   #line = []; // being drawn, in pixels
@@ -36,15 +39,17 @@ export class MapCanvas {
     canvas.addEventListener("pointermove", (event) => this.#onMove(event));
     canvas.addEventListener("pointerup", (event) => this.#onUp(event));
     canvas.addEventListener("pointercancel", (event) => this.#onUp(event));
+    canvas.addEventListener("pointerleave", () => this.#options.onHover?.(-1));
     canvas.addEventListener("keydown", (event) => this.#onKey(event));
     new MutationObserver(() => this.#draw()).observe(document.documentElement, {
       attributeFilter: ["data-theme"],
     });
   }
 
-  /** Show points: {rows, x, y, group, size}. */
-  load({ rows, x, y, group, size }) {
+  /** Show points: {rows, x, y, group, size}; with `names`, the groups are named where they lie. */
+  load({ rows, x, y, group, size }, names = []) {
     this.#points = rows.map((row, i) => ({ row, x: x[i] / size, y: y[i] / size, group: group[i] }));
+    this.#names = named(this.#points, names);
     this.#pictures.clear();
     this.#chosen.clear();
     this.showAll();
@@ -150,6 +155,7 @@ export class MapCanvas {
     });
     context.globalAlpha = 1;
     this.#paintThumbnails(seen);
+    this.#paintNames();
     this.#paintLine();
   }
 
@@ -180,12 +186,29 @@ export class MapCanvas {
     context.globalAlpha = 1;
   }
 
+  /** Write the names of groups, except where one would cover another. */
+  #paintNames() {
+    const context = this.#context;
+    const style = getComputedStyle(this.#canvas);
+    const taken = [];
+    Object.assign(context, { font: NAME_FONT, textAlign: "center", textBaseline: "middle", lineWidth: 4 });
+    Object.assign(context, { strokeStyle: style.backgroundColor, fillStyle: style.color, lineJoin: "round" });
+    for (const { name, x, y } of this.#names) {
+      const [u, v] = this.#pixel({ x, y });
+      const half = context.measureText(name).width / 2 + 4;
+      if (taken.some(([p, q, side]) => Math.abs(p - u) < side + half && Math.abs(q - v) < NAME_HEIGHT)) continue;
+      taken.push([u, v, half]);
+      context.strokeText(name, u, v);
+      context.fillText(name, u, v);
+    }
+  }
+
   #picture(row) {
     if (!this.#pictures.has(row)) {
       const image = new Image();
       image.addEventListener("load", () => this.#draw());
-      image.src = `${this.#options.pictureOf(row)}&size=128`;
       this.#pictures.set(row, image);
+      Promise.resolve(this.#options.pictureOf(row)).then((address) => (image.src = address));
     }
     return this.#pictures.get(row);
   }
@@ -223,7 +246,7 @@ export class MapCanvas {
 
   #onMove(event) {
     const before = this.#pointers.get(event.pointerId);
-    if (!before) return;
+    if (!before) return this.#hover(this.#at(event));
     const at = this.#at(event);
     const other = [...this.#pointers].find(([id]) => id !== event.pointerId)?.[1];
     const away = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
@@ -247,13 +270,24 @@ export class MapCanvas {
     this.#draw();
   }
 
-  #pick([u, v]) {
-    const away = (point) => Math.hypot(...this.#pixel(point).map((side, i) => side - [u, v][i]));
-    let best = -1;
+  #pick(at) {
+    const index = this.#near(at);
+    if (index >= 0) this.#options.onPick(index);
+  }
+
+  #hover(at) {
+    if (this.#options.onHover) this.#options.onHover(this.#near(at), at);
+  }
+
+  /** The index of the point that a place in pixels means; -1 for none. */
+  #near([u, v]) {
+    let [best, nearest] = [-1, PICK_PIXELS];
     this.#points.forEach((point, i) => {
-      if (best < 0 || away(point) < away(this.#points[best])) best = i;
+      const [p, q] = this.#pixel(point);
+      const away = Math.hypot(p - u, q - v);
+      if (away < nearest) [best, nearest] = [i, away];
     });
-    if (best >= 0 && away(this.#points[best]) < PICK_PIXELS) this.#options.onPick(best);
+    return best;
   }
 
   /** The indices of the points within a closed line: those that it goes around an odd number of times. */
@@ -278,4 +312,14 @@ export class MapCanvas {
     else return;
     event.preventDefault();
   }
+}
+
+/** The names of groups with the median of their points, the largest group first. */
+function named(points, names) {
+  const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+  return names
+    .map((name, i) => [name, points.filter(({ group }) => group === i)])
+    .filter(([, own]) => own.length)
+    .sort(([, a], [, b]) => b.length - a.length)
+    .map(([name, own]) => ({ name, x: middle(own.map(({ x }) => x)), y: middle(own.map(({ y }) => y)) }));
 }

@@ -52,6 +52,17 @@ def test_a_query_reads_the_lists_near_it_and_no_others(listed, monkeypatch):
     assert recall(index, library, queries) >= 0.98
 
 
+def test_the_only_list_of_an_index_is_read_without_looking_at_its_centre(monkeypatch):
+    library = library_of(clustered(1000, 48))
+    index = build_index(library, "rabitq", progress=False)
+    queries, read = new_queries(library.embeddings, 20), lists_read(monkeypatch)
+    monkeypatch.setattr(CandidateIndex, "centre_distances", lambda *_: pytest.fail("not needed"))
+    next(index.top_k(library, queries[:1], 10))
+    assert read[0] == (1, 1)
+    assert index.candidates.list_count == 1
+    assert recall(index, library, queries) >= 0.98
+
+
 def test_the_lists_of_nearly_all_near_rows_are_among_them(listed):
     library, index = listed
     candidates, queries = index.candidates, new_queries(library.embeddings, 200, seed=5)

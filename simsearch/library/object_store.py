@@ -1,0 +1,226 @@
+"""A library at an address, such as `s3://bucket/outputs`: read and written through local folders.
+
+What travels is the library itself: not the resume log, parts, or copies that make searches faster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from simsearch.errors import LibraryError, MissingExtraError
+from simsearch.files import atomic_write, user_folder, write_text
+from simsearch.images.address import is_uri, local_path
+from simsearch.images.remote import CREDENTIALS, open_system
+from simsearch.library.files import (
+    BLOCKS,
+    DIGESTS,
+    EMBEDDINGS,
+    HEAD,
+    MANIFEST,
+    NEXT,
+    PATHS,
+    SKIPPED,
+    STATS,
+    matches_record,
+    version_of,
+    with_blocks,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from simsearch.library.library import ImageLibrary
+
+RECORDED = (EMBEDDINGS, PATHS, STATS, DIGESTS, HEAD)
+SEEN = "seen.txt"  # beside the copy that is written: digest of the manifest that the address had
+ATTEMPTS, PAUSE_SECONDS = 5, 2.0  # at a library that is being replaced
+LOCK_SECONDS = 3600.0  # for another process that fetches the same
+
+
+def fetch(outputs: str | os.PathLike[str]) -> Path:
+    """Bring the newest version of a library here, unless it is; return its folder.
+
+    Raises
+    ------
+    LibraryError
+        If there is none, it cannot be read, or it is being replaced.
+    MissingExtraError
+        If the storage needs a package that is not installed.
+    """
+    plain = local_path(outputs)
+    if not is_uri(plain):
+        return Path(plain).expanduser()
+    with _Copy(str(plain), "read").locked() as copy:
+        if copy.fetch() is None:
+            raise LibraryError(
+                f"no library at {copy.address!r}: write one there with embed_dataset(dataset, "
+                f"{copy.address!r})"
+            )
+    return copy.folder
+
+
+def embed_to_address(
+    embed: Callable[..., ImageLibrary], *, outputs: str, options: Mapping[str, Any], **given: object
+) -> ImageLibrary:
+    """Embed into a folder of this machine, and upload the library: `embed_dataset` to an address.
+
+    Raises
+    ------
+    LibraryError
+        If the storage refuses, or another machine has written there in the meantime.
+    """
+    plain = local_path(outputs)
+    if not is_uri(plain):
+        return embed(outputs=plain, **given, **options)
+    with _Copy(str(plain), "written").locked() as copy:
+        copy.follow()
+        library = embed(outputs=copy.folder, **given, **options)
+        copy.upload()
+    return library
+
+
+def save_to_address(library: ImageLibrary, outputs: str, *, overwrite: bool) -> None:
+    """Save a library at an address; see `ImageLibrary.save`.
+
+    Raises
+    ------
+    LibraryError
+        If the library there is newer than the one that was opened, or the storage refuses.
+    """
+    opened = _Copy(outputs, "read").folder
+    known = library.versions.get(os.path.realpath(opened))
+    with _Copy(outputs, "written").locked() as copy:
+        manifest = copy.follow()
+        if known and manifest and not overwrite and version_of(json.loads(manifest)) != known:
+            raise copy.changed()
+        library.save(copy.folder, overwrite=True)
+        copy.upload()
+
+
+class _Copy:
+    """A folder of this machine that stands for an address."""
+
+    def __init__(self, address: str, use: str) -> None:
+        self.address = address.rstrip("/")
+        name = sha256(self.address.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        self._place = user_folder("cache") / "libraries" / name / use
+        self.folder = self._place / "outputs"
+
+    @contextmanager
+    def locked(self) -> Iterator[_Copy]:
+        self._place.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._place / ".lock", timeout=LOCK_SECONDS):
+            yield self
+
+    def fetch(self) -> bytes | None:
+        """Bring the newest version here; return its manifest, None if there is no library."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(PAUSE_SECONDS)
+            manifest = self._read()
+            if manifest is None or manifest == self._own() or self._download(manifest):
+                return manifest
+        raise LibraryError(
+            f"the library at {self.address!r} is being replaced, or an upload was cut off: try "
+            "again, or write it again"
+        )
+
+    def follow(self) -> bytes | None:
+        """Fetch what another machine has written since this copy was uploaded."""
+        manifest = self._read()
+        if manifest is not None and _digest(manifest) != self._seen():
+            manifest = self.fetch()
+        self._see(manifest)
+        return manifest
+
+    def upload(self) -> None:
+        """Put what has changed at the address, the manifest last."""
+        there, own = self._read(), (self.folder / MANIFEST).read_bytes()
+        if _digest(there) != self._seen():
+            raise self.changed()
+        names = [n for n in (*RECORDED, BLOCKS, SKIPPED, MANIFEST) if (self.folder / n).is_file()]
+        with self._errors("write") as (system, root):
+            system.makedirs(root, exist_ok=True)
+            for name in names:
+                system.put_file(str(self.folder / name), f"{root}/{name}")
+        self._see(own)
+
+    def changed(self) -> LibraryError:
+        return LibraryError(
+            f"the library at {self.address!r} has changed since it was opened, and its newer rows "
+            "would be lost: load it again, or save it elsewhere"
+        )
+
+    def _download(self, text: bytes) -> bool:
+        """Fetch a version's files; tell whether they belong together."""
+        manifest = json.loads(text)
+        part = self.folder / NEXT
+        with writing(self.folder), self._errors("read") as (system, root):
+            part.mkdir()
+            if "blocks" in manifest:
+                system.get_file(f"{root}/{BLOCKS}", str(part / BLOCKS))
+                if not matches_record(part / BLOCKS, manifest["blocks"]):
+                    return False
+            records = with_blocks(part, manifest)["files"]
+            for name in [name for name in RECORDED if name in records]:
+                system.get_file(f"{root}/{name}", str(part / name))
+                if not matches_record(part / name, records[name]):
+                    return False
+                os.utime(part / name, ns=(records[name]["mtime_ns"],) * 2)  # spares another check
+            if system.exists(f"{root}/{SKIPPED}"):
+                system.get_file(f"{root}/{SKIPPED}", str(self.folder / SKIPPED))
+            with atomic_write(part / MANIFEST) as stream:
+                stream.write(text)
+        return True
+
+    def _read(self) -> bytes | None:
+        with self._errors("read") as (system, root):
+            try:
+                text: bytes = system.cat_file(f"{root}/{MANIFEST}")
+            except FileNotFoundError:
+                return None
+        return text
+
+    def _own(self) -> bytes | None:
+        try:
+            return (self.folder / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _seen(self) -> str:
+        try:
+            return (self._place / SEEN).read_text("ascii")
+        except FileNotFoundError:
+            return ""
+
+    def _see(self, manifest: bytes | None) -> None:
+        write_text(self._place / SEEN, _digest(manifest))
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[tuple[Any, str]]:
+        """Open the storage; tell what it refuses in one line."""
+        try:
+            system, root = open_system(self.address)
+            system.invalidate_cache()
+            yield system, root.rstrip("/")
+        except (FileNotFoundError, LibraryError, MissingExtraError):
+            raise
+        except Exception as error:  # every file system raises its own
+            reason = f"{error or type(error).__name__}".partition("\n")[0]
+            if "credential" in reason.lower():
+                reason += CREDENTIALS
+            raise LibraryError(f"cannot {what} {self.address!r}: {reason}") from error
+
+
+def _digest(manifest: bytes | None) -> str:
+    return sha256(manifest).hexdigest() if manifest else ""
