@@ -97,6 +97,7 @@ def metadata(tmp_path):
         (["--unique", "--diversity", "0.5"], {"unique": True, "diversity": 0.5}),
         (["--unique", "0.8"], {"unique": 0.8}),
         (["--rerank", "k-reciprocal"], {"rerank": "k-reciprocal"}),
+        (["--rerank", "background"], {"rerank": "background"}),
         (["--threshold", "auto"], {"threshold": "auto"}),
         (
             ["--threshold", "auto", "--false-match-rate", "0.2"],

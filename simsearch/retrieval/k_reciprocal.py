@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.errors import QueryError
+from simsearch.retrieval import background
+from simsearch.retrieval.background import Background
 from simsearch.retrieval.blas import one_blas_thread
 from simsearch.retrieval.exact import TopK
 
@@ -94,7 +96,7 @@ class KReciprocal:
         return np.concatenate([np.argsort(distances, kind="stable"), below])
 
 
-def read_rerank(options: RankingOptions) -> KReciprocal:
+def read_rerank(options: RankingOptions) -> KReciprocal | Background:
     """Return the settings of the reranking that options ask for.
 
     Raises
@@ -112,8 +114,12 @@ def read_rerank(options: RankingOptions) -> KReciprocal:
         return given
     if isinstance(given, str) and given == NAME:
         return KReciprocal()
-    near = isinstance(given, str) and get_close_matches(given.lower(), [NAME, "k_reciprocal"], 1)
-    hint = f"did you mean {NAME!r}?" if near else f"give {NAME!r}, a KReciprocal(...) or None"
+    if isinstance(given, str) and given == background.NAME:
+        return Background()
+    names = {NAME: NAME, "k_reciprocal": NAME, background.NAME: background.NAME}
+    near = get_close_matches(given.lower(), names, 1) if isinstance(given, str) else []
+    known = f"give {NAME!r}, {background.NAME!r}, a KReciprocal(...) or None"
+    hint = f"did you mean {names[near[0]]!r}?" if near else known
     raise QueryError(f"rerank={given!r}: there is no such reranking; {hint}")
 
 

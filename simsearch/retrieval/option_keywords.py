@@ -25,7 +25,7 @@ class RankingKeywords(TypedDict, total=False):
     unique: bool | float
     false_match_rate: float
     index: Index | None
-    rerank: Literal["k-reciprocal"] | KReciprocal | None
+    rerank: Literal["k-reciprocal", "background"] | KReciprocal | None
 
 
 class SearchKeywords(RankingKeywords, total=False):

@@ -61,9 +61,9 @@ class RankingOptions:
         With ``threshold="auto"``, the share of random pairs that may reach the threshold.
     index : Index or None
         From `build_index`: finds approximately what the scan of all rows finds exactly.
-    rerank : "k-reciprocal", KReciprocal or None
-        Reorder the best few hundred rows by the neighbours that they share with the query. Scores
-        stay the cosines that they are, so that they need not fall from match to match.
+    rerank : "k-reciprocal", "background", KReciprocal or None
+        Reorder the best few hundred rows by the neighbours that they share with the query, or less
+        what they have in common with any image. Scores stay cosines, and may rise in between.
     """
 
     k: int = 5
@@ -73,7 +73,7 @@ class RankingOptions:
     unique: bool | float = False
     false_match_rate: float = 1e-3
     index: Index | None = None
-    rerank: Literal["k-reciprocal"] | KReciprocal | None = None
+    rerank: Literal["k-reciprocal", "background"] | KReciprocal | None = None
 
     def __post_init__(self) -> None:
         whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)

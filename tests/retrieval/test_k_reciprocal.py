@@ -176,6 +176,7 @@ def test_copies_are_folded_however_deep_they_lie():
     [
         ({"rerank": "k-reciprocl"}, "did you mean 'k-reciprocal'"),
         ({"rerank": "fusion"}, "no such reranking; give 'k-reciprocal'"),
+        ({"rerank": "backgroud"}, "did you mean 'background'"),
         ({"rerank": True}, "rerank=True"),
         ({"rerank": np.zeros(3)}, "there is no such reranking"),
         ({"rerank": "k-reciprocal", "diversity": 0.3}, "give one of the two"),

@@ -46,6 +46,7 @@ OPTIONS = [
     ({"diversity": 0.5}, {"diversity": 0.5}),
     ({"unique": "true", "k": 40}, {"unique": True, "k": 40}),
     ({"rerank": "k-reciprocal", "k": 40}, {"rerank": "k-reciprocal", "k": 40}),
+    ({"rerank": "background", "k": 40}, {"rerank": "background", "k": 40}),
     ({"unique": "0.8", "k": 40}, {"unique": 0.8, "k": 40}),
     ({"exclude_query": "false"}, {"exclude_query": False}),
 ]

@@ -169,7 +169,7 @@ OPTIONS = {
     "false_match_rate": FLOAT,
     "where": st.one_of(WHERE.map(json.dumps), TEXT),
     "diversity": FLOAT,
-    "rerank": st.sampled_from(["k-reciprocal", "k"]),
+    "rerank": st.sampled_from(["k-reciprocal", "background", "k"]),
     "unique": st.one_of(FLOAT, st.sampled_from(["true", "0", "on", "1"])),
 }
 SEARCH = OPTIONS | {

@@ -29,6 +29,7 @@ pytest.importorskip("milvus_lite")
         {"diversity": 0.5},
         {"unique": 0.9, "diversity": 0.2},
         {"rerank": "k-reciprocal", "k": 20},
+        {"rerank": "background", "k": 20},
         {"where": "a/b/*"},
         {"where": "a/*", "k": 40},
         {"where": {"price": (None, 0), "tags": ["red", "hat"]}},

@@ -82,8 +82,12 @@ def test_spots_are_pressed_with_a_finger(new_page, site):
 def test_late_suggestions_are_not_shown_on_another_picture(new_page, site):
     first, second = (site.row(f"coffee/000{i}.jpg") for i in (1, 2))
     held = []
+
+    def hold(route):
+        held.append(route)
+
     page = new_page()
-    page.route("**/api/suggest", held.append, times=1)
+    page.route("**/api/suggest", hold, times=1)
     page.locator(f"#library [data-row='{first}'] .picture").click()
     wait_until(page, lambda: len(held), 1)
     page.route("**/api/suggest", lambda route: route.fulfill(json={"parts": []}))
