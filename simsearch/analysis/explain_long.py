@@ -39,18 +39,17 @@ def share_of_windows(
     lying, side = picture.width >= picture.height, cells.shape[1]
     boxes = windows_along(picture.size)[:, 0 if lying else 1] * side / min(picture.size)
     starts = boxes.round().astype(int)
-    whole = _unfold(shares[-1] if lying else shares[-1].T, picture.size, starts[-1] + side)
+    whole = unfold(shares[-1] if lying else shares[-1].T, picture.size, starts[-1] + side)
     for start, share in zip(starts.tolist(), shares[:-1] / norm, strict=True):
         whole[:, start : start + side] += share if lying else share.T
     return whole if lying else whole.T
 
 
-def _unfold(share: NDArray[np.float32], size: tuple[int, int], length: int) -> NDArray[np.float32]:
+def unfold(share: NDArray[np.float32], size: tuple[int, int], length: int) -> NDArray[np.float32]:
     """Lay the (side, side) shares of a folded picture along it: (side, length)."""
     count, side = folds_of(size), len(share)
     pieces = np.repeat(share, count, axis=0).reshape(count, side, side) / count
     along = np.concatenate(list(pieces), axis=1)  # (side, count * side)
-    columns = np.arange(count * side) * length // (count * side)
-    whole = np.zeros((side, length), np.float32)
-    np.add.at(whole.T, columns, along.T)
+    spread = np.repeat(along, length, axis=1).reshape(side, length, count * side)
+    whole: NDArray[np.float32] = spread.sum(axis=2, dtype=np.float32) / np.float32(length)
     return whole

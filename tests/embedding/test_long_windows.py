@@ -9,6 +9,7 @@ from tiny import tiny_backbone
 
 import simsearch as ss
 from simsearch.analysis.explain import contributions
+from simsearch.analysis.explain_long import unfold
 from simsearch.backbones.long_pictures import WindowsPreprocessing, as_embedded, windows_along
 from simsearch.library.long_pictures import count_long
 
@@ -126,6 +127,12 @@ def test_a_heat_map_covers_all_of_a_long_picture(row):
     ends = (heat[:, :20], heat[:, -20:]) if width > height else (heat[:20], heat[-20:])
     assert all(np.abs(end).max() > 0 for end in ends)
     assert heat.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_an_even_share_is_even_along_the_picture():
+    for size, length in [((500, 100), 35), ((210, 100), 15), ((100, 6400), 448)]:
+        spread = unfold(np.ones((7, 7), np.float32), size, length)
+        np.testing.assert_allclose(spread, np.full((7, length), 7 / length), rtol=1e-5)
 
 
 def test_unknown_ways_and_transforms_of_ones_own_are_refused():
