@@ -101,7 +101,7 @@ def save_to_address(library: ImageLibrary, outputs: str, *, overwrite: bool) -> 
     known = library.versions.get(os.path.realpath(opened))
     with _Copy(outputs, "written").locked() as copy:
         manifest = copy.follow()
-        if known and manifest and not overwrite and version_of(json.loads(manifest)) != known:
+        if known and manifest and not overwrite and version_of(copy.parse(manifest)) != known:
             raise copy.changed()
         library.save(copy.folder, overwrite=True)
         copy.upload()
@@ -161,26 +161,46 @@ class _Copy:
             "would be lost: load it again, or save it elsewhere"
         )
 
+    def parse(self, text: bytes) -> dict[str, Any]:
+        """Return a manifest that records its files."""
+        try:
+            manifest: dict[str, Any] = json.loads(text)
+            version_of(manifest)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise LibraryError(
+                f"{self.address}/{MANIFEST} is no manifest of a library, or damaged ({error!r}): "
+                "give another address, or remove it and write the library again"
+            ) from error
+        return manifest
+
     def _download(self, text: bytes) -> bool:
-        """Fetch a version's files; tell whether they belong together."""
-        manifest = json.loads(text)
-        part = self.folder / NEXT
+        """Fetch a version's files; tell whether they are there and belong together."""
+        manifest, part = self.parse(text), self.folder / NEXT
         with writing(self.folder), self._errors("read") as (system, root):
             part.mkdir()
-            if "blocks" in manifest:
-                system.get_file(f"{root}/{BLOCKS}", str(part / BLOCKS))
-                if not matches_record(part / BLOCKS, manifest["blocks"]):
+            try:
+                if not self._download_files(manifest, system, root, part):
                     return False
-            records = with_blocks(part, manifest)["files"]
-            for name in [name for name in RECORDED if name in records]:
-                system.get_file(f"{root}/{name}", str(part / name))
-                if not matches_record(part / name, records[name]):
-                    return False
-                os.utime(part / name, ns=(records[name]["mtime_ns"],) * 2)  # spares another check
+            except FileNotFoundError:
+                return False
             if system.exists(f"{root}/{SKIPPED}"):
                 system.get_file(f"{root}/{SKIPPED}", str(self.folder / SKIPPED))
             with atomic_write(part / MANIFEST) as stream:
                 stream.write(text)
+        return True
+
+    @staticmethod
+    def _download_files(manifest: dict[str, Any], system: Any, root: str, part: Path) -> bool:  # noqa: ANN401
+        if "blocks" in manifest:
+            system.get_file(f"{root}/{BLOCKS}", str(part / BLOCKS))
+            if not matches_record(part / BLOCKS, manifest["blocks"]):
+                return False
+        records = with_blocks(part, manifest)["files"]
+        for name in [name for name in RECORDED if name in records]:
+            system.get_file(f"{root}/{name}", str(part / name))
+            if not matches_record(part / name, records[name]):
+                return False
+            os.utime(part / name, ns=(records[name]["mtime_ns"],) * 2)  # spares another check
         return True
 
     def _read(self) -> bytes | None:

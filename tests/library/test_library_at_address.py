@@ -144,6 +144,19 @@ def test_what_is_missing_or_refused_is_told(dataset, object_store):  # noqa: F81
         ss.ImageLibrary.load("s3://shop/other/")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [b"{}", b"[]", b"3", b"no JSON", b"\xff", b"[" * 100_000, b'{"files": {"a": 1}}',
+     b'{"files": {"embeddings.npy": {"sha256": "a"}}}'],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_told_in_one_line(dataset, text):
+    fsspec.filesystem("s3").pipe_file(f"{KEY}/{MANIFEST}", text)
+    for use in (ss.ImageLibrary.load, lambda place: ss.embed_dataset(dataset, place)):
+        with pytest.raises(ss.LibraryError, match=r"s3://shop/shelf/outputs") as caught:
+            use(OUTPUTS)
+        assert len(f"{caught.value}") < 400
+
+
 def test_a_file_address_is_a_folder(dataset):
     backbone = tiny_backbone()
     place = (dataset.absolute().parent / "here").as_uri()
