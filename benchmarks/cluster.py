@@ -2,6 +2,7 @@
 
     python benchmarks/cluster.py embed [--images 4000] [--rounds 3]
     python benchmarks/cluster.py search [--rows 25000] [--dim 1280] [--uri http://localhost:19530]
+    python benchmarks/cluster.py lance [--rows 25000] [--dim 1280]
 
 `embed`: Ray against the local executor, EfficientNet-Lite0 on the photos beside the project. Ray's
 workers share this machine's processors: one worker with one thread per processor, or one worker
@@ -13,6 +14,9 @@ round, and their median over the rounds is printed.
 `search.py`, k = 10. Local and remote searches alternate, query by query. A Lite file is served from
 within this process, in Python: it shows that the results are right and the cost of the calls, not
 the speed of a server.
+
+`lance`: the same for LanceDB, which scans its table; and a publication beside a plain insert of the
+same rows and paths by LanceDB's own client, in turns, in processor time of this process.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import argparse
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -33,7 +38,7 @@ from search import K, make_queries, make_rows
 import simsearch as ss
 from simsearch.backbones.precision import usable_cores
 
-QUERIES = 100
+QUERIES, TURNS = 100, 5
 
 
 def main() -> None:
@@ -50,6 +55,10 @@ def main() -> None:
     searching.add_argument("--dim", type=int, default=1280)
     searching.add_argument("--uri", help="of a server; a Milvus Lite file by default")
     searching.set_defaults(run=search)
+    tables = commands.add_parser("lance", help="LanceDB beside the exact search")
+    tables.add_argument("--rows", type=int, default=25_000)
+    tables.add_argument("--dim", type=int, default=1280)
+    tables.set_defaults(run=lance)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 
@@ -112,13 +121,66 @@ def rows_of(outputs: Path) -> np.ndarray:
 
 
 def search(rows: int, dim: int, uri: str | None) -> None:
-    """Publish a library of generated rows, and search both copies."""
+    """Publish a library of generated rows on Milvus, and search both copies."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows.npy"
-        make_rows(file, rows, dim)
-        embeddings = np.load(file)
-        library = ss.ImageLibrary(embeddings, [f"{i % 100:02}/{i:07}.jpg" for i in range(rows)])
+        library = make_library(Path(folder), rows, dim)
         measure(library, uri or str(Path(folder) / "images.db"))
+
+
+def lance(rows: int, dim: int) -> None:
+    """Publish a library of generated rows in LanceDB, and search both copies."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = make_library(Path(folder), rows, dim)
+        database = str(Path(folder) / "images.lancedb")
+        published = ss.LanceLibrary.publish(library, database, "benchmark")
+        queries = make_queries(library.embeddings, QUERIES)
+        for condition in (None, "0*"):
+            name = f"{rows:,} x {dim}, where={condition!r}"
+            compare(name, library, published, queries, condition)
+        beside_plain_insert(
+            library,
+            lambda i: ss.LanceLibrary.publish(library, database, f"turn_{i}"),
+            partial(insert_into_lance, library, database),
+        )
+
+
+def make_library(folder: Path, rows: int, dim: int) -> ss.ImageLibrary:
+    """Make a library of the rows of `search.py`, in a hundred folders."""
+    make_rows(folder / "rows.npy", rows, dim)
+    paths = [f"{i % 100:02}/{i:07}.jpg" for i in range(rows)]
+    return ss.ImageLibrary(np.load(folder / "rows.npy"), paths)
+
+
+def beside_plain_insert(
+    library: ss.ImageLibrary, publish: Callable[[int], object], insert: Callable[[int], object]
+) -> None:
+    """Publish and insert in turns; print rows per processor second, and the median ratio."""
+    spent = [(processor_seconds(publish, i), processor_seconds(insert, i)) for i in range(TURNS)]
+    for place, name in enumerate(("published", "inserted plainly")):
+        rate = len(library) / median([turn[place] for turn in spent])
+        print(f"      {len(library):,} x {library.dim}: {rate:,.0f} rows {name} a CPU second")
+    ratios = [plain / published for published, plain in spent]
+    print(
+        f"      in turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)} of a plain insert's rate"
+    )
+    verdict("rate of publication, over a plain insert", median(ratios), 0.7)
+
+
+def processor_seconds(call: Callable[[int], object], turn: int) -> float:
+    start = time.process_time()
+    call(turn)
+    return time.process_time() - start
+
+
+def insert_into_lance(library: ss.ImageLibrary, database: str, turn: int) -> None:
+    """Write paths and embeddings as the client of LanceDB does."""
+    import lancedb
+    import pyarrow as pa
+
+    numbers = pa.array(library.embeddings.reshape(-1))
+    vectors = pa.FixedSizeListArray.from_arrays(numbers, library.dim)
+    table = pa.table({"path": pa.array(library.paths.tolist()), "vector": vectors})
+    lancedb.connect(database).create_table(f"plain_{turn}", data=table)
 
 
 def measure(library: ss.ImageLibrary, uri: str) -> None:
@@ -137,7 +199,7 @@ def measure(library: ss.ImageLibrary, uri: str) -> None:
 def compare(
     name: str,
     library: ss.ImageLibrary,
-    remote: ss.RemoteLibrary,
+    remote: ss.RemoteLibrary | ss.LanceLibrary,
     queries: np.ndarray,
     where: str | None,
 ) -> None:

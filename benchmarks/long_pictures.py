@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("even", "odd"), default="odd")
     parser.add_argument("--scenes", type=int, default=60, help="of each Intel class, a split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
+    parser.add_argument("--modes", nargs="+", default=[*MODES, *SUMS], choices=[*MODES, *SUMS])
     given = parser.parse_args()
     backbone = ss.load_backbone("efficientnet_lite0", precision="float32")
     first = 0 if given.half == "even" else 1
@@ -61,12 +61,12 @@ def main() -> None:
         ):
             figures[mode].setdefault(name, []).append(value)
     names = list(next(iter(figures.values())))
-    print(f"{'':<10}" + "".join(f"{name:>22}" for name in names))
+    print(f"{'':<16}" + "".join(f"{name:>22}" for name in names))
     for mode, found in figures.items():
         cells = [
             f"{np.mean(found[n]):.3f} ({min(found[n]):.3f}, {max(found[n]):.3f})" for n in names
         ]
-        print(f"{mode:<10}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+        print(f"{mode:<16}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
 
 
 # --- modes: an image to one or more inputs, (n, S, S, 3) uint8, whose rows are averaged
@@ -125,20 +125,14 @@ def windows(image: Image.Image, shape: Preprocessing, overlap: float = 0.0) -> I
     return np.stack(cut)
 
 
-def both(image: Image.Image, shape: Preprocessing) -> Inputs:
-    """Windows, and the middle square as often again."""
-    cut = windows(image, shape)
-    return np.concatenate([cut, np.repeat(shape(image)[None], len(cut), axis=0)])
-
-
 MODES: dict[str, Mode] = {
     "centre": centre,
     "squash": squash,
     "pad": pad,
     "fold": fold,
     "windows": windows,
-    "both": both,
 }
+SUMS = ("windows+centre", "windows+fold", "windows+squash")  # of the rows, each of unit norm
 
 
 class Embedder:
@@ -156,6 +150,9 @@ class Embedder:
         long = max(image.size) > LONG * min(image.size)
         mode = mode if long else "centre"
         known = self._known.setdefault(image.tobytes(), {})
+        if "+" in mode:
+            units = unit(np.stack([self._row(image, each) for each in mode.split("+")]))
+            return np.asarray(units.sum(axis=0))
         if mode not in known:
             inputs = MODES[mode](image, self.shape)
             known[mode] = self.backbone.embed(inputs).mean(axis=0)

@@ -36,7 +36,7 @@ from simsearch.pca import principal_axes
 STEPS, BATCH, HIDDEN, AXES, RATE = 200, 96, 256, 256, 1e-3  # of the residual head
 THIRDS = 3
 QUERY_SHARE = 0.2  # of seg_train, where settings are chosen
-EPOCHS = 15  # of the package's head, without validation: a run of one setting, not the best of it
+EPOCHS = 25  # of the package's head, without validation: the most that it takes by default
 
 Mapping = Callable[[np.ndarray], np.ndarray]
 """Rows of the backbone in, (N, D); rows of the head out, of unit norm."""

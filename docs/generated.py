@@ -141,6 +141,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "Published",
             "RemoteLibrary",
             "Shards",
+            "LanceLibrary",
             "export_library",
             "import_library",
         ),

@@ -14,6 +14,7 @@ from .cleanup.apply import CleanupResult, apply_cleanup
 from .cleanup.plan import CleanupPlan, PlannedCopy, read_plan
 from .cleanup.rules import plan_cleanup
 from .cleanup.undo import UndoResult, undo_cleanup
+from .cluster.lance import LanceLibrary
 from .cluster.milvus.publish import Published, publish
 from .cluster.milvus.remote_library import RemoteLibrary
 from .cluster.ray import RayEngine
@@ -91,6 +92,7 @@ __all__ = [
     "ImageLibrary",
     "IndexReport",
     "KReciprocal",
+    "LanceLibrary",
     "LibraryBusyError",
     "LibraryError",
     "Match",

@@ -117,14 +117,27 @@ def contributions(
     found: list[NDArray[np.float32] | None] = []
     for block in iter_blocks(len(images), BATCH_IMAGES):
         batch = [_prepare(image, library.backbone) for image in images[block]]
-        readable = [pixels for pixels in batch if pixels is not None]
-        if readable:
-            cells = library.backbone.feature_map(np.stack(readable))
-            cells = _apply_head(library.head, cells) if library.head else cells
+        single = [pixels for pixels in batch if pixels is not None and pixels.ndim == 3]
+        if single:
+            cells = mapped_cells(library, np.stack(single))
             norms = np.linalg.norm(cells.sum(axis=(1, 2)), axis=1)  # (B,)
             shares = iter(cells @ vector / norms[:, None, None])  # (B, h, w)
-        found += [None if pixels is None else next(shares) for pixels in batch]
+        for image, pixels in zip(images[block], batch, strict=True):
+            if pixels is None:
+                found.append(None)
+            elif pixels.ndim == 3:
+                found.append(next(shares))
+            else:  # of a long picture
+                from simsearch.analysis.explain_long import share_of_windows
+
+                found.append(share_of_windows(library, image, vector))
     return found
+
+
+def mapped_cells(library: Browsable, batch: NDArray[Any]) -> NDArray[np.float32]:
+    """Embed each cell of prepared images, through the head as well: (B, h, w, D)."""
+    cells = library.backbone.feature_map(batch)
+    return _apply_head(library.head, cells) if library.head else cells
 
 
 def _unit_vector(library: Browsable, embedding: Any) -> NDArray[np.float32]:  # noqa: ANN401
@@ -171,11 +184,13 @@ def resize_heat(
 ) -> NDArray[np.float32]:
     """Resize contributions to an image of (width, height), or a smaller copy: (H, W) float32.
 
-    They cover the backbone's centre crop; with a transform of the user's own, the whole image.
+    They cover the backbone's centre crop; the whole image with a transform of the user's own, and
+    of a long picture that is seen whole.
     """
     width, height = size
     transform = library.backbone.transform
-    crop = transform.crop_box(size) if isinstance(transform, Preprocessing) else (0, 0, *size)
+    centre = isinstance(transform, Preprocessing) and cells.shape[0] == cells.shape[1]
+    crop = transform.crop_box(size) if centre else (0, 0, *size)  # type: ignore[union-attr]
     left, top, right, bottom = np.clip(np.round(crop), 0, size * 2).astype(int).tolist()
     area = max(1, right - left), max(1, bottom - top)
     heat = np.zeros((height, width), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
@@ -126,8 +127,24 @@ def show_map(
     rows = np.sort(np.random.default_rng(seed).choice(len(library), count, replace=False))
     points, kept = project(np.asarray(library.embeddings[rows]), method, seed)
     title = _title(method, kept, count, len(library))
+    draw = partial(_draw, library, _Places(rows, points, labels), title, images, seed)
     if interactive and (widget := _find_widget()):
-        return widget(library, screen_places(rows, points, labels[rows]), title)
+        return widget(library, screen_places(rows, points, labels[rows]), title, lambda: draw()[0])
+    return draw()
+
+
+class _Places(NamedTuple):
+    """Where rows lie in the unit square, and the labels of the whole library."""
+
+    rows: NDArray[np.intp]
+    points: NDArray[np.floating[Any]]
+    labels: NDArray[np.str_]
+
+
+def _draw(
+    library: ImageLibrary, where: _Places, title: str, images: int, seed: int
+) -> tuple[Figure, Axes]:
+    rows, points, labels = where
     room = THUMBNAIL_INCHES + 2 * MARGIN_INCHES  # a thumbnail fits around every point
     points = points * (np.array(MAP_INCHES) - room) + room / 2
 

@@ -170,7 +170,7 @@ class Backbone:
             check_pictures(images, self.dim)
         embeddings = np.empty((len(images), self.dim), np.float32)
         for block in iter_blocks(len(images), self.batch_size):
-            embeddings[block] = self.embed(np.stack([self.read(image) for image in images[block]]))
+            embeddings[block] = self.embed_all([self.read(image) for image in images[block]])
             lost = np.flatnonzero(np.isnan(embeddings[block, 0]))
             if len(lost):
                 raise ImageError(self.non_finite_reason, describe(images[block.start + lost[0]]))
@@ -200,6 +200,14 @@ class Backbone:
         embeddings = network.embed(batch) if network and quick else self.embed_by_torch(batch)
         embeddings[~np.isfinite(embeddings).all(axis=1)] = np.nan
         return embeddings
+
+    def embed_all(self, inputs: list[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed prepared images, each of one input or, if it is long, of several."""
+        if any(each.ndim > 3 for each in inputs):
+            from simsearch.backbones.long_pictures import embed_mixed
+
+            return embed_mixed(self, inputs)
+        return self.embed(np.stack(inputs))
 
     def embed_by_torch(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Embed as `embed` does, whatever else could run the network."""
@@ -275,12 +283,10 @@ def load_backbone(
     device
         Default: CUDA, then Apple's MPS, then the processor.
     precision
-        ``"auto"`` takes half precision where the device is fast at it and the network is accurate
-        in it: see `Backbone.precision`.
+        ``"auto"`` takes half precision where the device is fast, and the network accurate, in it.
     runtime
-        ``"torch"`` or ``"openvino"`` (``pip install "simsearch[fast]"``, processors only);
-        ``"auto"`` measures which is quicker, when a dataset is embedded; ``SIMSEARCH_RUNTIME``
-        replaces "auto".
+        ``"torch"`` or ``"openvino"`` (``pip install "simsearch[fast]"``, processors only); "auto",
+        or what ``SIMSEARCH_RUNTIME`` has in its place, measures them when a dataset is embedded.
 
     Raises
     ------
@@ -336,6 +342,5 @@ def _load_named(
 def _best_device() -> str:
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    on_mac = torch.backends.mps.is_available()
+    return "cuda" if torch.cuda.is_available() else "mps" if on_mac else "cpu"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simsearch.backbones.adapters.clip import parse_name, split_towers
+from simsearch.backbones.long_pictures import SUFFIX
 from simsearch.backbones.weights_download import cannot_fetch
 from simsearch.backbones.weights_error import changed_error
 from simsearch.errors import MissingExtraError, WeightsError
@@ -81,7 +82,7 @@ def load_clip_text(name: str, weights_file: str | None, fingerprint: str) -> Cli
         If a package is not installed.
     """
     made = ClipTextEncoder(name, Path(weights_file) if weights_file else None)
-    if made.fingerprint != fingerprint.partition("-int8-")[0]:
+    if made.fingerprint != fingerprint.removesuffix(SUFFIX).partition("-int8-")[0]:
         raise changed_error(name, made.fingerprint, fingerprint)
     return made
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simsearch.backbones.long_pictures import SUFFIX
 from simsearch.backbones.spec import build_spec
 from simsearch.errors import BackboneError
 from simsearch.files import atomic_write
@@ -27,7 +28,7 @@ def thaw(backbone: Backbone) -> ModelSpec:
     """
     file = Path(backbone.weights) if os.path.isabs(backbone.weights) else None  # noqa: PTH117
     spec = backbone.own_spec or build_spec(backbone.name, file)
-    if spec.fingerprint != backbone.fingerprint:
+    if spec.fingerprint != backbone.fingerprint.removesuffix(SUFFIX):
         raise BackboneError(
             f"the weights of {backbone.name} ({backbone.weights}) have changed since they were "
             "loaded: load the backbone again, and embed the dataset with it"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 TENTHS = 10
+PLURALS = {"query": "queries", "batch": "batches", "B": "bytes"}  # others take an s
 
 
 @contextmanager
@@ -50,7 +51,8 @@ def _print_tenth(bar: Any, *_: Any, **__: Any) -> None:  # noqa: ANN401
         bar.printed_tenths = done
         title = bar.desc.rstrip(": ") or "Progress"
         share = f"{100 * done // TENTHS:.0f}%"
-        sys.stderr.write(f"{title}: {share} ({bar.n:,} of {bar.total:,} {bar.unit}s)\n")
+        units = PLURALS.get(bar.unit, f"{bar.unit}s")
+        sys.stderr.write(f"{title}: {share} ({bar.n:,} of {bar.total:,} {units})\n")
         sys.stderr.flush()
 
 

@@ -1,9 +1,7 @@
 """Sources in, embeddings out, a batch at a time: what every executor does, and the local one.
 
-One worker takes one batch all the way from files to embeddings. On a processor each worker runs
-the network on a single core, so that some decode while others compute, and no core waits at a
-barrier; on a GPU the workers take turns, and decode while it computes. Threads do both, since
-Pillow and PyTorch release the interpreter's lock: nothing is forked, spawned or pickled.
+One worker takes a batch all the way from files to embeddings. On a processor each has a core of its
+own; on a GPU they take turns, and decode while it computes. They are threads: nothing is pickled.
 """
 
 from __future__ import annotations
@@ -59,10 +57,7 @@ def embed_batches(
     workers: int | None = None,
     sign: Signer | None = None,
 ) -> Generator[Batch]:
-    """Embed sources in order, a batch at a time; bad ones are reported and never raised.
-
-    Memory holds a few batches, however many sources there are.
-    """
+    """Embed sources in order, a few batches in memory at a time; bad ones are reported."""
     import torch
 
     on_cpu = backbone.device.type == "cpu"
@@ -121,7 +116,7 @@ def embed_batch(
             failures.append((position, error))
     if not inputs:
         return Batch([], np.empty((0, backbone.dim), np.float32), failures)
-    embeddings = backbone.embed(np.stack(inputs))
+    embeddings = backbone.embed_all(inputs)
     lost = np.isnan(embeddings[:, 0])
     unfit = ImageError(backbone.non_finite_reason)
     failures += [(positions[i], unfit) for i in np.flatnonzero(lost)]

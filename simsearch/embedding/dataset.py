@@ -84,13 +84,13 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
     **options
-        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; once made, they
-        follow each later run. `exclude`: globs of files and folders to leave out, such as
-        `"drafts"` or `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to
-        the root; `*` crosses `/`; a glob without `/` is compared with the last name alone. Folders
-        such as `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless
-        `include` names them. `follow`: folders elsewhere that links in the dataset may lead to;
-        others that lead out of it are not followed. They hold for this run; give them again.
+        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; `long`: what of a
+        picture beyond 2:1 is embedded, its "centre" or "windows" along it. Both stay with the
+        library. `exclude`: globs of files and folders to leave out, such as `"drafts"` or
+        `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to the root; `*`
+        crosses `/`; a glob without `/` is compared with the last name alone. Folders such as
+        `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless `include`
+        names them. `follow`: folders elsewhere that links may lead to. They hold for this run.
 
     Returns
     -------
@@ -119,20 +119,18 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         return cast("ImageLibrary", registry.resolve("library", "embed")(embed_dataset, **locals()))
     executor = embed_batches if engine == "local" else registry.resolve("engine", "")(engine)
     dataset, folder = as_root(root), Path(outputs).expanduser()
-    parts, listing = options.pop("parts", None), cast("ListingOptions", options)
-    files, unfit, left_out = _list_files(dataset, folder, listing)
+    parts, made = options.pop("parts", None), (backbone, weights, options.pop("long", None))
+    files, unfit, left_out = _list_files(dataset, folder, cast("ListingOptions", options))
     with writing(folder):
         old = None
         if (folder / MANIFEST).exists():
             from simsearch.embedding.reuse import open_last, reuse_rows
 
             old = open_last(folder)
-        if old or precision == "int8":
+        if old or made[2] or precision == "int8":
             from simsearch.embedding.reuse import load_network
 
-            network = load_network(
-                (backbone, weights), device, precision, old, (dataset, files, folder, progress)
-            )
+            network = load_network(made, device, precision, old, (dataset, files, folder, progress))
         else:
             network = load_backbone(backbone, weights, device=device, precision=precision)
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))

@@ -42,6 +42,7 @@ class EmbedOptions(ListingOptions, total=False):
     """The keywords of `embed_dataset` besides those that its signature names."""
 
     parts: PartsGiven
+    long: str | None
 
 
 def embed_parts(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.backbones.long_pictures import CENTRE, SUFFIX, as_embedded
 from simsearch.backbones.quantised import QuantisedBackbone, open_quantised, quantise
 from simsearch.backbones.runtime_cache import cache_folder
 from simsearch.embedding.resume import LOG
@@ -160,12 +161,13 @@ def load_for_dataset(  # noqa: PLR0917
     """
     if precision not in {"auto", "int8"}:
         return load_backbone(name, weights, device=device, precision=precision)
-    base = load_backbone(name, weights, device=device or "cpu", precision="float32")
+    loaded = load_backbone(name, weights, device=device or "cpu", precision="float32")
+    base = as_embedded(loaded, CENTRE)
     if isinstance(base, QuantisedBackbone):
         return base
     for source in (old and old.source, calibration.unfinished()):
         if source and source.fingerprint.startswith(base.fingerprint + PREFIX):
-            return calibration.open(base, source.fingerprint)
+            return calibration.open(base, source.fingerprint.removesuffix(SUFFIX))
     if precision == "auto":  # another network than that of the library
         return load_backbone(name, weights, device=device)
     if base.device.type != "cpu" or base.precision != "float32":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from simsearch.backbones.backbone import load_backbone
+from simsearch.backbones.long_pictures import as_embedded, way_of
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
@@ -60,19 +61,37 @@ def last_backbone(old: ImageLibrary | None) -> tuple[str, str | None]:
 
 
 def load_network(
-    named: tuple[str | Backbone | torch.nn.Module, str | os.PathLike[str] | None],
+    named: tuple[str | Backbone | torch.nn.Module, str | os.PathLike[str] | None, str | None],
     device: str | None,
     precision: Precision,
     old: ImageLibrary | None,
     pictures: tuple[str, list[ImageFile], Path, bool],
 ) -> Backbone:
     """Load what embeds; in int8, which the pictures of the dataset calibrate, where that is it."""
-    name, weights = last_backbone(old) if named[0] == "auto" and not named[1] else named
+    name, weights, long = named
+    if name == "auto" and not weights:
+        name, weights = last_backbone(old)
     if precision != "int8" and not (old and old.source and old.source.precision == "int8"):
-        return load_backbone(name, weights, device=device, precision=precision)
-    from simsearch.embedding.quantise import Calibration, load_for_dataset
+        network = load_backbone(name, weights, device=device, precision=precision)
+    else:
+        from simsearch.embedding.quantise import Calibration, load_for_dataset
 
-    return load_for_dataset(name, weights, device, precision, old, Calibration(*pictures))
+        calibration = Calibration(*pictures)
+        network = load_for_dataset(name, weights, device, precision, old, calibration)
+    return _choose_long(network, long, old)
+
+
+def _choose_long(network: Backbone, long: str | None, old: ImageLibrary | None) -> Backbone:
+    """Return what embeds long pictures as it is wanted, or else as the last library has them.
+
+    Raises
+    ------
+    BackboneError
+        If the way is unknown, or the network cannot embed them so.
+    """
+    if long is None and old and old.source:
+        long = way_of(old.source.fingerprint)
+    return network if long is None else as_embedded(network, long)
 
 
 def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:

@@ -27,8 +27,7 @@ from simsearch.library.incoming_rows import (
     read_paths,
 )
 from simsearch.library.library import ImageLibrary
-from simsearch.library.metadata import AttachedTable
-from simsearch.library.parquet import Facts, read_facts
+from simsearch.library.parquet import Facts, attach_stored, read_facts
 from simsearch.library.paths import as_posix, as_root, in_folder
 from simsearch.library.source import Source
 
@@ -118,7 +117,7 @@ def import_library(
             (folder / SKIPPED).unlink(missing_ok=True)
     _say_scaled(incoming)
     library = ImageLibrary.load(outputs, backbone=backbone)
-    _attach(library, incoming)
+    attach_stored(library, incoming.table.frame, incoming.facts)
     return library
 
 
@@ -235,14 +234,3 @@ def _say_scaled(incoming: _Incoming) -> None:
             "%s of %s rows of %s had another norm than 1, and were scaled to it",
             *(f"{incoming.rows.scaled:,}", f"{incoming.rows.count:,}", incoming.name),
         )
-
-
-def _attach(library: ImageLibrary, incoming: _Incoming) -> None:
-    frame, facts = incoming.table.frame, incoming.facts
-    if not frame.columns.size:
-        return
-    read = {name: one for name, one in facts.readings.items() if name in frame.columns}
-    named = [name for name in facts.captions if name in frame.columns]
-    library.metadata = frame
-    library.attached = AttachedTable(frame, readings=read)
-    library.captions = named if facts.readings or named else list(frame.columns[:2])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from simsearch.backbones.long_pictures import WINDOWS, way_of
 from simsearch.backbones.whole_view import sees_whole
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
@@ -44,8 +45,10 @@ def count_long(library: ImageLibrary) -> LongPictures:
     that squeezes whole pictures, or with a transform of one's own. Files far away are not read.
     """
     parts = open_parts(library)
+    source = library.source
     seen = parts is not None and parts.record.kind != BOXES and not parts.missing
-    if seen or sees_whole(library):
+    by_windows = source is not None and way_of(source.fingerprint) == WINDOWS
+    if seen or by_windows or sees_whole(library):
         return LongPictures(0, 0)
     sizes = _known_sizes(library)
     unknown = [row for row in np.flatnonzero(sizes.min(axis=1) == 0) if _is_near(library, int(row))]
@@ -68,10 +71,10 @@ def describe_long(library: ImageLibrary) -> str:
         return ""
     least = "" if long.looked_at == len(library) else "at least "
     of = f"{least}{long.number:,} picture{'s are' if long.number > 1 else ' is'} longer than 2:1"
-    whose = "their" if long.number > 1 else "its"
+    whose, them = ("their", "them") if long.number > 1 else ("its", "it")
     return (
         f'{of}: only {whose} centre square is compared; parts="grid" (--parts grid) sees all of '
-        f"{'them' if long.number > 1 else 'it'}"
+        f'{them}, long="windows" (--long windows) embeds a mean of all'
     )
 
 

@@ -21,7 +21,10 @@ from simsearch.library.user_key import signed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
+
     from simsearch.backbones.heads import Head
+    from simsearch.library.library import ImageLibrary
 
 FORMAT = 1
 PATH, EMBEDDING = "path", "embedding"
@@ -139,3 +142,16 @@ def _head_of(text: str) -> Head:
         with atomic_write(file) as stream:
             stream.write(base64.b64decode(text, validate=True))
         return read_head(file)
+
+
+def attach_stored(library: ImageLibrary, frame: pd.DataFrame, facts: Facts) -> None:
+    """Attach the metadata that was stored beside a library's rows, one line per row."""
+    from simsearch.library.metadata import AttachedTable
+
+    if not frame.columns.size:
+        return
+    read = {name: one for name, one in facts.readings.items() if name in frame.columns}
+    named = [name for name in facts.captions if name in frame.columns]
+    library.metadata = frame
+    library.attached = AttachedTable(frame, readings=read)
+    library.captions = named if facts.readings or named else list(frame.columns[:2])

@@ -25,7 +25,7 @@ from simsearch.library.recorded import source_to_record
 from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -68,37 +68,62 @@ def export_library(library: ImageLibrary, file: str | os.PathLike[str]) -> Path:
         If pyarrow is not installed.
     """
     pa = load_pyarrow()
+    schema, groups = arrow_groups(library)
+    texts = [field.name for field in schema if field.name != EMBEDDING]
+    options = {"write_page_checksum": True, "use_dictionary": texts}
+    with (
+        saving(file) as place,
+        atomic_write(place) as stream,
+        pa.parquet.ParquetWriter(stream, schema, **options) as writer,
+    ):
+        for group in groups:
+            writer.write_table(group, GROUP_ROWS)
+    return place
+
+
+def arrow_groups(
+    library: ImageLibrary, extra: Mapping[str, Any] | None = None
+) -> tuple[Any, Iterator[Any]]:
+    """Return the schema of a library's rows in Arrow, and an iterator of tables of some rows each.
+
+    Parameters
+    ----------
+    library
+        To be written elsewhere.
+    extra
+        Further columns, as arrays of Arrow.
+
+    Raises
+    ------
+    LibraryError
+        If it is no library of files or arrays, or a column of its metadata cannot be stored.
+    """
+    pa = load_pyarrow()
     if not isinstance(library, ImageLibrary):
         raise LibraryError(
             f"a {type(library).__name__} cannot be exported: give an ImageLibrary, as one of files"
         )
     columns = _paths(pa, library.names) | _facts_columns(pa, library.metadata, len(library))
+    columns |= extra or {}
     width = pa.list_(pa.float32(), library.dim)
     fields = {name: cells.type for name, cells in columns.items()}
     fields = {PATH: fields.pop(PATH), EMBEDDING: width, **fields}
     text = _facts(library).to_json(library.names)
     schema = pa.schema(list(fields.items()), metadata={FACTS: text})
-    with saving(file) as place, atomic_write(place) as stream:
-        _write(pa, stream, schema, library, columns)
-    return place
+    return schema, _groups(pa, schema, library, columns)
 
 
-def _write(
+def _groups(
     pa: Any,  # noqa: ANN401
-    stream: Any,  # noqa: ANN401
     schema: Any,  # noqa: ANN401
     library: ImageLibrary,
     columns: Mapping[str, Any],
-) -> None:
-    texts = [field.name for field in schema if field.name != EMBEDDING]
-    options = {"write_page_checksum": True, "use_dictionary": texts}
-    with pa.parquet.ParquetWriter(stream, schema, **options) as writer:
-        for rows in iter_blocks(len(library), GROUP_ROWS):
-            numbers = pa.array(np.ascontiguousarray(library.row_lookup[rows]).reshape(-1))
-            cells = {name: column[rows] for name, column in columns.items()}
-            cells[EMBEDDING] = pa.FixedSizeListArray.from_arrays(numbers, library.dim)
-            ordered = [cells[name] for name in schema.names]
-            writer.write_table(pa.Table.from_arrays(ordered, schema=schema), GROUP_ROWS)
+) -> Iterator[Any]:
+    for rows in iter_blocks(len(library), GROUP_ROWS):
+        numbers = pa.array(np.ascontiguousarray(library.row_lookup[rows]).reshape(-1))
+        cells = {name: column[rows] for name, column in columns.items()}
+        cells[EMBEDDING] = pa.FixedSizeListArray.from_arrays(numbers, library.dim)
+        yield pa.Table.from_arrays([cells[name] for name in schema.names], schema=schema)
 
 
 def _paths(pa: Any, names: list[str]) -> dict[str, Any]:  # noqa: ANN401

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.backbones.long_pictures import CENTRE, SUFFIX, as_embedded, way_of
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError
 from simsearch.library.source import Source
@@ -26,7 +27,8 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
     if source and source.precision == "int8":
         return _load_quantised(source, given)
     if given is not None:
-        return load_backbone(given)
+        loaded = load_backbone(given)
+        return as_embedded(loaded, way_of(source.fingerprint)) if source else loaded
     if source is None:
         raise BackboneError(
             "this library does not know what made its embeddings: pass backbone= to "
@@ -38,7 +40,8 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
             f"this library was made by {source.backbone}, a module of your own: pass it, "
             f"as {opened}, backbone=load_backbone(module, transform=...))"
         )
-    return load_backbone(source.backbone, source.weights_file)
+    loaded = load_backbone(source.backbone, source.weights_file)
+    return as_embedded(loaded, way_of(source.fingerprint))
 
 
 def unfit(space: EmbeddingSpace, backbone: Backbone) -> BackboneError:
@@ -54,15 +57,16 @@ def _load_quantised(source: Source, given: Backbone | str | None) -> Backbone:
     """Load what made a library in int8: the network in float32, and that of the user's cache."""
     from simsearch.backbones.quantised import open_quantised
 
+    plain, way = source.fingerprint.removesuffix(SUFFIX), way_of(source.fingerprint)
     if isinstance(given, Backbone):
-        return open_quantised(given, source.fingerprint)
+        return as_embedded(open_quantised(as_embedded(given, CENTRE), plain), way)
     base = load_backbone(
         given or source.backbone,
         None if given else source.weights_file,
         device="cpu",
         precision="float32",
     )
-    return open_quantised(base, source.fingerprint)
+    return as_embedded(open_quantised(base, plain), way)
 
 
 def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbone:
@@ -77,9 +81,11 @@ def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
     if given is None and source is not None:
         from simsearch.backbones.runtime_cache import cached_backbone
 
-        found = cached_backbone(source.backbone, source.fingerprint, source.precision)
-        if found and space.fits(found):
-            return found
+        plain = source.fingerprint.removesuffix(SUFFIX)
+        found = cached_backbone(source.backbone, plain, source.precision)
+        fitted = found and as_embedded(found, way_of(source.fingerprint))
+        if fitted and space.fits(fitted):
+            return fitted
     return space.backbone
 
 

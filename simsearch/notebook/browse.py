@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from simsearch.library.types import Browsable
     from simsearch.notebook.widget import LibraryBrowser
 
-FALLBACK_PICTURES = 24
-
 log = logging.getLogger("simsearch")
 
 
@@ -60,9 +58,8 @@ def browse(
     try:
         from simsearch.notebook.widget import LibraryBrowser
     except ImportError:
-        from simsearch.plotting.sheet import show_images
+        from simsearch.notebook.session import draw_pictures
 
         log.warning('To search by clicking: pip install "simsearch[notebook]"')
-        paths = [str(library.paths[row]) for row in range(min(len(library), FALLBACK_PICTURES))]
-        return show_images(paths)[0]
+        return draw_pictures(library)
     return LibraryBrowser(library, k, **options)

@@ -7,14 +7,18 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from simsearch.errors import QueryError
+from simsearch.notebook.pictured import PicturedWidget
 from simsearch.notebook.session import thumbnail_url
 from simsearch.printable import valid_unicode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
     from simsearch.library.types import Browsable
 
 STATIC = Path(__file__).parent / "static"
@@ -22,7 +26,7 @@ THUMBNAIL_PIXELS = 128
 MOST_ASKED = 200  # thumbnails at once
 
 
-class LibraryMap(anywidget.AnyWidget):
+class LibraryMap(PicturedWidget):
     """A map of a library, to zoom into; what is chosen on it is readable.
 
     Attributes
@@ -44,12 +48,18 @@ class LibraryMap(anywidget.AnyWidget):
     title = traitlets.Unicode().tag(sync=True)
     rows: traitlets.List[int] = traitlets.List().tag(sync=True)
 
-    def __init__(self, library: Browsable, places: dict[str, Any], title: str) -> None:
+    def __init__(
+        self, library: Browsable, places: dict[str, Any], title: str, draw: Callable[[], Figure]
+    ) -> None:
         groups = [valid_unicode(name) for name in places["groups"]]
-        self._library = library
+        self._library, self._draw = library, draw
         self._thumbnail = lru_cache(maxsize=2048)(thumbnail_url)
         super().__init__(places=places | {"groups": groups}, title=title)
         self.on_msg(self._on_message)
+
+    def draw(self) -> Figure:
+        """Draw the map as a figure."""
+        return self._draw()
 
     @property
     def paths(self) -> list[str]:

@@ -13,10 +13,13 @@ from simsearch.retrieval.recommend import recommend
 from simsearch.retrieval.search import search
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from simsearch.library.types import Browsable
     from simsearch.retrieval.matches import Match, Matches
 
 THUMBNAIL_PIXELS, QUERY_PIXELS = 160, 480
+DRAWN_PICTURES = 24
 PAGE = 48  # pictures of the library that are shown at first, and more each time
 
 
@@ -169,3 +172,14 @@ def thumbnail_url(path: str, pixels: int) -> str:
         return data_url(path, pixels, quality=80)
     except ImageError:
         return ""
+
+
+def draw_pictures(library: Browsable, matches: Matches | None = None) -> Figure:
+    """Draw matches if there are some, or else the first pictures of the library."""
+    from simsearch.plotting.matches import show_matches
+    from simsearch.plotting.sheet import show_images
+
+    if matches:
+        return show_matches(matches)[0]
+    count = min(len(library), DRAWN_PICTURES)
+    return show_images([str(library.paths[row]) for row in range(count)])[0]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
-from simsearch.notebook.session import Session
+from simsearch.notebook.pictured import PicturedWidget
+from simsearch.notebook.session import Session, draw_pictures
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from simsearch.library.types import Browsable
     from simsearch.retrieval.matches import Matches
 
@@ -39,7 +41,7 @@ def is_valid(name: str, value: Any) -> bool:  # noqa: ANN401
     return numbers and all(isinstance(edge, (int, float)) and 0 <= edge <= 1 for edge in value)
 
 
-class LibraryBrowser(anywidget.AnyWidget):
+class LibraryBrowser(PicturedWidget):
     """A library to look through and to search by clicking; what is chosen is readable.
 
     Attributes
@@ -63,6 +65,10 @@ class LibraryBrowser(anywidget.AnyWidget):
         self._session = Session(library, k, **options)
         self.on_msg(self._on_message)
         self.state = self._session.state()
+
+    def draw(self) -> Figure:
+        """Draw the first pictures, or the matches of the query."""
+        return draw_pictures(self._session.library, self.matches)
 
     @property
     def query(self) -> str | None:

@@ -57,10 +57,12 @@ def _centre_notes(library: object, pictures: Sequence[Any]) -> Iterator[str]:
     long = [size for size in sizes if min(size) < MIN_CENTRE * max(size)]
     if not long:
         return
+    from simsearch.backbones.long_pictures import unseen_of
     from simsearch.backbones.whole_view import sees_whole
     from simsearch.library.parts import has_parts
 
-    if sees_whole(library):
+    long = [] if sees_whole(library) else unseen_of(library, long)
+    if not long:
         return
 
     width, height = min(long, key=lambda size: min(size) / max(size))

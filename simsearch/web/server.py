@@ -84,9 +84,9 @@ def serve(
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
     settings |= {"token": token, "hosts": hosts}
     given = [outputs] if isinstance(outputs, (str, os.PathLike)) else list(outputs)
-    if together and len(given) > 1:
-        settings["others"] = [os.fspath(each) for each in given[1:]]
-        given = given[:1]
+    if together:
+        folders = [folder for each in given for folder in read_libraries([each]).values()]
+        given, settings["others"] = folders[:1], folders[1:]
     named = read_libraries(given)
     app: FastAPI
     if named.keys() == {""}:

@@ -22,6 +22,15 @@ def test_a_log_gets_a_line_for_each_tenth(capsys, count):
     assert all(line.startswith("Embedding: ") and "\r" not in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("unit", "plural"), [("query", "queries"), ("batch", "batches"), ("B", "bytes")]
+)
+def test_units_have_their_plural(capsys, unit, plural):
+    with shown_progress(quiet=False), tqdm(total=9, desc="Work", unit=unit, mininterval=0) as bar:
+        bar.update(9)
+    assert capsys.readouterr().err == f"Work: 100% (9 of 9 {plural})\n"
+
+
 def test_a_log_is_spared_what_takes_no_time(capsys):
     with shown_progress(quiet=False):
         work(100, delay=60)

@@ -55,7 +55,7 @@ def test_both_hosts_work_and_one_goes_on_when_the_other_is_lost(two_hosts, datas
     told = process.communicate(timeout=100)[1]
     assert process.returncode == 0, told
     assert "A worker has died" in told
-    assert "Without a place: 1 of 2 workers; the work goes on. The cluster has 1 CPUs" in told
+    assert "Without a place: 1 of 2 workers; the work goes on." in told, told
     ss.embed_dataset(dataset, "local", backbone_with(hosted_thumbnail), 2)
     assert contents("outputs") == contents("local")
     assert len(json.loads(Path("outputs/manifest.json").read_text())["files"]) >= 2

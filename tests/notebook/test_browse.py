@@ -3,10 +3,12 @@
 import builtins
 import importlib.util
 import shutil
+from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -121,6 +123,26 @@ def test_a_picture_that_is_gone_has_no_thumbnail(library, tmp_path):
     session = Session(gone, 1)
     session.act("query", row=0)
     assert [card["thumbnail"] for card in session.state()["cards"]] == [""]
+
+
+def test_where_no_widget_runs_it_is_a_figure(click, library):
+    before = plt.get_fignums()
+    widget, do = click
+    data, _ = widget._repr_mimebundle_()
+    assert b64decode(data["image/png"]).startswith(b"\x89PNG")
+    do("query", row=7)
+    _, metadata = widget._repr_mimebundle_()
+    assert Path(library.paths[7]).name in metadata["image/png"]["alt"]
+    assert plt.get_fignums() == before  # or the notebook would show it a second time
+
+
+def test_a_widget_with_nothing_to_draw_is_shown_all_the_same(click, monkeypatch):
+    def nothing(*_):
+        raise ss.ImageError("no pictures")
+
+    monkeypatch.setattr("simsearch.notebook.widget.draw_pictures", nothing)
+    data, _ = click[0]._repr_mimebundle_()
+    assert data.keys() == {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
 
 def test_without_the_extra_there_is_a_figure(library, monkeypatch, caplog):

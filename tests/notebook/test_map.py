@@ -2,9 +2,11 @@
 
 import builtins
 import sys
+from base64 import b64decode
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -80,6 +82,15 @@ def test_anything_else_that_a_browser_sends_is_ignored(widget, message, monkeypa
     assert asked(widget, message, monkeypatch) == []
 
 
+def test_where_no_widget_runs_it_is_the_figure(widget):
+    before = plt.get_fignums()
+    data, metadata = widget._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert "PCA of 40 images" in metadata["image/png"]["alt"]
+    assert plt.get_fignums() == before  # or the notebook would show it a second time
+
+
 def without(monkeypatch, missing):
     real = builtins.__import__
     monkeypatch.setattr(
@@ -92,7 +103,8 @@ def without(monkeypatch, missing):
 
 
 def test_without_the_extra_there_is_a_figure(library, monkeypatch, caplog):
-    monkeypatch.delitem(sys.modules, "simsearch.notebook.map_widget", raising=False)
+    for module in ("map_widget", "pictured"):
+        monkeypatch.delitem(sys.modules, f"simsearch.notebook.{module}", raising=False)
     without(monkeypatch, "anywidget")
     assert isinstance(ss.show_map(library, interactive=True, images=0)[0], Figure)
     assert 'pip install "simsearch[notebook]"' in caplog.text

@@ -104,6 +104,24 @@ def test_the_notice_tells_what_photos_can_show(text, known):
     assert find_concept(text, "efficientnet_lite0").is_known is known
 
 
+def test_the_name_of_every_class_is_known():
+    classifier = load_classifier("efficientnet_lite0")
+    found = concepts.find_concepts(classifier.names, classifier, keep=True)
+    assert [
+        name for name, each in zip(classifier.names, found, strict=True) if not each.is_known
+    ] == []
+
+
+def test_ordinary_phrases_count_by_several_of_them():
+    """A word that is near to one phrase alone, by chance, is not known for it."""
+    concept = find_concept("a street at night", "efficientnet_lite0")
+    _, framed = concepts.encoded_texts(tuple(concepts.bank_texts()))
+    text = concepts.load_sentence_encoder().encode(["a street at night"])[0]
+    nearest = np.sort(framed @ text)[-concepts.ORDINARY_PHRASES :]
+    assert concept.ordinary == pytest.approx(nearest.mean(), abs=1e-5)
+    assert concept.ordinary < nearest.max()
+
+
 @pytest.mark.parametrize(
     "text", ["🎉🎉🎉", "日本語", "ζέβρα", "\x1b[31mred", "x" * 2000, "%s {} $x$"]
 )

@@ -68,3 +68,6 @@ def test_what_belongs_to_one_library_is_refused(folders):
     for option, value in (("root", "x"), ("metadata", "x.csv"), ("index", True)):
         with pytest.raises(ss.QueryError, match=f"{option}=.* belongs to one library"):
             serve(outputs, together=True, **{option: value})
+    named = [f"a={outputs[0]}", "b=nowhere"]  # names do no harm
+    with pytest.raises(ss.LibraryError, match="no library in 'nowhere'"):
+        serve(named, together=True)

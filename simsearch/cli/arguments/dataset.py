@@ -44,6 +44,11 @@ def _add_embed_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts", metavar="KIND|CSV", help="parts, too: grid, regions, or a table of boxes"
     )
+    parser.add_argument(
+        "--long",
+        choices=["centre", "windows"],
+        help="what of a picture beyond 2:1 is embedded: its centre, or squares along all of it",
+    )
     for flag, text in (
         ("--exclude", "leave out files and folders, such as drafts or '*.gif'; may be repeated"),
         ("--include", "these files alone; or bring back what is left out by default, as @eaDir"),
