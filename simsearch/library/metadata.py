@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 KEY = "path"
 MENU_VALUES = 100  # of a column that a menu of filters offers
+SHORT_MENU = 20  # which is offered even if each value has one image
 
 
 class SourceTable(NamedTuple):
@@ -282,8 +283,8 @@ def summarise_column(column: FilterColumn) -> dict[str, Any]:
     dict
         `name`, `kind` ("number" or "text"), and `min` and `max` of what is finite, None where
         nothing is; or `values`, its up to 100 most frequent tags, as they are written, and
-        `counts`, how many cells have each. Where there are more, those of one image alone are left
-        out, and all are unless most cells are made of the others: titles are no tags.
+        `counts`, how many cells have each. Of more, or more than 20 and half of the cells, those of
+        one image are left out, and all are unless most cells consist of others: titles are no tags.
     """
     found: dict[str, Any] = {"name": str(column.name)}
     if column.values and column.kind == NUMBER:
@@ -293,7 +294,8 @@ def summarise_column(column: FilterColumn) -> dict[str, Any]:
     cells = column.cells.dropna().tolist()
     tags = [[*filter(None, split_tags(cell))] for cell in cells]
     counts = Counter(tag for each in tags for tag in dict.fromkeys(each))
-    least = 1 if len(counts) <= MENU_VALUES else 2
+    few = len(counts) <= min(MENU_VALUES, max(SHORT_MENU, len(cells) // 2))
+    least = 1 if few else 2
     common = {tag: count for tag, count in counts.most_common(MENU_VALUES) if count >= least}
     if 2 * sum(common.keys() >= set(each) for each in tags) < len(tags):
         common = {}

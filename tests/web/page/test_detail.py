@@ -12,6 +12,7 @@ from page_cases import (
     expect,
     expect_matches,
     matches,
+    open_panel,
     rows_of,
     search,
     serve,
@@ -179,6 +180,21 @@ def test_captions_in_any_script_are_read_in_full_on_focus(new_page, site, tmp_pa
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowLeft")  # focus by keyboard is shown
         assert not name.evaluate(cut)
+        page.close()
+    finally:
+        stop()
+
+
+def test_titles_with_commas_are_searched_as_text(new_page, site, tmp_path):
+    titles = [f"Harbour, no. {i}, at noon" if i % 9 == 0 else f"Hill {i}" for i in range(66)]
+    address, stop = serve_with_titles(site, titles, tmp_path)
+    try:
+        page = new_page("/", address)
+        open_panel(page)
+        expect(page.get_by_label("Title contains")).to_be_visible()
+        expect(page.locator("#panel label", has_text="no. 9")).to_have_count(0)
+        page.get_by_label("Title contains").fill("no. 9, at")
+        expect(page.locator("#library .card:not(.skeleton)")).to_have_count(1)
         page.close()
     finally:
         stop()
