@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import unicodedata
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_commands_print_in_one_way():
         for file in Path(cli.__file__).parent.glob("*.py")
         if re.search(r"(?<!\w)print\(", file.read_text("utf-8"))
     ]
-    assert sorted(printing) == ["output.py", "results.py"]
+    assert sorted(printing) == ["frames.py", "output.py", "results.py"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
@@ -80,6 +81,8 @@ def test_names_with_escapes_reach_no_terminal(sample, tmp_path, capsys, monkeypa
     assert main(["search", "../out", f"gone{ESCAPE}"]) == 1
     for command in ("info", "trust", "verify", "check", "albums"):
         assert main([command, "../out"]) == 0
+    for command, form in product(("duplicates", "check", "albums"), ("json", "csv", "tsv")):
+        assert main([command, "../out", "--format", form]) == 0
     assert main(["recommend", "../out", "--liked", "0"]) == 0
     assert main(["search", "../out", "0", "--json"]) == 0
     assert main(["info", f"none{ESCAPE}"]) == 1

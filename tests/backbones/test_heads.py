@@ -13,6 +13,7 @@ from tiny import tiny_backbone
 import simsearch as ss
 from simsearch import registry
 from simsearch.backbones import heads
+from simsearch.backbones.gated_head import GatedHead
 from simsearch.backbones.heads import Head, HeadChain, ProjectionHead, chain, load_head, save_head
 from simsearch.backbones.refine_head import RefineHead
 from simsearch.embedding import batching
@@ -162,6 +163,7 @@ class TestFiles:
             "projection": random_head(source="abc"),
             "chain": chain(random_head(16, 13, "abc"), RefineHead(mean, 7, 2)),
             "refine": RefineHead(mean, 7, 2, "abc"),
+            "gated": GatedHead.gated(random_head(source="abc"), (mean[None], np.zeros(1))),
         }[kind]
         save_head(made, tmp_path / "head.safetensors")
         code = (

@@ -115,7 +115,7 @@ def test_a_reader_stays_at_its_version_until_it_is_refreshed(tmp_path):
 
 
 def test_backbone_head_and_states_of_files_are_kept(tmp_path, monkeypatch):
-    from datasets import paint_forty
+    from dataset_cases import paint_forty
 
     monkeypatch.chdir(tmp_path)
     backbone = tiny_backbone()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_ray
-from datasets import FILES, contents, counts, names, paint, paint_forty, stored, wait_for_rows
+from dataset_cases import FILES, contents, counts, names, paint, paint_forty, stored, wait_for_rows
 from PIL import Image
 from tiny import thumbnail, tiny_backbone
 from tiny_ray import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_ray
-from datasets import contents, paint, stored
+from dataset_cases import contents, paint, stored
 from tiny import tiny_backbone
 from tiny_ray import backbone_with, hosted_thumbnail
 from two_hosts import two_hosts  # noqa: F401

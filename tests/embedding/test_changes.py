@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import counts, paint, paint_forty
+from dataset_cases import counts, paint, paint_forty
 from tiny import tiny_backbone
 
 import simsearch as ss

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from datasets import LOG, contents, counts, names, paint, paint_forty, stored, wait_for_rows
+from dataset_cases import LOG, contents, counts, names, paint, paint_forty, stored, wait_for_rows
 from PIL import Image
 from tiny import tiny_backbone
 

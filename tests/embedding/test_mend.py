@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damage import flip
-from datasets import paint_forty
+from dataset_cases import paint_forty
 from tiny import tiny_backbone
 
 import simsearch as ss

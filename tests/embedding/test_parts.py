@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from datasets import paint, paint_forty
+from dataset_cases import paint, paint_forty
 from PIL import Image
 from tiny import tiny_backbone
 

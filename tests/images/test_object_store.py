@@ -5,7 +5,7 @@ import io
 import fsspec
 import numpy as np
 import pytest
-from datasets import counts
+from dataset_cases import counts
 from object_store import forget_package, object_store  # noqa: F401
 from PIL import Image
 from tiny import tiny_backbone

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from datasets import paint
+from dataset_cases import paint
 from hypothesis import given
 from hypothesis import strategies as st
 from local_server import serve

@@ -9,7 +9,7 @@ from typing import ClassVar
 import fsspec
 import numpy as np
 import pytest
-from datasets import contents, counts, paint
+from dataset_cases import contents, counts, paint
 from fsspec.implementations.memory import MemoryFileSystem
 from object_store import forget_package
 from tiny import tiny_backbone

@@ -6,7 +6,7 @@ import shutil
 import fsspec
 import numpy as np
 import pytest
-from datasets import counts, paint_forty
+from dataset_cases import counts, paint_forty
 from object_store import object_store  # noqa: F401
 from tiny import tiny_backbone
 

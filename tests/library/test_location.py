@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from datasets import paint
+from dataset_cases import paint
 from tiny import tiny_backbone
 
 import simsearch as ss

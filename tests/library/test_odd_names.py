@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from datasets import paint
+from dataset_cases import paint
 from PIL import Image
 from tiny import tiny_backbone
 

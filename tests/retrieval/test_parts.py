@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import paint
+from dataset_cases import paint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library_cases import unit_rows

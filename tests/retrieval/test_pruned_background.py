@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
-from datasets import paint_forty
+from dataset_cases import paint_forty
 from filelock import FileLock
 from oracle import answers, clustered, expected, make_library
 from tiny import tiny_backbone

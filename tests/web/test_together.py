@@ -2,7 +2,7 @@
 
 import pytest
 from api_cases import post_query
-from datasets import paint
+from dataset_cases import paint
 from fastapi.testclient import TestClient
 
 import simsearch as ss

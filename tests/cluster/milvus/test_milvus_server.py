@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from datasets import paint_forty
+from dataset_cases import paint_forty
 from fastapi.testclient import TestClient
 from milvus_cases import COUNT, assert_same, clustered, make_library, small, subset
 

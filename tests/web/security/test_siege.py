@@ -339,7 +339,7 @@ def test_proxies_are_trusted_by_name_alone(library):
 
 def test_many_reads_are_refused_beyond_the_limit(library, monkeypatch):
     go = threading.Event()
-    monkeypatch.setattr(service.Service, "_describe", lambda *_: go.wait(10) and {})
+    monkeypatch.setattr(service, "_describe", lambda *_, **__: go.wait(10) and {})
     with serving(library, max_connections=8) as server, ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(send, server, "GET", "/api/library") for _ in range(7)]
         wait_until(lambda: any(each.done() for each in answers))
@@ -378,13 +378,13 @@ def test_a_slow_body_that_keeps_the_rate_is_read(library):
 
 def test_answers_of_a_version_are_made_once(library, monkeypatch):
     described = []
-    describe = service.Service._describe
+    describe = service._describe
 
-    def count(self, state):
+    def count(state, **given):
         described.append(state)
-        return describe(self, state)
+        return describe(state, **given)
 
-    monkeypatch.setattr(service.Service, "_describe", count)
+    monkeypatch.setattr(service, "_describe", count)
     with serving(library) as server, ThreadPoolExecutor(8) as pool:
         bodies = {
             each.body for each in pool.map(lambda _: send(server, "GET", "/api/library"), range(8))
