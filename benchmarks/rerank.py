@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("outputs", nargs="?")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--only", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--views", action="store_true", help="flip averaging and two scales")
     parser.add_argument("--scale", type=int, metavar="N", help="made-up rows")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
