@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from common import INTEL, PHOTOS
-from cropping import Images, Rows, average_precision, unit
+from cropping import Images, Rows, average_precision, pad, squash, unit
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -75,21 +75,6 @@ def main() -> None:
 def centre(image: Image.Image, shape: Preprocessing) -> Inputs:
     """The middle square: the default."""
     return shape(image)[None]
-
-
-def squash(image: Image.Image, shape: Preprocessing) -> Inputs:
-    """All of it, made square."""
-    return np.array(image.resize((shape.crop,) * 2, Image.Resampling.BILINEAR))[None]
-
-
-def pad(image: Image.Image, shape: Preprocessing) -> Inputs:
-    """All of it, between bars of the mean colour of ImageNet."""
-    side = max(image.size)
-    width, height = (max(1, round(length * shape.crop / side)) for length in image.size)
-    square = Image.new("RGB", (shape.crop,) * 2, (124, 116, 104))
-    small = image.resize((width, height), Image.Resampling.BILINEAR)
-    square.paste(small, ((shape.crop - width) // 2, (shape.crop - height) // 2))
-    return np.array(square)[None]
 
 
 def fold(image: Image.Image, shape: Preprocessing) -> Inputs:

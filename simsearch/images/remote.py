@@ -98,10 +98,13 @@ def list_files(
     except (DatasetError, MissingExtraError):
         raise
     except Exception as error:  # every file system raises its own
-        reason = f"{error or type(error).__name__}".partition("\n")[0]
-        if "credential" in reason.lower():
-            reason += CREDENTIALS
-        raise DatasetError(f"cannot list {root!r}: {reason}") from error
+        raise DatasetError(f"cannot list {root!r}: {refusal(error)}") from error
+
+
+def refusal(error: Exception) -> str:
+    """Say in one line why a storage refused, and what to do about missing credentials."""
+    reason = f"{error or type(error).__name__}".partition("\n")[0]
+    return reason + CREDENTIALS if "credential" in reason.lower() else reason
 
 
 def file_state(uri: str) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from filelock import FileLock
 from simsearch.errors import LibraryError, MissingExtraError
 from simsearch.files import atomic_write, user_folder, write_text
 from simsearch.images.address import is_uri, local_path
-from simsearch.images.remote import CREDENTIALS, open_system
+from simsearch.images.remote import open_system, refusal
 from simsearch.library.files import (
     BLOCKS,
     DIGESTS,
@@ -236,10 +236,7 @@ class _Copy:
         except (FileNotFoundError, LibraryError, MissingExtraError):
             raise
         except Exception as error:  # every file system raises its own
-            reason = f"{error or type(error).__name__}".partition("\n")[0]
-            if "credential" in reason.lower():
-                reason += CREDENTIALS
-            raise LibraryError(f"cannot {what} {self.address!r}: {reason}") from error
+            raise LibraryError(f"cannot {what} {self.address!r}: {refusal(error)}") from error
 
 
 def _digest(manifest: bytes | None) -> str:
