@@ -19,13 +19,14 @@ EMBED = "make one with `simsearch embed DATASET {}`"
 
 
 def is_library(name: str) -> bool:
-    """Tell whether an argument names a library: a folder of one, or URI#COLLECTION."""
-    from simsearch.library.files import EMBEDDINGS, MANIFEST, NEXT
+    """Tell whether an argument names a library: a folder of one, begun or whole; URI#COLLECTION."""
+    from simsearch.library.files import EMBEDDINGS, LOG, MANIFEST, NEXT
 
     folder = Path(name).expanduser()
     if "#" in name and not folder.exists():
         return True
-    return any((folder / file).is_file() for file in (MANIFEST, EMBEDDINGS, f"{NEXT}/{MANIFEST}"))
+    files = (MANIFEST, EMBEDDINGS, f"{NEXT}/{MANIFEST}", LOG)
+    return any((folder / file).is_file() for file in files)
 
 
 def usual_library() -> str:

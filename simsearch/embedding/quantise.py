@@ -14,10 +14,10 @@ from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.backbones.long_pictures import CENTRE, SUFFIX, as_embedded
 from simsearch.backbones.quantised import QuantisedBackbone, open_quantised, quantise
 from simsearch.backbones.runtime_cache import cache_folder
-from simsearch.embedding.resume import LOG
 from simsearch.errors import BackboneError, DatasetError, ImageError
 from simsearch.files import check_plain, write_text
 from simsearch.images.decode import load_image
+from simsearch.library.files import LOG
 from simsearch.library.paths import in_folder
 from simsearch.library.source import Source
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from simsearch.files import open_plain
 from simsearch.images.find import ImageFile
+from simsearch.library.files import LOG
 from simsearch.library.source import Source
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
-
-LOG = "unfinished.jsonl"
 
 
 class ResumeLog:

@@ -44,7 +44,7 @@ DIGESTS, BLOCKS = "file_digests.npy", "block_digests.json"
 CHECKED_ROWS = 512
 BLOCKS_FROM_BYTES = 2**20  # of a file, from which on blocks are digested; less is checked whole
 HEAD, MANIFEST, SKIPPED, NEXT = "head.safetensors", "manifest.json", "skipped.csv", ".next"
-PARTS = "parts.json"
+PARTS, LOG = "parts.json", "unfinished.jsonl"  # the log names the rows of a stopped run
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from simsearch.errors import LibraryBusyError, LibraryError
+from simsearch.library.files import LOG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +41,13 @@ def no_library(folder: Path, *, has_rows: bool) -> LibraryError:
     if has_rows:
         arrays = "(to search arrays made elsewhere: ImageLibrary(np.load(...), np.load(...)))"
         return unusable(folder, f"it has no manifest.json {arrays}")
-    make = f"make one with simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
-    return LibraryError(f"no library in {os.fspath(folder)!r}; {make}")
+    embed = f"simsearch.embed_dataset(dataset, {os.fspath(folder)!r})"
+    if (folder / LOG).is_file():
+        return LibraryError(
+            f"no library in {os.fspath(folder)!r} yet: its first run was stopped; "
+            f"go on with {embed}"
+        )
+    return LibraryError(f"no library in {os.fspath(folder)!r}; make one with {embed}")
 
 
 def unusable(folder: Path, reason: str, kind: type[LibraryError] = LibraryError) -> LibraryError:

@@ -25,6 +25,16 @@ def test_the_library_is_found_without_being_named(run, monkeypatch):
     assert run("search", 0, "-k", 2, "--paths")[1] == out
 
 
+def test_a_library_whose_first_run_was_stopped_is_told(run):
+    Path("begun").mkdir()
+    Path("begun/unfinished.jsonl").write_text("{}\n")
+    for command in (["search", "begun", 0], ["info", "begun"]):
+        status, _, err = run(*command)
+        assert status == 1
+        assert "no library in 'begun' yet: its first run was stopped; go on with " in err
+        assert "simsearch embed DATASET begun" in err
+
+
 def test_the_first_argument_is_the_library_only_if_it_is_one(run):
     shutil.copytree("outputs", "0")
     named = [
