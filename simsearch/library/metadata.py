@@ -6,6 +6,7 @@ pandas is imported when a table is read.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from simsearch.errors import QueryError
+from simsearch.files import iter_blocks
 from simsearch.library.alignment import TableReport, match_lines
 from simsearch.library.column_proof import read_column
 from simsearch.library.columns import NUMBER, ColumnReading, TableOptions
 from simsearch.library.delimited import named, read_delimited
 from simsearch.library.filters import FilterColumn, split_tags
+from simsearch.library.paths import in_folder
 from simsearch.library.types import Overview
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 KEY = "path"
 MENU_VALUES = 100  # of a column that a menu of filters offers
+NAME_BLOCK_ROWS = 1024
 SHORT_MENU = 20  # which is offered even if each value has one image
 
 
@@ -269,10 +273,26 @@ def attached_table(library: RowTable) -> AttachedTable | None:
 
 def summarise(library: RowTable) -> Overview:
     """Summarise folders and metadata; see `RowTable.overview`."""
-    folders = sorted(Counter(library.folders.tolist()).items())
+    folders = sorted(_folder_counts(library).items())
     attached = attached_table(library)
     names = attached.metadata.columns if attached else ()
     return Overview(folders, [summarise_column(attached.column(name)) for name in names])  # type: ignore[union-attr]
+
+
+def _folder_counts(library: RowTable) -> Counter[str]:
+    """Count the images of each folder, block by block: a large library's names take much memory."""
+    counts: Counter[str] = Counter()
+    inside = name_slice(library.root)
+    for block in iter_blocks(len(library.paths), NAME_BLOCK_ROWS):
+        names = (path[inside] for path in library.paths[block].tolist())
+        counts.update(posixpath.dirname(name) or "." for name in names)
+    return counts
+
+
+def name_slice(root: str | None) -> slice:
+    """Return where in a path the name relative to the dataset's root stands."""
+    before, _, after = ("\0" if root is None else in_folder(root, "\0")).partition("\0")
+    return slice(len(before), -len(after) or None)
 
 
 def summarise_column(column: FilterColumn) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,11 +28,11 @@ from simsearch.cluster.milvus.schema import (
 )
 from simsearch.errors import LibraryError
 from simsearch.files import iter_blocks
-from simsearch.library.metadata import attached_table
-from simsearch.plain_json import dumps
+from simsearch.library.metadata import attached_table, name_slice
+from simsearch.plain_json import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -40,6 +44,7 @@ BATCH_BYTES = 2**23  # of embeddings, prepared and sent together
 BATCH_ROWS = 2_000  # at most
 SCAN_BLOCK_ROWS = 5_000  # that are read together for the comparison
 KNOWN_FIELDS = ["id", "row", "key", "digest"]
+JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=str).encode
 
 
 class RowEncoder:
@@ -48,32 +53,47 @@ class RowEncoder:
     def __init__(self, library: ImageLibrary, *, progress: bool) -> None:
         self.library, self.progress = library, progress
         self.columns = describe_columns(library.metadata, attached_table(library))
+        self.name = name_slice(library.root)  # within a path
+        self.batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * library.dim)))
 
-    def batches(
-        self, rows: NDArray[np.intp], title: str
-    ) -> Iterator[tuple[slice, list[dict[str, Any]]]]:
-        """Encode rows batch by batch, with a progress bar."""
-        size = max(1, min(BATCH_ROWS, BATCH_BYTES // (4 * self.library.dim)))
-        with tqdm(
-            desc=title, total=len(rows), unit="image", disable=not self.progress, delay=1
-        ) as bar:
-            for block in iter_blocks(len(rows), size):
-                yield block, list(self._encode(rows[block]))
+    def keys(self) -> NDArray[np.int64]:
+        """Return the number by which each row's path is looked up: (N,).
+
+        Raises
+        ------
+        LibraryError
+            If two rows have the same path.
+        """
+        paths = self.library.paths
+        blocks = (paths[block].tolist() for block in iter_blocks(len(paths), BATCH_ROWS))
+        keys = np.fromiter(map(path_key, chain.from_iterable(blocks)), np.int64, len(paths))
+        if len(firsts := np.unique(keys, return_index=True)[1]) < len(keys):
+            twice = str(np.delete(paths, firsts)[0])
+            raise LibraryError(f"two rows have the path {twice!r}; publish each image once")
+        return keys
+
+    def batches(self) -> Iterator[tuple[slice, list[dict[str, Any]]]]:
+        """Encode all rows batch by batch, with a progress bar."""
+        count, off = len(self.library), not self.progress
+        with tqdm(desc="Publishing", total=count, unit="image", disable=off, delay=1) as bar:
+            for block in iter_blocks(count, self.batch_rows):
+                yield block, list(self._encode(block))
                 bar.update(block.stop - block.start)
 
-    def _encode(self, rows: NDArray[np.intp]) -> Iterator[dict[str, Any]]:
+    def _encode(self, block: slice) -> Iterator[dict[str, Any]]:
         library, table = self.library, self.library.metadata
-        given = () if table is None else table.iloc[rows].items()
+        given = () if table is None else table.iloc[block].items()
         columns = {str(name): plain_cells(column) for name, column in given}
-        vectors = np.asarray(library.embeddings[rows])
-        for i, row in enumerate(rows.tolist()):
+        vectors, stats = np.asarray(library.embeddings[block]), library.stats
+        states = None if stats is None else stats[block].tolist()
+        for i, path in enumerate(library.paths[block].tolist()):
             facts = {name: cells[i] for name, cells in columns.items() if cells[i] is not None}
-            payload = self._payload(row, facts)
-            tokens = filter_tokens(library.names[row], facts, self.columns)
+            payload = _payload(path, facts, states and states[i])
+            tokens = filter_tokens(path[self.name], facts, self.columns)
             numbers = number_fields(facts, self.columns)
             texts = f"{payload}\n{tokens}\n{numbers}\n".encode()
             yield {
-                "key": path_key(str(library.paths[row])),
+                "key": path_key(path),
                 "digest": _digest(texts + vectors[i].tobytes()),
                 PAYLOAD: payload,
                 FILTER_TOKENS: tokens,
@@ -81,62 +101,92 @@ class RowEncoder:
                 **numbers,
             }
 
-    def _payload(self, row: int, facts: dict[str, Any]) -> str:
-        """Return path, metadata and file state as JSON in ASCII, whatever bytes a path has."""
-        path, stats = str(self.library.paths[row]), self.library.stats
-        stat = None if stats is None else stats[row].tolist()
-        payload = {"path": path, "facts": facts or None, "stat": stat}
-        known = {key: value for key, value in payload.items() if value is not None}
-        text = dumps(known, separators=(",", ":"))
-        if len(text) > TEXT_BYTES:
-            raise LibraryError(
-                f"the metadata of {path!r} takes {len(text):,} bytes, and an engine's "
-                f"field {TEXT_BYTES:,}: attach a table with less of it"
-            )
-        return text
-
 
 class Changes(NamedTuple):
-    """Rows of the library to send, with the numbers that they get, and states to delete."""
+    """What a publication has sent, and the states that it leaves behind."""
 
-    sent: NDArray[np.intp]  # (F,) rows of the library
-    row_numbers: NDArray[np.int64]  # (F,) their numbers for readers
-    ids: NDArray[np.int64]  # (N,) id of the state of each row of the library, afterwards
+    ids: NDArray[np.int64]  # (N,) id of the state of each row of the library
     deleted_ids: NDArray[np.int64]  # of states that are superseded or gone
-    changed: int  # rows among those sent whose image is known
+    added: int  # images that were not known
+    changed: int  # images whose state was another
     next_id: int
 
 
-def find_changes(encoder: RowEncoder, store: Store, last: VersionRecord | None) -> Changes:
-    """Compare a library with the last version, whose row numbers stay with their images.
+class _Sender:
+    """Sends batches in a thread of its own, one at a time: the next one is made meanwhile."""
+
+    def __init__(self, send: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._send, self._thread = send, ThreadPoolExecutor(1, "simsearch-publish")
+        self._under_way: Future[None] | None = None
+
+    def send(self, rows: list[dict[str, Any]]) -> None:
+        """Send rows once those before have arrived; raise what went wrong with these."""
+        self._wait()
+        self._under_way = self._thread.submit(self._send, rows) if rows else None
+
+    def _wait(self) -> None:
+        if self._under_way:
+            self._under_way.result()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._wait()
+
+
+def send_changes(
+    encoder: RowEncoder,
+    store: Store,
+    last: VersionRecord | None,
+    send: Callable[[list[dict[str, Any]]], None],
+) -> Changes:
+    """Send the rows that differ from the last version, whose row numbers stay with their images.
+
+    One pass over the library: beside one batch, memory holds numbers alone, 100 bytes per row.
 
     Raises
     ------
     LibraryError
         If two rows have the same path, or the metadata of an image cannot be stored.
     """
-    count, paths = len(encoder.library), encoder.library.paths
-    keys, digests = np.empty(count, np.int64), np.empty(count, np.int64)
-    for block, rows in encoder.batches(np.arange(count), "Comparing"):
-        keys[block] = [row["key"] for row in rows]
-        digests[block] = [row["digest"] for row in rows]
-    if len(firsts := np.unique(keys, return_index=True)[1]) < count:
-        twice = str(np.delete(paths, firsts)[0])
-        raise LibraryError(f"two rows have the path {twice!r}; publish each image once")
-    next_id = last.next_id if last else 0
+    keys = encoder.keys()
     with phase("Reading what is published", progress=encoder.progress):
         known = _read_known(store, last)  # (M, 4) id, row, key, digest
     by_key = known[np.unique(known[:, 2], return_index=True)[1]]
     by_key = np.vstack([by_key, np.full((1, 4), -1)])  # the last line for what is unknown
-    ids, numbers, known_keys, known_digests = by_key[np.searchsorted(by_key[:-1, 2], keys)].T
+    ids, numbers, known_keys, digests = by_key[np.searchsorted(by_key[:-1, 2], keys)].T
     new = known_keys != keys
-    unchanged = ~new & (known_digests == digests)
-    sent = np.flatnonzero(~unchanged)
-    ids[sent] = next_id + np.arange(len(sent))
-    numbers[new] = ids[new]
+    digests[new] = -1  # of no row
+    unchanged = np.ones(len(keys), bool)
+    first = next_id = last.next_id if last else 0
+    waiting: list[dict[str, Any]] = []
+    with closing(_Sender(send)) as sender:
+        for block, rows in encoder.batches():
+            for place, row in enumerate(rows, block.start):
+                if row["digest"] == digests[place]:
+                    continue
+                unchanged[place], ids[place] = False, next_id
+                number = next_id if new[place] else int(numbers[place])
+                waiting.append({"id": next_id, "row": number, **row})
+                next_id += 1
+            if len(waiting) >= encoder.batch_rows:
+                sender.send(waiting)
+                waiting = []
+        sender.send(waiting)
     deleted = np.setdiff1d(known[:, 0], ids[unchanged])
-    changed = int(np.count_nonzero(~new[sent]))
-    return Changes(sent, numbers[sent], ids, deleted, changed, next_id + len(sent))
+    added = int(np.count_nonzero(new))
+    return Changes(ids, deleted, added, next_id - first - added, next_id)
+
+
+def _payload(path: str, facts: dict[str, Any], stat: list[int] | None) -> str:
+    """Return path, metadata and file state as JSON in ASCII, whatever bytes a path has."""
+    known = {"path": path, "facts": plain(facts), "stat": stat}
+    text = JSON({name: value for name, value in known.items() if value})
+    if len(text) > TEXT_BYTES:
+        raise LibraryError(
+            f"the metadata of {path!r} takes {len(text):,} bytes, and an engine's "
+            f"field {TEXT_BYTES:,}: attach a table with less of it"
+        )
+    return text
 
 
 def _read_known(store: Store, last: VersionRecord | None) -> NDArray[np.int64]:

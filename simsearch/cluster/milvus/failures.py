@@ -10,6 +10,7 @@ TRANSIENT_MESSAGES = (
     *("Retry timeout", "Fail connecting"),
     # of a server that starts or stops; some versions do not mark these as passing
     *("not ready", "not healthy", "no available", "node offline", "node not found"),
+    *("DeadlineExceeded", "deadline exceeded"),  # of a busy one, within itself
     *("not fully loaded", "not loaded", "loading", "ErrServiceInternal", "no master"),
 )
 RATE_LIMIT_CODE = 8  # Milvus' own

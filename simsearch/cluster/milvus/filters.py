@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -144,6 +145,7 @@ def _double(column: Column, value: Any) -> float:  # noqa: ANN401
     return float(np.clip(float(number), -MAX_DOUBLE, MAX_DOUBLE))
 
 
+@lru_cache(4096)  # many rows have the same
 def _token(kind: str, text: str) -> str:
     data = f"{kind}\x1f{text}".encode("utf-8", "surrogatepass")
     return blake2b(data, digest_size=8).hexdigest()

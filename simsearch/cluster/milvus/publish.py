@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simsearch.backbones.heads import head_bytes
-from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, find_changes
+from simsearch.cluster.milvus.changes import Changes, RowEncoder, deleted_ids, send_changes
 from simsearch.cluster.milvus.early import early_row, is_early
 from simsearch.cluster.milvus.phases import phase
 from simsearch.cluster.milvus.schema import (
@@ -62,6 +63,9 @@ class Published:
         The version that readers see from now on.
     added, changed, deleted, kept : int
         Images that were new; had another embedding, file or metadata; were gone; or are unchanged.
+    unindexed : int
+        Rows that the server has not indexed yet, which it does by itself: they are found all the
+        same, one by one, so that searches are slower until it is done.
     """
 
     version: int
@@ -69,11 +73,18 @@ class Published:
     changed: int
     deleted: int
     kept: int
+    unindexed: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        return (
+        counts = (
             f"version {self.version}: {self.added:,} added, {self.changed:,} changed, "
             f"{self.deleted:,} deleted, {self.kept:,} kept"
+        )
+        if not self.unindexed:
+            return counts
+        return (
+            f"{counts}; the server is still indexing {self.unindexed:,} rows, and searches are "
+            "slower until it is done"
         )
 
 
@@ -162,33 +173,35 @@ class Publication:
         last = self.store.read_version()
         new = self._prepare(last, may_replace=may_replace)
         base = last if last and last.generation == new.generation else None
+        rows = self.store.rows_name(new.generation)
         if base is None:
-            rows = self.store.rows_name(new.generation)
-            self.store.create(rows, *rows_schema(new.dim, new.index, early=new.early))
-        changes = find_changes(self.encoder, self.store, base)
-        self._send(changes, new)
+            with self._phase("Creating the collection"):
+                self.store.create(rows, *rows_schema(new.dim, new.index, early=new.early))
+        send = partial(self._send, rows, early=new.early)
+        changes = send_changes(self.encoder, self.store, base, send)
+        sent = changes.added + changes.changed
+        if sent:
+            with self._phase("Writing rows to storage"):
+                self.store.call("flush", rows)
         with self._phase("Storing what readers need beside the rows"):
             parts = self._write_parts(new.version, changes)
         new = replace(new, next_id=changes.next_id, parts=parts)
         published = Published(
             new.version,
-            added=len(changes.sent) - changes.changed,
-            changed=changes.changed,
+            changes.added,
+            changes.changed,
             deleted=len(changes.deleted_ids) - changes.changed,
-            kept=len(self.library) - len(changes.sent),
+            kept=len(self.library) - sent,
         )
-        if (
-            base
-            and not (len(changes.sent) or len(changes.deleted_ids))
-            and _same_content(base, new)
-        ):
+        if base and not (sent or len(changes.deleted_ids)) and _same_content(base, new):
             self.store.call("delete", self.store.meta, filter=f"version > {base.version}")
             return replace(published, version=base.version)
         with self._phase("Making the version visible"):
             self.commit(last, new)
         if not keep_previous:
             self._clean_up(new)
-        return published
+        index = self.store.call("describe_index", rows, index_name="vector")
+        return replace(published, unindexed=int(index.get("pending_index_rows", 0)))
 
     def _phase(self, title: str) -> AbstractContextManager[None]:
         return phase(title, progress=self.encoder.progress)
@@ -230,17 +243,9 @@ class Publication:
             return replace(new, early=last.early)
         return replace(new, early=here, generation=last.generation + 1)
 
-    def _send(self, changes: Changes, new: VersionRecord) -> None:
-        name = self.store.rows_name(new.generation)
-        for block, rows in self.encoder.batches(changes.sent, "Publishing"):
-            ids = changes.ids[changes.sent[block]].tolist()
-            numbered = zip(ids, changes.row_numbers[block].tolist(), rows, strict=True)
-            # By id, so that a batch whose answer was lost may be sent again.
-            lines = [{"id": i, "row": number, **row} for i, number, row in numbered]
-            self.store.call("upsert", name, [*map(early_row, lines)] if new.early else lines)
-        if len(changes.sent):
-            with self._phase("Writing rows to storage"):
-                self.store.call("flush", name)
+    def _send(self, name: str, lines: list[dict[str, Any]], *, early: bool) -> None:
+        # By id, so that a batch whose answer was lost may be sent again.
+        self.store.call("upsert", name, [*map(early_row, lines)] if early else lines)
 
     def _write_parts(self, version: int, changes: Changes) -> dict[str, dict[str, Any]]:
         """Store what readers need beside the rows."""

@@ -48,12 +48,32 @@ def test_what_publish_does_after_its_bar_is_said(tmp_path, monkeypatch, capsys):
     call = Store.call
 
     def slow(self, method, *args, **options):
-        time.sleep(0.3 * (method in {"flush", "load_collection"}))
+        time.sleep(0.3 * (method in {"flush", "load_collection", "create_collection"}))
         return call(self, method, *args, **options)
 
     monkeypatch.setattr(Store, "call", slow)
     library = small()
     ss.publish(library, tmp_path / "x.db", "x")
-    assert "Writing rows to storage: 00:0" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Creating the collection: 00:0" in told
+    assert "Writing rows to storage: 00:0" in told
     ss.publish(library, tmp_path / "x.db", "x")
     assert "Loading rows and their index: 00:0" in capsys.readouterr().err
+
+
+def test_rows_that_the_server_still_indexes_are_said(tmp_path, monkeypatch):
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    call = Store.call
+
+    def indexing(self, method, *args, **options):
+        answer = call(self, method, *args, **options)
+        return answer | {"pending_index_rows": 1200} if method == "describe_index" else answer
+
+    assert "indexing" not in str(ss.publish(small(), tmp_path / "x.db", "x", progress=False))
+    monkeypatch.setattr(Store, "call", indexing)
+    done = ss.publish(small(31), tmp_path / "x.db", "x", progress=False)
+    assert done.unindexed == 1200
+    assert str(done).endswith(
+        "30 kept; the server is still indexing 1,200 rows, and searches are slower until it is done"
+    )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from milvus_cases import assert_same, small, subset
 from part_cases import store_parts
 
 import simsearch as ss
+from simsearch.cluster.milvus import changes
+from simsearch.cluster.milvus.changes import RowEncoder, send_changes
 from simsearch.cluster.milvus.lite_file import lite_servers
 from simsearch.cluster.milvus.publish import Publication
 from simsearch.cluster.milvus.store import Store
@@ -252,6 +255,23 @@ def test_rows_of_an_unfinished_publication_are_not_found(library, tmp_path, monk
                 assert_same(
                     ss.search(remote, query, **options), ss.search(library, query, **options)
                 )
+
+
+def test_a_publication_holds_no_list_of_paths(monkeypatch):
+    """Beside the library itself: a batch, and less than 100 bytes of numbers per row."""
+    count, length = 20_000, 800
+    monkeypatch.setattr(changes, "BATCH_ROWS", 100)
+    library = small(count)
+    library.paths = np.array([f"{i:0{length}}.jpg" for i in range(count)])
+    library.root = "."
+    encoder, sent = RowEncoder(library, progress=False), []
+    tracemalloc.start()
+    send_changes(encoder, None, None, lambda rows: sent.append(len(rows)))
+    library.overview()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sent == [100] * 200
+    assert peak < 100 * count + 2_000 * length < count * length / 4
 
 
 def test_second_writer_is_refused(tmp_path, monkeypatch):

@@ -74,10 +74,10 @@ def test_rows_have_the_form_that_the_server_knows(shop):
     assert store.read_version().early
     row = {"words": "|00000000000000ff|more|", **dict.fromkeys(NUMBER_FIELDS), "number_3": 5.0}
     stored = early_row(row)
-    assert (stored["words"], stored["number_3"]) == ([0x7F, 0], 5.0)
-    assert stored["number_2"] == MISSING_NUMBER
+    assert stored == {"words": [0x7F, 0], "numbers": [*[MISSING_NUMBER] * 3, 5.0]}
     text = 'words like "%|00000000000000ff|%" or words like "%|more|%"'
     assert early_expression(text) == "array_contains(words, 127) or array_contains(words, 0)"
+    assert early_expression("number_3 >= 5.0") == "numbers[3] >= 5.0"
     expression = shop._reader.make_filter({"tags": "red"}).expression
     found = store.call("query", "shop_rows_1", filter=expression, output_fields=["id"])
     assert 0 < len(found) == shop.count({"tags": "red"})

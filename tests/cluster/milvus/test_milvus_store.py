@@ -121,7 +121,12 @@ def test_only_transient_errors_are_retried(tmp_path, monkeypatch):
     clock = "simsearch.cluster.milvus.store.time"
     monkeypatch.setattr(f"{clock}.sleep", pauses.append)
     monkeypatch.setattr(f"{clock}.monotonic", lambda: sum(pauses))
-    errors = [MilvusException(code=8, message="rate limit"), MilvusException(retriable=True)]
+    late = "attempt #4: rpc error: code = DeadlineExceeded desc = context deadline exceeded"
+    errors = [
+        MilvusException(code=1, message=late),  # of a busy server within itself
+        MilvusException(code=8, message="rate limit"),
+        MilvusException(retriable=True),
+    ]
 
     def query(*_, **__):
         if errors:
@@ -130,12 +135,12 @@ def test_only_transient_errors_are_retried(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store._client, "query", query)
     assert store.call("query", "x") == "answer"
-    assert len(pauses) == 2
-    assert 0.125 <= pauses[0] <= 0.25 <= pauses[1] <= 0.5
+    assert len(pauses) == 3
+    assert 0.125 <= pauses[0] <= 0.25 <= pauses[1] <= 0.5 <= pauses[2] <= 1
     errors[:] = [MilvusException(code=100, message="collection not found")]
     with pytest.raises(ss.RemoteError, match="query: collection not found"):
         store.call("query", "x")
-    assert len(pauses) == 2
+    assert len(pauses) == 3
     errors[:] = [MilvusException(code=8, message="rate limit")] * 99
     with pytest.raises(ss.RemoteError, match="rate limit"):
         store.call("query", "x")
