@@ -80,7 +80,8 @@ def load_views(options: argparse.Namespace) -> tuple[np.ndarray, dict[str, np.nd
             ("photo", options.photos, PHOTOS),
             ("scene", options.scenes, SCENES),
         ):
-            files = rng.permutation(sorted(map(str, ss.find_images(folder))))
+            names = [image.name for image in ss.find_images(folder)[0]]
+            files = rng.permutation(sorted(str(folder / name) for name in names))
             pictures = [
                 view(file, n, n and i) for i, file in enumerate(files[:count]) for n in range(7)
             ]

@@ -36,7 +36,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "workers": "(chosen for this machine)",
     },
     "index": {"kind": "auto"},
-    "evaluate": {"labels": "folder", "k": (1, 5, 10), "queries": "(all)", "gallery": "(all)"},
+    "evaluate": {
+        "labels": "folder",
+        "k": (1, 5, 10),
+        "queries": "(all)",
+        "gallery": "(all)",
+        "sample": 10_000,
+    },
     "train": {
         "labels": "folder",
         "on": "(all)",

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simsearch.errors import LibraryError, QueryError
+from simsearch.evaluation.asked_rows import SAMPLE, choose_rows, draw_queries
 from simsearch.evaluation.metrics import (
     RECALL_PERCENTS,
     Estimate,
@@ -28,7 +29,7 @@ from simsearch.plain_json import dumps, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Literal
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -54,6 +55,8 @@ class Evaluation:
         (Q, M) float64, each metric of each query, in [0, 1].
     rows : numpy.ndarray
         (Q,) int, the query's row in the library, rising.
+    answerable : numpy.ndarray
+        (A,) int, the rows that could have asked, rising: `rows`, unless these are a sample of them.
     nearest : numpy.ndarray
         (Q,) int, the row of the gallery's image that is most similar.
     gallery : numpy.ndarray
@@ -70,12 +73,13 @@ class Evaluation:
     unlabelled : int
         Images that were chosen, as a query or for the gallery, and left out as they have no label.
     resamples, seed : int
-        Parameters of the bootstrap.
+        Parameters of the bootstrap; the seed is that of the sample, too.
     """
 
     metrics: tuple[str, ...]
     values: NDArray[np.float64]
     rows: NDArray[np.intp]
+    answerable: NDArray[np.intp]
     nearest: NDArray[np.intp]
     gallery: NDArray[np.intp]
     labels: NDArray[np.str_]
@@ -162,6 +166,7 @@ class Evaluation:
         """Return plain Python values, ready for JSON (a NaN becomes None)."""
         return {
             "queries": len(self.rows),
+            "answerable": len(self.answerable),
             "gallery": len(self.gallery),
             "lonely": self.lonely,
             "unlabelled": self.unlabelled,
@@ -185,11 +190,20 @@ class Evaluation:
     __repr__ = __str__
 
     def _headline(self) -> str:
-        head = f"{len(self.rows):,} queries, {len(self.gallery):,} images in the gallery"
+        head = f"{len(self.rows):,} queries{self._drawn()}, "
+        head += f"{len(self.gallery):,} images in the gallery"
         reasons = {"queries that are alone in their class": self.lonely}
         reasons["images without a label"] = self.unlabelled
         left_out = ", ".join(f"{count:,} {what}" for what, count in reasons.items() if count)
         return head + (f"; left out: {left_out}" if left_out else "")
+
+    def _drawn(self) -> str:
+        """Say what the queries are a sample of."""
+        if len(self.rows) == len(self.answerable):
+            return ""
+        absent = len(np.unique(self.labels[self.answerable])) - len(self.classes)
+        none = f", none of {absent:,} small classes" if absent else ""
+        return f" of {len(self.answerable):,} (a sample by class{none}; sample=all for every one)"
 
     def _table(self) -> list[str]:
         """List the classes, worst first, with the metrics that are one number per ranking."""
@@ -232,6 +246,7 @@ def evaluate(
     gallery: Rows = None,
     k: int | Sequence[int] = (1, 5, 10),
     *,
+    sample: int | Literal["all"] = SAMPLE,
     resamples: int = 1000,
     seed: int = 0,
     progress: bool = True,
@@ -241,6 +256,10 @@ def evaluate(
     Memory stays bounded, whatever the number of queries: about 64 MB of scores are held at once.
     Beyond that, a gallery that is not one run of rows is copied. Scores are float32, so that two
     images whose cosines differ by less than about 1e-6 may stand in either order.
+
+    Every query is compared with all of the gallery. Of more queries than `sample`, that many are
+    drawn, each with the same chance and from each class its share; the result says so. Its values
+    are estimates of those of all queries, and its intervals hold for these.
 
     Parameters
     ----------
@@ -256,10 +275,12 @@ def evaluate(
         itself.
     k
         The depths of precision@k, recall@k and hit_rate@k.
+    sample
+        How many queries to ask at most; or "all".
     resamples
         Resamples of the bootstrap; 0 for no intervals.
     seed
-        Of the bootstrap: the same seed gives the same intervals.
+        Of the sample and the bootstrap: the same seed gives the same queries and intervals.
     progress
         Whether to show a progress bar, if it takes more than a second.
 
@@ -273,7 +294,7 @@ def evaluate(
         If no folder of the library is a label.
     QueryError
         If labels, queries or gallery do not fit the library; if no query has a relevant image; if
-        the gallery is all of one class; or if k or resamples is out of range.
+        the gallery is all of one class; or if k, sample or resamples is out of range.
 
     Examples
     --------
@@ -290,7 +311,8 @@ def evaluate(
     _, codes = np.unique(names, return_inverse=True)  # (N,) class number of each row
     is_query, in_gallery = library.select(queries), library.select(gallery)
     unlabelled = int(((is_query | in_gallery) & (names == "")).sum())
-    rows, gallery_rows, lonely = _choose_rows(names, codes, is_query, in_gallery)
+    answerable, gallery_rows, lonely = choose_rows(names, codes, is_query, in_gallery)
+    rows = draw_queries(answerable, codes, sample, seed)
     depths = _check_depths(k, len(gallery_rows) - bool(in_gallery[rows].any()))
     rankings = tqdm(
         rank_gallery(library, rows, gallery_rows, codes),
@@ -303,6 +325,7 @@ def evaluate(
     return Evaluation(
         metric_names(depths),
         rows=rows,
+        answerable=answerable,
         **measure_rankings(rankings, rows, codes, depths)._asdict(),
         gallery=gallery_rows,
         labels=names,
@@ -333,32 +356,6 @@ def require_labels(library: ImageLibrary, labels: Labels) -> NDArray[np.str_]:
             "(dataset/forest/1.jpg), or give labels="
         )
     raise QueryError("every label is empty; give labels= some that are not")
-
-
-def _choose_rows(
-    names: NDArray[np.str_],
-    codes: NDArray[np.intp],
-    is_query: NDArray[np.bool_],
-    in_gallery: NDArray[np.bool_],
-) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
-    """Return the rows of queries and gallery, and how many queries have no relevant image."""
-    is_query, in_gallery = is_query & (names != ""), in_gallery & (names != "")
-    if not is_query.any() or not in_gallery.any():
-        which = "gallery" if is_query.any() else "queries"
-        raise QueryError(f"no image of {which}= has a label; choose others, or give labels=")
-    sizes = np.bincount(codes[in_gallery], minlength=codes.max() + 1)
-    if np.count_nonzero(sizes) == 1:
-        raise QueryError(
-            f"every image of the gallery is labelled {str(names[in_gallery][0])!r}, so that no "
-            "match could be wrong; choose a gallery of several classes, or give other labels="
-        )
-    answered = is_query & (sizes[codes] > in_gallery)
-    if not answered.any():
-        raise QueryError(
-            "no query has another image of its class in the gallery (the first is labelled "
-            f"{str(names[is_query][0])!r}); choose other queries= or gallery=, or give labels="
-        )
-    return np.flatnonzero(answered), np.flatnonzero(in_gallery), int((is_query & ~answered).sum())
 
 
 def _check_depths(k: int | Sequence[int], limit: int) -> NDArray[np.intp]:

@@ -46,6 +46,7 @@ RECALL_PERCENTS = np.arange(101)
 
 SCORE_BLOCK_BYTES = 2**26  # of scores, or of embeddings of queries, that are held at once
 DRAW_BLOCK = 2**20  # draws of the bootstrap that are held at once
+MOST_TIES = 64  # values of chosen and other scores that are looked up one by one
 LEAST_SPREAD = 1e-6  # of scores that share out the bins
 PERCENTILES = (2.5, 97.5)  # the ends of an interval
 
@@ -168,8 +169,8 @@ def rank_gallery(
 def ranks_of(scores: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[np.intp]:
     """Find which ranks some positions have by falling score, equal scores by position.
 
-    Scores are put into bins, as in a bucket sort, and only bins that hold a chosen one are sorted:
-    a bin's number never falls as the score rises, so that whole bins need only be counted.
+    All scores are sorted without their positions, which is the quickest; positions are looked up
+    only where a chosen one equals another that is not.
 
     Parameters
     ----------
@@ -183,8 +184,32 @@ def ranks_of(scores: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[n
     numpy.ndarray
         (R,) int, rising from 1.
     """
-    if not len(chosen):
-        return np.empty(0, np.intp)
+    values, counts = np.unique(scores[chosen], return_counts=True)
+    ordered = np.sort(scores)
+    ends = np.searchsorted(ordered, values, side="right")
+    equal = ends - np.searchsorted(ordered, values)
+    mixed = np.flatnonzero(equal > counts)
+    if len(mixed) > MOST_TIES:
+        return _ranks_by_bins(scores, chosen)
+    ahead = (len(scores) - ends)[::-1]  # of each value, falling
+    counts = counts[::-1]
+    starts = np.cumsum(counts) - counts
+    ranks = np.arange(1, len(chosen) + 1) + np.repeat(ahead - starts, counts)
+    is_chosen = np.zeros(len(scores), bool)
+    is_chosen[chosen] = True
+    for i in mixed.tolist():
+        group = len(values) - 1 - i
+        places = np.flatnonzero(is_chosen[scores == values[i]])
+        ranks[starts[group] : starts[group] + counts[group]] = ahead[group] + 1 + places
+    return np.asarray(ranks)
+
+
+def _ranks_by_bins(scores: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Do the same for scores of which many are equal.
+
+    Scores are put into bins, as in a bucket sort, and only bins that hold a chosen one are sorted:
+    a bin's number never falls as the score rises, so that whole bins need only be counted.
+    """
     low, bins = scores[chosen].min(), len(scores)
     scale = np.float32(bins / max(float(scores.max() - low), LEAST_SPREAD))
     keys = np.clip((scores - low) * scale + 1, 0, bins + 1).astype(np.intp)  # 0 is below them all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from simsearch.cli import commands as run
@@ -36,9 +37,18 @@ def _add_evaluate(commands: Commands) -> None:
     add_table_flags(parser)
     parser.add_argument("-k", type=int, nargs="+", help="depths of precision and recall")
     parser.add_argument(
+        "--sample", type=_number_or_all, metavar="N|all", help="how many queries to ask at most"
+    )
+    parser.add_argument(
         "--save", type=Path, metavar="FIGURE", help="draw the precision-recall curves to a file"
     )
     add_format(parser)
+
+
+def _number_or_all(text: str) -> int | str:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, and not all")
+    return text if text == "all" else int(text)
 
 
 def _add_train(commands: Commands) -> None:
