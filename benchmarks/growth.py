@@ -62,7 +62,7 @@ def main() -> None:
     for rows in options.rows:
         command = [sys.executable, __file__, "--size", str(rows), *["--publish"] * options.publish]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        figures[str(rows)] = json.loads(done.stdout.splitlines()[-1])
+        figures[str(rows)] = figures.get(str(rows), {}) | json.loads(done.stdout.splitlines()[-1])
         machine = {"python": platform.python_version(), "numpy": np.__version__}
         machine |= {"torch": torch.__version__, "cores": str(os.cpu_count())}
         RESULTS.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2) + "\n")
