@@ -52,6 +52,7 @@ def main() -> None:
         measure_scenes(scenes)
         measure_photos(photos)
         measure_phrases_of_photos(photos)
+        measure_absent(photos)
         measure_concepts()
         measure_cost(scenes, outputs)
 
@@ -69,6 +70,8 @@ def measure_scenes(library: ss.ImageLibrary) -> None:
         report(title, scores, goals=title.startswith("26"))
         found += zip((phrase for phrase, _ in phrases), np.array(scores)[:, 0], strict=True)
     report_unknown(found)
+    told = [phrase for phrase, _ in found if tells_absent(library, phrase)]
+    print(f"      no picture shows this: told of {len(told)} of {len(found)}: {', '.join(told)}")
     drawn = np.random.default_rng(0).choice(rows, 200, replace=False).tolist()
     report("a picture", [precision(library, row, library.labels[row], where) for row in drawn])
     chance = np.mean([(labels == scene).mean() for _, scene in given])
@@ -127,6 +130,35 @@ def report_unknown(found: list[tuple[str, float]]) -> None:
         f"{scores[~known].mean():.3f}, that of the others {scores[known].mean():.3f}"
     )
     print(f"      {', '.join(told)}")
+
+
+def measure_absent(library: ss.ImageLibrary) -> None:
+    """Print how often it is told that no picture shows the words, of which a photo does or not."""
+    names = np.array(
+        [Path(path).stem.partition("_")[2].replace("_", " ") for path in library.paths]
+    )
+    lists = {name: names == name for name in np.unique(names)}
+    kinds = np.array([Path(path).stem.partition("_")[2] for path in library.paths])
+    for title, shown in (
+        ("names", lists),
+        ("kinds", {text: np.isin(kinds, kind) for text, kind in FORTY_OF_PHOTOS.items()}),
+    ):
+        wrong = [text for text in shown if tells_absent(library, text)]
+        right = [
+            text for text, rows in shown.items() if tells_absent(rows_of(library, ~rows), text)
+        ]
+        print(
+            f"      no picture shows this: told of {len(right)} of {len(shown)} {title} without "
+            f"their photos, and of {len(wrong)} with them ({', '.join(wrong)})"
+        )
+
+
+def tells_absent(library: ss.ImageLibrary, text: str) -> bool:
+    return "no picture clearly shows" in ss.search(library, text=text, k=1).query
+
+
+def rows_of(library: ss.ImageLibrary, rows: np.ndarray) -> ss.ImageLibrary:
+    return ss.ImageLibrary(library.embeddings[rows], library.paths[rows].tolist(), library.backbone)
 
 
 def measure_phrases_of_photos(library: ss.ImageLibrary) -> None:

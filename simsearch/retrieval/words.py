@@ -95,8 +95,11 @@ def resolve_words(library: Searchable, words: Words) -> ResolvedQuery:
         vector = _map_rows(library, _encode(source, [text]))
     else:
         concept = _find_concepts(library, source, [text])[0]
-        name += _note_unknown(concept, name)
-        vector = follow_in(library, _map_rows(library, concept.direction[None])[0])[None]
+        looked_at: list[NDArray[Any]] = []
+        start = _map_rows(library, concept.direction[None])[0]
+        vector = follow_in(library, start, looked_at)[None]
+        note = _note_unknown(concept, name)
+        name += note or _note_absent(library, source, concept, name, looked_at)
     return ResolvedQuery(name, vectors=vector, chance=chance_of_texts(library, source))
 
 
@@ -177,8 +180,31 @@ def _note_unknown(concept: Concept, name: str) -> str:
     return f" (no concept near: {near})"
 
 
-def follow_in(library: Searchable, start: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Move a direction towards the rows of a library that it finds."""
+def _note_absent(
+    library: Searchable,
+    source: Source,
+    concept: Concept,
+    name: str,
+    looked_at: Sequence[NDArray[Any]],
+) -> str:
+    """Say that no picture shows the words; a head moves rows away from what tells that."""
+    if not looked_at or getattr(library, "head", None) is not None:
+        return ""
+    from simsearch.library.classifier_rows import classifier_of
+    from simsearch.retrieval.shown import classes_shown_instead
+
+    rows = np.concatenate(looked_at)
+    shown = ", ".join(classes_shown_instead(concept, classifier_of(library, source), rows))
+    if not shown:
+        return ""
+    logger.warning("Note: no picture clearly shows %s; the best look most like %s", name, shown)
+    return f" (no picture clearly shows this; the best look most like: {shown})"
+
+
+def follow_in(
+    library: Searchable, start: NDArray[np.float32], looked_at: list[NDArray[Any]] | None = None
+) -> NDArray[np.float32]:
+    """Move a direction towards the rows of a library that it finds, which `looked_at` collects."""
     from simsearch.retrieval.concepts import follow_best
 
     index: Any = getattr(library, "index", None) or exact_index(library)  # type: ignore[arg-type]
@@ -187,7 +213,10 @@ def follow_in(library: Searchable, start: NDArray[np.float32]) -> NDArray[np.flo
         direction: NDArray[np.float32], count: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         found = next(iter(index.top_k(library, direction[None], count, None)))
-        return library.row_lookup[found.rows], found.scores
+        rows = library.row_lookup[found.rows]
+        if looked_at is not None:
+            looked_at.append(rows)
+        return rows, found.scores
 
     return follow_best(start, sample_of(library).mean(axis=0), len(library), find)
 

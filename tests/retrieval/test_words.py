@@ -11,7 +11,7 @@ from word_cases import EACH, class_library
 import simsearch as ss
 from simsearch.backbones.classifier import load_classifier
 from simsearch.errors import QueryError
-from simsearch.retrieval import concepts, words
+from simsearch.retrieval import concepts, shown, words
 from simsearch.retrieval.concepts import find_concept
 
 
@@ -91,6 +91,42 @@ def test_words_that_mean_none_of_the_classes_are_told(library, caplog):
     caplog.clear()
     ss.search(library, text="zebra")
     assert caplog.text == ""
+
+
+def test_words_that_no_picture_shows_are_told(library, caplog):
+    """Words find their best rows in any case; without the zebras these are of something else."""
+    others = np.flatnonzero(~library.where("zebra/*"))
+    without = ss.ImageLibrary(
+        library.embeddings[others], library.paths[others].tolist(), library.backbone
+    )
+    with caplog.at_level(logging.WARNING, "simsearch"):
+        found = ss.search(without, text="zebra", k=5)
+    said = "no picture clearly shows this; the best look most like: "
+    assert found.query.startswith(f'words "zebra" ({said}')
+    assert 'no picture clearly shows words "zebra"; the best look most like ' in caplog.text
+    assert len(found) == 5
+    one = np.append(others, np.flatnonzero(library.where("zebra/*"))[:1])
+    with_one = ss.ImageLibrary(
+        library.embeddings[one], library.paths[one].tolist(), library.backbone
+    )
+    assert ss.search(with_one, text="zebra", k=5).query == 'words "zebra"'
+
+
+def test_the_best_rows_tell_which_classes_they_show_instead(library):
+    classifier = load_classifier("efficientnet_lite0")
+    concept = find_concept("zebra", "efficientnet_lite0")
+    bananas, zebras = classifier.rows[[954]], classifier.rows[[340]]
+    assert shown.classes_shown_instead(concept, classifier, bananas) == ("banana",)
+    both = np.concatenate([bananas, zebras])
+    assert shown.classes_shown_instead(concept, classifier, both) == ()
+    # Two classes that a row is equally near to share it; 0.02 nearer is a factor of e.
+    count = len(classifier.names)
+    made = SimpleNamespace(rows=np.eye(count, dtype=np.float32), names=classifier.names)
+    row = np.zeros((1, count))
+    row[0, 340], row[0, 954] = 0.5, 0.5 + 0.02 * np.log(8)
+    assert shown.classes_shown_instead(concept, made, row) == ()  # a ninth is zebra
+    row[0, 954] = 0.5 + 0.02 * np.log(10)
+    assert shown.classes_shown_instead(concept, made, row) == ("banana",)  # an eleventh
 
 
 @pytest.mark.parametrize(

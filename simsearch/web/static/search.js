@@ -16,7 +16,8 @@ import { choosePicture, relaxations } from "./suggestions.js";
 import * as trail from "./trail.js";
 import * as uploads from "./uploads.js";
 
-const NO_CONCEPT = /\((no concept near: .*)\)$/; // in the name of words that mean none
+// In the name of words that mean no class, or that no picture shows.
+const UNFOUND = /\((no (?:concept near|picture clearly shows this).*)\)$/;
 const MAX_SKELETONS = 12;
 const MORE_MATCHES = 48; // that one press of the button adds
 const AUTO_PERCENTILE = 99.9; // of random pairs, that the automatic threshold stands for
@@ -166,7 +167,7 @@ function showMatches({ query: name, matches, exact }, milliseconds, current) {
     queryNote(current),
     `${milliseconds.toFixed(0)} ms`,
     exact ? "" : "approximate",
-    NO_CONCEPT.exec(name)?.[1] ?? "",
+    UNFOUND.exec(name)?.[1] ?? "",
   ];
   setHeading(count, notes.filter(Boolean).join(" · "));
   announce(count);

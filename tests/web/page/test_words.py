@@ -41,6 +41,11 @@ def test_words_that_mean_no_class_are_told(page, site):
     expect(page.locator("#note")).to_contain_text("no concept near")
 
 
+def test_words_that_no_picture_shows_are_told(page, site):
+    ask(page, "a submarine")
+    expect(page.locator("#note")).to_contain_text("no picture clearly shows this")
+
+
 @pytest.mark.parametrize("text", ["<img src=x onerror=document.title='run'>", "🎉🎉", "日本語"])
 def test_hostile_words_get_an_answer(page, text):
     ask(page, text)
