@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any
@@ -97,10 +97,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
                 tasks.start_soon(service.watch_library)
                 tasks.start_soon(to_thread.run_sync, service.decoders.start)
                 tasks.start_soon(metrics.watch_loop)
-                async with AsyncExitStack() as stack:
-                    if health_port := getattr(app.state, "health_port", None):
-                        await stack.enter_async_context(health_port.running(service.health))
-                    stack.enter_context(use_budget(service.decoders.budget))  # of this process
+                with use_budget(service.decoders.budget):  # of this process
                     yield
                 tasks.cancel_scope.cancel()
             service.close()
@@ -119,7 +116,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
         redoc_url=None,
         redirect_slashes=False,  # a redirect would use the host name that the client sent
     )
-    app.state.service, app.state.settings = service, settings
+    app.state.service, app.state.settings, app.state.health = service, settings, service.health
     handle_problems(app)
     api = _api_routes(service)
     app.include_router(api)

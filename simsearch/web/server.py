@@ -18,12 +18,13 @@ from simsearch.images.allocator import limit_allocator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import uvicorn
     from fastapi import FastAPI
-
-    from simsearch.web.health_port import HealthPort
 
 SWITCH_SECONDS = 0.001  # a thread that computes gives way to the one that answers
 SPARE_FILES = 256
+BACKLOG = 2048  # connections that wait to be taken
+HAS_FRONT = os.name != "nt"  # descriptors can be passed on
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -51,8 +52,8 @@ def serve(
         What clients have to send; generated and printed if needed and not given. One that is
         given is not printed, as what is printed may be kept in a log.
     health_port
-        A port for `/api/health` alone, answered by a process of its own that waits for nothing
-        (Linux and macOS); by default, only `port` answers it.
+        A port for `/api/health` alone, as where others must not reach the rest (Linux and macOS);
+        by default, only `port` answers it.
     together
         Serve several libraries as one, as `Shards` searches them; they need no names.
     settings
@@ -68,8 +69,6 @@ def serve(
         If the packages for it are not installed.
     """
     try:
-        import uvicorn
-
         from simsearch.web.app import create_app
         from simsearch.web.protocol import uvicorn_config
         from simsearch.web.settings import Settings
@@ -95,13 +94,13 @@ def serve(
         app = _create_libraries_app(named, settings)
     listening = listen(host, port)
     message = _start_message(listening, host, token, made, app.state.settings.root_path)
-    if health_port is not None:
-        app.state.health_port = open_health_port(host, health_port)
-        message += f"\nIts health is told at port {app.state.health_port.port}, too."
+    health = None if health_port is None else listen_for_health(host, health_port)
+    if health is not None:
+        message += f"\nIts health is told at port {health.getsockname()[1]}, too."
     print(message, flush=True)  # noqa: T201  # users open it
     app.openapi()  # here, and not while others wait
     freeze_objects()
-    uvicorn.Server(uvicorn_config(app)).run(sockets=[listening])
+    make_server(app, uvicorn_config(app), health).run(sockets=[listening])
 
 
 def tune_process(connections: int) -> None:
@@ -154,7 +153,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host.strip("[]"), port))
-        listening.listen()  # clients may connect as soon as the address is printed
+        listening.listen(BACKLOG)  # clients may connect as soon as the address is printed
     except (OSError, OverflowError) as error:
         listening.close()
         raise QueryError(
@@ -164,19 +163,31 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def open_health_port(host: str, port: int) -> HealthPort:
-    """Let a process of its own tell at a port whether the server is up; see `HealthPort`.
+def listen_for_health(host: str, port: int) -> socket.socket:
+    """Open a listening socket for `/api/health` alone; port 0 takes any free one.
 
     Raises
     ------
     QueryError
         If the port is taken, or this system cannot.
     """
-    if os.name == "nt":
+    if not HAS_FRONT:
         raise QueryError("health_port needs Linux or macOS; ask /api/health at the server's port")
-    from simsearch.web.health_port import HealthPort
+    return listen(host, port)
 
-    return HealthPort(listen(host, port))
+
+def make_server(
+    app: FastAPI, config: uvicorn.Config, health: socket.socket | None
+) -> uvicorn.Server:
+    """Return what runs an app: behind a process that takes the connections, where possible."""
+    if not HAS_FRONT:
+        import uvicorn
+
+        return uvicorn.Server(config)
+    from simsearch.web.front import FrontedServer
+
+    settings = app.state.settings
+    return FrontedServer(config, app.state.health, settings.hosts, settings.root_path, health)
 
 
 def read_libraries(given: Sequence[str | os.PathLike[str]]) -> dict[str, str]:

@@ -84,8 +84,6 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         async with AsyncExitStack() as stack:
             for each in apps.values():
                 await stack.enter_async_context(each.router.lifespan_context(each))
-            if health_port := getattr(app.state, "health_port", None):
-                await stack.enter_async_context(health_port.running(partial(_health, list(apps))))
             yield
 
     auth = TokenAuth(first.token, first.root_path)
@@ -104,6 +102,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings, app.state.service = first, next(iter(apps.values())).state.service
+    app.state.health = partial(_health, list(apps))
     handle_problems(app)
     app.include_router(_list_routes({name: each.state.service for name, each in apps.items()}))
     app.include_router(login_routes(auth, login_page))

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
-import uvicorn
 from PIL import Image
 
 import simsearch as ss
 from simsearch.web.app import create_app
 from simsearch.web.middleware import RequestLimitsMiddleware
 from simsearch.web.protocol import uvicorn_config
+from simsearch.web.server import make_server
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LOOK_UP = socket.getaddrinfo  # before a fixture replaces it
@@ -45,7 +45,7 @@ def make_library(folder):
 def run_server(settings):
     """Serve on a thread, as `simsearch serve` does; yield app, port and settings."""
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn_config(app))
+    server = make_server(app, uvicorn_config(app), None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import uvicorn
 from web_server import send, wait_until
 
 import simsearch as ss
@@ -40,12 +39,8 @@ def serving(monkeypatch, capsys, process):
     """Serve on a thread; yield the ports, and what was printed."""
     made = []
 
-    class Watched(uvicorn.Server):
-        def __init__(self, config):
-            super().__init__(config)
-            made.append(self)
-
-    monkeypatch.setattr(uvicorn, "Server", Watched)
+    make = server.make_server
+    monkeypatch.setattr(server, "make_server", lambda *a: made.append(make(*a)) or made[0])
 
     @contextmanager
     def start(*given, **options):
@@ -116,10 +111,14 @@ def test_packages_that_are_missing_are_named(monkeypatch, outputs):
         server.serve(outputs, port=0)
 
 
-def test_a_system_without_descriptors_has_no_health_port(monkeypatch):
-    monkeypatch.setattr(server.os, "name", "nt")
+def test_a_system_without_descriptors_serves_without_a_process_in_front(
+    serving, outputs, monkeypatch
+):
+    monkeypatch.setattr(server, "HAS_FRONT", False)
     with pytest.raises(QueryError, match="needs Linux or macOS"):
-        server.open_health_port("127.0.0.1", 0)
+        server.listen_for_health("127.0.0.1", 0)
+    with serving(outputs) as one:
+        assert b'"images":3' in send(one.ports[0], "GET", "/api/health").body
 
 
 def test_files_are_allowed_for_all_connections(process):

@@ -42,7 +42,7 @@ def _add_serve(commands: Commands) -> None:
     )
     parser.add_argument("--host", help="address to listen on; other machines need the token")
     parser.add_argument("--port", type=int, help="0 for any that is free")
-    text = "answer /api/health there, too, by a process of its own that no load holds up"
+    text = "a port for /api/health alone, besides; the other one answers it, too"
     parser.add_argument("--health-port", type=int, metavar="PORT", help=text)
     parser.add_argument(
         "--token",
