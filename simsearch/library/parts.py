@@ -196,11 +196,11 @@ def open_parts(library: ImageLibrary) -> Parts | None:
         return None
     with _lock:
         known, text = _known.get(library), record.to_json()
-        if known is None or known[:2] != (text, id(library.embeddings)):
+        if known is None or known[0] != text or known[1] is not library.embeddings:
             parts = _open(library, folder, record)
             if parts is None:
                 return None
-            known = _known[library] = (text, id(library.embeddings), parts)
+            known = _known[library] = (text, library.embeddings, parts)
     return known[2]
 
 

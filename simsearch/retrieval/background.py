@@ -6,15 +6,13 @@ rows of the library: one number for each row. It favours no image that is near t
 
 from __future__ import annotations
 
-import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsearch.errors import SimsearchError
 from simsearch.retrieval.exact import TopK
+from simsearch.retrieval.row_sample import draw_sample, once_for, whole_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 NAME = "background"
 BANK_ROWS = 512  # of the library, drawn with a fixed seed: those that tell what a score means
 CANDIDATES = 1000  # of the best rows are reordered; those below stay as they are
-
-_lock = threading.Lock()
-_means: WeakKeyDictionary[Any, tuple[int, NDArray[np.float64]]] = WeakKeyDictionary()
 
 
 class Background:
@@ -55,22 +50,8 @@ def _rank(ranked: Ranking, queries: Sequence[ResolvedQuery], depth: int) -> Iter
 
 def bank_mean(library: Searchable) -> NDArray[np.float64]:
     """Return the mean of the bank of a library, (D,): its product with a row is the mean cosine."""
-    with _lock:
-        known = _means.get(library)
-    if known is None or known[0] != len(library):
-        known = len(library), np.asarray(_bank(library), np.float64).mean(axis=0)
-        with _lock:
-            _means[library] = known
-    return known[1]
-
-
-def _bank(library: Searchable) -> NDArray[np.float32]:
-    """Read the rows of the bank, (n, D); of a published library, those that are still there."""
-    limit = getattr(library, "row_limit", len(library))
-    rng = np.random.default_rng(0)
-    rows = np.sort(rng.choice(limit, min(BANK_ROWS, limit), replace=False))
-    try:
-        found: NDArray[np.float32] = library.row_lookup[rows]
-    except SimsearchError:  # some were deleted since
-        found = library.row_lookup[[row for row in rows.tolist() if library.has_row(row)]]
-    return found
+    return once_for(
+        whole_of(library),
+        ("mean", BANK_ROWS),
+        lambda: draw_sample(library, BANK_ROWS).rows.mean(axis=0),
+    )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 512  # whose pairs tell what a score means
 
 _lock = threading.Lock()
-_known: WeakKeyDictionary[Any, tuple[int, NDArray[np.float32]]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, tuple[Any, NDArray[np.float32]]] = WeakKeyDictionary()
 
 
 def part_ranking(library: Browsable, options: SearchOptions) -> Ranking:
@@ -140,9 +140,9 @@ class PartsView:
     def random_pair_scores(self) -> NDArray[np.float32]:
         """Cosines of random pictures with the best part of others, sorted."""
         with _lock:
-            known, made = _known.get(self.whole_library), id(self.parts.parts)
-            if known is None or known[0] != made:
-                known = _known[self.whole_library] = (made, self._sample_pairs())
+            known, parts = _known.get(self.whole_library), self.parts.parts
+            if known is None or known[0] is not parts:
+                known = _known[self.whole_library] = (parts, self._sample_pairs())
         return known[1]
 
     def threshold(self, false_match_rate: float = 1e-3) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 
 from simsearch.library.thresholds import threshold_of
 from simsearch.retrieval.ordinary_texts import bank_texts
-from simsearch.retrieval.words import CLIP, bank_vectors, draw_sample, sample_of, whole_of
+from simsearch.retrieval.row_sample import draw_sample, once_for, sample_of, whole_of
+from simsearch.retrieval.words import CLIP, bank_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,21 +77,22 @@ def _half(sample: NDArray[np.float64]) -> int:
     return max(1, len(sample) // 2)
 
 
-_known: WeakKeyDictionary[Any, tuple[Any, TextChance]] = WeakKeyDictionary()
 _of_parts: WeakKeyDictionary[Any, tuple[Any, TextChance]] = WeakKeyDictionary()
 
 
 def chance_of_texts(library: Searchable, source: Source) -> TextChance:
     """Return what words score by chance in a library, or in its parts; computed once for it."""
     whole: Any = whole_of(library)
-    known = _known.get(whole)
-    if known is None or known[0] is not whole.embeddings:
-        sample = sample_of(whole)
-        vectors = bank_vectors(whole, source, bank_texts())
-        if not source.backbone.startswith(CLIP):
-            vectors = _follow_in_sample(vectors, sample)
-        known = _known[whole] = (whole.embeddings, TextChance(vectors[:, None], sample))
-    return known[1] if whole is library else _chance_in_parts(library, known[1])
+    chance = once_for(whole, "chance of texts", lambda: _chance(whole, source))
+    return chance if whole is library else _chance_in_parts(library, chance)
+
+
+def _chance(library: Searchable, source: Source) -> TextChance:
+    sample = sample_of(library)
+    vectors = bank_vectors(library, source, bank_texts())
+    if not source.backbone.startswith(CLIP):
+        vectors = _follow_in_sample(vectors, sample)
+    return TextChance(vectors[:, None], sample)
 
 
 def _chance_in_parts(view: Any, chance: TextChance) -> TextChance:  # noqa: ANN401

@@ -6,8 +6,7 @@ import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from simsearch.errors import QueryError
 from simsearch.library.source import Source
 from simsearch.retrieval.exact import exact_index
 from simsearch.retrieval.query import ResolvedQuery
+from simsearch.retrieval.row_sample import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("simsearch")
 
 NAME_CHARACTERS = 80  # of words in a message
-SAMPLE_ROWS = 1024  # drawn for the mean of a library, and for what chance scores
-PAGE_ROWS = 64  # of them that stand together in the order of paths, on a server
 CLIP = "clip:"  # prefix of the backbones that have a text tower
 
 
@@ -219,54 +217,3 @@ def follow_in(
         return rows, found.scores
 
     return follow_best(start, sample_of(library).mean(axis=0), len(library), find)
-
-
-class Sample(NamedTuple):
-    """Random rows of a library, in random order.
-
-    Attributes
-    ----------
-    numbers : (n,) int
-    rows : (n, D) float64
-    """
-
-    numbers: NDArray[np.intp]
-    rows: NDArray[np.float64]
-
-
-_samples: WeakKeyDictionary[Any, tuple[Any, Sample]] = WeakKeyDictionary()
-
-
-def sample_of(library: Searchable) -> NDArray[np.float64]:
-    """Return rows of a library, drawn with a fixed seed and shuffled: (n, D)."""
-    return draw_sample(library).rows
-
-
-def draw_sample(library: Searchable) -> Sample:
-    """Return rows of a library with their numbers, drawn once with a fixed seed and shuffled."""
-    library = whole_of(library)
-    known = _samples.get(library)
-    if known is None or known[0] is not library.embeddings:
-        if isinstance(library.embeddings, np.ndarray):
-            count = min(SAMPLE_ROWS, len(library))
-            numbers = np.random.default_rng(0).choice(len(library), count, replace=False)
-            numbers.sort()
-        else:  # on a server, whose row numbers have gaps
-            numbers = _spread_rows(library)
-        drawn = np.asarray(library.row_lookup[numbers], np.float64)
-        order = np.random.default_rng(1).permutation(len(numbers))
-        known = _samples[library] = (library.embeddings, Sample(numbers[order], drawn[order]))
-    return known[1]
-
-
-def _spread_rows(library: Any) -> NDArray[np.intp]:  # noqa: ANN401
-    """Return rows of pages that lie evenly over the paths of a library, sorted."""
-    last = max(0, len(library) - PAGE_ROWS)
-    starts = np.linspace(0, last, SAMPLE_ROWS // PAGE_ROWS).astype(np.intp)
-    pages = [library.page(start, PAGE_ROWS) for start in np.unique(starts).tolist()]
-    return np.unique(np.concatenate(pages).astype(np.intp))
-
-
-def whole_of(library: Any) -> Any:  # noqa: ANN401
-    """Return the library itself, where its parts are searched."""
-    return getattr(library, "whole_library", library)

@@ -10,9 +10,10 @@ from simsearch.backbones.clip_text import load_clip_text
 from simsearch.errors import BackboneError
 from simsearch.library.parts import open_parts
 from simsearch.library.source import Source
-from simsearch.retrieval import text_chance, words
+from simsearch.retrieval import row_sample, text_chance, words
 from simsearch.retrieval.ordinary_texts import bank_texts
-from simsearch.retrieval.words import draw_sample, sample_of, takes_words
+from simsearch.retrieval.row_sample import draw_sample, sample_of
+from simsearch.retrieval.words import takes_words
 
 NAME = "clip:tiny-ViT:plain"
 IMAGES = 60
@@ -188,7 +189,7 @@ def test_what_words_score_by_chance_is_computed_once_with_parts_too(with_parts, 
         first = ss.search(with_parts, text="a dog", k=9, parts=parts)
         with monkeypatch.context() as patch:
             patch.setattr(text_chance, "bank_vectors", None)
-            patch.setattr(words, "_samples", None)
+            patch.setattr(row_sample, "_draw", None)
             patch.setattr(text_chance.TextChance, "_best", None)
             again = ss.search(with_parts, text="a dog", k=9, parts=parts)
         assert [(m.row, m.percentile) for m in again] == [(m.row, m.percentile) for m in first]

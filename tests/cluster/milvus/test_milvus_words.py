@@ -6,8 +6,7 @@ from milvus_cases import assert_same
 from word_cases import class_library
 
 import simsearch as ss
-from simsearch.retrieval import words
-from simsearch.retrieval.words import draw_sample
+from simsearch.retrieval.row_sample import draw_sample
 
 TIME_LIMIT = 300  # the first words encode the names of all classes
 
@@ -73,12 +72,9 @@ def test_shards_take_words(library, remote):
     assert set(ss.search(ss.Shards([remote]), text="zebra", k=10).paths) == set(paths)
 
 
-def test_the_sample_is_spread_over_all_paths(remote, monkeypatch):
+def test_the_sample_is_spread_over_all_paths(remote):
     """Not the first folders alone, whose mean is not that of the library."""
-    monkeypatch.setattr(words, "_samples", words.WeakKeyDictionary())
-    monkeypatch.setattr(words, "SAMPLE_ROWS", 30)
-    monkeypatch.setattr(words, "PAGE_ROWS", 5)
-    sample = draw_sample(remote)
+    sample = draw_sample(remote, 30)
     folders = {path.partition("/")[0] for path in remote.paths[sample.numbers.tolist()]}
     assert len(sample.numbers) == len(np.unique(sample.numbers)) == len(sample.rows) == 30
     assert folders == {"banana", "other", "seashore", "street_sign", "zebra"}
