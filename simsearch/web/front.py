@@ -123,8 +123,14 @@ class Front:
                 self._tell()
             except OSError:
                 logger.warning("the process in front of the server has ended: it is started again")
-                self._end()
-                self._start()
+                self._restart()
+
+    def _restart(self) -> None:
+        try:
+            self._end()
+            self._start()
+        except OSError as error:  # the next beat tries again
+            logger.error("it cannot be started: %s", error)
 
     def close(self) -> None:
         """End the process; from then on, nothing listens for questions about health alone."""
@@ -156,22 +162,26 @@ class Front:
             self._lines.send(self._answer() + b"\n")
 
     def _end(self) -> None:
-        self._loop.remove_reader(self._channel)
+        if self._channel.fileno() >= 0:
+            self._loop.remove_reader(self._channel)
         self._lines.close()
         self._channel.close()
         if self.process is not None:
+            self.process.kill()  # what it has passed on is here; it may be stopped
             self.process.wait()
 
     def _take(self) -> None:
         """Take connections; the next ones when what they and others have sent was looked at."""
         for _ in range(TAKEN_AT_ONCE):
             try:
-                _, descriptors, *_ = socket.recv_fds(self._channel, 1, 1, CLOSE_ON_EXEC)
+                data, descriptors, *_ = socket.recv_fds(self._channel, 1, 1, CLOSE_ON_EXEC)
             except OSError:  # there is none
                 return
-            if not descriptors:  # the process has ended, which the next beat notes
+            if not data:  # the process has ended, which the next beat notes
                 self._loop.remove_reader(self._channel)
                 return
+            if not descriptors:  # as where too many files are open: that client has to come again
+                continue
             os.set_inheritable(descriptors[0], False)
             connection = socket.socket(fileno=descriptors[0])
             connection.setblocking(False)

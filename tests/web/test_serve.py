@@ -47,7 +47,7 @@ def serving(monkeypatch, capsys, process):
         arguments = {"port": 0, **options}
         thread = threading.Thread(target=server.serve, args=given, kwargs=arguments, daemon=True)
         thread.start()
-        wait_until(lambda: made and made[0].started)
+        wait_until(lambda: made and made[0].started, 60)
         printed = capsys.readouterr().out
         ports = [SimpleNamespace(port=int(n)) for n in re.findall(r"(?::|port )(\d+)", printed)]
         try:

@@ -324,6 +324,50 @@ def test_a_client_that_leaves_while_it_is_passed_on_harms_nobody(monkeypatch):
         assert send(running, "GET", "/api/library").status == 200
 
 
+def test_a_connection_that_is_lost_for_want_of_files_costs_no_other(monkeypatch):
+    """Where too many files are open, the system drops the descriptor, and not the message."""
+    lost, receive = [], socket.recv_fds
+
+    def lose_first(*arguments):
+        data, descriptors, *rest = receive(*arguments)
+        if descriptors and not lost:
+            lost.append(descriptors[0])
+            os.close(descriptors[0])
+            return data, [], *rest
+        return data, descriptors, *rest
+
+    with fronted(tell_client) as running:
+        monkeypatch.setattr(socket, "recv_fds", lose_first)
+        with connect(running, OTHER) as client:
+            assert read_all(client) == b""
+        assert lost
+        assert send(running, "GET", "/api/library").status == 200
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
+    monkeypatch.setattr("simsearch.web.front.BEAT_SECONDS", 0.05)
+    start, failed = subprocess.Popen, []
+
+    def fail_twice(*arguments, **options):
+        if len(failed) < 2:
+            failed.append(1)
+            raise OSError(11, "Resource temporarily unavailable")
+        return start(*arguments, **options)
+
+    with fronted(tell_client) as running:
+        first = running.front.process.pid
+        monkeypatch.setattr(subprocess, "Popen", fail_twice)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: running.front.process.pid != first)
+        assert send(running, "GET", "/api/library").status == 200
+    assert caplog.text.count("cannot be started") == 2
+
+
+def test_a_server_ends_though_the_process_in_front_is_stopped():
+    with fronted(tell_client) as running:
+        os.kill(running.front.process.pid, signal.SIGSTOP)
+
+
 def test_a_port_that_is_taken_is_said():
     with server.listen("127.0.0.1", 0) as taken, pytest.raises(QueryError, match="choose another"):
         server.listen_for_health("127.0.0.1", taken.getsockname()[1])
