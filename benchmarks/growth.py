@@ -169,7 +169,8 @@ def draw(figures: dict[str, dict[str, float]]) -> None:
     for i, step in enumerate(steps):
         known = [size for size in sizes if step in figures[str(size)]]
         seconds = [max(figures[str(size)][step], 1e-4) for size in known]
-        axes.plot(known, seconds, "os^Dv<>Ph*X"[i % 11] + "-", ms=5, lw=1.5, label=step)
+        style = "os^Dv<>Ph*X"[i % 11] + ("-" if i < 10 else "--")  # of ten colours
+        axes.plot(known, seconds, style, ms=5, lw=1.5, label=step)
     grid = np.array([sizes[0], sizes[-1]])
     axes.plot(grid, 0.02 * grid / sizes[0], ":", color="0.5", label="in proportion to the rows")
     axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="processor seconds")
