@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { announce, byId, plural } from "./dom.js";
 import * as grid from "./grid.js";
 import { cache } from "./imageCache.js";
+import * as lines from "./lines.js";
 import { setHeading, showList, showMessage } from "./messages.js";
 import * as query from "./query.js";
 import { whereOf } from "./request.js";
@@ -16,6 +17,9 @@ import * as trail from "./trail.js";
 
 const PAGE_SIZE = 60;
 const SKELETONS = 12;
+const FIRST_CARDS = 30; // of a page, at once; the others come a few in each frame, which stays short
+const CARDS_A_FRAME = 10;
+const FRAME_MS = 100; // at most, where the browser draws none
 
 let listing = null; // {key, where, total, count} of the pictures in the grid
 let loading = false;
@@ -33,6 +37,7 @@ export function listen(onError) {
     },
     { rootMargin: "600px" },
   ).observe(byId("more"));
+  lines.watch(byId("library"));
 }
 
 /** Show the library, filtered; the loaded pictures are kept while the filters stay. */
@@ -47,7 +52,7 @@ export async function show(signal) {
   if (collection !== null && !collections.paths(collection)?.length) return showNoCollection(collection);
   if (listing?.key !== key || listing.total === null) {
     listing = { key, where, total: null, count: 0 };
-    byId("library").replaceChildren(...grid.skeletons(SKELETONS));
+    lines.replace(byId("library"), grid.skeletons(SKELETONS));
     loading = false;
     await loadMore(signal);
   } else {
@@ -70,21 +75,36 @@ async function loadMore(signal = currentSignal()) {
     const { where } = mine;
     const page = await api.images({ offset: mine.count, limit: PAGE_SIZE, where }, signal);
     if (page.version !== library().version) throw new api.ApiError("The library has changed.", 409);
-    append(mine, page);
+    await append(mine, page);
   } finally {
     if (mine === listing) loading = false;
   }
   if (endInView) await loadMore();
 }
 
-function append(mine, { total, images }) {
-  if (!mine.count) byId("library").replaceChildren();
+async function append(mine, { total, images }) {
+  const isFirst = !mine.count;
+  if (isFirst) byId("library").replaceChildren();
   mine.total = total;
   mine.count = images.length ? mine.count + images.length : total;
-  byId("library").append(...images.map((image) => grid.card(cache(image), state())));
-  selection.showMarks();
-  showTotal();
+  if (isFirst) showTotal();
+  for (let next = 0; next < images.length && mine === listing; ) {
+    const portion = images.slice(next, next + (isFirst && !next ? FIRST_CARDS : CARDS_A_FRAME));
+    const cards = portion.map((image) => grid.card(cache(image), state()));
+    lines.append(byId("library"), cards);
+    selection.showMarks(cards);
+    next += portion.length;
+    await nextFrame();
+  }
+  if (mine === listing) byId("more").hidden = mine.count === total;
 }
+
+/** Resolve in a task of its own, once the browser has drawn what is there. */
+const nextFrame = () =>
+  new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, FRAME_MS);
+  });
 
 function showNoCollection(name) {
   listing = null;

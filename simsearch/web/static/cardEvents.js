@@ -26,7 +26,7 @@ export function listen(list, onAction) {
 }
 
 function neighbour(list, card, key) {
-  const cards = [...list.querySelectorAll(":scope > .card")];
+  const cards = [...list.querySelectorAll(".card")];
   const index = cards.indexOf(card);
   const steps = { ...ARROWS, Home: -index, End: cards.length - 1 - index };
   if (key === "ArrowUp") return nearest(cards.slice(0, index).reverse(), card);
@@ -36,8 +36,13 @@ function neighbour(list, card, key) {
 
 /** Of the next line of cards, the one that is nearest to a card from left to right. */
 function nearest(cards, card) {
-  const line = cards.find((each) => each.offsetTop !== card.offsetTop)?.offsetTop;
-  const away = (each) => Math.abs(each.offsetLeft - card.offsetLeft);
-  const onLine = cards.filter((each) => each.offsetTop === line);
+  const place = (each) => each.getBoundingClientRect();
+  const { top, left } = place(card);
+  const start = cards.findIndex((each) => place(each).top !== top);
+  if (start < 0) return undefined;
+  const line = place(cards[start]).top;
+  const end = cards.findIndex((each, i) => i > start && place(each).top !== line);
+  const away = (each) => Math.abs(place(each).left - left);
+  const onLine = cards.slice(start, end < 0 ? undefined : end);
   return onLine.sort((a, b) => away(a) - away(b))[0];
 }

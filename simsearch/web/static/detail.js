@@ -22,7 +22,7 @@ let job = new AbortController();
 
 /** Open the view of the card of a list. */
 export function open(card) {
-  const cards = [...card.parentNode.querySelectorAll(":scope > .card[data-row]")];
+  const cards = [...card.closest(".grid").querySelectorAll(".card[data-row]")];
   rows = cards.map((each) => Number(each.dataset.row));
   opener = card.querySelector(".picture");
   at = cards.indexOf(card);
@@ -37,7 +37,7 @@ export function listen() {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
     job.abort();
-    const card = document.querySelector(`.grid:not([hidden]) > .card[data-row="${rows[at]}"]`);
+    const card = document.querySelector(`.grid:not([hidden], .away) .card[data-row="${rows[at]}"]`);
     (card?.querySelector(".picture") ?? opener)?.focus();
   });
   dialog.addEventListener("keydown", (event) => {

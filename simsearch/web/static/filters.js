@@ -91,7 +91,10 @@ export function listen() {
   showOpen();
 }
 
-const showOpen = () => byId("filters").setAttribute("aria-expanded", String(isOpen()));
+function showOpen() {
+  byId("filters").setAttribute("aria-expanded", String(isOpen()));
+  byId("results").classList.toggle("beside-panel", isOpen());
+}
 
 function remember(open) {
   try {

@@ -12,13 +12,13 @@ const RATIOS = [0.7, 2.4]; // width to height of a card's picture; what is beyon
 const SKELETON_RATIOS = [1.5, 1, 0.75, 1.33];
 
 /** Fills the line above the next entry, whose pictures would be stretched otherwise. */
-export const lineEnd = () => el("li", { className: "line-end", "aria-hidden": "true" });
+export const lineEnd = () => el("div", { className: "line-end", "aria-hidden": "true" });
 
 /** A line over all columns, above the matches that are below the automatic threshold. */
 export const weakLine = (isFirst) =>
   el(
-    "li",
-    { className: "weak-line" },
+    "div",
+    { className: "weak-line", role: "listitem" },
     el("b", {}, isFirst ? "No close match" : "No close matches from here on"),
     el(
       "span",
@@ -57,7 +57,7 @@ export function card(image, state) {
 
 /** A list entry for a picture with this ratio of width to height. */
 function shaped(ratio, properties, ...children) {
-  const entry = el("li", properties, ...children);
+  const entry = el("div", { role: "listitem", ...properties }, ...children);
   entry.style.setProperty("--ratio", ratio);
   return entry;
 }
@@ -66,11 +66,12 @@ function shaped(ratio, properties, ...children) {
 const ratioOf = ({ width, height }) =>
   width && height ? Math.min(RATIOS[1], Math.max(RATIOS[0], width / height)) : 1;
 
-/** Show on a card what is liked and disliked. */
-export function showFeedback(card, { liked, disliked }) {
-  const row = Number(card.dataset.row);
-  card.querySelector(".like")?.setAttribute("aria-pressed", String(liked.includes(row)));
-  card.querySelector(".dislike")?.setAttribute("aria-pressed", String(disliked.includes(row)));
+/** Show on the cards of the library which are liked; the others are left alone: there may be many. */
+export function showLikes(list, { liked }) {
+  const buttons = (rows) => rows.map((row) => list.querySelector(`[data-row="${row}"] .like`));
+  const pressed = list.querySelectorAll('.like[aria-pressed="true"]');
+  for (const button of pressed) button.setAttribute("aria-pressed", "false");
+  for (const button of buttons(liked)) button?.setAttribute("aria-pressed", "true");
 }
 
 const select = (name) =>
@@ -92,7 +93,7 @@ export const skeletons = (count) =>
   Array.from({ length: count }, (_, i) =>
     shaped(
       SKELETON_RATIOS[i % SKELETON_RATIOS.length],
-      { className: "card skeleton", "aria-hidden": "true" },
+      { className: "card skeleton", role: null, "aria-hidden": "true" },
       el("div", { className: "frame" }, el("div", { className: "picture" })),
       caption("\u00a0", "\u00a0", ""),
     ),

@@ -83,7 +83,9 @@ function render(current, previous) {
 
 function renderControls(current) {
   const searching = hasQuery(current);
-  document.body.dataset.mode = searching ? "search" : "library";
+  byId("main").classList.toggle("searching", searching);
+  for (const part of [document.querySelector(".sidebar"), document.querySelector(".toolbar"), byId("panel")])
+    part.dataset.mode = searching ? "search" : "library";
   document.body.classList.toggle("no-likes", !canLike(current));
   for (const name of TOGGLES) byId(name).setAttribute("aria-pressed", String(current[name]));
   byId("choose-label").textContent = searching ? "Another picture" : "Choose a picture";
@@ -92,7 +94,7 @@ function renderControls(current) {
     thumbnail: thumbnailUrl(row),
     name: cached(row) ? titleOf(cached(row)) : `picture ${row}`,
   }));
-  for (const card of byId("library").children) grid.showFeedback(card, current);
+  grid.showLikes(byId("library"), current);
   selectionBar.render();
   upload.showError(null);
 }
@@ -118,7 +120,7 @@ function onCardAction(action, row, card, event) {
   else if (action === "detail") detail.open(card);
   else if (action === "explain") heatmap.toggle(card, !heatmap.isOn(card));
   else {
-    if (hasQuery()) search.focusNext([...card.parentNode.querySelectorAll(":scope > .card")].indexOf(card), action);
+    if (hasQuery()) search.focusNext([...byId("matches").querySelectorAll(".card")].indexOf(card), action);
     feedback.toggle(state(), `${action}d`, row);
   }
 }

@@ -48,7 +48,8 @@ export function hide(...ids) {
 
 /** Show the list of the library or that of the matches, without a message. */
 export function showList(name) {
-  for (const list of ["library", "matches"]) byId(list).hidden = list !== name;
-  hide("more", "more-matches", "legend", "message");
+  byId("library").classList.toggle("away", name !== "library"); // it keeps its layout
+  byId("matches").hidden = name !== "matches";
+  hide("more", "more-matches", "legend", "message", ...(name === "library" ? ["heat-legend"] : []));
   enableTools(true);
 }

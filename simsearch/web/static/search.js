@@ -193,7 +193,7 @@ const mayAsk = () => shown.asked < Math.min(library().matches, library().images)
 
 /** Show the matches as cards; those that are there in the same order already are kept. */
 function showCards(list, matches) {
-  const rows = [...list.querySelectorAll(":scope > .card")].map(({ dataset }) => Number(dataset.row));
+  const rows = [...list.querySelectorAll(".card")].map(({ dataset }) => Number(dataset.row));
   const kept = rows.length && rows.every((row, i) => row === matches[i]?.row) ? rows.length : 0;
   if (!kept || shown.asked === shown.count) list.replaceChildren();
   const first = list.children.length ? kept : 0;
@@ -203,7 +203,7 @@ function showCards(list, matches) {
     if (i === weak) list.append(...(i ? [grid.lineEnd()] : []), grid.weakLine(i === 0));
     list.append(grid.card(cache(match), state()));
   });
-  selection.showMarks();
+  selection.showMarks(list.querySelectorAll(".card"));
 }
 
 /** Whether a match is below the automatic threshold; that of parts is known by its percentile. */
@@ -217,7 +217,7 @@ function isWeak({ score, percentile, box }) {
 /** A liked match leaves the grid: the focus moves to the match that takes its place. */
 function restoreFocus(list) {
   if (focusTarget === null) return;
-  const cards = list.querySelectorAll(":scope > .card");
+  const cards = list.querySelectorAll(".card");
   const card = cards[Math.min(focusTarget.index, cards.length - 1)];
   const target = card?.querySelector(`[data-action=${focusTarget.action}]`) ?? byId("heading");
   target.focus({ preventScroll: true });

@@ -1,6 +1,5 @@
 // Selected pictures of the library or of the matches, by row. Kept until the page is left.
 
-import { byId } from "./dom.js";
 import { cached } from "./imageCache.js";
 
 const selected = new Set();
@@ -20,7 +19,9 @@ export function set(changed, on) {
     if (on) selected.add(row);
     else selected.delete(row);
   }
-  showMarks();
+  const rows = new Set(changed.map(String));
+  const cards = document.querySelectorAll(".grid .card[data-row]");
+  showMarks([...cards].filter(({ dataset }) => rows.has(dataset.row)));
   notify();
 }
 
@@ -31,7 +32,7 @@ export function clear() {
 
 /** Toggle a card; with `range`, all from the last one to it. */
 export function toggle(card, range) {
-  const cards = [...card.parentNode.querySelectorAll(":scope > .card[data-row]")];
+  const cards = [...card.closest(".grid").querySelectorAll(".card[data-row]")];
   const [from, to] = [cards.indexOf(last), cards.indexOf(card)].sort((a, b) => a - b);
   const row = Number(card.dataset.row);
   const on = !selected.has(row);
@@ -40,12 +41,11 @@ export function toggle(card, range) {
   set(changed.map(({ dataset }) => Number(dataset.row)), on);
 }
 
-/** Show which cards are selected. */
-export function showMarks() {
-  for (const id of ["library", "matches"])
-    for (const card of byId(id).children) {
-      const on = card.dataset?.row !== undefined && selected.has(Number(card.dataset.row));
-      card.classList.toggle("selected", on);
-      card.querySelector(".select")?.setAttribute("aria-pressed", String(on));
-    }
+/** Show which of these cards are selected. */
+export function showMarks(cards) {
+  for (const card of cards) {
+    const on = selected.has(Number(card.dataset.row));
+    card.classList.toggle("selected", on);
+    card.querySelector(".select").setAttribute("aria-pressed", String(on));
+  }
 }

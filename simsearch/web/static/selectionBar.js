@@ -19,6 +19,7 @@ export function render() {
   bar.replaceChildren(...(chosen ? forSelected(chosen) : liked ? forLiked(liked) : []));
   bar.hidden = !chosen && !liked;
   document.body.classList.toggle("selecting", chosen > 0);
+  byId("main").classList.toggle("with-bar", !bar.hidden);
   if (focused) bar.querySelector(`[data-bar="${focused}"]`)?.focus();
 }
 

@@ -61,7 +61,7 @@ def test_hostile_words_get_an_answer(page, text):
 def test_what_cannot_be_asked_is_told_in_one_line(page, typed, reason):
     ask(page, typed)
     expect(page.locator("#upload-error")).to_contain_text(reason)
-    expect(page.locator("body")).to_have_attribute("data-mode", "library")
+    expect(page.locator("#panel")).to_have_attribute("data-mode", "library")
 
 
 def test_a_library_of_unknown_origin_offers_no_box(new_page, site, tmp_path, console):
