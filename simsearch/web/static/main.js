@@ -11,6 +11,7 @@ import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
 import * as help from "./help.js";
 import { cached } from "./imageCache.js";
+import { swapLists } from "./messages.js";
 import * as query from "./query.js";
 import * as search from "./search.js";
 import * as selection from "./selection.js";
@@ -83,6 +84,7 @@ function render(current, previous) {
 
 function renderControls(current) {
   const searching = hasQuery(current);
+  swapLists(searching ? "matches" : "library"); // first: what is away is not styled anew
   byId("main").classList.toggle("searching", searching);
   for (const part of [document.querySelector(".sidebar"), document.querySelector(".toolbar"), byId("panel")])
     part.dataset.mode = searching ? "search" : "library";

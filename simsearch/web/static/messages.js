@@ -46,10 +46,15 @@ export function hide(...ids) {
   for (const id of ids) byId(id).hidden = true;
 }
 
-/** Show the list of the library or that of the matches, without a message. */
-export function showList(name) {
+/** Show the list of the library or that of the matches. */
+export function swapLists(name) {
   byId("library").classList.toggle("away", name !== "library"); // it keeps its layout
   byId("matches").hidden = name !== "matches";
+}
+
+/** Show a list without a message. */
+export function showList(name) {
+  swapLists(name);
   hide("more", "more-matches", "legend", "message", ...(name === "library" ? ["heat-legend"] : []));
   enableTools(true);
 }
