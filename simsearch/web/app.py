@@ -34,7 +34,8 @@ from simsearch.web.middleware import (
     check_token,
 )
 from simsearch.web.openapi import describe_api
-from simsearch.web.pages import STATIC, login_routes, page_routes
+from simsearch.web.page_template import STATIC
+from simsearch.web.pages import login_routes, page_routes
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
 from simsearch.web.root_path import RootPathMiddleware
 from simsearch.web.service import Service

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from simsearch.web.metrics import Metrics
 from simsearch.web.middleware import PAGE_PATHS, TokenAuth
+from simsearch.web.page_template import read_page
 from simsearch.web.problems import rooted_page
 from simsearch.web.root_path import ROOT, local_path
 
-STATIC = Path(__file__).with_name("static")
 REVALIDATE = {"Cache-Control": "no-cache"}
 PAGES = {
     "/": "index.html",
@@ -34,14 +33,22 @@ def page_routes(metrics: Metrics) -> APIRouter:
 
         @pages.get(path)
         async def page(request: Request) -> Response:
-            file = STATIC / PAGES[local_path(request.scope)]
-            return FileResponse(file, headers=REVALIDATE)
+            return page_response(request, PAGES[local_path(request.scope)])
 
     @pages.get("/metrics")
     async def prometheus() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return pages
+
+
+def page_response(request: Request, name: str) -> Response:
+    """Send a page of the static files, or status 304 if the browser has it as it is now."""
+    text, etag = read_page(name)
+    headers = {"ETag": etag, **REVALIDATE}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return HTMLResponse(text, headers=headers)
 
 
 def login_routes(auth: TokenAuth, login_page: str) -> APIRouter:

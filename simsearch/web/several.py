@@ -7,15 +7,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware import Middleware
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from simsearch.errors import QueryError
 from simsearch.web.app import create_app, guards, read_login_page
 from simsearch.web.middleware import TokenAuth
-from simsearch.web.pages import REVALIDATE, STATIC, login_routes
+from simsearch.web.page_template import STATIC
+from simsearch.web.pages import login_routes, page_response
 from simsearch.web.problems import Utf8JsonResponse, encode_json, handle_problems
 from simsearch.web.root_path import ROOT, RootPathMiddleware, local_path
 
@@ -140,8 +141,8 @@ def _list_routes(services: Mapping[str, Service]) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
-    async def page() -> Response:
-        return FileResponse(STATIC / "libraries.html", headers=REVALIDATE)
+    async def page(request: Request) -> Response:
+        return page_response(request, "libraries.html")
 
     @routes.get("/api/health")
     async def health() -> Response:

@@ -48,6 +48,7 @@ ELSEWHERE = {
         "web/library_manager.py",
         "web/copy_review.py",
         "web/problems.py",
+        "web/page_template.py",
         "retrieval/faiss_candidates.py",
     ),
     *("cleanup/apply.py", "cleanup/plan.py", "cleanup/journal.py"),

@@ -30,6 +30,7 @@ function forSelected(count) {
   const { collection } = state();
   return [
     el("b", {}, `${count.toLocaleString("en")} selected`),
+    action("Clear", "clear", selection.clear, { className: "quiet" }),
     action("Find similar", "similar", findSimilar, { className: "button primary" }),
     action("CSV", "csv", () => exports.save(exports.csv(selection.images()), "pictures.csv", "text/csv"), {
       title: "Save a table of these pictures",
@@ -40,7 +41,6 @@ function forSelected(count) {
     action("ZIP", "zip", saveZip, { title: "Save the originals in one file" }),
     action("Add to a collection", "collect", () => collectionDialog.open(selection.images())),
     collection ? action("Remove from the collection", "take", () => takeOut(collection)) : "",
-    action("Clear", "clear", selection.clear, { className: "quiet" }),
   ];
 }
 

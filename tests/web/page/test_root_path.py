@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from page_cases import expect, expect_matches, matches, run_app, search
+from page_cases import axe, expect, expect_matches, matches, run_app, search
 
 from simsearch.web.app import create_app
 from simsearch.web.settings import Settings
@@ -74,6 +74,10 @@ def test_several_libraries_are_listed_and_switched_between(new_page, site):
     cards = page.locator("#libraries a")
     expect(cards).to_have_count(2)
     expect(cards.first).to_contain_text(f"{len(site.library)} pictures")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        found = axe.Axe().run(page).response["violations"]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
     cards.nth(1).click()
     expect(page).to_have_url(f"{address}/again/")
     expect(page.locator("#library .picture img.ready").first).to_be_visible()

@@ -190,3 +190,17 @@ def test_matches_are_selected_with_their_scores(new_page, site):
     matches(page).first.locator(".select").click()
     (line,) = csv.DictReader(io.StringIO(download(page, "CSV").decode()))
     assert float(line["score"]) == pytest.approx(found[0].score, abs=1e-6)
+
+
+def test_bar_takes_two_lines_on_a_phone(new_page):
+    page = new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.locator("#library .card:not(.skeleton) .select").first.tap()
+    bar = page.locator("#selection")
+    expect(bar).to_contain_text("1 selected")
+    tops = bar.locator("button").evaluate_all("all => all.map((each) => each.offsetTop)")
+    assert len(set(tops)) == 2
+    box = bar.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    heights = bar.locator("button").evaluate_all("all => all.map((each) => each.offsetHeight)")
+    assert min(heights) >= 44

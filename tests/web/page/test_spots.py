@@ -16,6 +16,12 @@ from page_cases import (
 
 from simsearch.analysis.suggested_parts import suggest_parts
 
+# The wait for somebody who stays with a picture ends when the test says so.
+NOBODY_STAYS = """() => {
+  const wait = setTimeout;
+  globalThis.setTimeout = (done, ms, ...values) =>
+    ms === 2000 ? ((globalThis.stay = done), 0) : wait(done, ms, ...values);
+}"""
 pytestmark = pytest.mark.slow
 
 
@@ -98,6 +104,30 @@ def test_late_suggestions_are_not_shown_on_another_picture(new_page, site):
         held[0].fulfill(json={"parts": [[0, 0, 0.5, 0.5]]})
     page.wait_for_timeout(300)
     expect(page.locator(".spot")).to_have_count(0)
+
+
+def test_parts_are_asked_for_when_somebody_turns_to_the_picture(new_page, site):
+    first, second = (site.row(f"coffee/000{i}.jpg") for i in (1, 2))
+    page = new_page()
+    page.evaluate(NOBODY_STAYS)
+    asked = []
+    page.on("request", lambda sent: sent.url.endswith("/api/suggest") and asked.append(sent))
+    page.locator(f"#library [data-row='{first}'] .picture").press("Enter")
+    expect_matches(page, search(site, first))
+    page.locator(f"#matches [data-row='{second}'] .picture").press("Enter")
+    expect_matches(page, search(site, second))
+    assert not asked
+    page.locator("#select-part").focus()
+    expect(page.locator(".spot").first).to_be_visible()
+    page.locator("#home").focus()
+    page.locator("#select-part").focus()
+    assert len(asked) == 1
+    page.locator("#home").press("Enter")
+    page.locator(f"#library [data-row='{first}'] .picture").press("Enter")
+    expect_matches(page, search(site, first))
+    assert len(asked) == 1
+    page.evaluate("stay()")
+    wait_until(page, lambda: len(asked), 2)
 
 
 def test_search_goes_on_without_suggestions(new_page, site, console):
