@@ -3,6 +3,7 @@
     python benchmarks/cluster.py embed [--images 4000] [--rounds 3]
     python benchmarks/cluster.py search [--rows 25000] [--dim 1280] [--uri http://localhost:19530]
     python benchmarks/cluster.py lance [--rows 25000] [--dim 1280]
+    python benchmarks/cluster.py publish --uri http://localhost:19530 [--rows 20000] [--dim 384]
 
 `embed`: Ray against the local executor, EfficientNet-Lite0 on the photos beside the project. Ray's
 workers share this machine's processors: one worker with one thread per processor, or one worker
@@ -14,6 +15,11 @@ round, and their median over the rounds is printed.
 `search.py`, k = 10. Local and remote searches alternate, query by query. A Lite file is served from
 within this process, in Python: it shows that the results are right and the cost of the calls, not
 the speed of a server.
+
+`publish`: on a Milvus server, such as `python tests/support/milvus_server.py FOLDER` starts: a
+publication beside a plain insert of the same rows and paths by Milvus' own client, in turns, by the
+clock and in processor time of this process; then a change of 1% of the rows, published as such, and
+as a whole new collection that an alias is turned to.
 
 `lance`: the same for LanceDB, which scans its table; and a publication beside a plain insert of the
 same rows and paths by LanceDB's own client, in turns, in processor time of this process.
@@ -33,12 +39,13 @@ from typing import Any
 
 import numpy as np
 from common import INTEL, link_images, median, seconds, verdict
-from search import K, make_queries, make_rows
+from search import EFFORTS, K, make_queries, make_rows, nearest, recall
 
 import simsearch as ss
 from simsearch.backbones.precision import usable_cores
 
-QUERIES, TURNS = 100, 5
+QUERIES, TURNS, BATCH_ROWS = 100, 3, 2_000
+INDEX_SECONDS = 1200  # that a server may take to index what is published
 
 
 def main() -> None:
@@ -54,11 +61,17 @@ def main() -> None:
     searching.add_argument("--rows", type=int, default=25_000)
     searching.add_argument("--dim", type=int, default=1280)
     searching.add_argument("--uri", help="of a server; a Milvus Lite file by default")
+    searching.add_argument("--faiss", action="store_true", help="also FAISS' own graph and scan")
     searching.set_defaults(run=search)
     tables = commands.add_parser("lance", help="LanceDB beside the exact search")
     tables.add_argument("--rows", type=int, default=25_000)
     tables.add_argument("--dim", type=int, default=1280)
     tables.set_defaults(run=lance)
+    publishing = commands.add_parser("publish", help="a publication beside a plain insert")
+    publishing.add_argument("--rows", type=int, default=20_000)
+    publishing.add_argument("--dim", type=int, default=384)
+    publishing.add_argument("--uri", required=True, help="of a Milvus server")
+    publishing.set_defaults(run=publish)
     options = vars(parser.parse_args())
     options.pop("run")(**options)
 
@@ -120,11 +133,81 @@ def rows_of(outputs: Path) -> np.ndarray:
     return np.array(ss.ImageLibrary.load(outputs).embeddings)
 
 
-def search(rows: int, dim: int, uri: str | None) -> None:
+def search(rows: int, dim: int, uri: str | None, faiss: bool) -> None:
     """Publish a library of generated rows on Milvus, and search both copies."""
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder), rows, dim)
         measure(library, uri or str(Path(folder) / "images.db"))
+        if faiss:
+            beside_faiss(library)
+
+
+def publish(rows: int, dim: int, uri: str) -> None:
+    """Publish whole libraries, and changes of one, beside the plain ways to do it."""
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(uri)
+    with tempfile.TemporaryDirectory() as folder:
+        library = make_library(Path(folder), rows, dim)
+        whole = partial(ss.publish, library, uri, progress=False)
+        beside_plain_insert(
+            library,
+            lambda i: whole(f"turn_{i}"),
+            lambda i: insert_into_milvus(client, library, f"plain_{i}"),
+            clock=time.perf_counter,
+        )
+        client.create_alias("plain_0", "plain")
+        changes = [change(library, seed) for seed in range(TURNS)]
+        sent = [
+            seconds(partial(ss.publish, changed, uri, "turn_0", progress=False))
+            for changed in changes
+        ]
+        swapped = [
+            seconds(partial(swap, client, changed, f"swapped_{i}"))
+            for i, changed in enumerate(changes)
+        ]
+        print(f"      1% changed: {median(sent):.1f} s to publish the change")
+        print(f"      1% changed: {median(swapped):.1f} s for a new collection and its alias")
+        verdict("publishing a change, over a new collection", median(sent) / median(swapped), 1,
+                at_most=True)  # fmt: skip
+    for name in client.list_collections():
+        if name.startswith(("turn_", "swapped_", "plain_")):
+            for alias in client.list_aliases(name)["aliases"]:
+                client.drop_alias(alias)
+            client.drop_collection(name)
+
+
+def change(library: ss.ImageLibrary, seed: int) -> ss.ImageLibrary:
+    """Turn one row of a hundred round."""
+    rng, rows = np.random.default_rng(seed), np.array(library.embeddings)
+    rows[rng.choice(len(rows), len(rows) // 100, replace=False)] *= -1
+    return ss.ImageLibrary(rows, library.paths)
+
+
+def insert_into_milvus(client: Any, library: ss.ImageLibrary, name: str) -> None:
+    """Write paths and embeddings as the client of Milvus does, in batches as large as ours."""
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("path", DataType.VARCHAR, max_length=65_535)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=library.dim)
+    index = client.prepare_index_params()
+    graph = {"M": 32, "efConstruction": 200}
+    index.add_index("vector", index_type="HNSW", metric_type="COSINE", params=graph)
+    client.create_collection(name, schema=schema, index_params=index)
+    for start in range(0, len(library), BATCH_ROWS):
+        block = slice(start, start + BATCH_ROWS)
+        columns = zip(library.paths[block].tolist(), library.embeddings[block], strict=True)
+        rows = [{"id": i, "path": p, "vector": v} for i, (p, v) in enumerate(columns, start)]
+        client.insert(name, rows)
+    client.flush(name)
+
+
+def swap(client: Any, library: ss.ImageLibrary, name: str) -> None:
+    """Make a new collection, and let the alias name it."""
+    insert_into_milvus(client, library, name)
+    client.alter_alias(name, "plain")
 
 
 def lance(rows: int, dim: int) -> None:
@@ -152,24 +235,32 @@ def make_library(folder: Path, rows: int, dim: int) -> ss.ImageLibrary:
 
 
 def beside_plain_insert(
-    library: ss.ImageLibrary, publish: Callable[[int], object], insert: Callable[[int], object]
+    library: ss.ImageLibrary,
+    publish: Callable[[int], object],
+    insert: Callable[[int], object],
+    clock: Callable[[], float] = time.process_time,
 ) -> None:
-    """Publish and insert in turns; print rows per processor second, and the median ratio."""
-    spent = [(processor_seconds(publish, i), processor_seconds(insert, i)) for i in range(TURNS)]
+    """Publish and insert in turns; print rows per second, and the median ratio by a clock."""
+    clocks = {"CPU second of this process": time.process_time, "second": time.perf_counter}
+    spent = [[measured(call, i, clocks) for call in (publish, insert)] for i in range(TURNS)]
     for place, name in enumerate(("published", "inserted plainly")):
-        rate = len(library) / median([turn[place] for turn in spent])
-        print(f"      {len(library):,} x {library.dim}: {rate:,.0f} rows {name} a CPU second")
-    ratios = [plain / published for published, plain in spent]
-    print(
-        f"      in turns: {', '.join(f'{ratio:.2f}' for ratio in ratios)} of a plain insert's rate"
-    )
-    verdict("rate of publication, over a plain insert", median(ratios), 0.7)
+        for unit in clocks:
+            rate = len(library) / median([turn[place][unit] for turn in spent])
+            print(f"      {len(library):,} x {library.dim}: {rate:,.0f} rows {name} a {unit}")
+    for unit, read in clocks.items():
+        ratios = [plain[unit] / published[unit] for published, plain in spent]
+        print(f"      of a plain insert's rate, by the {unit}: "
+              f"{' '.join(f'{ratio:.2f}' for ratio in ratios)}")  # fmt: skip
+        if read is clock:
+            verdict("rate of publication, over a plain insert", median(ratios), 0.7)
 
 
-def processor_seconds(call: Callable[[int], object], turn: int) -> float:
-    start = time.process_time()
+def measured(
+    call: Callable[[int], object], turn: int, clocks: dict[str, Callable[[], float]]
+) -> dict[str, float]:
+    starts = {unit: read() for unit, read in clocks.items()}
     call(turn)
-    return time.process_time() - start
+    return {unit: read() - starts[unit] for unit, read in clocks.items()}
 
 
 def insert_into_lance(library: ss.ImageLibrary, database: str, turn: int) -> None:
@@ -188,12 +279,62 @@ def measure(library: ss.ImageLibrary, uri: str) -> None:
     count = len(library)
     name = f"{count:,} x {library.dim}"
     publish = partial(ss.publish, library, uri, "benchmark", progress=False)
-    print(f"      {name}: {count / seconds(publish):,.0f} rows published a second")
+    print(f"      {name}: {count / seconds(publish):,.0f} rows published a second", flush=True)
     print(f"      {name}: {seconds(publish):.1f} s to publish again, with nothing changed")
+    queries = make_queries(library.embeddings, QUERIES)
     with ss.RemoteLibrary(uri, "benchmark") as remote:
-        queries = make_queries(library.embeddings, QUERIES)
+        print(
+            f"      {name}: {seconds(partial(indexed, uri)):.0f} s until all is indexed", flush=True
+        )
         for condition in (None, "0*"):
             compare(f"{name}, where={condition!r}", library, remote, queries, condition)
+
+
+def indexed(uri: str) -> None:
+    """Wait for the server, which indexes by itself."""
+    if "://" not in uri:
+        return
+    from pymilvus import MilvusClient
+
+    client, deadline = MilvusClient(uri), time.monotonic() + INDEX_SECONDS
+    rows = next(name for name in client.list_collections() if name.startswith("benchmark_rows"))
+    while client.describe_index(rows, "vector")["pending_index_rows"]:
+        if time.monotonic() > deadline:
+            print(f"      not all is indexed after {INDEX_SECONDS} s")
+            return
+        time.sleep(1)
+
+
+def beside_faiss(library: ss.ImageLibrary) -> None:
+    """Ask FAISS' own graph, with the effort that finds 0.99 of the nearest of other queries."""
+    import faiss
+
+    name = f"{len(library):,} x {library.dim}"
+    rows, queries = (
+        np.ascontiguousarray(library.embeddings),
+        make_queries(library.embeddings, QUERIES),
+    )
+    graph = faiss.IndexHNSWFlat(library.dim, 32, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = 200
+    faiss.omp_set_num_threads(usable_cores())
+    print(
+        f"      {name}: FAISS, HNSW: built in {seconds(lambda: graph.add(rows)):.0f} s", flush=True
+    )
+    faiss.omp_set_num_threads(1)
+    tuning = make_queries(rows[::-1], QUERIES)
+    truths = [nearest(rows, asked) for asked in (tuning, queries)]
+    for effort in EFFORTS:
+        graph.hnsw.efSearch = effort
+        if recall(graph.search(tuning, K)[1], truths[0]) >= 0.99:
+            break
+    times = [seconds(partial(graph.search, query[None], K)) for query in queries]
+    found = recall(graph.search(queries, K)[1], truths[1])
+    print(f"      {name}: FAISS, HNSW, efSearch={effort}: {median(times) * 1e3:.2f} ms a query, "
+          f"recall@{K} {found:.3f}")  # fmt: skip
+    flat = faiss.IndexFlatIP(library.dim)
+    flat.add(rows)
+    times = [seconds(partial(flat.search, query[None], K)) for query in queries]
+    print(f"      {name}: FAISS, flat: {median(times) * 1e3:.2f} ms a query")
 
 
 def compare(

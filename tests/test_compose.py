@@ -63,3 +63,14 @@ def test_nodes_of_ray_start_by_flags_that_ray_has_and_share_folders_and_token():
     (line,) = (each for each in RAY_TEXT.splitlines() if " simsearch embed " in each)
     options = build_parser().parse_args(line.partition(" simsearch ")[2].split())
     assert (options.root, options.outputs, options.engine) == ("dataset", "outputs", "ray")
+
+
+@pytest.mark.parametrize("text", [TEXT, RAY_TEXT], ids=["compose", "ray"])
+def test_files_are_those_of_the_compose_specification(text):
+    options = pytest.importorskip("compose_spec").PyOptions()
+    options.apply_merge = True
+    read = options.from_yaml(text)
+    read.validate()
+    assert set(read.service_names()) == set(yaml.safe_load(text)["services"])
+    with pytest.raises(ValueError, match="restrat"):
+        options.from_yaml(text.replace("restart:", "restrat:", 1))

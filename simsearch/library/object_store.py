@@ -6,7 +6,10 @@ What travels is the library itself: not the resume log, parts, or copies that ma
 from __future__ import annotations
 
 import json
+import logging
 import os
+import secrets
+import socket
 import time
 from contextlib import contextmanager
 from hashlib import sha256
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from simsearch.errors import LibraryError, MissingExtraError
+from simsearch.errors import LibraryBusyError, LibraryError, MissingExtraError
 from simsearch.files import atomic_write, user_folder, write_text
 from simsearch.images.address import is_uri, local_path
 from simsearch.images.remote import open_system, refusal
@@ -41,8 +44,13 @@ if TYPE_CHECKING:
 
     from simsearch.library.library import ImageLibrary
 
+logger = logging.getLogger("simsearch")
+
 RECORDED = (EMBEDDINGS, PATHS, STATS, DIGESTS, HEAD)
 SEEN = "seen.txt"  # beside the copy that is written: digest of the manifest that the address had
+WRITER = "writing.json"  # at the address, while a library is uploaded
+WRITER_SECONDS = 3600.0  # after which such a mark was left by an upload that was cut off
+STAYS = {"parts.json": "the parts of the pictures", "index.json": "the index"}  # by file
 ATTEMPTS, PAUSE_SECONDS = 5, 2.0  # at a library that is being replaced
 LOCK_SECONDS = 3600.0  # for another process that fetches the same
 
@@ -86,6 +94,7 @@ def embed_to_address(
         copy.follow()
         library = embed(outputs=copy.folder, **given, **options)
         copy.upload()
+        copy.tell_what_stays(copy.folder)
     return library
 
 
@@ -105,6 +114,8 @@ def save_to_address(library: ImageLibrary, outputs: str, *, overwrite: bool) -> 
             raise copy.changed()
         library.save(copy.folder, overwrite=True)
         copy.upload()
+        if library.stored:
+            copy.tell_what_stays(library.stored[0])
 
 
 class _Copy:
@@ -145,15 +156,59 @@ class _Copy:
 
     def upload(self) -> None:
         """Put what has changed at the address, the manifest last."""
-        there, own = self._read(), (self.folder / MANIFEST).read_bytes()
-        if _digest(there) != self._seen():
-            raise self.changed()
-        names = [n for n in (*RECORDED, BLOCKS, SKIPPED, MANIFEST) if (self.folder / n).is_file()]
-        with self._errors("write") as (system, root):
-            system.makedirs(root, exist_ok=True)
+        own = (self.folder / MANIFEST).read_bytes()
+        names = [n for n in (*RECORDED, BLOCKS, SKIPPED) if (self.folder / n).is_file()]
+        with self._errors("write") as (system, root), self._alone(system, root) as check:
+            if _digest(self._read()) != self._seen():
+                raise self.changed()
             for name in names:
                 system.put_file(str(self.folder / name), f"{root}/{name}")
+            check()
+            system.put_file(str(self.folder / MANIFEST), f"{root}/{MANIFEST}")
         self._see(own)
+
+    @contextmanager
+    def _alone(self, system: Any, root: str) -> Iterator[Callable[[], None]]:  # noqa: ANN401
+        """Mark the address as being written; give what checks that nobody else has marked it.
+
+        Raises
+        ------
+        LibraryBusyError
+            If another process is writing there.
+        """
+        mark, token = f"{root}/{WRITER}", secrets.token_hex(8)
+        who = {"token": token, "host": socket.gethostname(), "since": time.time()}
+        ours = {token, self._recall(WRITER)}  # and that of an upload from here that was cut off
+
+        def check() -> None:
+            other = _writer(system, mark)
+            if other["token"] not in ours and time.time() - other["since"] < WRITER_SECONDS:
+                raise LibraryBusyError(
+                    f"{other['host']} is writing a library at {self.address!r}: try again when it "
+                    f"is done; remove {WRITER} there if it was cut off"
+                )
+
+        check()
+        write_text(self._place / WRITER, token)
+        system.makedirs(root, exist_ok=True)
+        system.pipe_file(mark, json.dumps(who).encode())
+        try:
+            check()
+            yield check
+        finally:
+            if _writer(system, mark)["token"] == token:
+                system.rm_file(mark)
+
+    def tell_what_stays(self, folder: Path) -> None:
+        """Say which files beside a library are not at the address."""
+        beside = [name for file, name in STAYS.items() if (folder / file).exists()]
+        if beside:
+            logger.warning(
+                "%s of the library stay in %s, and are not at %r: make them where it is opened",
+                " and ".join(beside),
+                folder,
+                self.address,
+            )
 
     def changed(self) -> LibraryError:
         return LibraryError(
@@ -218,8 +273,11 @@ class _Copy:
             return None
 
     def _seen(self) -> str:
+        return self._recall(SEEN)
+
+    def _recall(self, name: str) -> str:
         try:
-            return (self._place / SEEN).read_text("ascii")
+            return (self._place / name).read_text("ascii")
         except FileNotFoundError:
             return ""
 
@@ -237,6 +295,19 @@ class _Copy:
             raise
         except Exception as error:  # every file system raises its own
             raise LibraryError(f"cannot {what} {self.address!r}: {refusal(error)}") from error
+
+
+def _writer(system: Any, mark: str) -> dict[str, Any]:  # noqa: ANN401
+    """Return who is writing, as far as a mark tells: its token, host and time."""
+    try:
+        system.invalidate_cache()
+        read = json.loads(system.cat_file(mark))
+        host = str(read["host"])
+        return {"token": str(read["token"]), "host": host, "since": float(read["since"])}
+    except FileNotFoundError:
+        return {"token": "", "host": "", "since": 0.0}
+    except (ValueError, KeyError, TypeError):  # cut off, or somebody else's
+        return {"token": "?", "host": "Another program", "since": time.time()}
 
 
 def _digest(manifest: bytes | None) -> str:

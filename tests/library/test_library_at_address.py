@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 from dataset_cases import counts, paint_forty
 from object_store import object_store  # noqa: F401
+from part_cases import store_parts
 from tiny import tiny_backbone
 
 import simsearch as ss
@@ -133,6 +135,57 @@ def test_a_writer_in_between_is_told(dataset, monkeypatch):
     given = {"root": dataset, "backbone": backbone, "options": {}}
     with pytest.raises(ss.LibraryError, match="has changed since it was opened"):
         at_address.embed_to_address(embed, outputs=OUTPUTS, **given)
+
+
+def test_two_writers_at_once_are_kept_apart(dataset, monkeypatch):
+    backbone, system = tiny_backbone(), fsspec.filesystem("s3")
+    library = ss.embed_dataset(dataset, OUTPUTS, backbone)
+    other = ss.embed_dataset(dataset / "a", "other", backbone)
+    put_file, told = system.put_file, []
+
+    def put(here, there):
+        if not told:  # in the middle of an upload, another machine comes
+            told.append("nothing")
+            monkeypatch.setenv("XDG_CACHE_HOME", str(dataset.absolute().parent / "cache2"))
+            with pytest.raises(ss.LibraryBusyError) as busy:
+                other.save(OUTPUTS, overwrite=True)
+            told[:] = [str(busy.value)]
+            monkeypatch.setenv("XDG_CACHE_HOME", str(dataset.absolute().parent / "cache"))
+        put_file(here, there)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "put_file", put)
+        library.save(OUTPUTS, overwrite=True)
+    assert f"is writing a library at {OUTPUTS!r}: try again" in told[0]
+    assert len(ss.ImageLibrary.load(OUTPUTS, backbone=backbone)) == 40
+    assert not system.exists(f"{KEY}/{at_address.WRITER}")
+    other.save(OUTPUTS, overwrite=True)
+    assert len(ss.ImageLibrary.load(OUTPUTS, backbone=backbone)) == len(other)
+
+
+def test_marks_of_writers_that_have_died_do_not_count_for_ever(dataset, monkeypatch):
+    backbone, system = tiny_backbone(), fsspec.filesystem("s3")
+    library = ss.embed_dataset(dataset, OUTPUTS, backbone)
+    mark = {"token": "1", "host": "pluto", "since": at_address.time.time() - 60}
+    system.pipe_file(f"{KEY}/{at_address.WRITER}", json.dumps(mark).encode())
+    with pytest.raises(ss.LibraryBusyError, match=r"pluto is writing .* remove writing.json there"):
+        library.save(OUTPUTS)
+    monkeypatch.setattr(at_address, "WRITER_SECONDS", 50)
+    library.save(OUTPUTS)
+    system.pipe_file(f"{KEY}/{at_address.WRITER}", b"{")
+    with pytest.raises(ss.LibraryBusyError, match="Another program is writing"):
+        library.save(OUTPUTS)
+    (own,) = user_folder("cache").rglob(f"written/{at_address.WRITER}")
+    mark = {"token": own.read_text(), "host": "here", "since": at_address.time.time()}
+    system.pipe_file(f"{KEY}/{at_address.WRITER}", json.dumps(mark).encode())  # killed here
+    library.save(OUTPUTS)
+    assert not system.exists(f"{KEY}/{at_address.WRITER}")
+
+
+def test_parts_and_indexes_that_do_not_travel_are_named(dataset, caplog):
+    store_parts(Path("parted"), [2, 1, None], np.random.default_rng(0)).save(OUTPUTS)
+    told = f"the parts of the pictures of the library stay in parted, and are not at {OUTPUTS!r}"
+    assert told in caplog.text
 
 
 def test_what_is_missing_or_refused_is_told(dataset, object_store):  # noqa: F811

@@ -111,3 +111,16 @@ def milvus_server(tmp_path_factory):
         yield server
     finally:
         server.stop()
+
+
+if __name__ == "__main__":  # python tests/support/milvus_server.py FOLDER
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    fetch_package()
+    alone = MilvusProcess(Path(sys.argv[1]).absolute())
+    alone.start()
+    sys.stdout.write(f"{alone.address}\n")
+    sys.stdout.flush()
+    try:
+        alone.process.wait()
+    finally:
+        alone.stop()

@@ -39,10 +39,10 @@ def ip(*words):
 
 
 class TwoHosts:
-    """Two namespaces, the first with the cluster's head; each node has one processor."""
+    """Two namespaces, the first with the cluster's head; each node counts as many processors."""
 
-    def __init__(self, folder):
-        self.folder, self.token = folder, secrets.token_hex(32)
+    def __init__(self, folder, cpus=1):
+        self.folder, self.token, self.cpus = folder, secrets.token_hex(32), cpus
         part = os.getpid() % 250
         self.names = [f"ray{os.getpid()}{side}" for side in "ab"]
         self.addresses = [f"10.231.{part}.{number}" for number in (1, 2)]
@@ -91,7 +91,11 @@ class TwoHosts:
     def _try_node(self, host):
         place = ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray"]
         place = ["--include-dashboard=false", *place] if not host else [f"--address={self.cluster}"]
-        sizes = ["--num-cpus=1", f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
+        sizes = [
+            f"--num-cpus={self.cpus}",
+            f"--object-store-memory={STORE_BYTES}",
+            "--disable-usage-stats",
+        ]
         first = ["nice", "-n", "-10", RAY, "start", f"--node-ip-address={self.addresses[host]}"]
         with (self.folder / f"node{host}.log").open("w") as log:
             node = self.run(

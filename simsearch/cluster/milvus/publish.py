@@ -51,6 +51,7 @@ logger = logging.getLogger("simsearch")
 
 ID_BYTES = 8
 DELETED_ROWS_PER_CALL = 1_000
+FLUSHED_SHARE = 0.1  # of all rows; a server has fewer new ones on disk in its log already
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ class Publication:
         send = partial(self._send, rows, early=new.early)
         changes = send_changes(self.encoder, self.store, base, send)
         sent = changes.added + changes.changed
-        if sent:
+        if sent and (base is None or self.store.file or sent > FLUSHED_SHARE * len(self.library)):
+            # Few rows wait in the server's log for more: a segment of their own slows searches.
             with self._phase("Writing rows to storage"):
                 self.store.call("flush", rows)
         with self._phase("Storing what readers need beside the rows"):

@@ -182,6 +182,9 @@ def test_server_is_killed_and_started_during_search_and_between_pages(
     milvus_server, library, shop, monkeypatch
 ):
     address, query = milvus_server.address, library.embeddings[7] + 0.01
+    late = subset(small(), np.r_[0:30], change=[4])
+    for each in (small(), late):  # the second has one row in the server's log alone
+        ss.publish(each, address, "late", progress=False)
     with ss.RemoteLibrary(address, "shop") as remote:
         pages = remote.page(0, 300)
         impatient = ss.RemoteLibrary(address, "shop", timeout=5)
@@ -191,4 +194,8 @@ def test_server_is_killed_and_started_during_search_and_between_pages(
         impatient.close()
         assert_same(ss.search(remote, query, 30), ss.search(library, query, 30))
         assert interruption.over()
+        with ss.RemoteLibrary(address, "late") as again:
+            assert again.version == 2
+            found, expected = (ss.search(of, late.embeddings[4], 30) for of in (again, late))
+            assert found.paths == expected.paths
         assert pages + remote.page(300, 400) == library.page(0, COUNT)
