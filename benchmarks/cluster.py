@@ -61,6 +61,7 @@ def main() -> None:
     searching.add_argument("--rows", type=int, default=25_000)
     searching.add_argument("--dim", type=int, default=1280)
     searching.add_argument("--uri", help="of a server; a Milvus Lite file by default")
+    searching.add_argument("--kind", default="hnsw", help="of Milvus' index, as `publish` takes it")
     searching.add_argument("--faiss", action="store_true", help="also FAISS' own graph and scan")
     searching.set_defaults(run=search)
     tables = commands.add_parser("lance", help="LanceDB beside the exact search")
@@ -133,11 +134,11 @@ def rows_of(outputs: Path) -> np.ndarray:
     return np.array(ss.ImageLibrary.load(outputs).embeddings)
 
 
-def search(rows: int, dim: int, uri: str | None, faiss: bool) -> None:
+def search(rows: int, dim: int, uri: str | None, kind: Any, faiss: bool) -> None:
     """Publish a library of generated rows on Milvus, and search both copies."""
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder), rows, dim)
-        measure(library, uri or str(Path(folder) / "images.db"))
+        measure(library, uri or str(Path(folder) / "images.db"), kind)
         if faiss:
             beside_faiss(library)
 
@@ -274,11 +275,11 @@ def insert_into_lance(library: ss.ImageLibrary, database: str, turn: int) -> Non
     lancedb.connect(database).create_table(f"plain_{turn}", data=table)
 
 
-def measure(library: ss.ImageLibrary, uri: str) -> None:
+def measure(library: ss.ImageLibrary, uri: str, kind: Any) -> None:
     """Time a publication and one without changes, then searches."""
     count = len(library)
     name = f"{count:,} x {library.dim}"
-    publish = partial(ss.publish, library, uri, "benchmark", progress=False)
+    publish = partial(ss.publish, library, uri, "benchmark", kind=kind, progress=False)
     print(f"      {name}: {count / seconds(publish):,.0f} rows published a second", flush=True)
     print(f"      {name}: {seconds(publish):.1f} s to publish again, with nothing changed")
     queries = make_queries(library.embeddings, QUERIES)
