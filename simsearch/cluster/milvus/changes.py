@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from hashlib import blake2b
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 2**23  # of embeddings, prepared and sent together
 BATCH_ROWS = 2_000  # at most
+BATCHES_UNDER_WAY = 2
 SCAN_BLOCK_ROWS = 5_000  # that are read together for the comparison
 KNOWN_FIELDS = ["id", "row", "key", "digest"]
 JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=str).encode
@@ -113,24 +115,24 @@ class Changes(NamedTuple):
 
 
 class _Sender:
-    """Sends batches in a thread of its own, one at a time: the next one is made meanwhile."""
+    """Sends batches in threads: one is packed while another is stored and the next one is made."""
 
     def __init__(self, send: Callable[[list[dict[str, Any]]], None]) -> None:
-        self._send, self._thread = send, ThreadPoolExecutor(1, "simsearch-publish")
-        self._under_way: Future[None] | None = None
+        self._send = send
+        self._threads = ThreadPoolExecutor(BATCHES_UNDER_WAY, "simsearch-publish")
+        self._under_way: deque[Future[None]] = deque()
 
     def send(self, rows: list[dict[str, Any]]) -> None:
-        """Send rows once those before have arrived; raise what went wrong with these."""
-        self._wait()
-        self._under_way = self._thread.submit(self._send, rows) if rows else None
-
-    def _wait(self) -> None:
-        if self._under_way:
-            self._under_way.result()
+        """Send rows, once there is room for them; raise what went wrong with earlier ones."""
+        while len(self._under_way) >= BATCHES_UNDER_WAY:
+            self._under_way.popleft().result()
+        self._under_way.append(self._threads.submit(self._send, rows))
 
     def close(self) -> None:
-        self._thread.shutdown()
-        self._wait()
+        """Wait for all rows; raise what went wrong with some."""
+        self._threads.shutdown()
+        for batch in self._under_way:
+            batch.result()
 
 
 def send_changes(
@@ -171,7 +173,8 @@ def send_changes(
             if len(waiting) >= encoder.batch_rows:
                 sender.send(waiting)
                 waiting = []
-        sender.send(waiting)
+        if waiting:
+            sender.send(waiting)
     deleted = np.setdiff1d(known[:, 0], ids[unchanged])
     added = int(np.count_nonzero(new))
     return Changes(ids, deleted, added, next_id - first - added, next_id)
