@@ -1,7 +1,9 @@
 """A part finds its picture: recall by the size of the part, and what parts cost.
 
     python benchmarks/parts.py            # recall, on the photos (minutes)
+    python benchmarks/parts.py --scenes 40      # the same on so many Intel scenes of each class
     python benchmarks/parts.py --scale 100000   # bytes, and milliseconds of a query
+    python benchmarks/parts.py --scale 100000 --keep FOLDER  # what is made stays, for another run
 
 Queries are crops of random place and shape of every second photo (the settings were chosen on the
 others); the gallery is all photos. Each figure is the mean over seeds, with their lowest and
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import PHOTOS, verdict
+from common import INTEL, PHOTOS, verdict
 from PIL import Image
 
 import simsearch as ss
 from simsearch.backbones.windows import encode_views
+from simsearch.library.files import PARTS
 from simsearch.library.part_writer import PartWriter
-from simsearch.library.parts import PartRecord, open_parts, part_dtype, picture_keys
+from simsearch.library.parts import INDEX_FOLDER, PartRecord, open_parts, part_dtype, picture_keys
 from simsearch.retrieval import part_index
 
 SHARES, SEEDS = (5, 10, 20, 40), (0, 1, 2)
 GOALS = {("grid", 5): 0.90, ("grid", 10): 0.99, ("regions", 10): 0.94}
 EACH = 13  # windows of a photo that is not long
+QUERIES = 40  # of a kind, for the milliseconds
 LAYOUTS = ((1, 2), (1, 3), (2, 2))  # rows and columns of a collage
 
 Change = Callable[[Image.Image], Image.Image]
@@ -41,25 +46,31 @@ Change = Callable[[Image.Image], Image.Image]
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--scale", type=int, metavar="N", help="pictures of made-up rows")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of what --scale makes")
     parser.add_argument("--photos", type=int, metavar="N", help="use the first so many alone")
+    parser.add_argument("--scenes", type=int, metavar="N", help="of each Intel class, not photos")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--collages", action="store_true", help="collages alone")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.scale:
-            measure_scale(Path(folder), given.scale)
+            measure_scale(given.keep or Path(folder), given.scale)
         elif given.collages:
             files = sorted(PHOTOS.iterdir())[: given.photos]
             measure_collages(Path(folder), files, range(given.seeds))
         else:
-            measure_recall(Path(folder), given.photos, range(given.seeds))
+            files = sorted(PHOTOS.iterdir())[: given.photos]
+            measure_recall(Path(folder), scenes(given.scenes) or files, range(given.seeds))
 
 
-def measure_recall(folder: Path, count: int | None, seeds: Sequence[int]) -> None:
-    files = sorted(PHOTOS.iterdir())[:count]
-    (folder / "photos").mkdir()
-    for file in files:
-        (folder / "photos" / file.name).symlink_to(file)
+def scenes(count: int | None) -> list[Path]:
+    """List some test scenes of each class, whose names differ."""
+    folders = sorted((INTEL / "seg_test").iterdir()) if count else []
+    return [file for folder in folders for file in sorted(folder.iterdir())[:count]]
+
+
+def measure_recall(folder: Path, files: Sequence[Path], seeds: Sequence[int]) -> None:
+    copy_photos(folder, files)
     names = [file.name for file in files]
     libraries = {kind: embed(folder, "photos", kind) for kind in ("grid", "regions")}
     asked = range(1, len(files), 2)  # the settings were chosen on the others
@@ -74,7 +85,12 @@ def measure_recall(folder: Path, count: int | None, seeds: Sequence[int]) -> Non
             for kind, values in found.items():
                 goal = GOALS.get((kind, share)) if change == "as it is" else None
                 report(f"{kind}, {share}%, {change}", values, goal)
-    measure_collages(folder, files, seeds)
+
+
+def copy_photos(folder: Path, files: Sequence[Path]) -> None:
+    (folder / "photos").mkdir(exist_ok=True)
+    for file in files:
+        shutil.copy2(file, folder / "photos")
 
 
 def embed(folder: Path, name: str, kind: str) -> ss.ImageLibrary:
@@ -215,32 +231,60 @@ def measure_scale(folder: Path, count: int) -> None:
     Half of the photos are mixed. Windows of the others ask as new pictures; own ones are rows of
     parts, with a third of another one.
     """
-    photos = photo_parts(folder)
-    rng = np.random.default_rng(0)
+    photos, rng = photo_parts(folder), np.random.default_rng(0)
     library = store_mixtures(folder / "outputs", photos[::2], count, rng)
-    size = sum(file.stat().st_size for file in (folder / "outputs").glob("parts*"))
-    print(f"      {count:,} pictures: {size / 2**20:,.0f} MiB of parts", flush=True)
     asked = {
-        "own": mix(photos[::2, 1:], rng, 10, 0.3)[:, 0],
-        "new": photos[1::2][rng.permutation(len(photos) // 2)[:10], rng.integers(1, 14, 10)],
+        "own": mix(photos[::2, 1:], rng, QUERIES, 0.3)[:, 0],
+        "new": photos[1::2][
+            rng.permutation(len(photos) // 2)[:QUERIES], rng.integers(1, 14, QUERIES)
+        ],
     }
-    start = time.process_time()
-    ss.search(library, asked["new"][0], k=10, parts=True)  # makes the copy, and looks at pairs
-    short = sum(file.stat().st_size for file in (folder / "outputs").glob("parts*.short"))
-    took = time.process_time() - start
-    print(f"      the shortened copy: {short / 2**20:,.0f} MiB, made in {took:,.1f} CPU s")
+    measure_files(library)
+    index = measure_index(library)
     for kind, queries in asked.items():
         time_queries(f"{kind}: whole pictures", library, queries, {})
-        time_queries(f"{kind}: parts", library, queries, {"parts": True})
+        exact = time_queries(f"{kind}: parts", library, queries, {"parts": True})
+        found = time_queries(f"{kind}: index", library, queries, {"parts": True, "index": index})
+        pairs = [share_found(*each) for each in zip(found, exact, strict=True)]
+        report(f"{kind}: of the ten pictures, the index finds", pairs, None)
     vars(part_index)["SHORT_FROM_PARTS"] = 10**12  # so that none is
-    time_queries("all parts read", library, asked["new"][:3], {"parts": True})
+    same = time_queries("all parts read", library, asked["new"][:3], {"parts": True})
+    assert [each.paths for each in same] == [each.paths for each in exact[:3]]
+
+
+def measure_files(library: ss.ImageLibrary) -> None:
+    """Print the sizes of parts and of their shortened copy, which is made if it is not there."""
+    folder, _ = library.stored or (Path(), "")
+    start = time.process_time()
+    part_index.prepare_parts(library)
+    took = time.process_time() - start
+    short = sum(file.stat().st_size for file in folder.glob("parts*.short"))
+    size = sum(file.stat().st_size for file in folder.glob("parts*")) - short
+    print(f"      {len(library):,} pictures: {size / 2**20:,.0f} MiB of parts", flush=True)
+    print(f"      the shortened copy: {short / 2**20:,.0f} MiB, {took:,.1f} CPU s", flush=True)
+
+
+def measure_index(library: ss.ImageLibrary) -> ss.FaissIndex:
+    """Build an index of the parts, or open the one that is there; print what it says of itself."""
+    folder, _ = library.stored or (Path(), "")
+    start = time.process_time()
+    if not (folder / INDEX_FOLDER).exists():
+        ss.build_index(library, progress=False, parts=True)
+        print(f"      the index: {time.process_time() - start:,.1f} CPU s", flush=True)
+    index = ss.load_index(library, parts=True)
+    print(str(index.report), flush=True)
+    return index
+
+
+def share_found(found: ss.Matches, exact: ss.Matches) -> float:
+    """Return the share of the exact answer that is found; equal scores count as well."""
+    last = exact.scores[-1] - 1e-6
+    return float(np.mean(found.scores[:10] >= last)) * len(found) / len(exact)
 
 
 def photo_parts(folder: Path) -> np.ndarray:
     """Embed the photos: (M, 14, D), the whole and the 13 windows of each that is not long."""
-    (folder / "photos").mkdir()
-    for file in sorted(PHOTOS.iterdir()):
-        (folder / "photos" / file.name).symlink_to(file)
+    copy_photos(folder, sorted(PHOTOS.iterdir()))
     library = embed(folder, "photos", "grid")
     parts = open_parts(library)
     assert parts is not None
@@ -262,34 +306,40 @@ def mix(photos: np.ndarray, rng: np.random.Generator, count: int, share: float) 
 def store_mixtures(
     outputs: Path, photos: np.ndarray, count: int, rng: np.random.Generator
 ) -> ss.ImageLibrary:
-    """Store a library of mixed photos with their parts."""
+    """Store a library of mixed photos with their parts, or open the one that is there."""
     seeds = rng.integers(0, 2**31, -(-count // 1000))
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks(windows: np.ndarray) -> Iterator[np.ndarray]:
         for i, seed in enumerate(seeds):
             made = np.random.default_rng(seed)
-            yield mix(photos, made, min(1000, count - 1000 * i), float(made.uniform(0.5, 1)))
+            yield mix(windows, made, min(1000, count - 1000 * i), float(made.uniform(0.5, 1)))
 
-    wholes = np.concatenate([block[:, 0] for block in blocks()])
+    if (outputs / PARTS).exists():
+        return ss.ImageLibrary.as_stored(outputs)
+    wholes = np.concatenate([block[:, 0] for block in blocks(photos[:, :1])])
     ss.ImageLibrary(wholes, [f"{i:06d}.jpg" for i in range(count)]).save(outputs)
     library = ss.ImageLibrary.as_stored(outputs)
     keys, dim = picture_keys(library, "grid"), library.dim
     parts = np.zeros(EACH, part_dtype(dim))
     parts["box"], parts["label"] = [0, 0, 300, 200], -1
     with PartWriter(outputs, PartRecord("grid", 1, library.fingerprint, dim)) as writer:
-        pictures = (picture for block in blocks() for picture in block)
+        pictures = (picture for block in blocks(photos[:, 1:]) for picture in block)
         for key, picture in zip(keys, pictures, strict=True):
-            parts["row"] = picture[1:]
+            parts["row"] = picture
             writer.append(key, (500, 375), parts)
         writer.commit(np.arange(count), [])
     return library
 
 
-def time_queries(name: str, library: ss.ImageLibrary, queries: np.ndarray, options: Any) -> None:
-    walls, cpus = [], []
+def time_queries(
+    name: str, library: ss.ImageLibrary, queries: np.ndarray, options: Any
+) -> list[ss.Matches]:
+    """Print the median time of a query; return the answers."""
+    walls, cpus, answers = [], [], []
+    ss.search(library, queries[0], k=10, **options)  # which looks at pairs, too
     for query in queries:
         wall, cpu = time.perf_counter(), time.process_time()
-        ss.search(library, query, k=10, **options)
+        answers.append(ss.search(library, query, k=10, **options))
         walls.append(1e3 * (time.perf_counter() - wall))
         cpus.append(1e3 * (time.process_time() - cpu))
     print(
@@ -297,6 +347,7 @@ def time_queries(name: str, library: ss.ImageLibrary, queries: np.ndarray, optio
         f"({min(cpus):.1f} to {max(cpus):.1f}), {np.median(walls):.1f} ms",
         flush=True,
     )
+    return answers
 
 
 if __name__ == "__main__":

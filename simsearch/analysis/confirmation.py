@@ -15,6 +15,7 @@ from simsearch.analysis.duplicate_groups import SAME_FILE, Copy
 from simsearch.analysis.picture_files import label_equal_bytes, look_at_files
 from simsearch.analysis.progress import follow_all
 from simsearch.analysis.stored_signatures import PictureSignatures, signatures_of
+from simsearch.backbones.long_pictures import describe_difference
 from simsearch.errors import QueryError, SimsearchError
 from simsearch.images.alignment import alignments
 from simsearch.images.compare import COMPARED_SIDE, equal_pixels, judge
@@ -142,9 +143,10 @@ def pool(reference: ImageLibrary, library: ImageLibrary) -> ImageLibrary:
         If their embeddings were not made in the same way.
     """
     if (reference.dim, reference.fingerprint) != (library.dim, library.fingerprint):
+        why = describe_difference(reference.fingerprint, library.fingerprint)
         raise QueryError(
             f"the embeddings of {reference!r} and {library!r} cannot be compared; embed one of "
-            "the two datasets again, with the backbone of the other"
+            f"the two datasets again, with the backbone of the other{why}"
         )
     both = ImageLibrary(
         np.concatenate([reference.embeddings, library.embeddings]),

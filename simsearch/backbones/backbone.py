@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 CPU_BATCH_IMAGES, GPU_BATCH_IMAGES = 8, 64
 DEPTHWISE_BATCH_IMAGES = 2  # on a processor; larger maps of such networks overflow its caches
+SUFFIX = "-windows"  # of the fingerprint of what embeds long pictures by windows along them
+_other_way: WeakKeyDictionary[Backbone, Backbone] = WeakKeyDictionary()
 
 
 class Backbone:
@@ -130,7 +134,8 @@ class Backbone:
         Returns
         -------
         numpy.ndarray
-            (S, S, 3) uint8, or the (3, H, W) float32 of a user's own transform.
+            (S, S, 3) uint8, (n, S, S, 3) of a long image that several windows are made of, or the
+            (3, H, W) float32 of a user's own transform.
         """
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
@@ -195,6 +200,8 @@ class Backbone:
             (B, D) float32, C order, rows of unit L2 norm. A row is NaN where the network gave no
             finite direction.
         """
+        if batch.ndim > 4:  # of long images
+            return self.embed_all(list(batch))
         network = self._network
         quick = network is not None and network.takes(batch)
         embeddings = network.embed(batch) if network and quick else self.embed_by_torch(batch)
@@ -337,6 +344,18 @@ def _load_named(
     runtime: str,
 ) -> Backbone:
     return Backbone(build_spec(name, file), device, precision, runtime)
+
+
+def with_windows(backbone: Backbone, *, windows: bool = True) -> Backbone:
+    """Return what embeds long pictures by windows, or by their centre, if it crops that itself."""
+    transform = backbone.transform
+    if type(transform) is not Preprocessing or backbone.fingerprint.endswith(SUFFIX) == windows:
+        return backbone
+    if backbone not in _other_way:
+        same = _other_way[backbone] = object.__new__(type(backbone))
+        vars(same).update(vars(backbone), transform=replace(transform, windows=windows))
+        same.fingerprint = backbone.fingerprint.removesuffix(SUFFIX) + SUFFIX * windows
+    return _other_way[backbone]
 
 
 def _best_device() -> str:

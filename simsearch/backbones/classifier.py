@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from simsearch.backbones.backbone import SUFFIX
 from simsearch.backbones.spec import BUNDLED, OWN_WEIGHTS, build_spec
 from simsearch.backbones.weights import load_weights
 from simsearch.backbones.weights_error import changed_error
@@ -113,7 +114,7 @@ def _check_trained_together(module: torch.nn.Module, published: torch.nn.Module,
 
 def _check_fingerprint(name: str, file: str | None, fingerprint: str) -> None:
     found = build_spec(name, Path(file) if file else None).fingerprint
-    if found != fingerprint.partition("-int8-")[0]:
+    if found != fingerprint.removesuffix(SUFFIX).partition("-int8-")[0]:
         raise changed_error(name, found, fingerprint)
 
 

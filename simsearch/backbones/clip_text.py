@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simsearch.backbones.adapters.clip import parse_name, split_towers
-from simsearch.backbones.long_pictures import SUFFIX
+from simsearch.backbones.backbone import SUFFIX
 from simsearch.backbones.weights_download import cannot_fetch
 from simsearch.backbones.weights_error import changed_error
 from simsearch.errors import MissingExtraError, WeightsError

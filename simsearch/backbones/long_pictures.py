@@ -1,22 +1,23 @@
 """Long pictures, beyond 2:1: by windows along them, and by all of it, folded to a square.
 
-All other pictures are embedded as ever, in the same space; a library records which it has.
+New libraries have them so. All other pictures are embedded as ever, in the same space; a library
+records which it has.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from simsearch.backbones.preprocessing import Preprocessing
+from simsearch.backbones.backbone import SUFFIX, with_windows
 from simsearch.errors import BackboneError
 from simsearch.files import iter_blocks
-from simsearch.images.windows import LONG_RATIO, MOST_ALONG
+from simsearch.images.decode import LONG_RATIO
+from simsearch.images.windows import MOST_ALONG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,24 +26,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
+    from simsearch.backbones.preprocessing import Preprocessing
 
 CENTRE, WINDOWS = "centre", "windows"
 CHOICES = (CENTRE, WINDOWS)
-SUFFIX = f"-{WINDOWS}"  # of the fingerprint of a backbone that embeds long pictures so
 
 
-@dataclass(frozen=True)
-class WindowsPreprocessing(Preprocessing):
-    """The preprocessing of a network, but for long pictures, which become several inputs."""
-
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return (crop, crop, 3) uint8; of a long picture, (n + 1, crop, crop, 3)."""
-        if not is_long(image.size):
-            return super().__call__(image)
-        resample, side = Image.Resampling[self.interpolation], (self.crop, self.crop)
-        cut = [image.resize(side, resample, tuple(box)) for box in windows_along(image.size)]
-        folded = fold(image, self.crop, resample)
-        return np.stack([*(np.array(each) for each in cut), folded])
+def cut_long(transform: Preprocessing, image: Image.Image) -> NDArray[np.uint8]:
+    """Cut a long RGB image into inputs: n windows, and all of it, (n + 1, crop, crop, 3) uint8."""
+    resample, side = Image.Resampling[transform.interpolation], (transform.crop, transform.crop)
+    cut = [image.resize(side, resample, tuple(box)) for box in windows_along(image.size)]
+    folded = fold(image, transform.crop, resample)
+    return np.stack([*(np.array(each) for each in cut), folded])
 
 
 def is_long(size: tuple[int, int]) -> bool:
@@ -106,28 +101,37 @@ def unseen_of(library: object, sizes: list[tuple[int, int]]) -> list[tuple[int, 
 
 
 def as_embedded(backbone: Backbone, long: str) -> Backbone:
-    """Return a backbone that embeds long pictures by "centre" or "windows"; it shares its network.
+    """Return a backbone that embeds long pictures by "centre" or "windows", as a user asks for it.
 
     Raises
     ------
     BackboneError
-        If the way is unknown, or windows are wanted of a transform of the user's own.
+        If the way is unknown, or windows are wanted of a network that they do not suit.
     """
     if long not in CHOICES:
         raise BackboneError(f"long={long!r}: choose {' or '.join(CHOICES)}")
-    transform, plain = backbone.transform, backbone.fingerprint.removesuffix(SUFFIX)
-    if long == CENTRE and way_of(backbone.fingerprint) == CENTRE:
-        return backbone
-    if type(transform) not in (Preprocessing, WindowsPreprocessing):
+    same = with_windows(backbone, windows=long == WINDOWS)
+    if way_of(same.fingerprint) != long:
         raise BackboneError(
             f'long="windows" needs a network with its own preprocessing that cuts out a centre, '
             f'which {backbone.name} has not: give long="centre"'
         )
-    kind = WindowsPreprocessing if long == WINDOWS else Preprocessing
-    same: Backbone = object.__new__(type(backbone))
-    vars(same).update(vars(backbone), transform=kind(**vars(transform)))
-    same.fingerprint = plain + SUFFIX if long == WINDOWS else plain
     return same
+
+
+def made_like(backbone: Backbone, fingerprint: str) -> Backbone:
+    """Return a backbone that embeds long pictures as what has a fingerprint does, if it can."""
+    return with_windows(backbone, windows=way_of(fingerprint) == WINDOWS)
+
+
+def describe_difference(one: str, other: str) -> str:
+    """Say how to mend fingerprints that differ in long pictures alone; "" for others."""
+    if one == other or one.removesuffix(SUFFIX) != other.removesuffix(SUFFIX):
+        return ""
+    return (
+        "; only long pictures differ, which one has by windows and the other by their centre: "
+        'embed one of the datasets again with long="windows" or long="centre" (--long)'
+    )
 
 
 def embed_mixed(backbone: Backbone, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -145,16 +149,15 @@ def embed_mixed(backbone: Backbone, inputs: Sequence[NDArray[Any]]) -> NDArray[n
         of its windows and that of all of it, folded. A row is NaN where the network gave no finite
         direction for any of its inputs.
     """
-    several = [each if each.ndim == 4 else each[None] for each in inputs]
-    counts = [len(each) for each in several]
-    flat = np.concatenate(several)
-    rows = np.concatenate(
-        [backbone.embed(flat[block]) for block in iter_blocks(len(flat), max(8, len(inputs)))]
-    )
-    embedded = np.empty((len(inputs), rows.shape[1]), np.float32)
-    for i, end in enumerate(np.cumsum(counts).tolist()):
-        own = rows[end - counts[i] : end]
-        embedded[i] = own[0] if len(own) == 1 else halfway(own[:-1], own[-1])
+    first = np.stack([each[-1] if each.ndim == 4 else each for each in inputs])
+    embedded = backbone.embed(first)  # a batch as without long ones: all other rows are the same
+    long = [i for i, each in enumerate(inputs) if each.ndim == 4]
+    flat = np.concatenate([inputs[i][:-1] for i in long])
+    blocks = iter_blocks(len(flat), max(8, len(inputs)))
+    rows = np.concatenate([backbone.embed(flat[block]) for block in blocks])
+    ends = np.cumsum([len(inputs[i]) - 1 for i in long])
+    for i, own in zip(long, np.split(rows, ends[:-1]), strict=True):
+        embedded[i] = halfway(own, embedded[i])
     return embedded
 
 

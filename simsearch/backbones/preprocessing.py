@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from simsearch.images.decode import LONG_RATIO
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
@@ -33,9 +35,14 @@ class Preprocessing:
     mean: tuple[float, ...]  # per channel, of values in [0, 1]
     std: tuple[float, ...]
     interpolation: str = "BILINEAR"
+    windows: bool = False  # for long images, see `cut_long`; a fingerprint tells by its suffix
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the crop of an RGB image: (crop, crop, 3) uint8."""
+        """Return the crop of an RGB image, (crop, crop, 3) uint8; several of a long one."""
+        if self.windows and max(image.size) > LONG_RATIO * min(image.size):
+            from simsearch.backbones.long_pictures import cut_long
+
+            return cut_long(self, image)
         resample = Image.Resampling[self.interpolation]
         return np.array(image.resize((self.crop,) * 2, resample, box=self.crop_box(image.size)))
 

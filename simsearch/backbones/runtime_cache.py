@@ -23,6 +23,8 @@ import numpy as np
 from simsearch.backbones.backbone import CPU_BATCH_IMAGES, Backbone
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.backbones.runtime import HINTS, INT8, OpenVinoNetwork, StoredNetwork
+from simsearch.backbones.squash import SquashPreprocessing
+from simsearch.backbones.whole_view import squeezes
 from simsearch.files import atomic_write, user_folder
 
 logger = logging.getLogger("simsearch")
@@ -125,18 +127,22 @@ class CachedBackbone(Backbone):
     def __init__(self, network: OpenVinoNetwork, record: dict[str, Any]) -> None:
         self.name, self.weights = record["name"], record["weights"]
         self.fingerprint, self.precision = record["fingerprint"], record["precision"]
-        self.transform = _preprocessing(record["transform"])
+        self.transform = _preprocessing(record["transform"], self.name)
         self.device: Any = SimpleNamespace(type="cpu")
         self.dim, self._network = network.dim, network
         self._cpu_batch = CPU_BATCH_IMAGES
 
 
-def _preprocessing(fields: dict[str, Any]) -> Preprocessing:
-    """Make what JSON has as lists into tuples again."""
+def _preprocessing(fields: dict[str, Any], name: str) -> Preprocessing:
+    """Make what JSON has as lists into tuples again; earlier entries have no kind."""
+    known = fields.get("kind")
+    squeezed = known == SquashPreprocessing.__name__ if known else squeezes(name)
     made: Any = {
-        key: tuple(each) if isinstance(each, list) else each for key, each in fields.items()
+        key: tuple(each) if isinstance(each, list) else each
+        for key, each in fields.items()
+        if key != "kind"
     }
-    return Preprocessing(**made)
+    return SquashPreprocessing(**made) if squeezed else Preprocessing(**made)
 
 
 @lru_cache(maxsize=2)  # a query costs a forward pass, not a load

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simsearch.backbones.backbone import SUFFIX
 from simsearch.backbones.precision import restore_torch_threads
 from simsearch.backbones.preprocessing import Preprocessing, normalise
 from simsearch.backbones.runtime import HINTS, OpenVinoNetwork, StoredNetwork, import_quietly
@@ -69,7 +70,8 @@ def openvino_network(backbone: Backbone) -> OpenVinoNetwork | None:
     if not on_cpu or backbone.precision not in HINTS or not openvino_version():
         return None
     is_own = backbone.weights == OWN_WEIGHTS  # its fingerprint does not tell its layers
-    file = entry_file(backbone.name, backbone.fingerprint, backbone.precision)
+    plain = backbone.fingerprint.removesuffix(SUFFIX)  # one network, however it is asked
+    file = entry_file(backbone.name, plain, backbone.precision)
     if not is_own and (entry := read_entry(file)):
         network = _tried(entry[0], backbone)
         if network:
@@ -108,11 +110,14 @@ def _tried(stored: StoredNetwork, backbone: Backbone) -> OpenVinoNetwork | None:
 
 def backbone_record(backbone: Backbone) -> dict[str, Any]:
     """Return what has to be known of a backbone, besides its network, to embed by it."""
-    names = ("name", "weights", "fingerprint", "precision")
-    facts = {name: getattr(backbone, name) for name in names}
+    facts = {name: getattr(backbone, name) for name in ("name", "weights", "precision")}
     transform = backbone.transform  # None stands for a user's own function
-    fields = asdict(transform) if isinstance(transform, Preprocessing) else None
-    return {**facts, "transform": fields}
+    fields = None
+    if isinstance(transform, Preprocessing):
+        fields = asdict(transform) | {"kind": type(transform).__name__}
+        del fields["windows"]  # of a library, not of the network
+    plain = backbone.fingerprint.removesuffix(SUFFIX)
+    return {**facts, "fingerprint": plain, "transform": fields}
 
 
 def convert(backbone: Backbone) -> StoredNetwork:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simsearch.backbones.long_pictures import SUFFIX
+from simsearch.backbones.backbone import SUFFIX
 from simsearch.backbones.spec import build_spec
 from simsearch.errors import BackboneError
 from simsearch.files import atomic_write

@@ -28,11 +28,11 @@ def sees_whole(library: Any) -> bool:  # noqa: ANN401 (any Searchable)
         )
     if source is None or source.weights == OWN_WEIGHTS:  # a transform of one's own may see all
         return True
-    return _squeezes(source.backbone)
+    return squeezes(source.backbone)
 
 
 @lru_cache(maxsize=16)
-def _squeezes(name: str) -> bool:
+def squeezes(name: str) -> bool:
     """Tell whether a backbone squeezes pictures, without loading it; True where that is unknown."""
     try:
         if name.startswith("clip:"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.backbones.long_pictures import describe_difference
 from simsearch.cluster.query_head import apply_head
 from simsearch.errors import QueryError, RemoteError
 from simsearch.library.filters import mask_of
@@ -79,9 +80,10 @@ class Shards(EmbeddingSpace):
         first = self.libraries[0]
         for other in self.libraries[1:]:
             if (other.fingerprint, other.dim) != (first.fingerprint, first.dim):
+                why = describe_difference(other.fingerprint, first.fingerprint)
                 raise QueryError(
                     f"{other!r} has other embeddings than {first!r}: shards of one collection "
-                    "come from one backbone and head"
+                    f"come from one backbone and head{why}"
                 )
         limits = [getattr(library, "row_limit", len(library)) for library in self.libraries]
         self._starts = [0, *accumulate(limits)]

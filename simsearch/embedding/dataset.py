@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from simsearch import registry
-from simsearch.backbones.backbone import Backbone, load_backbone
+from simsearch.backbones.backbone import Backbone, load_backbone, with_windows
 from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.resume import ResumeLog
 from simsearch.embedding.rows import EmbeddedRows
 from simsearch.errors import DatasetError
 from simsearch.images.address import is_uri
 from simsearch.images.find import Skipped, list_dataset
-from simsearch.library.files import MANIFEST, PARTS, SKIPPED, write_skipped, writing
+from simsearch.library.files import LOG, MANIFEST, PARTS, SKIPPED, write_skipped, writing
 from simsearch.library.library import ImageLibrary
 from simsearch.library.paths import as_root, in_folder
 
@@ -84,9 +84,9 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
         Drop the rows of files that are gone, even where a folder has become empty or more than
         half of the rows go, as when a disk is not mounted.
     **options
-        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; `long`: what of a
-        picture beyond 2:1 is embedded, its "centre" or "windows" along it. Both stay with the
-        library. `exclude`: globs of files and folders to leave out, such as `"drafts"` or
+        `parts`: "grid", "regions" or a table of boxes, for `search(parts=True)`; `long`: of
+        pictures beyond 2:1, "windows" along them (as in new libraries) or the "centre". Both stay
+        with the library. `exclude`: globs of files and folders to leave out, such as `"drafts"` or
         `["*.gif", "2019/*"]`; `include`: of the files to embed. Paths are relative to the root; `*`
         crosses `/`; a glob without `/` is compared with the last name alone. Folders such as
         `@eaDir`, `#recycle` and `$RECYCLE.BIN`, and hidden ones, are left out unless `include`
@@ -127,12 +127,12 @@ def embed_dataset(  # noqa: PLR0917 (a public signature, in the order people kno
             from simsearch.embedding.reuse import open_last, reuse_rows
 
             old = open_last(folder)
-        if old or made[2] or precision == "int8":
+        if old or made[2] or precision == "int8" or (folder / LOG).exists():
             from simsearch.embedding.reuse import load_network
 
             network = load_network(made, device, precision, old, (dataset, files, folder, progress))
         else:
-            network = load_backbone(backbone, weights, device=device, precision=precision)
+            network = with_windows(load_backbone(*made[:2], device=device, precision=precision))
         rows = EmbeddedRows(dataset, network, ResumeLog(folder, network))
         if old:
             reuse_rows(rows, old)

@@ -26,6 +26,9 @@ def embed_images(
 ) -> NDArray[np.float32]:
     """Embed images that are at hand, without a library.
 
+    Of images beyond 2:1 their centre is embedded; give `library.backbone` to embed them as a
+    library does.
+
     Parameters
     ----------
     images

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.long_pictures import CENTRE, SUFFIX, as_embedded
+from simsearch.backbones.backbone import SUFFIX, Backbone, load_backbone, with_windows
 from simsearch.backbones.quantised import QuantisedBackbone, open_quantised, quantise
 from simsearch.backbones.runtime_cache import cache_folder
+from simsearch.embedding.recovery import unfinished_source
 from simsearch.errors import BackboneError, DatasetError, ImageError
 from simsearch.files import check_plain, write_text
 from simsearch.images.decode import load_image
-from simsearch.library.files import LOG
 from simsearch.library.paths import in_folder
-from simsearch.library.source import Source
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
 
     from simsearch.images.find import ImageFile
     from simsearch.library.library import ImageLibrary
+    from simsearch.library.source import Source
 
 CALIBRATION_PICTURES = 128
 RECORD = "int8_pictures.json"  # beside the library: what its network was calibrated on
@@ -102,12 +101,7 @@ class Calibration:
 
     def unfinished(self) -> Source | None:
         """Return what embeds in a run that was stopped before it had made a library."""
-        try:
-            check_plain(self._folder / LOG)
-            with (self._folder / LOG).open("rb") as stream:
-                return Source(**json.loads(stream.readline()))
-        except (OSError, ValueError, TypeError, RecursionError):
-            return None
+        return unfinished_source(self._folder)
 
     def _spread(self) -> list[str]:
         """Order all names so that the first ones are spread evenly over the dataset."""
@@ -162,7 +156,7 @@ def load_for_dataset(  # noqa: PLR0917
     if precision not in {"auto", "int8"}:
         return load_backbone(name, weights, device=device, precision=precision)
     loaded = load_backbone(name, weights, device=device or "cpu", precision="float32")
-    base = as_embedded(loaded, CENTRE)
+    base = with_windows(loaded, windows=False)
     if isinstance(base, QuantisedBackbone):
         return base
     for source in (old and old.source, calibration.unfinished()):

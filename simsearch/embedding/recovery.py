@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from simsearch.files import check_plain
 from simsearch.images.find import ImageFile
+from simsearch.library.files import LOG
+from simsearch.library.source import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def unfinished_source(folder: Path) -> Source | None:
+    """Return what embeds in a run that was stopped before it made a library; None without one."""
+    try:
+        check_plain(folder / LOG)
+        with (folder / LOG).open("rb") as stream:
+            return Source(**json.loads(stream.readline()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def recover(index: IO[bytes], data: IO[bytes], dim: int, rows: dict[ImageFile, int]) -> None:

@@ -6,9 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from simsearch.backbones.backbone import load_backbone
-from simsearch.backbones.long_pictures import as_embedded, way_of
+from simsearch.backbones.backbone import SUFFIX, load_backbone, with_windows
+from simsearch.backbones.long_pictures import as_embedded, made_like
 from simsearch.backbones.spec import OWN_WEIGHTS
+from simsearch.embedding.recovery import unfinished_source
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.find import ImageFile
 from simsearch.library.files import open_latest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from simsearch.backbones.heads import Head
     from simsearch.backbones.precision import Precision
     from simsearch.embedding.rows import EmbeddedRows
+    from simsearch.library.source import Source
 
 logger = logging.getLogger("simsearch")
 
@@ -67,7 +69,13 @@ def load_network(
     old: ImageLibrary | None,
     pictures: tuple[str, list[ImageFile], Path, bool],
 ) -> Backbone:
-    """Load what embeds; in int8, which the pictures of the dataset calibrate, where that is it."""
+    """Load what embeds; in int8, which the pictures of the dataset calibrate, where that is it.
+
+    Raises
+    ------
+    BackboneError
+        If it cannot be loaded, or cannot embed long pictures as it is wanted.
+    """
     name, weights, long = named
     if name == "auto" and not weights:
         name, weights = last_backbone(old)
@@ -78,20 +86,17 @@ def load_network(
 
         calibration = Calibration(*pictures)
         network = load_for_dataset(name, weights, device, precision, old, calibration)
-    return _choose_long(network, long, old)
+    if long is not None:
+        return as_embedded(network, long)
+    last = (old and old.source) or _unfinished(pictures[2], network)
+    return made_like(network, last.fingerprint) if last else with_windows(network)
 
 
-def _choose_long(network: Backbone, long: str | None, old: ImageLibrary | None) -> Backbone:
-    """Return what embeds long pictures as it is wanted, or else as the last library has them.
-
-    Raises
-    ------
-    BackboneError
-        If the way is unknown, or the network cannot embed them so.
-    """
-    if long is None and old and old.source:
-        long = way_of(old.source.fingerprint)
-    return network if long is None else as_embedded(network, long)
+def _unfinished(folder: Path, network: Backbone) -> Source | None:
+    """Return what embedded in a run that was stopped before it made a library, if it is this."""
+    source = unfinished_source(folder)
+    plain = network.fingerprint.removesuffix(SUFFIX)
+    return source if source and source.fingerprint.removesuffix(SUFFIX) == plain else None
 
 
 def reuse_rows(rows: EmbeddedRows, library: ImageLibrary) -> None:

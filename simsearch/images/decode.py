@@ -34,6 +34,7 @@ ImageSources: TypeAlias = "ImageSource | tuple[ImageSource, ...]"
 MAX_PIXELS = 178_956_970  # where Pillow itself suspects a decompression bomb (0.5 GB of RGB)
 LARGE_PIXELS = 4_000_000  # from here on, decoding waits for its share of memory
 PREVIEW_SIDE = 448  # pixels, of a sheet of several images
+LONG_RATIO = 2.0  # of the sides, beyond which an image is long, and its centre not the whole
 DECODER: ContextVar[Decoder | None] = ContextVar("DECODER", default=None)  # another process
 
 # Pillow opens more than these, but some of the others start programs (EPS runs Ghostscript).

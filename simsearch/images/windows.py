@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from simsearch.images.decode import LONG_RATIO
+
 OVERLAP = 0.2  # of a window's side that its neighbours share, at least
-LONG_RATIO = 2.0  # of the sides, beyond which a grid has more windows along the longer one
 WINDOW_RATIO = 1.4  # of the sides of a window of such a picture, about
 MOST_ALONG = 64  # windows along one side
 

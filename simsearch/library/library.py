@@ -262,13 +262,7 @@ class ImageLibrary(EmbeddingSpace, RowTable):
         return np.sort((sample @ sample.T)[np.triu_indices(len(rows), k=1)])
 
     def find(self, path: str | os.PathLike[str]) -> int | None:
-        """Row of the image at a path, given in any form that leads to the same file.
-
-        Returns
-        -------
-        int or None
-            None if the library does not hold it.
-        """
+        """Row of the image at a path in any form that leads to the file; None without one."""
         return find_row(path, self.root, self.paths, self._by_path)
 
     def is_current(self, row: int) -> bool:

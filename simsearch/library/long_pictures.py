@@ -10,8 +10,8 @@ from simsearch.backbones.long_pictures import WINDOWS, way_of
 from simsearch.backbones.whole_view import sees_whole
 from simsearch.errors import SimsearchError
 from simsearch.images.address import is_uri, local_path
+from simsearch.images.decode import LONG_RATIO
 from simsearch.images.header import read_header
-from simsearch.images.windows import LONG_RATIO
 from simsearch.library.parts import BOXES, open_parts
 from simsearch.library.signatures import STORE
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simsearch.backbones.backbone import Backbone, load_backbone
-from simsearch.backbones.long_pictures import CENTRE, SUFFIX, as_embedded, way_of
+from simsearch.backbones.backbone import SUFFIX, Backbone, load_backbone, with_windows
+from simsearch.backbones.long_pictures import made_like
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.errors import BackboneError
 from simsearch.library.source import Source
@@ -28,7 +28,7 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
         return _load_quantised(source, given)
     if given is not None:
         loaded = load_backbone(given)
-        return as_embedded(loaded, way_of(source.fingerprint)) if source else loaded
+        return made_like(loaded, source.fingerprint) if source else loaded
     if source is None:
         raise BackboneError(
             "this library does not know what made its embeddings: pass backbone= to "
@@ -40,8 +40,7 @@ def load_recorded(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
             f"this library was made by {source.backbone}, a module of your own: pass it, "
             f"as {opened}, backbone=load_backbone(module, transform=...))"
         )
-    loaded = load_backbone(source.backbone, source.weights_file)
-    return as_embedded(loaded, way_of(source.fingerprint))
+    return made_like(load_backbone(source.backbone, source.weights_file), source.fingerprint)
 
 
 def unfit(space: EmbeddingSpace, backbone: Backbone) -> BackboneError:
@@ -57,16 +56,17 @@ def _load_quantised(source: Source, given: Backbone | str | None) -> Backbone:
     """Load what made a library in int8: the network in float32, and that of the user's cache."""
     from simsearch.backbones.quantised import open_quantised
 
-    plain, way = source.fingerprint.removesuffix(SUFFIX), way_of(source.fingerprint)
     if isinstance(given, Backbone):
-        return as_embedded(open_quantised(as_embedded(given, CENTRE), plain), way)
-    base = load_backbone(
-        given or source.backbone,
-        None if given else source.weights_file,
-        device="cpu",
-        precision="float32",
-    )
-    return as_embedded(open_quantised(base, plain), way)
+        base = with_windows(given, windows=False)
+    else:
+        base = load_backbone(
+            given or source.backbone,
+            None if given else source.weights_file,
+            device="cpu",
+            precision="float32",
+        )
+    quantised = open_quantised(base, source.fingerprint.removesuffix(SUFFIX))
+    return made_like(quantised, source.fingerprint)
 
 
 def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbone:
@@ -83,7 +83,7 @@ def query_encoder(space: EmbeddingSpace, given: Backbone | str | None) -> Backbo
 
         plain = source.fingerprint.removesuffix(SUFFIX)
         found = cached_backbone(source.backbone, plain, source.precision)
-        fitted = found and as_embedded(found, way_of(source.fingerprint))
+        fitted = found and made_like(found, source.fingerprint)
         if fitted and space.fits(fitted):
             return fitted
     return space.backbone

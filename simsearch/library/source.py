@@ -146,13 +146,7 @@ class EmbeddingSpace(EmbeddingFacts):
         return self._backbone is not None or self.source is not None
 
     def with_backbone(self, backbone: Backbone | str) -> Self:
-        """Return the same library, whose new queries are embedded by this backbone.
-
-        Parameters
-        ----------
-        backbone
-            The one that made the library, loaded already or by name; it is checked at first use.
-        """
+        """Return the same library with what made it, loaded or by name; checked at first use."""
         same = copy.copy(self)
         same._backbone = backbone
         return same

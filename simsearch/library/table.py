@@ -168,13 +168,7 @@ class RowTable:
         return where(self, rows)
 
     def select(self, rows: Rows = None) -> NDArray[np.bool_]:
-        """Choose images, as `where` does, and at least one.
-
-        Raises
-        ------
-        QueryError
-            If nothing is chosen, there is no such column, or the mask does not fit.
-        """
+        """Choose images as `where` does; a `QueryError` if that is none."""
         from simsearch.library.filters import select
 
         return select(self, rows)

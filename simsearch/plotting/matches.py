@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simsearch import registry
 from simsearch.errors import QueryError
-from simsearch.plotting.grid import (
-    Cell,
-    check_positive,
-    draw_grid,
-    load_thumbnail,
-    short_path,
-)
+from simsearch.plotting.grid import Cell, check_positive, draw_grid, load_thumbnail, short_path
 from simsearch.retrieval.matches import Matches, also, percentile
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from simsearch.backbones.backbone import Backbone
+from simsearch.backbones.long_pictures import made_like
 from simsearch.embedding.batching import embed_batches
 from simsearch.errors import TrainingError
 from simsearch.files import iter_blocks
@@ -268,13 +269,14 @@ def _report(
 ) -> TrainedHead:
     """Embed the images of the report with the tuned network, and compare it with a head alone."""
     network, frozen = tuner.backbone.finish(), tuner.backbone.backbone
-    backbone = Backbone(network, frozen.device, frozen.precision, "auto")
+    plain = Backbone(network, frozen.device, frozen.precision, "auto")
+    backbone = made_like(plain, frozen.fingerprint)
     embedded, readable = _embed_split(data, backbone, progress=progress)
     readable[[*tuner.loader.unreadable]] = False
     alone, alone_left_out = evaluate_splits(data, data.library.with_head(head_alone), readable)
     return TrainedHead.evaluated(
         data,
-        tuner.head.network.to_head(network.fingerprint),
+        tuner.head.network.to_head(backbone.fingerprint),
         embedded,
         readable,
         rows=data.split.train[readable[data.split.train]],

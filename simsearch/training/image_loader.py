@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from simsearch.backbones.long_pictures import CENTRE, as_embedded
+from simsearch.backbones.backbone import with_windows
 from simsearch.backbones.precision import usable_cores
 from simsearch.backbones.preprocessing import Preprocessing
 from simsearch.embedding.batching import MAX_WORKERS
@@ -97,7 +97,7 @@ class ImageLoader:
     """
 
     def __init__(self, paths: NDArray[np.str_], backbone: Backbone) -> None:
-        self.paths, self.backbone = paths, as_embedded(backbone, CENTRE)
+        self.paths, self.backbone = paths, with_windows(backbone, windows=False)
         self.unreadable: dict[int, str] = {}
         transform = backbone.transform
         self._side = transform.crop if isinstance(transform, Preprocessing) else None

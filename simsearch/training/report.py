@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simsearch.backbones.backbone import load_backbone
+from simsearch.backbones.long_pictures import made_like
 from simsearch.backbones.spec import OWN_WEIGHTS
 from simsearch.backbones.thaw import save_weights
 from simsearch.embedding.reembed import reembed
@@ -159,7 +160,8 @@ class TrainedHead:
             save_weights(self.tuned, file)
         if self.tuned.weights != OWN_WEIGHTS:  # as a user of the library loads it
             device, precision = backbone.device, backbone.precision
-            backbone = load_backbone(self.tuned.name, file, device=device, precision=precision)
+            loaded = load_backbone(self.tuned.name, file, device=device, precision=precision)
+            backbone = made_like(loaded, backbone.fingerprint)
         made = reembed(library, folder, backbone, self.head, progress=progress)
         for older in set(folder.glob("backbone-*.safetensors")) - {file}:
             older.unlink()

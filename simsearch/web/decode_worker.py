@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.backbones import long_pictures
 from simsearch.errors import ImageError, QueryError, SimsearchError
 from simsearch.images import (  # loaded before the first fork, not in each worker
     alpha,
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
     from simsearch.backbones.preprocessing import Preprocessing
     from simsearch.images.decode import ImageSource
 
-PRELOADED = (alpha, depth, fallback, large, orientation, profile, repair, scans, tiff)
+PRELOADED = (
+    *(alpha, depth, fallback, large, orientation, profile, repair, scans, tiff),
+    long_pictures,
+)
 IMAGE, ARRAY, BYTES, JSON, PARTS, ERROR = b"I", b"A", b"B", b"J", b"P", b"E"
 RESERVE, RELEASE = b"R", b"F"
 GRANTED, READY, RETIRED = b"granted", b"ready", b"retired"

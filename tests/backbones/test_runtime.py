@@ -19,6 +19,10 @@ import simsearch as ss
 from simsearch import files
 from simsearch.backbones import backbone as backbone_module
 from simsearch.backbones import runtime, runtime_cache, runtime_convert
+from simsearch.backbones.backbone import Backbone, with_windows
+from simsearch.backbones.preprocessing import Preprocessing
+from simsearch.backbones.spec import ModelSpec
+from simsearch.backbones.squash import SquashPreprocessing
 from simsearch.errors import BackboneError, MissingExtraError
 from simsearch.library.library import ImageLibrary
 
@@ -357,15 +361,18 @@ sys.exit(code)
 
 
 def test_a_query_from_the_shell_needs_no_pytorch(cache, sample, tmp_path):
-    """Once the network is in the cache; and it finds what PyTorch finds."""
+    """Once the network is in the cache; and it finds what PyTorch finds, of a long picture, too."""
     (tmp_path / "dataset").mkdir()
     for i, file in enumerate(sorted((sample / "seg_train").rglob("*.jpg"))[:12]):
         shutil.copy(file, tmp_path / f"dataset/{i}.jpg")
+    long = Image.open(tmp_path / "dataset/0.jpg").resize((300, 100))
+    long.save(tmp_path / "dataset/0.jpg")
     backbone = ss.load_backbone(
         "efficientnet_lite0", device="cpu", precision="float32", runtime="openvino"
     )
     library = ss.embed_dataset(tmp_path / "dataset", tmp_path / "outputs", backbone, progress=False)
     assert library.source.precision == "float32"
+    assert library.source.fingerprint.endswith("-windows")
     answers = []
     for wanted in ("auto", "torch"):
         env = os.environ | {"SIMSEARCH_RUNTIME": wanted, "PYTHONPATH": str(ROOT)}
@@ -399,6 +406,30 @@ def test_a_cached_network_embeds_as_the_backbone(cache, weights, monkeypatch):
     rows = backbone.encode(images)
     library = ImageLibrary(rows, ["a.jpg", "b.jpg"], backbone)
     assert np.allclose(library.encode(images), rows, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Preprocessing, SquashPreprocessing])
+def test_a_cached_network_crops_or_squeezes_as_the_backbone(cache, kind, monkeypatch):
+    """Also one of a library by windows, and one that an earlier version kept."""
+    torch.manual_seed(0)
+    module = torch.nn.Conv2d(3, 8, 3, 2)
+    spec = ModelSpec("timm:tiny", "none", module, kind(36, 32, (0.5,) * 3, (0.5,) * 3), "avg")
+    plain = Backbone(spec, "cpu", "float32", "torch")
+    embedding = with_windows(plain)
+    embedding._wanted = "openvino"
+    embedding.optimise()
+    monkeypatch.setenv("SIMSEARCH_RUNTIME", "auto")
+    wide = Image.linear_gradient("L").resize((90, 50)).rotate(30).convert("RGB")
+    for squeezed in (None, kind is SquashPreprocessing):
+        runtime_cache.cached_backbone.cache_clear()
+        if squeezed is not None:
+            (file,) = cache.iterdir()
+            stored, record = runtime_cache.read_entry(file)
+            del record["transform"]["kind"]
+            runtime_cache.write_entry(file, stored, record)
+            monkeypatch.setattr(runtime_cache, "squeezes", lambda _: squeezed)  # noqa: B023
+        found = runtime_cache.cached_backbone("timm:tiny", plain.fingerprint, "float32")
+        assert np.allclose(found.encode([wide]), plain.encode([wide]), atol=1e-5)
 
 
 def test_pytorch_alone_never_loads_openvino():

@@ -1,5 +1,6 @@
-"""Long pictures embedded by windows along them and folded, in a way that stays."""
+"""Long pictures embedded by windows along them and folded, as new libraries have them."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from tiny import tiny_backbone
 import simsearch as ss
 from simsearch.analysis.explain import contributions
 from simsearch.analysis.explain_long import unfold
-from simsearch.backbones.long_pictures import WindowsPreprocessing, as_embedded, windows_along
+from simsearch.backbones.long_pictures import as_embedded, windows_along
+from simsearch.library.files import LOG
 from simsearch.library.long_pictures import count_long
 
 SIZES = {"a.png": (500, 100), "b.png": (90, 300), "c.png": (200, 100), "d.png": (150, 120)}
@@ -72,15 +74,15 @@ def test_windows_cover_a_picture_from_end_to_end():
 
 
 def test_a_long_row_is_made_of_windows_and_a_fold_and_all_others_are_as_ever():
-    plain, library = embed("plain"), embed(long="windows")
+    plain, library = embed("plain", long="centre"), embed()
     for row in (0, 1):
         np.testing.assert_allclose(library.embeddings[row], expected(library.paths[row]), atol=1e-5)
         assert library.embeddings[row] @ plain.embeddings[row] < 0.999
-    np.testing.assert_allclose(library.embeddings[2:], plain.embeddings[2:], atol=1e-5)
+    np.testing.assert_array_equal(library.embeddings[2:], plain.embeddings[2:])
 
 
 def test_queries_are_embedded_as_the_rows_are():
-    embed(long="windows")
+    embed()
     library = ss.ImageLibrary.load("outputs")
     for backbone in (None, ss.load_backbone(NETWORK), NETWORK):
         asked = library if backbone is None else library.with_backbone(backbone)
@@ -92,8 +94,8 @@ def test_queries_are_embedded_as_the_rows_are():
 
 
 def test_the_way_stays_with_a_library(caplog):
-    plain = embed("plain")
-    embed(long="windows")
+    plain = embed("plain", long="centre")
+    embed()
     noisy(9, (400, 90)).save("dataset/e.png")
     for outputs, source in (("plain", plain), ("outputs", None)):
         library = embed(outputs)
@@ -108,16 +110,62 @@ def test_the_way_stays_with_a_library(caplog):
     assert embed().fingerprint == plain.fingerprint
 
 
+@pytest.mark.parametrize("long", ["centre", None])
+def test_a_stopped_run_goes_on_in_its_way(long, monkeypatch):
+    """Also one that an earlier version began, which took the centre."""
+    with monkeypatch.context() as patch:
+        patch.setattr("simsearch.embedding.rows.EmbeddedRows.replace_library", stop)
+        with pytest.raises(KeyboardInterrupt):
+            embed(long=long)
+    assert Path("outputs", LOG).exists()
+    library = embed()
+    assert library.run["seconds"] < 1  # nothing was embedded again
+    assert library.source.fingerprint.endswith("-windows") == (long is None)
+    own = ss.load_backbone(NETWORK).encode(["dataset/a.png"])[0]
+    assert (library.embeddings[0] @ own > 0.99999) == (long == "centre")
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_network_with_a_transform_of_its_own_has_no_windows():
+    own = tiny_backbone()
+    library = ss.embed_dataset("dataset", "outputs", own, progress=False)
+    assert library.fingerprint == own.fingerprint
+    np.testing.assert_array_equal(library.embeddings, own.encode(library.paths.tolist()))
+
+
+def test_libraries_that_differ_in_long_pictures_alone_say_how_to_meet():
+    plain, library = embed("plain", long="centre"), embed()
+    with pytest.raises(ss.QueryError, match=r'embed one .* with long="windows" or long="centre"'):
+        ss.Shards([plain, library])
+    with pytest.raises(ss.QueryError, match='long="centre"'):
+        ss.duplicates(library, reference=plain)
+
+
+def test_words_are_understood_by_the_classifier():
+    library = embed()
+    assert ss.search(library, text="a lighthouse", k=1)
+
+
+def test_a_copy_in_another_process_embeds_long_pictures_alike():
+    library = embed()
+    sent = pickle.loads(pickle.dumps(library.backbone))
+    np.testing.assert_allclose(sent.encode(["dataset/a.png"])[0], library.embeddings[0], atol=1e-6)
+
+
 def test_nothing_is_said_of_what_was_seen():
-    library = embed(long="windows")
+    library = embed()
     assert count_long(library).number == 0
+    assert library.report.centre_only == ""
     assert ss.search(library, noisy(5, (600, 100)), k=1).notes == ()
     assert "only the centre was seen" in ss.search(library, noisy(5, (190, 100)), k=1).notes[0]
 
 
 @pytest.mark.parametrize("row", [0, 1])
 def test_a_heat_map_covers_all_of_a_long_picture(row):
-    library = embed(long="windows")
+    library = embed()
     vector = library.embeddings[row]
     (share,) = contributions(library, [library.paths[row]], vector)
     assert share.sum() == pytest.approx(1, abs=1e-3)
@@ -146,7 +194,8 @@ def test_unknown_ways_and_transforms_of_ones_own_are_refused():
 def test_a_backbone_goes_back_and_forth():
     plain = ss.load_backbone(NETWORK)
     both = as_embedded(as_embedded(plain, "windows"), "centre")
-    assert type(as_embedded(plain, "windows").transform) is WindowsPreprocessing
+    assert as_embedded(plain, "windows").transform.windows
+    assert as_embedded(plain, "windows") is as_embedded(plain, "windows")  # loaded once
     assert (both.fingerprint, both.transform) == (plain.fingerprint, plain.transform)
     assert as_embedded(plain, "windows").fingerprint == f"{plain.fingerprint}-windows"
     assert plain.fingerprint == ss.load_backbone(NETWORK).fingerprint

@@ -47,7 +47,7 @@ def _add_embed_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--long",
         choices=["centre", "windows"],
-        help="what of a picture beyond 2:1 is embedded: its centre, or squares along all of it",
+        help="pictures beyond 2:1: windows along all of them (of a new library) or the centre",
     )
     for flag, text in (
         ("--exclude", "leave out files and folders, such as drafts or '*.gif'; may be repeated"),
