@@ -1,6 +1,6 @@
 // Lays the cards of a long list out in lines, each an element of its own: the browser then styles,
 // lays out and paints the few lines near the window, however many there are. A line holds the cards
-// that a wrapping flex box would put there.
+// with which its height comes nearest to the wanted one.
 
 import { el } from "./dom.js";
 
@@ -31,7 +31,7 @@ export function append(list, cards) {
   let line = list.lastElementChild;
   let used = [...(line?.children ?? [])].reduce((sum, card) => sum + length(card) + gap, 0);
   for (const card of cards) {
-    if (!line || (used && used + length(card) > width)) {
+    if (!line || (used && !fitsBetter(used - gap, used + length(card), width))) {
       line = el("div", { className: "line" });
       list.append(line);
       used = 0;
@@ -40,6 +40,10 @@ export function append(list, cards) {
     used += length(card) + gap;
   }
 }
+
+/** Whether a line is better off with one more card: shrunk to the width, rather than stretched. */
+const fitsBetter = (without, together, width) =>
+  together <= width || together / width < width / without;
 
 function measured(list) {
   const style = getComputedStyle(list);
