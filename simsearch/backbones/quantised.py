@@ -91,7 +91,8 @@ class QuantisedBackbone(Backbone):
 def quantise(base: Backbone, pictures: Sequence[NDArray[Any]]) -> QuantisedBackbone:
     """Quantise a network to int8, and keep it in the user's cache.
 
-    The same pictures give the same network, with the same versions on the same kind of processor.
+    The same pictures give the same network, with the same versions on the same kind of processor;
+    the same network gives the same rows on processors with VNNI and without.
 
     Parameters
     ----------
@@ -173,6 +174,10 @@ def _calibrated(stored: StoredNetwork, pictures: Sequence[NDArray[Any]]) -> Stor
                 nncf.Dataset([picture[None] for picture in pictures]),
                 subset_size=len(pictures),
                 fast_bias_correction=False,  # slower to make, nearer to float32
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    # Weights of half the range: without VNNI, sums of products overflow otherwise.
+                    overflow_fix=nncf.OverflowFix.ENABLE
+                ),
             )
     finally:
         nncf.set_log_level(level)

@@ -114,6 +114,20 @@ def test_rows_are_near_those_of_float32_and_say_what_made_them(library, cache, t
     )
 
 
+def test_weights_leave_room_for_processors_without_vnni(library, cache):
+    """Two products of a byte and such a weight fit into 16 bits, as AVX2 adds them."""
+    openvino = pytest.importorskip("openvino")
+    stored = runtime_cache.read_entry(next(cache.iterdir()))[0]
+    model = openvino.Core().read_model(stored.graph, openvino.Tensor(stored.weights))
+    weights = [
+        operation.data
+        for operation in model.get_ops()
+        if operation.get_type_name() == "Constant" and operation.data.dtype == np.int8
+    ]
+    assert len(weights) >= 2
+    assert max(np.abs(each.astype(int)).max() for each in weights) * 255 * 2 < 2**15
+
+
 def test_queries_are_embedded_by_the_same_network(library, tmp_path):
     rows = again(tmp_path).encode([str(path) for path in library.paths])
     assert np.abs(rows - library.embeddings).max() < 1e-5
