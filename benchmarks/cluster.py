@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import INTEL, link_images, median, seconds, verdict
+from common import INTEL, copy_images, median, seconds, verdict
 from search import EFFORTS, K, make_queries, make_rows, nearest, recall
 
 import simsearch as ss
@@ -93,7 +93,7 @@ def embed(images: int, rounds: int) -> None:
     start = seconds(lambda: init(num_cpus=usable_cores(), log_to_driver=False, **init_options))
     print(f"      start of a cluster of this machine alone {start:29.1f} s")
     with tempfile.TemporaryDirectory() as folder:
-        dataset = link_images(INTEL, Path(folder) / "dataset", images)
+        dataset = copy_images(INTEL, Path(folder) / "dataset", images)
         sources = [path.as_posix() for path in sorted(dataset.iterdir())]
         first = [seconds(lambda: first_batch(several, sources, backbone)) for _ in range(3)]
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -22,13 +23,13 @@ def resnet50_weights(folder: Path) -> Path:
     return file
 
 
-def link_images(source: Path, target: Path, count: int) -> Path:
-    """Make a dataset of the first so many images below a folder, evenly spread, as links."""
+def copy_images(source: Path, target: Path, count: int) -> Path:
+    """Copy so many images below a folder, evenly spread: links out of a dataset lead nowhere."""
     images = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
     target.mkdir(parents=True)
     for i in range(count):
         image = images[i * len(images) // count]
-        (target / f"{i:05d}{image.suffix}").symlink_to(image)
+        shutil.copyfile(image, target / f"{i:05d}{image.suffix}")
     return target
 
 

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import INTEL, PHOTOS, SHARED, link_images, median, resnet50_weights, seconds, verdict
+from common import INTEL, PHOTOS, SHARED, copy_images, median, resnet50_weights, seconds, verdict
 
 import simsearch as ss
 from simsearch.backbones.precision import restore_torch_threads
@@ -52,7 +52,7 @@ def pace(name: str, source: Path, goal: float, backbone: ss.Backbone, rounds: in
     rates["simsearch"] = []
     with tempfile.TemporaryDirectory() as folder:
         count = 480
-        dataset = link_images(source, Path(folder) / "dataset", count)
+        dataset = copy_images(source, Path(folder) / "dataset", count)
         inputs = [backbone.prepare(ss.load_image(path)) for path in sorted(dataset.iterdir())]
         for number in range(rounds + 1):
             outputs = Path(folder) / f"outputs{number}"
@@ -102,7 +102,7 @@ def parallel(backbone: ss.Backbone, inputs: list[np.ndarray]) -> None:
 def memory_and_rerun(folder: Path, weights: Path, backbone: ss.Backbone) -> None:
     """Peak memory at 1,000 and at 8,000 images, then runs that find nothing to do."""
     outputs = folder / "outputs"
-    small = peak_elsewhere(link_images(INTEL, folder / "thousand", 1000), folder / "other", weights)
+    small = peak_elsewhere(copy_images(INTEL, folder / "thousand", 1000), folder / "other", weights)
     large = peak_elsewhere(INTEL, outputs, weights)
     print(f"      peak memory at 1,000 images {small:44.0f} MB")
     print(f"      peak memory at 8,000 images {large:44.0f} MB")

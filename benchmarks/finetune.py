@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import INTEL, link_images, verdict
+from common import INTEL, copy_images, verdict
 
 import simsearch as ss
 
@@ -29,7 +29,7 @@ def main() -> None:
 def compare(folder: Path, count: int) -> None:
     for part, images in (("seg_train", count), ("seg_test", QUERIES)):
         for place in sorted((INTEL / part).iterdir()):
-            link_images(place, folder / "data" / part / place.name, images)
+            copy_images(place, folder / "data" / part / place.name, images)
     library = ss.embed_dataset(
         folder / "data", folder / "outputs", "efficientnet_lite0", progress=False
     )

@@ -88,7 +88,7 @@ def measure_recall(folder: Path, files: Sequence[Path], seeds: Sequence[int]) ->
 
 
 def copy_photos(folder: Path, files: Sequence[Path]) -> None:
-    (folder / "photos").mkdir(exist_ok=True)
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.copy2(file, folder / "photos")
 

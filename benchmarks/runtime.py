@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from common import INTEL, PHOTOS, link_images, median, resnet50_weights, verdict
+from common import INTEL, PHOTOS, copy_images, median, resnet50_weights, verdict
 
 import simsearch as ss
 from simsearch.backbones import quantised
@@ -77,7 +77,7 @@ def pace(  # noqa: PLR0917
     goal: float,
 ) -> None:
     """From files to a library, and the forward pass alone."""
-    dataset = link_images(source, place / "dataset", count)
+    dataset = copy_images(source, place / "dataset", count)
     inputs = np.stack(
         [backbones["torch"].prepare(ss.load_image(path)) for path in sorted(dataset.iterdir())]
     )
