@@ -184,7 +184,8 @@ def test_marks_of_writers_that_have_died_do_not_count_for_ever(dataset, monkeypa
 
 def test_parts_and_indexes_that_do_not_travel_are_named(dataset, caplog):
     store_parts(Path("parted"), [2, 1, None], np.random.default_rng(0)).save(OUTPUTS)
-    told = f"the parts of the pictures of the library stay in parted, and are not at {OUTPUTS!r}"
+    folder = Path("parted").absolute()
+    told = f"the parts of the pictures of the library stay in {folder}, and are not at {OUTPUTS!r}"
     assert told in caplog.text
 
 
