@@ -303,9 +303,9 @@ def publish(
 
 
 def export(outputs: str, file: str, root: str | None = None, **options: Any) -> None:  # noqa: ANN401
-    """Write a library as one Parquet file."""
+    """Write a library as one Parquet file, or as a dataset of FiftyOne."""
     library = _load_with_table(outputs, root, options)
-    ss.export_library(library, file)
+    ss.export_library(library, file, **options)
     say(f"{len(library):,} rows are in {file}")
 
 

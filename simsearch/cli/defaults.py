@@ -57,7 +57,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serve": {"host": "127.0.0.1", "port": 8000, "token": "(made anew at each start)"},
     "publish": {"kind": "hnsw"},
-    "export": {"root": "(as the library has it)"},
+    "export": {"kind": "parquet", "root": "(as the library has it)"},
     "import": {"root": "(as the file has it)", "backbone": "(as the file has it)"},
 }
 SEARCHING = {each.name: each.default for each in fields(SearchOptions)}

@@ -121,6 +121,7 @@ examples:
 examples:
   simsearch export outputs library.parquet
   simsearch export outputs library.parquet --metadata metadata.csv
+  simsearch export outputs for_fiftyone --kind fiftyone  for fiftyone.Dataset.from_dir
 """,
     "import": """\
 examples:

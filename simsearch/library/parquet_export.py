@@ -1,4 +1,4 @@
-"""Export of a library as one Parquet file: paths, embeddings, metadata, and what made them."""
+"""Export of a library: paths, embeddings, metadata, and what made them, as one Parquet file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simsearch.csv_file import saving
-from simsearch.errors import LibraryError
+from simsearch.errors import LibraryError, QueryError
 from simsearch.files import atomic_write, iter_blocks
 from simsearch.library.foreign import without_weights
 from simsearch.library.library import ImageLibrary
@@ -27,46 +27,66 @@ from simsearch.printable import valid_unicode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import Literal
 
     import pandas as pd
 
 GROUP_ROWS = 8192  # of a row group, which is in memory at a time
 
 
-def export_library(library: ImageLibrary, file: str | os.PathLike[str]) -> Path:
-    """Write a library as one Parquet file, which `import_library` and other programs read.
+def export_library(
+    library: ImageLibrary,
+    file: str | os.PathLike[str],
+    kind: Literal["parquet", "fiftyone"] = "parquet",
+) -> Path:
+    """Write a library for other programs, as one Parquet file or as a dataset of FiftyOne.
 
-    Its columns are `path`, relative to the dataset's root; `embedding`, a list of D float32 numbers
-    of unit norm; and those of the attached metadata, with their types. The metadata of the schema,
-    under the key `simsearch`, holds as JSON what made the embeddings: the backbone with its
-    fingerprint and the head. A path that is not valid Unicode is written readably, and as it is in
-    a column `path_bytes`. Parts, sizes and times of files are not in it, and weights by name alone.
+    Columns of the Parquet file are `path`, relative to the dataset's root; `embedding`, a list of D
+    float32 numbers of unit norm; and those of the attached metadata, with their types. The metadata
+    of the schema, under the key `simsearch`, holds as JSON what made the embeddings: the backbone
+    with its fingerprint and the head. A path that is not valid Unicode is written readably, and as
+    it is in a column `path_bytes`. Parts, sizes and times of files are not in it, and weights by
+    name alone. `import_library` reads it. It is written in groups of rows, and is there whole or
+    not at all.
 
-    The file is written in groups of rows, and is there whole or not at all.
+    A dataset of FiftyOne is a folder that `fiftyone.Dataset.from_dir` imports as
+    `fiftyone.types.FiftyOneDataset`: absolute paths, the label by the folder as `ground_truth`,
+    `embedding` as a vector, and the columns of the metadata, days and times as text. What made the
+    embeddings is the same JSON, in the dataset's `info["simsearch"]`.
 
     Parameters
     ----------
     library
         From `embed_dataset` or `ImageLibrary.load`, perhaps with a table (`attach`).
     file
-        Where to write; a file that is there is replaced.
+        Where to write; a file that is there is replaced. For FiftyOne, a new folder.
+    kind
+        What to write.
 
     Returns
     -------
     pathlib.Path
-        The file.
+        The file, or the folder.
 
     Raises
     ------
     LibraryError
-        If it is no library of files or arrays, or a column of its metadata cannot be stored.
+        If it is no library of files or arrays, a path or a column of its metadata cannot be stored,
+        or a folder is not empty.
     QueryError
-        If the file cannot be written.
+        If the file cannot be written, or there is no such kind.
     BackboneError
         If the backbone is known by name alone, and cannot be loaded.
     MissingExtraError
-        If pyarrow is not installed.
+        If pyarrow is not installed, which Parquet needs.
     """
+    if kind == "fiftyone":
+        from simsearch.library.fiftyone_export import write_dataset
+
+        _check_kind_of_library(library)
+        return write_dataset(library, file, _facts(library).to_json(library.names).decode())
+    if kind != "parquet":
+        raise QueryError(f"kind={kind!r}: give one of 'parquet', 'fiftyone'")
     pa = load_pyarrow()
     schema, groups = arrow_groups(library)
     texts = [field.name for field in schema if field.name != EMBEDDING]
@@ -99,10 +119,7 @@ def arrow_groups(
         If it is no library of files or arrays, or a column of its metadata cannot be stored.
     """
     pa = load_pyarrow()
-    if not isinstance(library, ImageLibrary):
-        raise LibraryError(
-            f"a {type(library).__name__} cannot be exported: give an ImageLibrary, as one of files"
-        )
+    _check_kind_of_library(library)
     columns = _paths(pa, library.names) | _facts_columns(pa, library.metadata, len(library))
     columns |= extra or {}
     width = pa.list_(pa.float32(), library.dim)
@@ -111,6 +128,13 @@ def arrow_groups(
     text = _facts(library).to_json(library.names)
     schema = pa.schema(list(fields.items()), metadata={FACTS: text})
     return schema, _groups(pa, schema, library, columns)
+
+
+def _check_kind_of_library(library: object) -> None:
+    if not isinstance(library, ImageLibrary):
+        raise LibraryError(
+            f"a {type(library).__name__} cannot be exported: give an ImageLibrary, as one of files"
+        )
 
 
 def _groups(

@@ -87,10 +87,11 @@ def _add_sample(commands: Commands) -> None:
 
 
 def _add_export(commands: Commands) -> None:
-    text = "Write a library as one Parquet file, for other programs or machines."
+    text = "Write a library for other programs: one Parquet file, or a dataset of FiftyOne."
     parser = describe(commands.add_parser, "export", text, run.export)
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
-    parser.add_argument("file", metavar="FILE", help="Parquet file to write")
+    parser.add_argument("file", metavar="FILE", help="Parquet file to write, or new folder")
+    parser.add_argument("--kind", choices=["parquet", "fiftyone"], help="what to write")
     add_table_flags(parser)
     add_root(parser)
 
