@@ -56,6 +56,7 @@ ELSEWHERE = {
     *("web/decoder_pool.py", "web/decode_worker.py", "web/thumbnails.py"),
     "backbones/precision.py",
     "library/incoming_rows.py",  # arrays that the caller names
+    "library/fiftyone_export.py",  # a folder that it makes
 }
 
 
