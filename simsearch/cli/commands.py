@@ -102,11 +102,14 @@ def _open(
     outputs: str, root: str | None, metadata: str | None, table: Mapping[str, Any]
 ) -> Iterator[ss.ImageLibrary | ss.RemoteLibrary]:
     """Open a folder, or what was published, as URI#COLLECTION."""
-    from simsearch.cluster.milvus.address import split_address
+    from simsearch.cluster.milvus.address import is_lance, split_address
 
     place = split_address(outputs)
     if place is None:
         yield _load(outputs, root, metadata, table)
+        return
+    if is_lance(place[0]) and not metadata:
+        yield ss.LanceLibrary(*place, root)
         return
     if root or metadata:
         raise ss.QueryError(
@@ -297,9 +300,18 @@ def publish(
     root: str | None = None,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Publish a library to Milvus."""
+    """Publish a library to Milvus, or as a table of LanceDB."""
+    from simsearch.cluster.milvus.address import is_lance
+
     library = _load_with_table(outputs, root, options)
-    say(ss.publish(library, **options))
+    uri, table = options["uri"], options["collection"]
+    if not is_lance(uri):
+        say(ss.publish(library, **options))
+        return
+    if {"kind", "replace"} & options.keys():
+        raise ss.QueryError(f"--kind and --replace belong to Milvus, and {uri!r} is of LanceDB")
+    published = ss.LanceLibrary.publish(library, uri, table)
+    say(f"version {published.version}: {len(published):,} rows are in {published}")
 
 
 def export(outputs: str, file: str, root: str | None = None, **options: Any) -> None:  # noqa: ANN401

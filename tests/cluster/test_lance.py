@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from object_store import object_store  # noqa: F401
 from tiny import tiny_backbone
 
 import simsearch as ss
@@ -12,6 +13,7 @@ from simsearch.cluster import lance as module
 from simsearch.cluster.lance import LanceLibrary
 
 lancedb = pytest.importorskip("lancedb")
+from lancedb.index import IvfFlat  # noqa: E402
 
 
 def make_library(count=400, dim=8, seed=0):
@@ -141,6 +143,56 @@ def test_a_table_of_somebody_else_names_no_places(both, tmp_path, monkeypatch):
         LanceLibrary(tmp_path / "x.lancedb", "a")
     opened = LanceLibrary(tmp_path / "x.lancedb", "a", root="elsewhere")
     assert opened.paths[0] == "elsewhere/a/000.jpg"
+
+
+def test_an_index_that_somebody_has_made_is_not_used(tmp_path):
+    library = make_library()
+    published = LanceLibrary.publish(library, tmp_path / "x.lancedb", "a")
+    table = lancedb.connect(tmp_path / "x.lancedb").open_table("a")
+    lists = IvfFlat(distance_type="dot", num_partitions=32)
+    table.create_index("embedding", config=lists)
+    indexed = published.refresh()
+    assert indexed.version > published.version
+    for query in range(20):
+        same(ss.search(indexed, query, 50), ss.search(library, query, 50))
+
+
+def test_in_a_bucket_it_is_published_searched_and_replaced(object_store, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("AWS_ENDPOINT", object_store.address)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    library, smaller = make_library(60), make_library(40, seed=1)
+    first = LanceLibrary.publish(library, "s3://shop/lance", "a")
+    for where in (None, {"price": (2, 4)}, "a/*"):
+        same(ss.search(first, 3, 9, where=where), ss.search(library, 3, 9, where=where))
+    LanceLibrary.publish(smaller, "s3://shop/lance", "a")
+    same(ss.search(first, 3, 70), ss.search(library, 3, 70))
+    same(ss.search(first.refresh(), 3, 70), ss.search(smaller, 3, 70))
+    with pytest.raises(ss.LibraryError, match="cannot open the table 'b' in 's3://shop/lance'"):
+        LanceLibrary("s3://shop/lance", "b")
+
+
+def test_the_command_line_publishes_and_searches(tmp_path, monkeypatch, capsys):
+    from dataset_cases import paint_forty
+
+    from simsearch.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    backbone = tiny_backbone()
+    library = ss.embed_dataset(paint_forty(), "outputs", backbone, progress=False)
+    assert main(["publish", "outputs", "x.lancedb", "shop"]) == 0
+    assert "40 rows are in x.lancedb#shop" in capsys.readouterr().out
+    found = []
+    for place in ("outputs", "x.lancedb#shop"):
+        assert main(["search", place, "3", "-k", "5", "--format", "json"]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1]
+    assert library.names[3] in found[1]
+    assert main(["publish", "outputs", "x.lancedb", "shop", "--kind", "flat"]) == 1
+    assert "--kind and --replace belong to Milvus" in capsys.readouterr().err
+    assert main(["search", "x.lancedb#shop", "3", "--metadata", "facts.csv"]) == 1
+    assert "--root and --metadata belong to `simsearch publish`" in capsys.readouterr().err
+    assert main(["search", "y.lancedb#shop", "3"]) == 1
+    assert "no LanceDB database at 'y.lancedb'" in capsys.readouterr().err
 
 
 def test_what_is_no_library_is_told(tmp_path):

@@ -67,11 +67,12 @@ def _add_publish(commands: Commands) -> None:
     parser = describe(
         commands.add_parser,
         "publish",
-        "Put a library on Milvus, or what has changed.",
+        "Put a library on Milvus, or what has changed; or into LanceDB.",
         run.publish,
     )
     parser.add_argument("outputs", metavar="OUTPUTS", help="folder of the library")
-    parser.add_argument("uri", metavar="URI", help="Milvus Lite file, or http(s)://host:port")
+    text = "Milvus Lite file, http(s)://host:port, or folder.lancedb"
+    parser.add_argument("uri", metavar="URI", help=text)
     parser.add_argument("collection", metavar="COLLECTION", help="name for it there")
     add_table_flags(parser)
     add_root(parser)

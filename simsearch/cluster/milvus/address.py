@@ -1,8 +1,11 @@
-"""Addresses of published collections; what reads them is loaded on use."""
+"""Addresses of published collections, on Milvus or in LanceDB; what reads them is loaded on use."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_MILVUS_SCHEME = re.compile(r"(https?|tcp|unix)://", re.IGNORECASE)
 
 
 def split_address(text: str) -> tuple[str, str] | None:
@@ -16,3 +19,18 @@ def split_address(text: str) -> tuple[str, str] | None:
     """
     uri, mark, collection = text.rpartition("#")
     return (uri, collection) if mark and not Path(text).exists() else None
+
+
+def is_lance(uri: str) -> bool:
+    """Tell whether a database is LanceDB's: a folder, `*.lancedb`, or in an object store.
+
+    Examples
+    --------
+    >>> is_lance("images.lancedb"), is_lance("s3://bucket/images")
+    (True, True)
+    >>> is_lance("images.db"), is_lance("https://milvus.example.org:19530")
+    (False, False)
+    """
+    if "://" in uri:
+        return not _MILVUS_SCHEME.match(uri)
+    return uri.rstrip("/").endswith(".lancedb") or Path(uri).is_dir()
