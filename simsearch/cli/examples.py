@@ -108,10 +108,10 @@ examples:
 """,
     "publish": """\
 examples:
-  simsearch publish outputs images.db shop      into a Milvus Lite file
+  simsearch publish outputs images.db shop       into a Milvus Lite file
   simsearch publish outputs https://milvus.example.org:19530 shop --metadata metadata.csv
-  simsearch search images.db#shop photo.jpg     search there; MILVUS_TOKEN is the token
-  simsearch publish outputs images.lancedb shop into a folder or bucket of LanceDB
+  simsearch search images.db#shop photo.jpg      search there; MILVUS_TOKEN is the token
+  simsearch publish outputs images.lancedb shop  into a folder or bucket of LanceDB
 """,
     "info": "example:\n  simsearch info outputs\n",
     "trust": """\
