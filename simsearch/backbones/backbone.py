@@ -134,8 +134,7 @@ class Backbone:
         Returns
         -------
         numpy.ndarray
-            (S, S, 3) uint8, (n, S, S, 3) of a long image that several windows are made of, or the
-            (3, H, W) float32 of a user's own transform.
+            (S, S, 3) uint8, (n, S, S, 3) of a long image, or (3, H, W) float32 of an own transform.
         """
         prepared = self.transform(image)
         return prepared if isinstance(prepared, np.ndarray) else prepared.float().numpy()
@@ -197,8 +196,7 @@ class Backbone:
         Returns
         -------
         numpy.ndarray
-            (B, D) float32, C order, rows of unit L2 norm. A row is NaN where the network gave no
-            finite direction.
+            (B, D) float32, C order, rows of unit L2 norm; NaN where there is no finite direction.
         """
         if batch.ndim > 4:  # of long images
             return self.embed_all(list(batch))
@@ -249,10 +247,10 @@ class Backbone:
         inputs = torch.from_numpy(batch)
         if self.device.type == "cpu":
             return run(inputs)
-        from simsearch.backbones.transfer import to_device
+        from simsearch.backbones.transfer import run_in_memory
 
         with self._device_lock:  # the device has one queue: more threads would only fill its memory
-            return run(to_device(inputs, self.device))
+            return run_in_memory(run, inputs, self.device)
 
     def probe(self) -> NDArray[Any]:
         """Prepare an image of noise, a batch of one, on which a network can be tried."""

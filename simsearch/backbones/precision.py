@@ -49,9 +49,9 @@ def choose_precision(
     """Choose half precision where it is fast and accurate, unless the caller decides.
 
     float16 keeps 11 significant bits, so accelerators use that. Processors are fast at bfloat16
-    only, whose 8 bits are enough for dense convolutions (thousands of rounding errors average
-    out in each sum) and not for depthwise ones (nine weights per sum): against float32 on 600
-    scene photos, mean cosine 0.99999 for ResNet50 and 0.9988 for EfficientNet-Lite0.
+    only, whose 8 bits are enough for dense convolutions (thousands of numbers per sum) and not for
+    depthwise ones (nine): against float32 on 600 scene photos, mean cosine 0.99999 for ResNet50
+    and 0.9988 for EfficientNet-Lite0.
     """
     if precision != "auto":  # what is quantised runs in OpenVINO, and has float32 here
         return "float32" if precision == "int8" else precision

@@ -1,7 +1,7 @@
 """Sources in, embeddings out, a batch at a time: what every executor does, and the local one.
 
-One worker takes a batch all the way from files to embeddings. On a processor each has a core of its
-own; on a GPU they take turns, and decode while it computes. They are threads: nothing is pickled.
+One worker takes a batch all the way from files to embeddings: a thread, so nothing is pickled. On a
+processor each has its own core; on a GPU they take turns (and many files: see `decoding`).
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ def embed_batches(
     size = choose_batch_size(batch_size, workers, on_cpu=on_cpu)
     if len(sources) >= OPTIMISED_SOURCES:
         backbone.optimise()
+        if not on_cpu:
+            from simsearch.embedding import decoding
+
+            if decoding.suits(sources, backbone):
+                yield from decoding.embed_by_processes(sources, backbone, size, workers, sign)
+                return
     blocks = iter_blocks(len(sources), size)
     embed = partial(embed_batch, backbone=backbone, sign=sign)
     waiting: deque[Future[Batch]] = deque()
@@ -84,13 +90,7 @@ def embed_batches(
 
 
 def choose_batch_size(batch_size: int | None, workers: int, *, on_cpu: bool) -> int:
-    """Choose the size of a batch, where the caller does not.
-
-    Raises
-    ------
-    DatasetError
-        If a number that was given is less than 1.
-    """
+    """Choose the size of a batch, where the caller does not; refuse numbers below 1."""
     size = (8 if on_cpu else 64) if batch_size is None else batch_size
     if size < 1 or workers < 1:
         raise DatasetError(f"batch_size={size} and workers={workers} must be at least 1")
@@ -114,11 +114,13 @@ def embed_batch(
                 signed[position] = sign(source, image)
         except ImageError as error:
             failures.append((position, error))
-    if not inputs:
-        return Batch([], np.empty((0, backbone.dim), np.float32), failures)
-    embeddings = backbone.embed_all(inputs)
-    lost = np.isnan(embeddings[:, 0])
-    unfit = ImageError(backbone.non_finite_reason)
-    failures += [(positions[i], unfit) for i in np.flatnonzero(lost)]
-    positions = [positions[i] for i in np.flatnonzero(~lost)]
-    return Batch(positions, embeddings[~lost], failures, signed)
+    rows = backbone.embed_all(inputs) if inputs else np.empty((0, backbone.dim), np.float32)
+    return keep_finite(Batch(positions, rows, failures, signed), backbone)
+
+
+def keep_finite(batch: Batch, backbone: Backbone) -> Batch:
+    """Count sources without a finite row among the failures."""
+    positions, lost = np.array(batch.positions, np.intp), np.isnan(batch.embeddings[:, 0])
+    unfit = [(int(i), ImageError(backbone.non_finite_reason)) for i in positions[lost]]
+    kept, failures = positions[~lost].tolist(), batch.failures + unfit
+    return Batch(kept, batch.embeddings[~lost], failures, batch.signed)

@@ -1,0 +1,179 @@
+"""Decoding in processes of their own, for a network on a GPU: threads do not keep up with one.
+
+The threads of one process take turns at Python's lock: on 16 cores they decode about as many
+pictures a second as four of them would, a tenth of what a large GPU embeds (`benchmarks/gpu.py`).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+# Its processes do not run the caller's script again, as those of the standard library do.
+from joblib.externals.loky import ProcessPoolExecutor
+
+from simsearch.backbones.preprocessing import Preprocessing
+from simsearch.embedding.batching import Batch, embed_batch, keep_finite
+from simsearch.errors import ImageError
+from simsearch.files import iter_blocks
+from simsearch.images.address import is_uri, local_path
+from simsearch.images.budget import MemoryBudget, decoding_budget, use_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+    from typing import Any, TypeAlias
+
+    from numpy.typing import NDArray
+
+    from simsearch.backbones.backbone import Backbone
+    from simsearch.embedding.batching import Signer
+    from simsearch.images.decode import ImageSource
+
+    _Decoded: TypeAlias = tuple[Batch, list[NDArray[Any]] | NDArray[Any]]
+
+MIN_SOURCES = 2000  # fewer are decoded in threads before the processes have started
+IDLE_SECONDS = 30  # after which a process ends, as when its caller was killed
+CRASHED = "the process that decoded it crashed or was killed, perhaps as memory ran out"
+_lasting = ExitStack()  # what holds as long as a process
+
+
+def suits(sources: Sequence[ImageSource], backbone: Backbone) -> bool:
+    """Tell whether sources are better decoded in other processes: many files, for a device."""
+    return (
+        backbone.device.type != "cpu"
+        and isinstance(backbone.transform, Preprocessing)
+        and len(sources) >= MIN_SOURCES
+        and all(isinstance(source, str) and not is_uri(local_path(source)) for source in sources)
+    )
+
+
+def embed_by_processes(
+    sources: Sequence[ImageSource],
+    backbone: Backbone,
+    batch_size: int,
+    workers: int,
+    sign: Signer | None = None,
+) -> Generator[Batch]:
+    """Embed as `embed_batches` does: processes decode, this one runs the network.
+
+    A picture at which a process crashes is reported as one that cannot be read.
+    """
+    job = partial(_decode, reader=_Reader(backbone), sign=sign)
+    blocks = iter_blocks(len(sources), batch_size)
+    waiting: deque[tuple[slice, Future[_Decoded]]] = deque()
+    with closing(_Processes(workers, job, sources)) as processes:
+        while True:
+            for block in islice(blocks, 2 * workers - len(waiting)):
+                waiting.append((block, processes.submit(block)))
+            if not waiting:
+                return
+            block, future = waiting.popleft()
+            found: Iterable[_Decoded]
+            try:
+                found = [future.result()]
+            except BrokenProcessPool:
+                found = processes.decode_each([block, *(block for block, _ in waiting)])
+                waiting.clear()
+            for decoded in found:
+                yield _embed(*decoded, backbone)
+
+
+class _Reader:
+    """Stands for a backbone where pictures are read: it keeps the inputs, and its rows are zeros.
+
+    Attributes
+    ----------
+    inputs : list of numpy.ndarray or numpy.ndarray
+        Of the network, one for each picture; an array if all have one shape.
+    """
+
+    dim = 1
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.min_side, self.prepare = backbone.min_side, backbone.transform
+        self.inputs: list[NDArray[Any]] | NDArray[Any] = []
+
+    def embed_all(self, inputs: list[NDArray[Any]]) -> NDArray[np.float32]:
+        """Keep what a network would be given."""
+        alike = len({each.shape for each in inputs}) == 1
+        self.inputs = np.stack(inputs) if alike else inputs
+        return np.zeros((len(inputs), self.dim), np.float32)
+
+
+def _decode(
+    sources: Sequence[ImageSource], start: int, reader: _Reader, sign: Signer | None
+) -> _Decoded:
+    """Read one batch, in another process."""
+    return embed_batch(sources, start, cast("Backbone", reader), sign), reader.inputs
+
+
+def _embed(batch: Batch, inputs: list[NDArray[Any]] | NDArray[Any], backbone: Backbone) -> Batch:
+    """Embed a batch that was read."""
+    if not batch.positions:
+        return batch
+    rows = backbone.embed_all(inputs) if isinstance(inputs, list) else backbone.embed(inputs)
+    return keep_finite(batch._replace(embeddings=rows), backbone)
+
+
+class _Processes:
+    """Processes that decode blocks of sources, and new ones when they have broken down."""
+
+    def __init__(
+        self, workers: int, job: partial[_Decoded], sources: Sequence[ImageSource]
+    ) -> None:
+        self._workers, self._job, self._sources = workers, job, sources
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        share = getattr(decoding_budget(), "size", 0) // self._workers
+        return ProcessPoolExecutor(
+            self._workers,
+            timeout=IDLE_SECONDS,
+            initializer=_begin,
+            initargs=(share,),
+            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def submit(self, block: slice) -> Future[_Decoded]:
+        """Let a block be decoded; where the processes have broken down, the future says so."""
+        future: Future[_Decoded]
+        try:
+            future = self._pool.submit(self._job, self._sources[block], block.start)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+        return future
+
+    def decode_each(self, blocks: Iterable[slice]) -> Generator[_Decoded]:
+        """Decode lost blocks picture by picture, so that the one at fault is found."""
+        self._restart()
+        for block in blocks:
+            for i in range(*block.indices(len(self._sources))):
+                try:
+                    yield self.submit(slice(i, i + 1)).result()
+                except BrokenProcessPool:
+                    self._restart()
+                    yield Batch([], np.empty((0, 1), np.float32), [(i, ImageError(CRASHED))]), []
+
+    def _restart(self) -> None:
+        self.close()
+        self._pool = self._start()
+
+    def close(self) -> None:
+        """End them; what is under way is lost."""
+        self._pool.shutdown(wait=True, kill_workers=True)
+
+
+def _begin(share: int) -> None:
+    """Begin a process: Ctrl-C is for the caller, and the memory of decoders for all together."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if share:
+        _lasting.enter_context(use_budget(MemoryBudget(share)))
