@@ -2,6 +2,7 @@
 
     python benchmarks/index.py SCENES PHOTOS --rows 100000 --cache views.npz
     python benchmarks/index.py SCENES PHOTOS --peers lorann=/tmp/lorann/bin/python   # beside ours
+    python benchmarks/index.py SCENES PHOTOS --rows 1000000 --keep FOLDER   # what is made stays
 
 Views (crops, mirrored or not, other light and colour) of pictures are embedded: six of each of
 1,500 scenes and 200 photos make the library, a seventh asks as a picture like the library's, and
@@ -13,6 +14,7 @@ as those of a third real picture do. Processor time of one thread; the truth is 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -37,25 +39,19 @@ def main() -> None:
     options = parse()
     faiss.omp_set_num_threads(1)
     views, kinds = load_views(options)
-    rows = extend(views, options.rows)
-    library = ss.ImageLibrary(rows, [f"{i:07d}.jpg" for i in range(len(rows))])
+    library = stored_library(views, options)
     if options.peers:
         asked = {name: queries[:QUERIES] for name, queries in kinds.items()}
         found = {name: ExactIndex().top_k(library, some, K) for name, some in asked.items()}
         truth = {name: np.stack([best.rows for best in some]) for name, some in found.items()}
-        compare_peers(options.peers, rows, asked, truth)
+        compare_peers(options.peers, library.embeddings, asked, truth)
     for kind in options.kinds:
-        started = time.process_time()
-        index = ss.build_index(library, kind, progress=False)
-        print(
-            f"\n{index.report}\n{time.process_time() - started:.0f} CPU s with measuring",
-            flush=True,
-        )
+        index = kept_index(library, kind, options)
         for name, queries in kinds.items():
             report(library, index, name, queries[:QUERIES])
         everybody = np.concatenate([queries[:25] for queries in kinds.values()])
         for share in SHARES:
-            mask = np.random.default_rng(1).random(len(rows)) < share
+            mask = np.random.default_rng(1).random(len(library)) < share
             report(library, index, f"all, {share:.0%} of the rows", everybody, mask)
 
 
@@ -66,8 +62,38 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--kinds", nargs="+", default=["rabitq"])
     parser.add_argument("--peers", nargs="+", default=[], metavar="NAME=PYTHON")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of the library and its index")
     parser.add_argument("--cache", type=Path, help="file that keeps the embeddings of the views")
     return parser.parse_args()
+
+
+def stored_library(views: np.ndarray, options: argparse.Namespace) -> ss.ImageLibrary:
+    """Return the library of so many rows: in memory, or in the folder that keeps it."""
+    names = [f"{i:07d}.jpg" for i in range(options.rows)]
+    if options.keep is None:
+        rows = np.empty((options.rows, views.shape[-1]), np.float32)
+        extend(views, rows)
+        return ss.ImageLibrary(rows, names)
+    if not (options.keep / "manifest.json").exists():
+        with tempfile.NamedTemporaryFile(dir=options.keep.parent) as file:
+            rows = np.memmap(file, np.float32, "r+", shape=(options.rows, views.shape[-1]))
+            extend(views, rows)
+            ss.ImageLibrary(rows, names).save(options.keep)
+    return ss.ImageLibrary.load(options.keep)
+
+
+def kept_index(library: ss.ImageLibrary, kind: Any, options: argparse.Namespace) -> Any:
+    """Open the index beside the library if it is of this kind, or build it; print its report."""
+    started = time.process_time()
+    try:
+        index = ss.load_index(library) if options.keep else None
+    except ss.LibraryError:
+        index = None
+    if index is None or index.kind != kind:
+        index = ss.build_index(library, kind, progress=False)
+        print(f"\n{time.process_time() - started:.0f} CPU s with measuring")
+    print(f"\n{index.report}", flush=True)
+    return index
 
 
 def load_views(options: argparse.Namespace) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -119,12 +145,11 @@ def embed(images: list[Image.Image]) -> np.ndarray:
     )
 
 
-def extend(views: np.ndarray, count: int) -> np.ndarray:
-    """Return unit rows, (count, D): the views, then those of made-up pictures."""
-    rng, dim = np.random.default_rng(0), views.shape[-1]
+def extend(views: np.ndarray, rows: np.ndarray) -> None:
+    """Fill unit rows, (count, D): with the views, then with those of made-up pictures."""
+    rng, (count, dim) = np.random.default_rng(0), rows.shape
     centres = views.mean(axis=1)
     differences = views - centres[:, None]
-    rows = np.empty((count, dim), np.float32)
     done = min(count, views.size // dim)
     rows[:done] = views.reshape(-1, dim)[:done]
     while done < count:
@@ -134,7 +159,6 @@ def extend(views: np.ndarray, count: int) -> np.ndarray:
         more = (mixed[:, None] + differences[third]).reshape(-1, dim)[: count - done]
         rows[done : done + len(more)] = more / np.linalg.norm(more, axis=1, keepdims=True)
         done += len(more)
-    return rows
 
 
 def report(

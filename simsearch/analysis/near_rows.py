@@ -13,7 +13,7 @@ from simsearch.files import iter_blocks
 from simsearch.retrieval.likely_best import kth_best
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ CELL_ROWS, PROBED_CELLS = 128, 10  # rows of a cell on average; cells in which a
 DIMS, SAMPLE_ROWS, ITERATIONS = 64, 20_000, 8  # of k-means
 AXES_STEP, AXES_ITERATIONS = 5, 4  # of the sample every fifth row gives the axes
 BLOCK_ROWS = 1024
+SHORT_NUMBERS = 2**16  # that 16 bits hold
 
 
 class NearPairs(NamedTuple):
@@ -78,15 +79,16 @@ def near_pairs(
             # "clip" as the numbers are known to be right: "raise" would go through a buffer
             rows = embeddings.take(asked[some], axis=0, out=buffer[: len(some)], mode="clip")
             scores = rows @ in_cell
-            i, j = np.nonzero(_nearest(scores, floors, some, count))
+            high = np.flatnonzero(_nearest(scores, floors, some, count))
+            i, j = np.divmod(high, len(others))
             pairs = np.stack([asked[some[i]], others[j]], axis=1)
             kept = pairs[:, 0] != pairs[:, 1]
-            found.append((pairs[kept], scores[i, j][kept], some[i[kept]]))
+            found.append((pairs[kept], scores.ravel()[high[kept]], some[i[kept]]))
     every, cosines, of = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if is_small:
         return NearPairs(every, cosines)
-    high = cosines >= floors[of]  # which rose after the first of them were found
-    return _nearest_of_each(NearPairs(every[high], cosines[high]), count)
+    last = cosines >= floors[of]  # which rose after the first of them were found
+    return _nearest_of_each(NearPairs(every[last], cosines[last]), count)
 
 
 def _nearest_of_each(found: NearPairs, count: int) -> NearPairs:
@@ -131,7 +133,8 @@ def _in_cells(
 
 def _sorted(cells: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Sort places by their cell; the second array says where each cell starts and ends."""
-    order = np.argsort(cells, kind="stable")
+    short = cells.astype(np.uint16) if count <= SHORT_NUMBERS else cells
+    order = np.argsort(short, kind="stable")  # of 16 bits, by radix: a tenth of the time
     return order, np.searchsorted(cells[order], np.arange(count + 1))
 
 
@@ -146,7 +149,7 @@ class _Cells:
         places = sample @ self._axes.T
         self.centres = places[rng.permutation(len(places))[:count]]
         for _ in range(ITERATIONS):
-            cells = self._nearest(places, 1)[:, 0]
+            cells = self._nearest_of(lambda block: places[block], len(places), 1)[:, 0]
             order, ends = _sorted(cells, len(self.centres))
             full = np.flatnonzero(np.diff(ends))
             sums = np.add.reduceat(places[order], ends[full], axis=0)
@@ -156,17 +159,43 @@ class _Cells:
         self, embeddings: NDArray[np.float32], rows: NDArray[np.intp], count: int
     ) -> NDArray[np.intp]:
         """Find the nearest cells of rows, the nearest one first: (R, count)."""
-        found = np.empty((len(rows), min(count, len(self.centres))), np.intp)
-        for block in iter_blocks(len(rows), BLOCK_ROWS):
-            found[block] = self._nearest(embeddings[rows[block]] @ self._axes.T, count)
+        return self._nearest_of(
+            lambda block: embeddings[rows[block]] @ self._axes.T, len(rows), count
+        )
+
+    def _nearest_of(
+        self, places: Callable[[slice], NDArray[np.float32]], total: int, count: int
+    ) -> NDArray[np.intp]:
+        """Find the nearest cells of so many places, which come in blocks: (total, count)."""
+        found = np.empty((total, min(count, len(self.centres))), np.intp)
+        # squared distances less what is the same for all cells, by one product without a copy
+        factors = np.vstack([-2 * self.centres.T, (self.centres**2).sum(axis=1)])
+        padded = np.ones((BLOCK_ROWS, len(factors)), np.float32)
+        buffer = np.empty((BLOCK_ROWS, len(self.centres)), np.float32)
+        for block in iter_blocks(total, BLOCK_ROWS):
+            size = block.stop - block.start
+            padded[:size, :-1] = places(block)
+            away = np.matmul(padded[:size], factors, out=buffer[:size])
+            found[block] = _smallest(away, found.shape[1])
         return found
 
-    def _nearest(self, places: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-        away = (self.centres**2).sum(axis=1) - 2 * (places @ self.centres.T)
-        if count == 1:
-            return np.asarray(away.argmin(axis=1)[:, None])
-        last = min(count, len(self.centres)) - 1
-        return np.asarray(np.argpartition(away, (0, last), axis=1)[:, : last + 1])
+
+def _smallest(away: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Find the columns of the smallest numbers of each row, that of the smallest first.
+
+    Partitions of numbers use the processor's wide registers, where those of positions do not.
+    """
+    first = away.argmin(axis=1)[:, None]
+    if count == 1:
+        return np.asarray(first)
+    limit = np.partition(away, count - 1, axis=1)[:, count - 1 : count]
+    columns = np.nonzero(away <= limit)[1]
+    if len(columns) != count * len(away):  # some are equal
+        return np.argpartition(away, (0, count - 1), axis=1)[:, :count]
+    columns = columns.reshape(len(away), count)
+    columns[columns == first] = columns[:, 0]
+    columns[:, :1] = first
+    return columns
 
 
 def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:

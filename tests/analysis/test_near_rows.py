@@ -84,3 +84,22 @@ def test_equal_rows_in_their_thousands_stay_few_pairs(monkeypatch):
     rows = np.repeat(clustered_rows(1), 2000, axis=0)
     found = near_pairs(rows, np.arange(2000), np.arange(2000), 0.6, 5)
     assert len(found.pairs) <= 2000 * 5
+
+
+def test_cells_that_are_equally_near_are_found_once_each():
+    away = np.random.default_rng(2).integers(0, 6, (200, 12)).astype(np.float32)
+    for count in (1, 4, 12):
+        found = near_rows._smallest(away, count)
+        expected = np.sort(away, axis=1)[:, :count]
+        chosen = np.take_along_axis(away, found, axis=1)
+        np.testing.assert_array_equal(np.sort(chosen, axis=1), expected)
+        np.testing.assert_array_equal(chosen[:, 0], expected[:, 0])
+        assert all(len(set(row)) == count for row in found.tolist())
+
+
+def test_cells_at_different_distances_are_found_the_nearest_first():
+    away = np.random.default_rng(3).permuted(np.tile(np.arange(12.0, dtype="f4"), (50, 1)), axis=1)
+    found = near_rows._smallest(away, 5)
+    order = np.argsort(away, axis=1)
+    np.testing.assert_array_equal(found[:, 0], order[:, 0])
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.sort(order[:, :5], axis=1))
