@@ -192,10 +192,10 @@ def _smallest(away: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     columns = np.nonzero(away <= limit)[1]
     if len(columns) != count * len(away):  # some are equal
         return np.argpartition(away, (0, count - 1), axis=1)[:, :count]
-    columns = columns.reshape(len(away), count)
-    columns[columns == first] = columns[:, 0]
-    columns[:, :1] = first
-    return columns
+    found = columns.reshape(len(away), count)
+    found[found == first] = found[:, 0]
+    found[:, :1] = first
+    return np.asarray(found)
 
 
 def _principal_axes(rows: NDArray[np.float32]) -> NDArray[np.float32]:
