@@ -8,7 +8,7 @@ the other on the same pictures:
 
 - forward: the network alone, on batches that lie on the device already;
 - with copies: batches from the processor's memory and rows back into it, by one thread;
-- decode: files to network inputs alone, on all cores;
+- decode: files to network inputs alone, in threads on all cores;
 - embed_dataset: files to a library on disk, signatures for `duplicates` included.
 
 Medians over the rounds, in pictures a second. The rows of each precision are compared with those of
