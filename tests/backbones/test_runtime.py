@@ -27,7 +27,10 @@ from simsearch.errors import BackboneError, MissingExtraError
 from simsearch.library.library import ImageLibrary
 
 ROOT = Path(ss.__file__).parents[1]
-NAMES = ["efficientnet_lite0", "resnet18", "mobilenet_v3_small", "vit_b_16", "timm:resnet18"]
+NAMES = [
+    *("efficientnet_lite0", "resnet18", "mobilenet_v3_small"),
+    *("timm:vit_tiny_patch16_224", "timm:resnet18"),
+]
 
 
 @pytest.fixture(autouse=True)
