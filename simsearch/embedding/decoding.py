@@ -6,6 +6,7 @@ pictures a second, hardly more than one alone (334); 16 processes 2,231 (`benchm
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections import deque
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -29,15 +30,13 @@ from simsearch.images.budget import MemoryBudget, decoding_budget, use_budget
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
     from simsearch.embedding.batching import Signer
     from simsearch.images.decode import ImageSource
-
-    _Decoded: TypeAlias = tuple[Batch, list[NDArray[Any]] | NDArray[Any]]
 
 MIN_SOURCES = 1000  # fewer are decoded in threads before processes, which start in a second, win
 IDLE_SECONDS = 30  # after which a process ends, as when its caller was killed
@@ -83,7 +82,15 @@ def embed_by_processes(
                 found = processes.decode_each([block, *(block for block, _ in waiting)])
                 waiting.clear()
             for decoded in found:
-                yield _embed(*decoded, backbone)
+                yield _embed(decoded, backbone)
+
+
+class _Decoded(NamedTuple):
+    """One batch as its process has read it."""
+
+    batch: Batch  # with rows of zeros
+    inputs: list[NDArray[Any]] | NDArray[Any]  # of the network, for each that could be read
+    logged: list[logging.LogRecord]
 
 
 class _Reader:
@@ -112,15 +119,37 @@ def _decode(
     sources: Sequence[ImageSource], start: int, reader: _Reader, sign: Signer | None
 ) -> _Decoded:
     """Read one batch, in another process."""
-    return embed_batch(sources, start, cast("Backbone", reader), sign), reader.inputs
+    _heard.records = []
+    batch = embed_batch(sources, start, cast("Backbone", reader), sign)
+    return _Decoded(batch, reader.inputs, _heard.records)
 
 
-def _embed(batch: Batch, inputs: list[NDArray[Any]] | NDArray[Any], backbone: Backbone) -> Batch:
-    """Embed a batch that was read."""
+def _embed(decoded: _Decoded, backbone: Backbone) -> Batch:
+    """Embed a batch that was read, and say what was said about it."""
+    batch, inputs, logged = decoded
+    for record in logged:
+        logging.getLogger(record.name).handle(record)
     if not batch.positions:
         return batch
     rows = backbone.embed_all(inputs) if isinstance(inputs, list) else backbone.embed(inputs)
     return keep_finite(batch._replace(embeddings=rows), backbone)
+
+
+class _Heard(logging.Handler):
+    """Keeps what is logged in a process, for its caller to log: its own output nobody may see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record as plain text, which can be sent."""
+        record.msg, record.args = record.getMessage(), None
+        record.exc_info = None
+        self.records.append(record)
+
+
+_heard = _Heard()
 
 
 class _Processes:
@@ -161,7 +190,8 @@ class _Processes:
                     yield self.submit(slice(i, i + 1)).result()
                 except BrokenProcessPool:
                     self._restart()
-                    yield Batch([], np.empty((0, 1), np.float32), [(i, ImageError(CRASHED))]), []
+                    failed = Batch([], np.empty((0, 1), np.float32), [(i, ImageError(CRASHED))])
+                    yield _Decoded(failed, [], [])
 
     def _restart(self) -> None:
         self.close()
@@ -173,7 +203,10 @@ class _Processes:
 
 
 def _begin(share: int) -> None:
-    """Begin a process: Ctrl-C is for the caller, and the memory of decoders for all together."""
+    """Begin a process: Ctrl-C and log are the caller's, and all share the memory for decoding."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logger = logging.getLogger("simsearch")
+    logger.addHandler(_heard)
+    logger.propagate = False
     if share:
         _lasting.enter_context(use_budget(MemoryBudget(share)))

@@ -100,7 +100,7 @@ class Telling(Preprocessing):
 
 def test_processes_share_the_memory_for_decoding(backbone, sources, monkeypatch):
     seen = []
-    monkeypatch.setattr(decoding, "_embed", lambda batch, inputs, _: seen.append(inputs))
+    monkeypatch.setattr(decoding, "_embed", lambda decoded, _: seen.append(decoded.inputs))
     monkeypatch.setattr(decoding, "decoding_budget", lambda: SimpleNamespace(size=3 * 40 << 24))
     spec = backbone.transform
     telling = SimpleNamespace(
@@ -108,6 +108,21 @@ def test_processes_share_the_memory_for_decoding(backbone, sources, monkeypatch)
     )
     list(embed_by_processes(sources[:3], telling, 3, 3))
     assert {int(each.max()) for each in seen} == {40}
+
+
+def test_what_is_logged_in_a_process_is_logged_here(backbone, tmp_path, caplog):
+    whole = tmp_path / "whole.jpg"
+    Image.effect_noise((200, 200), 80).convert("RGB").save(whole)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole.read_bytes()[:-2000])
+    sources = [str(whole), str(cut)] * 3
+    list(embed_batches(sources, backbone, 2, 1))
+    expected = sorted(record.getMessage() for record in caplog.records)
+    assert len(expected) == 3
+    caplog.clear()
+    list(embed_by_processes(sources, backbone, 2, 2))
+    assert sorted(record.getMessage() for record in caplog.records) == expected
+    assert {record.name for record in caplog.records} == {"simsearch"}
 
 
 def test_processes_end_with_the_run(backbone, sources):
