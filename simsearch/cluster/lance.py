@@ -6,11 +6,13 @@ Embedded, without a server. Paths and metadata are in memory, embeddings are not
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simsearch.cluster.lance_index import Kind, build_in_table, stored_index
+from simsearch.cluster.lance_scan import ROW, LanceIndex
 from simsearch.errors import LibraryError, MissingExtraError
 from simsearch.images.address import is_uri
 from simsearch.library.foreign import confined, without_weights
@@ -19,20 +21,15 @@ from simsearch.library.library import ImageLibrary
 from simsearch.library.parquet import EMBEDDING, attach_stored, load_pyarrow, read_facts
 from simsearch.library.parquet_export import arrow_groups
 from simsearch.library.paths import as_root, in_folder
-from simsearch.retrieval.exact import TopK, rescore, rounding_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
 
     from numpy.typing import NDArray
 
     from simsearch.backbones.backbone import Backbone
 
-ROW, SIZE, TIME = "simsearch_row", "simsearch_size", "simsearch_time_ns"
-GATHERED_ROWS = 4096  # that are allowed: so few are read, and the table is not searched
-SPARE_ROWS = 32  # that a search finds beyond k, as float32 scores may be in another order
-WIDER = 4  # times as many rows, where those were too few
+SIZE, TIME = "simsearch_size", "simsearch_time_ns"
 
 
 class LanceLibrary(ImageLibrary):
@@ -40,7 +37,8 @@ class LanceLibrary(ImageLibrary):
 
     It stays at the version that it was opened at, also while the next one is published. What is
     found is what the library of files gives: the table is scanned whole, and the best rows are
-    ranked by float64 scores. Paths and metadata are held in memory.
+    ranked by float64 scores. Paths and metadata are held in memory. `build_index` makes an index,
+    for large tables, with which searches are approximate.
 
     Parameters
     ----------
@@ -52,11 +50,15 @@ class LanceLibrary(ImageLibrary):
         Where the pictures lie now; needed for a table that you have not written.
     backbone
         What made the embeddings, if it cannot be loaded by name.
+    use_index
+        Whether the index of `build_index` is used, if there is one; False scans the table.
 
     Attributes
     ----------
     version : int
         Grows with each publication.
+    index : LanceIndex or LanceListIndex
+        What ranks: exact, or approximate with a `report`.
 
     Raises
     ------
@@ -77,9 +79,11 @@ class LanceLibrary(ImageLibrary):
         table: str,
         root: str | os.PathLike[str] | None = None,
         backbone: Backbone | str | None = None,
+        *,
+        use_index: bool = True,
     ) -> None:
         self._place = os.fspath(uri), table
-        self._given = root, backbone
+        self._open = partial(type(self), *self._place, root, backbone, use_index=use_index)
         opened = _open(*self._place)
         self.version = int(opened.version)
         opened.checkout(self.version)
@@ -101,7 +105,8 @@ class LanceLibrary(ImageLibrary):
         attach_stored(self, frame, facts)
         self._rows = _Rows(opened, len(names))
         self.embeddings = self._rows  # type: ignore[assignment]
-        self.index = LanceIndex(opened)
+        made = stored_index(opened, len(names)) if use_index else None
+        self.index = made or LanceIndex(opened)
 
     @classmethod
     def publish(cls, library: ImageLibrary, uri: str | os.PathLike[str], table: str) -> Self:
@@ -133,10 +138,38 @@ class LanceLibrary(ImageLibrary):
             ) from error
         return cls(uri, table, library.root, library._backbone)
 
+    def build_index(self, kind: Kind = "ivf_hnsw_sq", recall: float = 0.99) -> Self:
+        """Build an approximate index in the table, measure it, and open the table with it.
+
+        Whoever opens the table from now on searches with it, or exactly with `use_index=False`.
+        Conditions hold as before: where they allow less than a tenth of the rows, the table is
+        scanned. The next publication has no index.
+
+        Parameters
+        ----------
+        kind
+            "ivf_hnsw_sq": graphs of the rows in 8 bits a number, quicker. "ivf_pq": lists of rows
+            in one bit a number, smaller and sooner built.
+        recall
+            Share of the ten nearest that is to be found. `index.report` says what is reached, by
+            other queries than those that set the effort.
+
+        Raises
+        ------
+        LibraryError
+            If the table has few rows, was replaced meanwhile, or LanceDB refuses.
+        QueryError
+            If there is no such kind, or the recall is none.
+        """
+        if self.refresh() is not self:
+            raise LibraryError(f"{self!s} has a newer version: call refresh() first")
+        build_in_table(self, _open(*self._place), kind, recall)
+        return self._open(use_index=True)
+
     def refresh(self) -> LanceLibrary:
         """Return the newest version: this library itself, if nothing was published since."""
         newest = int(_open(*self._place).version)
-        return self if newest == self.version else type(self)(*self._place, *self._given)
+        return self if newest == self.version else self._open()
 
     def __str__(self) -> str:
         return "#".join(self._place)
@@ -160,66 +193,6 @@ class LanceLibrary(ImageLibrary):
         raise LibraryError(
             f"{self!s} was not written by you: give root=, the folder that holds its pictures"
         )
-
-
-class LanceIndex:
-    """Ranks the rows of a table: LanceDB's scan in float32 selects, float64 scores rank."""
-
-    exact = True
-
-    def __init__(self, table: Any) -> None:  # noqa: ANN401
-        self._table = table
-
-    def check(self, library: Any) -> None:  # noqa: ANN401
-        """Accept the library that it belongs to."""
-
-    def top_k(
-        self,
-        library: LanceLibrary,
-        vectors: NDArray[np.float32],
-        k: int,
-        mask: NDArray[np.bool_] | None = None,
-    ) -> Iterator[TopK]:
-        """Rank the best rows for each of several embeddings, as `Index.top_k` says."""
-        count = len(library) if mask is None else int(np.count_nonzero(mask))
-        k = min(int(k), count)
-        for vector in vectors:
-            if not k:
-                yield TopK(np.empty(0, np.intp), np.empty(0))
-            elif mask is not None and count <= GATHERED_ROWS:
-                rows = np.flatnonzero(mask)
-                yield rescore(library, vector, library.row_lookup[rows] @ vector, k, rows=rows)
-            else:
-                yield self._rank(library, vector, k, mask, len(library) / count)
-
-    def _rank(
-        self,
-        library: LanceLibrary,
-        vector: NDArray[np.float32],
-        k: int,
-        mask: NDArray[np.bool_] | None,
-        rarity: float,
-    ) -> TopK:
-        error = rounding_error(library.dim + 2)  # of the sum, and of 1 - score, which comes back
-        limit = int((k + SPARE_ROWS) * rarity) + 1
-        while True:
-            rows, scores = self._search(vector, min(limit, len(library)))
-            lowest = scores.min()
-            if mask is not None:
-                rows, scores = rows[mask[rows]], scores[mask[rows]]
-            complete = len(scores) >= k and lowest < np.partition(scores, -k)[-k] - 2 * error
-            if complete or limit >= len(library):
-                return rescore(library, vector, scores, k, rows=rows, error=error)
-            limit *= WIDER
-
-    def _search(
-        self, vector: NDArray[np.float32], limit: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        query = self._table.search(vector, vector_column_name=EMBEDDING).distance_type("dot")
-        query = query.bypass_vector_index()  # which somebody may have made, and is approximate
-        found = query.select([ROW, "_distance"]).limit(limit).to_arrow()
-        distances = found["_distance"].to_numpy()
-        return found[ROW].to_numpy().astype(np.intp), (1 - distances).astype(np.float32)
 
 
 class _Rows:

@@ -33,10 +33,12 @@ EXTRAS = {
     **dict.fromkeys(("gs", "gcs"), "gcs"),
     **dict.fromkeys(("az", "abfs", "abfss", "adl"), "azure"),
 }
-CREDENTIALS = (
-    "; set them as the storage's own tools read them, such as AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY"
-)
+CREDENTIALS = {  # where the tools of a storage look for them, by its extra
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and "
+    "AZURE_STORAGE_ACCOUNT_KEY",
+}
+CREDENTIALS_OF_OTHERS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 def read_uri(uri: str) -> bytes:
@@ -98,13 +100,22 @@ def list_files(
     except (DatasetError, MissingExtraError):
         raise
     except Exception as error:  # every file system raises its own
-        raise DatasetError(f"cannot list {root!r}: {refusal(error)}") from error
+        raise DatasetError(f"cannot list {root!r}: {refusal(error, root)}") from error
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: Exception, uri: str) -> str:
     """Say in one line why a storage refused, and what to do about missing credentials."""
     reason = f"{error or type(error).__name__}".partition("\n")[0]
-    return reason + CREDENTIALS if "credential" in reason.lower() else reason
+    if isinstance(error, FileNotFoundError) and len(reason.split()) == 1:  # a bare address
+        return f"no such bucket or folder ({reason})"
+    if "credential" not in reason.lower():
+        return reason
+    names = CREDENTIALS.get(_extra(uri), CREDENTIALS_OF_OTHERS)
+    return f"{reason}; set them as the storage's own tools read them, such as {names}"
+
+
+def _extra(uri: str) -> str:
+    return EXTRAS.get(uri.rpartition("::")[2].partition("://")[0], "")
 
 
 def file_state(uri: str) -> tuple[int, int] | None:
@@ -201,7 +212,7 @@ def open_system(uri: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(uri)
     except ImportError as error:  # whose message names the package of this scheme
-        extra = EXTRAS.get(uri.rpartition("::")[2].partition("://")[0])
+        extra = _extra(uri)
         mend = f': pip install "simsearch[{extra}]"' if extra else ""
         raise MissingExtraError(f"cannot open {uri}: {error}{mend}") from error
     return system, path

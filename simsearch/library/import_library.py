@@ -1,4 +1,4 @@
-"""Import of a library from one Parquet file, or from arrays that others made."""
+"""Import of a library from one Parquet file, a dataset of FiftyOne, or arrays of others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from simsearch.backbones.backbone import Backbone, load_backbone
 from simsearch.errors import BackboneError, LibraryError
 from simsearch.images.address import is_uri
+from simsearch.library.fiftyone_import import read_dataset
 from simsearch.library.files import MANIFEST, SKIPPED, replace_library, writing
 from simsearch.library.foreign import confined, without_weights
 from simsearch.library.incoming_rows import (
@@ -55,7 +56,7 @@ def import_library(
     backbone: Backbone | str | None = None,
     overwrite: bool = False,
 ) -> ImageLibrary:
-    """Make a library of a Parquet file, such as `export_library` writes, or of an array.
+    """Make a library of what `export_library` writes, or of a table, dataset or array of others.
 
     Rows are read and checked block by block. Those of another norm than 1 are scaled to it, and the
     log says how many. What made the embeddings is taken from a file of `export_library`: queries
@@ -67,7 +68,8 @@ def import_library(
     file
         Parquet with a column of paths (`path`, `image_path` or `file_name`) and one of embeddings,
         lists of D numbers (`embedding`, `embeddings` or `image_embedding`); or an .npy file of
-        (N, D) numbers. Other columns become the metadata.
+        (N, D) numbers; or a folder that FiftyOne has exported (`fiftyone.types.FiftyOneDataset`),
+        with a field of embeddings. Other columns become the metadata.
     outputs
         The folder for the library.
     paths
@@ -98,11 +100,12 @@ def import_library(
     MissingExtraError
         If pyarrow is needed, and not installed.
     """
-    with _opened(check_file(file), paths) as incoming:
+    place = Path(file).expanduser()
+    with _opened(place if place.is_dir() else check_file(file), paths) as incoming:
         source = _source(incoming, backbone)
-        place = as_root(root) if root is not None else _recorded_root(incoming)
-        names = _names(incoming, place)
-        listed = [in_folder(place, name) for name in names] if place is not None else names
+        top = as_root(root) if root is not None else _recorded_root(incoming)
+        names = _names(incoming, top)
+        listed = [in_folder(top, name) for name in names] if top is not None else names
         with writing(outputs) as folder:
             _check_vacant(folder, outputs, overwrite=overwrite)
             replace_library(
@@ -110,7 +113,7 @@ def import_library(
                 incoming.rows,
                 np.array(listed, "U"),
                 stats=None,
-                root=place,
+                root=top,
                 source=source,
                 head=incoming.facts.head,
             )
@@ -133,6 +136,10 @@ def _opened(file: Path, paths: str | os.PathLike[str] | None) -> Iterator[_Incom
         return
     if paths is not None:
         raise LibraryError(f"paths= (--paths) belongs to an .npy file, and not to {file.name}")
+    if file.is_dir():
+        dataset = read_dataset(file)
+        yield _checked(_Incoming(*dataset, file.name))
+        return
     with closing(open_parquet(file)) as opened:
         table = parquet_table(opened, file.name)
         rows = parquet_rows(opened, file.name)

@@ -294,7 +294,9 @@ class _Copy:
         except (FileNotFoundError, LibraryError, MissingExtraError):
             raise
         except Exception as error:  # every file system raises its own
-            raise LibraryError(f"cannot {what} {self.address!r}: {refusal(error)}") from error
+            raise LibraryError(
+                f"cannot {what} {self.address!r}: {refusal(error, self.address)}"
+            ) from error
 
 
 def _writer(system: Any, mark: str) -> dict[str, Any]:  # noqa: ANN401

@@ -9,7 +9,7 @@ from object_store import object_store  # noqa: F401
 from tiny import tiny_backbone
 
 import simsearch as ss
-from simsearch.cluster import lance as module
+from simsearch.cluster import lance_scan as module
 from simsearch.cluster.lance import LanceLibrary
 
 lancedb = pytest.importorskip("lancedb")

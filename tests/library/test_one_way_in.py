@@ -57,6 +57,7 @@ ELSEWHERE = {
     "backbones/precision.py",
     "library/incoming_rows.py",  # arrays that the caller names
     "library/fiftyone_export.py",  # a folder that it makes
+    "library/fiftyone_import.py",  # two files of JSON in a folder that is given
 }
 
 

@@ -42,6 +42,7 @@ from simsearch.library.recorded import source_to_record
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from simsearch.library.library import ImageLibrary
@@ -203,7 +204,7 @@ class Publication:
         if not keep_previous:
             self._clean_up(new)
         index = self.store.call("describe_index", rows, index_name="vector")
-        return replace(published, unindexed=int(index.get("pending_index_rows", 0)))
+        return replace(published, unindexed=_unindexed(index))
 
     def _phase(self, title: str) -> AbstractContextManager[None]:
         return phase(title, progress=self.encoder.progress)
@@ -299,6 +300,12 @@ class Publication:
             if other != generation:
                 store.call("drop_collection", store.rows_name(other))
         store.call("delete", store.meta, filter=f"version > 0 and version != {version}")
+
+
+def _unindexed(index: Mapping[str, Any]) -> int:
+    """Return the rows without an index; those that are indexed anew, together, still have one."""
+    pending, total = index.get("pending_index_rows", 0), index.get("total_rows", 0)
+    return max(0, min(int(pending), int(total) - int(index.get("indexed_rows", 0))))
 
 
 def _same_content(one: VersionRecord, other: VersionRecord) -> bool:

@@ -68,12 +68,15 @@ def test_rows_that_the_server_still_indexes_are_said(tmp_path, monkeypatch):
 
     def indexing(self, method, *args, **options):
         answer = call(self, method, *args, **options)
-        return answer | {"pending_index_rows": 1200} if method == "describe_index" else answer
+        return answer | state if method == "describe_index" else answer
 
     assert "indexing" not in str(ss.publish(small(), tmp_path / "x.db", "x", progress=False))
     monkeypatch.setattr(Store, "call", indexing)
+    state = {"total_rows": 1500, "indexed_rows": 300, "pending_index_rows": 1200}
     done = ss.publish(small(31), tmp_path / "x.db", "x", progress=False)
     assert done.unindexed == 1200
     assert str(done).endswith(
         "30 kept; the server is still indexing 1,200 rows, and searches are slower until it is done"
     )
+    state = {"total_rows": 1500, "indexed_rows": 1500, "pending_index_rows": 700}  # put together
+    assert ss.publish(small(32), tmp_path / "x.db", "x", progress=False).unindexed == 0
