@@ -20,12 +20,13 @@ from simsearch.errors import (
     StaleVersionError,
 )
 from simsearch.plain_json import dumps
-from simsearch.web.field_errors import describe_errors
+from simsearch.web.field_errors import describe_errors, suggest
 from simsearch.web.root_path import ROOT, local_path
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.datastructures import Headers
+    from starlette.exceptions import HTTPException
     from starlette.requests import Request
 
 NOT_FOUND = Path(__file__).with_name("static") / "not_found.html"
@@ -112,7 +113,7 @@ def handle_problems(app: FastAPI) -> None:
     def http_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404 and wants_page(local_path(request.scope), request.headers):
             return rooted_page(NOT_FOUND.read_text("utf-8"), 404)
-        response = problem(error.status_code, str(error.detail))
+        response = problem(error.status_code, _http_detail(request, error))
         response.headers.update(error.headers or {})
         return response
 
@@ -126,6 +127,20 @@ def _public_message(error: SimsearchError) -> str:
         return message
     logger.warning("a request failed: %s", error)
     return "the library or its network cannot do this; the server's log says why"
+
+
+def _http_detail(request: Request, error: HTTPException) -> str:
+    """Return the detail of an HTTP error, where it is its title alone with what to do."""
+    if error.detail != HTTPStatus(error.status_code).phrase:
+        return error.detail
+    path = str(request.scope["path"]).removeprefix(ROOT.get())
+    allowed = (error.headers or {}).get("Allow")
+    if error.status_code == 405 and allowed:
+        return f"{path:.80} does not take {request.method}: use {allowed}"
+    if error.status_code == 404:
+        known = [*request.app.openapi()["paths"], request.app.openapi_url or "/"]
+        return f"there is nothing at {path!r:.80}{suggest(path[:80], known)}"
+    return error.detail
 
 
 def _field_names(request: Request) -> list[str]:

@@ -65,6 +65,25 @@ def test_unknown_address_is_a_page_for_people_and_a_problem_for_programs(client)
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("POST", "/api/serach", "there is nothing at '/api/serach'; did you mean '/api/search'?"),
+        ("GET", "/openapi.json", "there is nothing at '/openapi.json'; did you mean '/api/openapi"),
+        ("GET", "/static/no.js", "there is nothing at '/static/no.js'"),
+        ("GET", "/x" * 500, f"there is nothing at '{'/x' * 39}/"),
+        ("GET", "/api/search", "/api/search does not take GET: use POST"),
+        ("DELETE", "/api/library", "/api/library does not take DELETE: use GET"),
+        ("POST", "/static/main.js", "/static/main.js does not take POST: use GET"),
+    ],
+)
+def test_wrong_address_or_method_is_told_with_the_right_one(client, method, path, detail):
+    answer = client.request(method, path)
+    assert answer.json()["status"] == answer.status_code
+    assert answer.json()["detail"].startswith(detail)
+    assert len(answer.json()["detail"]) < 200
+
+
+@pytest.mark.parametrize(
     ("opened", "place"),
     [
         ("/?row=1&folder=a%26b", "/?row=1&folder=a%26b"),

@@ -201,7 +201,12 @@ function actions(image, name) {
     canLike() ? like(hasQuery() ? "More like this" : "Like", "liked", "like") : null,
     canLike() && hasQuery() ? like("Less like this", "disliked", "dislike") : null,
     link("Download", "download", { download, "data-detail": "download" }),
-    link("Open in a new tab", "open", { target: "_blank", rel: "noopener", "data-detail": "open" }),
+    link("Full size", "open", {
+      target: "_blank",
+      rel: "noopener",
+      title: "Opens in a new tab",
+      "data-detail": "open",
+    }),
     copyButton(image.path),
   );
 }
@@ -209,7 +214,7 @@ function actions(image, name) {
 function copyButton(path) {
   if (!navigator.clipboard) return null; // only over HTTPS, and on this machine
   const copy = button(
-    "Copy the path",
+    "Copy path",
     {
       "data-detail": "copy",
       onclick: async () => {

@@ -60,7 +60,7 @@ function urlIn(data) {
 
 /** Say in the box for words and addresses what it takes; without either it is hidden. */
 export function describeBox({ words, urls }) {
-  const what = [words && "describe a picture", urls && "paste the address of one"].filter(Boolean);
+  const what = [words && "describe it", urls && "paste a link"].filter(Boolean);
   byId("url-form").hidden = !what.length;
   byId("asked").placeholder = `or ${what.join(", or ")}`;
   byId("asked-label").textContent = words ? "Words, or the address of an image" : "Address of an image";

@@ -137,3 +137,14 @@ def test_axe_finds_no_accessibility_violation(new_page, site, scheme):
     check()
     page.goto(f"{site.address}/static/login.html")
     check()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page_of_an_unknown_address(new_page, console, scheme, width):
+    page = new_page("/nowhere", color_scheme=scheme, viewport={"width": width, "height": 800})
+    expect(page.get_by_role("link", name="Open the library")).to_be_visible()
+    found = axe.Axe().run(page).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert "404" in console.pop()

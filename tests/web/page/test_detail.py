@@ -114,7 +114,7 @@ def test_path_is_copied(new_page, site):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#library .card:not(.skeleton)").first.hover()
     page.locator("#library .card .open").first.click()
-    page.get_by_role("button", name="Copy the path").click()
+    page.get_by_role("button", name="Copy path").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == site.library.names[0]
 
@@ -227,6 +227,31 @@ def test_axe_finds_nothing_in_the_details(new_page, site, scheme):
     page.get_by_role("button", name="Compare with your picture").click()
     found = axe.Axe().run(page).response["violations"]
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+
+
+@pytest.mark.parametrize("width", [390, 820, 1440])
+@pytest.mark.parametrize("address", ["/", "/?row=3"])
+def test_buttons_of_the_details_fill_their_lines_in_equal_widths(new_page, site, address, width):
+    page = new_page(address, viewport={"width": width, "height": 900})
+    grid = page.locator("#matches" if "row" in address else "#library")
+    grid.locator(".card:not(.skeleton) .open").first.evaluate("button => button.click()")
+    expect(page.locator("#detail .large img")).to_be_visible()
+    boxes = page.locator("#detail .buttons").evaluate(
+        """all => [all, ...all.children].map((each) => {
+            const { left, top, right, width } = each.getBoundingClientRect();
+            return { left, top, right, width };
+        })"""
+    )
+    whole, buttons = boxes[0], boxes[1:]
+    lines = {}
+    for box in buttons:
+        lines.setdefault(round(box["top"]), []).append(box)
+    assert max(map(len, lines.values())) == 2
+    assert sum(len(line) == 1 for line in lines.values()) <= 3  # search, comparison, one left over
+    for line in lines.values():
+        assert abs(line[0]["left"] - whole["left"]) < 1
+        assert abs(line[-1]["right"] - whole["right"]) < 1
+        assert max(each["width"] for each in line) - min(each["width"] for each in line) < 1
 
 
 def test_details_fit_on_a_phone(new_page, site):

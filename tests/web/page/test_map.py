@@ -106,7 +106,7 @@ def test_map_moves_by_drag_and_wheel(mapped):
 
 def test_neighbours_are_another_map(mapped):
     with mapped.expect_response(re.compile("method=tsne")) as answer:
-        mapped.get_by_role("button", name="Group alike pictures").click()
+        mapped.get_by_role("button", name="Group similar pictures").click()
     assert answer.value.status == 200
     expect(mapped.locator("#near a")).to_have_count(12)
 
@@ -119,8 +119,9 @@ def test_axe_finds_nothing_on_the_map(new_page, scheme):
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
 
 
-def test_legend_of_a_phone_covers_no_picture(new_page):
-    page = new_page("/map", viewport={"width": 390, "height": 844})
+@pytest.mark.parametrize("width", [390, 820, 1440])
+def test_legend_covers_no_picture(new_page, width):
+    page = new_page("/map", viewport={"width": width, "height": 844})
     expect(page.locator("#map-legend")).to_be_visible()
     drawn, legend = canvas_box(page), page.locator("#map-legend").bounding_box()
     assert drawn["height"] > 200
