@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import Counter
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -256,6 +257,9 @@ def find_column(library: RowTable, name: str) -> FilterColumn:
         cells = pd.Series(own[name], name=name, dtype=object)
         return FilterColumn(cells, ColumnReading(reason="it holds paths"))
     known = [*own, *(attached.metadata.columns if attached else ())]
+    folded = {each.casefold(): each for each in known}
+    if near := get_close_matches(str(name).casefold(), folded, 1, 0.7):
+        raise QueryError(f"no column {name!r}; did you mean {folded[near[0]]!r}?")
     raise QueryError(
         f"no column {name!r}; there are {', '.join(known)}"
         + ("" if attached else ": library.attach(table) adds others")

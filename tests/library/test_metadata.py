@@ -156,6 +156,7 @@ def test_ranges_are_what_python_says(cells, low, high):
     ("condition", "message"),
     [
         ({"colour": 1}, "no column 'colour'; there are path, folder, title, price"),
+        ({"Prise": 1}, r"no column 'Prise'; did you mean 'price'\?"),
         ({"price": (1, 2, 3)}, r"\(1, 2, 3\) is no range for 'price': give \(low, high\)"),
         ({"title": (1, 2)}, r"\(1, 2\) is no range for 'title', which holds such as 'blue Shoe'"),
         ({"price": "cheap"}, "'price' holds numbers, and 'cheap' is none"),

@@ -129,6 +129,7 @@ def test_recommendation_equals_the_librarys(client, library, photo):
         ("search", {"row": 1, "where": "{sea"}, "JSON"),
         ("search", {"row": 1, "where": "[1]"}, "glob"),
         ("search", {"row": 1, "where": '{"size": 3}'}, "size"),
+        ("search", {"row": 1, "where": '{"pirce": 3}'}, "did you mean 'price'?"),
         ("search", {"row": 1, "where": '{"price": {"over": 3}}'}, "price"),
         ("search", {"row": 1, "where": '{"price": [null]}'}, "price"),
         ("search", {"row": 1, "url": "http://example.org/a.jpg"}, "fetches no URLs"),

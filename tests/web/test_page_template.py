@@ -7,7 +7,7 @@ import pytest
 from simsearch.web.page_template import STATIC, modules, read_page
 from simsearch.web.pages import PAGES
 
-FILLED = ["index.html", "map.html", "duplicates.html", "libraries.html"]
+FILLED = ["index.html", "map.html", "duplicates.html", "docs.html", "libraries.html"]
 
 
 @pytest.mark.parametrize("name", FILLED)

@@ -14,6 +14,9 @@
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   const chosen = withStorage((storage) => storage.getItem("theme"));
   if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
+  const mark = () => root.classList.toggle("dark-mode", dark()); // what Swagger UI goes by
+  system.addEventListener("change", mark);
+  mark();
 
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
@@ -22,6 +25,7 @@
     button.addEventListener("click", () => {
       root.dataset.theme = dark() ? "light" : "dark";
       withStorage((storage) => storage.setItem("theme", root.dataset.theme));
+      mark();
       show();
     });
     system.addEventListener("change", show);

@@ -1,5 +1,7 @@
 """The API page at /docs: Swagger UI, served from here."""
 
+import re
+
 import pytest
 from page_cases import TOKEN, axe, expect, serve
 
@@ -120,6 +122,30 @@ def test_api_page_fits_a_phone(page, site):
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def brightness(page, place, what):
+    """Return the mean of red, green and blue, 0 to 255, of an element's colour or ground."""
+    colour = page.locator(place).first.evaluate(f"each => getComputedStyle(each).{what}")
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+
+
+def test_api_page_has_both_themes(page, site):
+    texts = ("#api .opblock-description-wrapper p", "#api .opblock-summary-path", ".brand")
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    page.goto(f"{site.address}/docs")
+    open_call(page, "post", "/api/search")
+    expect(page.locator(texts[0]).first).to_be_visible()
+    assert brightness(page, "body", "backgroundColor") < 60
+    assert min(brightness(page, text, "color") for text in texts) > 150
+    assert violations(page, context={"exclude": ["#api"]}) == {}
+    page.get_by_role("button", name="Dark theme").click()
+    assert brightness(page, "body", "backgroundColor") == 255
+    assert max(brightness(page, text, "color") for text in texts) < 100
+    page.reload()  # the browser keeps the choice
+    expect(page.locator(texts[1]).first).to_be_visible()
+    assert brightness(page, "body", "backgroundColor") == 255
+    assert brightness(page, texts[1], "color") < 100
 
 
 # What Swagger UI itself brings, by axe's rules: its templates are not ours to change.

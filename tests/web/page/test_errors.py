@@ -91,6 +91,14 @@ def test_missing_row_offers_the_way_back_to_the_library(new_page, console):
     assert "404" in console.pop()
 
 
+def test_unknown_column_in_a_link_is_told_with_the_right_one(new_page, console):
+    page = new_page("/?is.color=red")
+    expect(page.locator("#message")).to_contain_text("No column 'color'; did you mean 'colour'?")
+    page.locator("#message").get_by_role("button", name="Clear filters").click()
+    expect(page.locator("#library .card:not(.skeleton)").first).to_be_visible()
+    assert "422" in console.pop()
+
+
 def test_busy_server_is_retried(page, site, console):
     refused = []
 

@@ -90,6 +90,34 @@ def test_several_libraries_are_listed_and_switched_between(new_page, site):
     stop()
 
 
+GAPS = """nav => [...nav.children].map((each) => each.getBoundingClientRect())
+  .map(({ left, right }, i, all) => (i ? left - all[i - 1].right : left))"""
+
+
+@pytest.mark.parametrize("width", [1440, 820, 390, 360])
+def test_links_stand_apart_from_each_other_beside_the_libraries(new_page, site, width):
+    names = ["holidays", "catalogue-of-2024"]
+    settings = {name: Settings(str(site.outputs), name=name, libraries=names) for name in names}
+    address, stop = run_app(create_libraries_app(settings))
+    phone = {"has_touch": True, "is_mobile": True} if width < 1000 else {}
+    page = new_page(
+        "/catalogue-of-2024/", address, viewport={"width": width, "height": 800}, **phone
+    )
+    try:
+        expect(page.get_by_label("Library to search")).to_be_visible()
+        assert min(page.locator(".top nav").evaluate(GAPS)) >= 0
+        links = page.locator(".top nav > *, .top > :visible").all()
+        for link in links:  # each with its text in one line, in its own room
+            assert link.evaluate("each => each.scrollWidth <= each.clientWidth")
+        switch = page.get_by_label("Library to search").bounding_box()
+        brand = page.locator(".brand").bounding_box()
+        assert brand["x"] + brand["width"] <= switch["x"]
+        assert switch["width"] >= 100
+        page.close()
+    finally:
+        stop()
+
+
 def test_one_library_shows_no_switch(page, site):
     expect(page.locator("#size")).to_have_text(f"{len(site.library)} pictures")
     expect(page.get_by_label("Library to search")).to_be_hidden()
