@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import * as choices from "./choices.js";
 import { announce, button, byId, el, plural } from "./dom.js";
 import { bytes, groupCard } from "./duplicateGroups.js";
+import { showSwitch } from "./librarySwitch.js";
 import { actionButton, showMessage } from "./messages.js";
 import { showPlan } from "./planReport.js";
 
@@ -130,3 +131,4 @@ async function exportPlan() {
 byId("more").addEventListener("click", () => attempt(more));
 byId("export").addEventListener("click", () => attempt(exportPlan));
 attempt(show);
+attempt(async () => showSwitch(await api.library(), "duplicates"));

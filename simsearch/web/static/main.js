@@ -3,7 +3,7 @@
 import * as browse from "./browse.js";
 import * as detail from "./detail.js";
 import * as collectionDialog from "./collectionDialog.js";
-import { byId, el, plural, titleOf } from "./dom.js";
+import { byId, plural, titleOf } from "./dom.js";
 import * as failures from "./failures.js";
 import * as feedback from "./feedback.js";
 import * as filters from "./filters.js";
@@ -11,6 +11,7 @@ import * as grid from "./grid.js";
 import * as heatmap from "./heatmap.js";
 import * as help from "./help.js";
 import { cached } from "./imageCache.js";
+import { showSwitch } from "./librarySwitch.js";
 import { swapLists } from "./messages.js";
 import * as partSuggestions from "./partSuggestions.js";
 import * as query from "./query.js";
@@ -61,13 +62,6 @@ function showLibrary({ images, urls, embeds, explains, parts, words, ...others }
   document.body.classList.toggle("no-heatmaps", !explains);
   filters.build({ images, ...others });
   filters.render(state());
-}
-
-/** Of a server that has several libraries, each at ../NAME/. */
-function showSwitch({ name, libraries }) {
-  const list = byId("libraries");
-  list.replaceChildren(...libraries.map((each) => el("option", { selected: each === name }, each)));
-  list.hidden = libraries.length < 2;
 }
 
 function render(current, previous) {
@@ -163,6 +157,5 @@ byId("home").addEventListener("click", (event) => {
   event.preventDefault();
   clearQuery();
 });
-byId("libraries").addEventListener("change", (event) => location.assign(`../${event.target.value}/`));
 addEventListener("keydown", onEscape);
 attempt(start);

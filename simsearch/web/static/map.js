@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { announce, button, byId, debounce, el, plural } from "./dom.js";
 import { thumbnail } from "./grid.js";
+import { showSwitch } from "./librarySwitch.js";
 import { COLORS, MapCanvas } from "./mapCanvas.js";
 import { actionButton, showMessage } from "./messages.js";
 
@@ -27,7 +28,9 @@ async function show() {
   byId("method").disabled = true;
   byId("note").textContent = "Drawing the map…";
   try {
-    map = await api.map(method);
+    const [library, drawn] = await Promise.all([api.library(), api.map(method)]);
+    map = drawn;
+    showSwitch(library, "map");
   } catch (error) {
     byId("map-body").hidden = true;
     byId("note").textContent = "";

@@ -94,28 +94,42 @@ GAPS = """nav => [...nav.children].map((each) => each.getBoundingClientRect())
   .map(({ left, right }, i, all) => (i ? left - all[i - 1].right : left))"""
 
 
-@pytest.mark.parametrize("width", [1440, 820, 390, 360])
-def test_links_stand_apart_from_each_other_beside_the_libraries(new_page, site, width):
+@pytest.fixture
+def several(site):
     names = ["holidays", "catalogue-of-2024"]
     settings = {name: Settings(str(site.outputs), name=name, libraries=names) for name in names}
     address, stop = run_app(create_libraries_app(settings))
+    yield address
+    stop()
+
+
+@pytest.mark.parametrize("width", [1440, 820, 390, 360])
+def test_links_stand_apart_from_each_other_beside_the_libraries(new_page, several, width):
     phone = {"has_touch": True, "is_mobile": True} if width < 1000 else {}
     page = new_page(
-        "/catalogue-of-2024/", address, viewport={"width": width, "height": 800}, **phone
+        "/catalogue-of-2024/", several, viewport={"width": width, "height": 800}, **phone
     )
-    try:
-        expect(page.get_by_label("Library to search")).to_be_visible()
+    for view in ("", "map", "duplicates"):
+        page.goto(f"{several}/catalogue-of-2024/{view}")
+        expect(page.locator("#libraries")).to_be_visible()
         assert min(page.locator(".top nav").evaluate(GAPS)) >= 0
-        links = page.locator(".top nav > *, .top > :visible").all()
-        for link in links:  # each with its text in one line, in its own room
+        for link in page.locator(".top nav > *").all():  # each with its text in its own room
             assert link.evaluate("each => each.scrollWidth <= each.clientWidth")
-        switch = page.get_by_label("Library to search").bounding_box()
-        brand = page.locator(".brand").bounding_box()
+        brand, switch = (page.locator(each).bounding_box() for each in (".brand", "#libraries"))
         assert brand["x"] + brand["width"] <= switch["x"]
         assert switch["width"] >= 100
-        page.close()
-    finally:
-        stop()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.parametrize("view", ["map", "duplicates"])
+def test_map_and_duplicates_are_switched_to_another_library(new_page, several, view):
+    page = new_page(f"/holidays/{view}", several)
+    expect(page.get_by_label("Library")).to_have_value("holidays")
+    page.get_by_label("Library").select_option("catalogue-of-2024")
+    expect(page).to_have_url(f"{several}/catalogue-of-2024/{view}")
+    expect(page.get_by_label("Library")).to_have_value("catalogue-of-2024")
+    page.close()
 
 
 def test_one_library_shows_no_switch(page, site):
