@@ -33,8 +33,10 @@ export async function run(signal) {
   const current = state();
   showList("matches");
   const list = byId("matches");
-  if (!list.children.length)
+  if (!list.children.length) {
     list.replaceChildren(...grid.skeletons(Math.min(current.k, MAX_SKELETONS)));
+    setHeading("Searching…");
+  }
   list.setAttribute("aria-busy", "true");
   await uploads.restore(current.upload);
   signal.throwIfAborted();

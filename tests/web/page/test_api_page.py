@@ -121,6 +121,8 @@ def test_api_page_fits_a_phone(page, site):
     box = field.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
+    about = page.get_by_text("Whether to read width and height of each image.").bounding_box()
+    assert about["width"] > 250  # in lines of several words
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
