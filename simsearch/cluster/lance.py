@@ -138,7 +138,7 @@ class LanceLibrary(ImageLibrary):
             ) from error
         return cls(uri, table, library.root, library._backbone)
 
-    def build_index(self, kind: Kind = "ivf_hnsw_sq", recall: float = 0.99) -> Self:
+    def build_index(self, kind: Kind = "ivf_hnsw_sq", recall: float = 0.99) -> LanceLibrary:
         """Build an approximate index in the table, measure it, and open the table with it.
 
         Whoever opens the table from now on searches with it, or exactly with `use_index=False`.

@@ -88,7 +88,7 @@ class _Questions(NamedTuple):
     truth: list[NDArray[np.intp]]
 
     def part(self, which: slice) -> _Questions:
-        return _Questions(*(column[which] for column in self))
+        return _Questions(self.vectors[which], self.copies[which], self.truth[which])
 
 
 class LanceListIndex(LanceIndex):

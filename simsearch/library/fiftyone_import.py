@@ -205,6 +205,7 @@ def _cell(value: object) -> Any:  # noqa: ANN401
             import pandas as pd
 
             stated = value["$date"]
-            unit = None if isinstance(stated, str) else "ms"
-            return pd.to_datetime(stated, unit=unit, utc=True).isoformat()
+            if isinstance(stated, str):
+                return pd.to_datetime(stated, utc=True).isoformat()
+            return pd.to_datetime(stated, unit="ms", utc=True).isoformat()
     return NotImplemented
