@@ -192,20 +192,21 @@ def _frame(
 
 def _cell(value: object) -> Any:  # noqa: ANN401
     """Return the value of a cell; NotImplemented for what a table cannot hold."""
-    if isinstance(value, PLAIN):
-        return value
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return value
-    if isinstance(value, dict):
-        if value.get("_cls") == "Classification":
-            return value.get("label")
-        if "$numberDouble" in value:
-            return float(value["$numberDouble"])
-        if "$date" in value:
-            import pandas as pd
+    if not isinstance(value, dict):
+        return value if isinstance(value, PLAIN) else NotImplemented
+    if value.get("_cls") == "Classification":
+        return value.get("label")
+    if "$numberDouble" in value:
+        return float(value["$numberDouble"])
+    return _day(value["$date"]) if "$date" in value else NotImplemented
 
-            stated = value["$date"]
-            if isinstance(stated, str):
-                return pd.to_datetime(stated, utc=True).isoformat()
-            return pd.to_datetime(stated, unit="ms", utc=True).isoformat()
-    return NotImplemented
+
+def _day(stated: Any) -> str:  # noqa: ANN401
+    """Return a time of the database, text or milliseconds, by ISO 8601."""
+    import pandas as pd
+
+    if isinstance(stated, str):
+        return str(pd.to_datetime(stated, utc=True).isoformat())
+    return str(pd.to_datetime(stated, unit="ms", utc=True).isoformat())
