@@ -53,6 +53,7 @@ def bucket(request, tmp_path, monkeypatch):
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     if request.param == "gs":
+        monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # read at the import
         pytest.importorskip("gcsfs")
         pytest.importorskip("gcp_storage_emulator")
         start = "from gcp_storage_emulator.__main__ import main; main()"
@@ -61,7 +62,6 @@ def bucket(request, tmp_path, monkeypatch):
         settings = {
             "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
             "GOOGLE_CLOUD_PROJECT": "project",
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
     else:
         pytest.importorskip("adlfs")
