@@ -50,8 +50,7 @@ def choose_precision(
 
     float16 keeps 11 significant bits, so accelerators use that. Processors are fast at bfloat16
     only, whose 8 bits are enough for dense convolutions (thousands of numbers per sum) and not for
-    depthwise ones (nine): against float32 on 600 scene photos, mean cosine 0.99999 for ResNet50
-    and 0.9988 for EfficientNet-Lite0.
+    depthwise ones (nine): mean cosine with float32 0.99999 for ResNet50, 0.9988 for Lite0.
     """
     if precision != "auto":  # what is quantised runs in OpenVINO, and has float32 here
         return "float32" if precision == "int8" else precision

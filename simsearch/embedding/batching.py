@@ -67,10 +67,10 @@ def embed_batches(
     if len(sources) >= OPTIMISED_SOURCES:
         backbone.optimise()
         if not on_cpu:
-            from simsearch.embedding import decoding
+            from simsearch.embedding.decoding import where_it_suits
 
-            if decoding.suits(sources, backbone):
-                yield from decoding.embed_by_processes(sources, backbone, size, workers, sign)
+            if batches := where_it_suits(sources, backbone, size, workers, sign):
+                yield from batches
                 return
     blocks = iter_blocks(len(sources), size)
     embed = partial(embed_batch, backbone=backbone, sign=sign)

@@ -7,7 +7,10 @@ pictures a second, hardly more than one alone (334); 16 processes 2,231 (`benchm
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -29,7 +32,7 @@ from simsearch.images.address import is_uri, local_path
 from simsearch.images.budget import MemoryBudget, decoding_budget, use_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -39,8 +42,10 @@ if TYPE_CHECKING:
     from simsearch.images.decode import ImageSource
 
 MIN_SOURCES = 1000  # fewer are decoded in threads before processes, which start in a second, win
-IDLE_SECONDS = 30  # after which a process ends, as when its caller was killed
+IDLE_SECONDS = 30  # after which a process without work ends
+LOOK_SECONDS = 1.0  # between looks of a process at whether its caller lives
 CRASHED = "the process that decoded it crashed or was killed, perhaps as memory ran out"
+logger = logging.getLogger("simsearch")
 _lasting = ExitStack()  # what holds as long as a process
 
 
@@ -54,23 +59,53 @@ def suits(sources: Sequence[ImageSource], backbone: Backbone) -> bool:
     )
 
 
+def where_it_suits(
+    sources: Sequence[ImageSource],
+    backbone: Backbone,
+    batch_size: int,
+    workers: int,
+    sign: Signer | None,
+) -> Generator[Batch] | None:
+    """Embed by processes; None where threads do as well, or there can be no processes."""
+    if not suits(sources, backbone):
+        return None
+    return embed_by_processes(sources, backbone, batch_size, workers, sign)
+
+
 def embed_by_processes(
     sources: Sequence[ImageSource],
     backbone: Backbone,
     batch_size: int,
     workers: int,
     sign: Signer | None = None,
-) -> Generator[Batch]:
+) -> Generator[Batch] | None:
     """Embed as `embed_batches` does: processes decode, this one runs the network.
 
     A picture at which a process crashes is reported as one that cannot be read.
+
+    Returns
+    -------
+    Generator of Batch or None
+        None where there can be no processes, of which a line in the log tells the reason.
     """
     job = partial(_decode, reader=_Reader(backbone), sign=sign)
-    blocks = iter_blocks(len(sources), batch_size)
+    processes = _Processes(workers, job, sources)
+    try:
+        processes.submit(slice(0, 0)).result()
+    except Exception as error:  # of a system that allows none, or where the package is not found
+        processes.close()
+        logger.warning("pictures are decoded in threads, as processes cannot be started: %s", error)
+        return None
+    return _embed_blocks(backbone, iter_blocks(len(sources), batch_size), processes)
+
+
+def _embed_blocks(
+    backbone: Backbone, blocks: Iterator[slice], processes: _Processes
+) -> Generator[Batch]:
     waiting: deque[tuple[slice, Future[_Decoded]]] = deque()
-    with closing(_Processes(workers, job, sources)) as processes:
+    with closing(processes):
         while True:
-            for block in islice(blocks, 2 * workers - len(waiting)):
+            for block in islice(blocks, 2 * processes.workers - len(waiting)):
                 waiting.append((block, processes.submit(block)))
             if not waiting:
                 return
@@ -158,13 +193,13 @@ class _Processes:
     def __init__(
         self, workers: int, job: partial[_Decoded], sources: Sequence[ImageSource]
     ) -> None:
-        self._workers, self._job, self._sources = workers, job, sources
+        self.workers, self._job, self._sources = workers, job, sources
         self._pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
-        share = getattr(decoding_budget(), "size", 0) // self._workers
+        share = getattr(decoding_budget(), "size", 0) // self.workers
         return ProcessPoolExecutor(
-            self._workers,
+            self.workers,
             timeout=IDLE_SECONDS,
             initializer=_begin,
             initargs=(share,),
@@ -202,11 +237,18 @@ class _Processes:
         self._pool.shutdown(wait=True, kill_workers=True)
 
 
+def _end_with(parent: int) -> None:
+    """End this process when its caller was killed; on Windows, `IDLE_SECONDS` do that."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
+
+
 def _begin(share: int) -> None:
     """Begin a process: Ctrl-C and log are the caller's, and all share the memory for decoding."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logger = logging.getLogger("simsearch")
     logger.addHandler(_heard)
     logger.propagate = False
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if share:
         _lasting.enter_context(use_budget(MemoryBudget(share)))

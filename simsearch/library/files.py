@@ -183,6 +183,10 @@ def matches_record(file: Path, record: Mapping[str, Any]) -> bool:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of the library that is committed in a folder."""
+    return _committed(folder)[0]
+
+
+def _committed(folder: Path) -> tuple[dict[str, Any], Path]:
     for place in (folder / NEXT, folder):
         try:
             check_plain(place / MANIFEST)
@@ -194,7 +198,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         if found != FORMAT:
             raise _unusable(folder, f"its format is {found!r}, not {FORMAT}")
-        return manifest
+        return manifest, place
     from simsearch.library.refusals import no_library
 
     raise no_library(folder, has_rows=(folder / EMBEDDINGS).exists())
@@ -240,18 +244,17 @@ def open_latest(folder: Path, damaged: list[int] | None = None) -> LibraryFiles:
         If files are missing, damaged, or do not belong together.
     """
     while True:
-        manifest = read_manifest(folder)
+        manifest, _ = committed = _committed(folder)
         try:
             files = _open_files(folder, manifest, damaged)
         except (KeyError, TypeError, AttributeError) as error:
             raise _unusable(folder, f"manifest.json is incomplete ({error!r})") from error
         except LibraryError:
-            if read_manifest(folder) == manifest:
+            if _committed(folder) == committed:
                 raise
         else:
-            if read_manifest(folder) == manifest:
+            if _committed(folder) == committed:  # or a writer has moved it, or replaced it
                 return files._replace(manifest=manifest)
-        # Otherwise a writer has just put the next library in place: open that one.
 
 
 def _open_files(folder: Path, manifest: dict[str, Any], damaged: list[int] | None) -> LibraryFiles:
@@ -262,7 +265,11 @@ def _open_files(folder: Path, manifest: dict[str, Any], damaged: list[int] | Non
         _open_array(folder, name, manifest) if name in manifest["files"] else None
         for name in (STATS, DIGESTS)
     )
-    head = _open_head(folder, manifest) if manifest["head"] else None
+    head = None
+    if manifest["head"]:
+        from simsearch.backbones.heads import read_head
+
+        head = _open_file(folder, HEAD, manifest, read_head, False)
     if embeddings.shape != (manifest["rows"], manifest["dim"]) or len(paths) != len(embeddings):
         raise _unusable(folder, "its two arrays are of different lengths")
     fits = embeddings.dtype == np.float32 and paths.dtype.kind == "U"
@@ -298,12 +305,6 @@ def _are_unit_rows(embeddings: NDArray[np.float32]) -> bool:
     with np.errstate(all="ignore"):
         norms = np.einsum("nd,nd->n", ends, ends)
     return bool((np.abs(norms - 1) <= 1e-3).all())
-
-
-def _open_head(folder: Path, manifest: dict[str, Any]) -> Head:
-    from simsearch.backbones.heads import read_head
-
-    return _open_file(folder, HEAD, manifest, read_head, False)
 
 
 def _open_array(

@@ -1,7 +1,6 @@
 """Decoding in processes for a device: the same batches, whatever happens to a process."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,14 +10,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from odd_preprocessing import Crashing, Telling
 from PIL import Image
 
 from simsearch.backbones.backbone import load_backbone
 from simsearch.backbones.preprocessing import Preprocessing
-from simsearch.embedding import decoding
+from simsearch.embedding import batching, decoding
 from simsearch.embedding.batching import embed_batches
 from simsearch.embedding.decoding import CRASHED, embed_by_processes, suits
-from simsearch.images.budget import decoding_budget
 from simsearch.images.read_signature import sign
 
 
@@ -60,16 +59,6 @@ def test_processes_give_what_threads_give(backbone, sources):
     assert sorted(threads[1]) == [3, 11]
 
 
-@dataclass(frozen=True)
-class Crashing(Preprocessing):
-    """Ends its process at pictures of one width."""
-
-    def __call__(self, image):
-        if image.width == 45:  # the sixth one
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(image)
-
-
 def crashing(backbone):
     made = object.__new__(type(backbone))
     spec = backbone.transform
@@ -79,8 +68,7 @@ def crashing(backbone):
     return made
 
 
-def test_a_crash_costs_the_picture_that_caused_it(backbone, sources, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+def test_a_crash_costs_the_picture_that_caused_it(backbone, sources):
     expected = collected(embed_batches(sources, backbone, 4, 2))
     rows, failures, _ = collected(embed_by_processes(sources, crashing(backbone), 4, 2))
     assert failures.pop(5) == CRASHED
@@ -88,14 +76,6 @@ def test_a_crash_costs_the_picture_that_caused_it(backbone, sources, monkeypatch
     assert sorted(rows) == sorted({*range(20)} - {3, 5, 11})
     for position, row in rows.items():
         assert np.allclose(row, expected[0][position], atol=1e-6)
-
-
-@dataclass(frozen=True)
-class Telling(Preprocessing):
-    """Tells the budget of its process in place of pixels."""
-
-    def __call__(self, image):
-        return np.full((self.crop, self.crop, 3), decoding_budget().size >> 24, np.uint8)
 
 
 def test_processes_share_the_memory_for_decoding(backbone, sources, monkeypatch):
@@ -195,6 +175,27 @@ def test_processes_suit_many_files_for_a_device(backbone, change, answer):
     assert not suits(files[1:], made)
     assert not suits([*files, "s3://bucket/1.jpg"], made)
     assert not suits([*files, b"bytes"], made)
+
+
+@dataclass(frozen=True)
+class Unknown(Preprocessing):
+    """Of a module that no other process finds, by its name."""
+
+
+def test_without_processes_threads_decode(backbone, sources, monkeypatch, caplog):
+    monkeypatch.setattr(Unknown, "__module__", "nowhere")
+    monkeypatch.setitem(sys.modules, "nowhere", SimpleNamespace(Unknown=Unknown))
+    monkeypatch.setattr(decoding, "suits", lambda *_: True)
+    spec = backbone.transform
+    made = object.__new__(type(backbone))
+    vars(made).update(vars(backbone), device=SimpleNamespace(type="cuda"), _cpu_batch=4)
+    vars(made)["transform"] = Unknown(spec.resize, spec.crop, spec.mean, spec.std)
+    monkeypatch.setattr(made, "embed", backbone.embed, raising=False)
+    monkeypatch.setattr(batching, "OPTIMISED_SOURCES", 10)
+    found, expected = (collected(embed_batches(sources, each, 4, 2)) for each in (made, backbone))
+    assert found[1:] == expected[1:]
+    assert sorted(found[0]) == sorted(expected[0])
+    assert "pictures are decoded in threads, as processes cannot be started" in caplog.text
 
 
 def test_a_device_with_many_files_takes_processes(backbone, sources, monkeypatch):

@@ -181,6 +181,28 @@ def test_a_writer_that_gets_in_at_any_step_of_a_reader(tmp_path, old, new, dies_
     assert came == {False, True}
 
 
+def test_a_writer_that_ends_and_begins_again_at_any_step_of_a_reader(tmp_path):
+    """Where the reader has seen a committed library, files of one that is not lie by then."""
+    old, new = PAIRS["longer"]
+    moves = [(Path, name) for name in ("replace", "unlink", "rmdir")]
+
+    def end_and_begin():
+        with writing(tmp_path):
+            pass  # the library that was committed is moved into place
+        with at_step(1, die, moves), suppress(Killed):
+            old.save(tmp_path)  # up to its manifest
+        assert (tmp_path / NEXT).exists()
+
+    for step in range(1, 30):
+        shutil.rmtree(tmp_path)
+        old.save(tmp_path)
+        with at_step(2, die, [(Path, "replace")]), suppress(Killed):
+            new.save(tmp_path)  # committed, and not yet moved
+        with at_step(step, end_and_begin, READS):
+            found = ImageLibrary.load(tmp_path)
+        assert same(found, new)
+
+
 READER = """
 import sys
 from simsearch import ImageLibrary
