@@ -29,7 +29,7 @@ ARGUMENTS_server = --minutes $(MINUTES) --seed $(SEED) --report outputs/trials/s
 GPU_ONLY := triton cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
             nvidia-nvshmem-cu13
 
-.PHONY: help demo test test-fast test-random test-all test-servers test-browsers trial check docs lock sbom sample clean
+.PHONY: help demo test test-fast test-random test-all trial check docs lock sbom sample clean
 .PHONY: $(TRIALS:%=trial-%)
 
 help:
@@ -71,20 +71,13 @@ test-fast: $(VENV)/installed-dev
 test-random: $(VENV)/installed-dev
 	$(PARALLEL) -m "not ($(OUTSIDE))"
 
-# What starts servers waits for them much of the time, so browsers and notebooks run beside it; each
-# part keeps its coverage in a file of its own. --durations tells what a shorter run could do without.
-COVERED := --cov --cov-report= --cov-fail-under=0 --durations=40
+# What starts servers runs alone: beside a browser, Ray's do not start in time, and nothing is gained.
+# --durations tells what a shorter run could do without.
+COVERED := --cov --cov-report= --cov-fail-under=0 --durations=25
 test-all: check $(VENV)/installed-docs
 	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))" $(COVERED)
-	$(MAKE) --jobs=2 --output-sync=target test-servers test-browsers
-	$(BIN)/coverage combine --append .coverage.servers .coverage.browsers
-	$(BIN)/coverage report
-
-test-servers: $(VENV)/installed-docs
-	COVERAGE_FILE=.coverage.servers $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER:%=--ignore=%) $(COVERED)
-
-test-browsers: $(VENV)/installed-docs
-	COVERAGE_FILE=.coverage.browsers BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER) $(COVERED)
+	$(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER:%=--ignore=%) $(COVERED) --cov-append
+	BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER) --cov --cov-append --durations=25
 
 trial: $(TRIALS:%=trial-%)
 

@@ -179,11 +179,20 @@ def rows_of(page):
 
 
 def wait_until(page, look, wanted):
-    """Wait until `look()` returns `wanted`."""
+    """Wait until `look()` returns `wanted`, also while the browser goes to another page."""
     deadline = time.monotonic() + 20
-    while (value := look()) != wanted and time.monotonic() < deadline:
+    while (value := _seen(look)) != wanted and time.monotonic() < deadline:
         page.wait_for_timeout(30)
     assert value == wanted
+
+
+def _seen(look):
+    try:
+        return look()
+    except sync_api.Error as error:
+        if "Execution context was destroyed" not in str(error):
+            raise
+        return error
 
 
 def expect_matches(page, found):

@@ -22,7 +22,9 @@ def split_address(text: str) -> tuple[str, str] | None:
 
 
 def is_lance(uri: str) -> bool:
-    """Tell whether a database is LanceDB's: a folder, `*.lancedb`, or in an object store.
+    """Tell whether a database is LanceDB's: `*.lancedb`, a folder of tables, or an object store.
+
+    Milvus Lite keeps its "files" as folders, too, in which no table of LanceDB lies.
 
     Examples
     --------
@@ -33,4 +35,7 @@ def is_lance(uri: str) -> bool:
     """
     if "://" in uri:
         return not _MILVUS_SCHEME.match(uri)
-    return uri.rstrip("/").endswith(".lancedb") or Path(uri).is_dir()
+    if uri.rstrip("/").endswith(".lancedb"):
+        return True
+    folder = Path(uri).expanduser()
+    return folder.is_dir() and (any(folder.glob("*.lance")) or not any(folder.iterdir()))
