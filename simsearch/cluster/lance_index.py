@@ -111,40 +111,27 @@ class LanceListIndex(LanceIndex):
     def __repr__(self) -> str:
         return f"LanceListIndex({self.report.kind}, {self.report.rows:,} images)"
 
-    def top_k(
-        self,
-        library: LanceLibrary,
-        vectors: NDArray[np.float32],
-        k: int,
-        mask: NDArray[np.bool_] | None = None,
-    ) -> Iterator[TopK]:
-        """Rank rows for each of several embeddings; few allowed ones exactly, by a scan."""
-        count = len(library) if mask is None else int(np.count_nonzero(mask))
-        k = min(int(k), count)
-        rare = count <= max(GATHERED_ROWS, EXACT_BELOW * len(library))
-        for vector in vectors:
-            found = None if rare or not k else self._propose(library, vector, k, mask)
-            yield found or next(super().top_k(library, vector[None], k, mask))
-
-    def _propose(
+    def _rank(
         self,
         library: LanceLibrary,
         vector: NDArray[np.float32],
         k: int,
         mask: NDArray[np.bool_] | None,
-    ) -> TopK | None:
-        """Rank what the lists hold; None if that is fewer than k."""
-        share = 1.0 if mask is None else float(np.count_nonzero(mask) / len(mask))
-        limit = min(len(library), int((k + SPARE_ROWS) / share**2) + 1)  # which may be uneven
-        report = self.report
-        rows, scores = find_in_table(
-            self._table, vector, limit, probes=report.probes, refine=report.refine
-        )
-        if mask is not None:
-            rows, scores = rows[mask[rows]], scores[mask[rows]]
-        if len(rows) < k:
-            return None
-        return rescore(library, vector, scores, k, rows=rows, error=rounding_error(library.dim + 2))
+        count: int,
+    ) -> TopK:
+        """Rank what the lists hold; by a scan where few rows are allowed, or too few are found."""
+        if count > max(GATHERED_ROWS, EXACT_BELOW * len(library)):
+            share = count / len(library)
+            limit = min(len(library), int((k + SPARE_ROWS) / share**2) + 1)  # which may be uneven
+            rows, scores = find_in_table(
+                self._table, vector, limit, probes=self.report.probes, refine=self.report.refine
+            )
+            if mask is not None:
+                rows, scores = rows[mask[rows]], scores[mask[rows]]
+            if len(rows) >= k:
+                error = rounding_error(library.dim + 2)
+                return rescore(library, vector, scores, k, rows=rows, error=error)
+        return super()._rank(library, vector, k, mask, count)
 
 
 def build_in_table(library: LanceLibrary, table: Any, kind: Kind, recall: float) -> LanceReport:  # noqa: ANN401

@@ -50,7 +50,7 @@ class LanceIndex:
                 rows = np.flatnonzero(mask)
                 yield rescore(library, vector, library.row_lookup[rows] @ vector, k, rows=rows)
             else:
-                yield self._rank(library, vector, k, mask, len(library) / count)
+                yield self._rank(library, vector, k, mask, count)
 
     def _rank(
         self,
@@ -58,10 +58,11 @@ class LanceIndex:
         vector: NDArray[np.float32],
         k: int,
         mask: NDArray[np.bool_] | None,
-        rarity: float,
+        count: int,
     ) -> TopK:
+        """Rank the best k of `count` rows that are allowed, for one embedding."""
         error = rounding_error(library.dim + 2)  # of the sum, and of 1 - score, which comes back
-        limit = int((k + SPARE_ROWS) * rarity) + 1
+        limit = int((k + SPARE_ROWS) * len(library) / count) + 1
         while True:
             rows, scores = find_in_table(self._table, vector, min(limit, len(library)))
             lowest = scores.min()
