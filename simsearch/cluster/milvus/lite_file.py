@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def _start_lite_server(file: str) -> LiteServer:
         )
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        return LiteServer(*start_server_in_thread(file))
+        server = LiteServer(*start_server_in_thread(file))
     except DataDirLockedError as error:
         raise LibraryBusyError(
             f"{file!r} is open in another process; close it there, or run a Milvus server "
@@ -76,6 +78,28 @@ def _start_lite_server(file: str) -> LiteServer:
         raise RemoteError(
             f"{file!r} cannot be opened as a Milvus Lite file: {error}; give another"
         ) from error
+    _open_collections_one_at_a_time(server.database)
+    return server
+
+
+def _open_collections_one_at_a_time(database: Any) -> None:  # noqa: ANN401
+    """Let requests that open a collection at once get the same one.
+
+    Milvus Lite opens it on first use, unguarded: two requests would each get their own, and what
+    went to the one, rows included, would be missing from the other.
+    """
+    lock = threading.RLock()
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+            with lock:
+                return method(*args, **options)
+
+        return call
+
+    for name in ("create_collection", "get_collection", "drop_collection"):
+        setattr(database, name, guarded(getattr(database, name)))
 
 
 def close_lite_file(file: str) -> None:

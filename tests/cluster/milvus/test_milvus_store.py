@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from milvus_cases import Proxy, assert_same, make_library, small
@@ -57,6 +58,23 @@ def test_damaged_records_are_refused(tmp_path):
     with pytest.raises(ss.RemoteError, match="its state is damaged"):
         ss.RemoteLibrary(file, "x")
     store.close()
+
+
+def test_requests_at_once_open_a_collection_once(tmp_path, monkeypatch):
+    """Milvus Lite would give each its own: what the one loads or writes, the other lacks."""
+    from milvus_lite import db
+
+    file, read = tmp_path / "x.db", db.load_schema
+    ss.publish(small(), file, "x", progress=False)
+    monkeypatch.setattr(db, "load_schema", lambda path: time.sleep(0.2) or read(path))
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: ss.RemoteLibrary(file, "x"), range(4)))
+    database = lite_servers[str(file)].database
+    with ThreadPoolExecutor(4) as pool:
+        database._collections.clear()
+        assert len(set(pool.map(id, pool.map(database.get_collection, ["x_meta"] * 4)))) == 1
+    for remote in opened:
+        remote.close()
 
 
 def test_file_is_open_in_one_process_only(tmp_path, capsys):
