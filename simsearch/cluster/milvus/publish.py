@@ -8,6 +8,7 @@ deleted when the next one is published, so that open readers can go on with the 
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -170,15 +171,12 @@ class Publication:
 
     def run(self, *, may_replace: bool, keep_previous: bool) -> Published:
         """Publish what has changed since the last version, if there is one."""
-        if not self.store.call("has_collection", self.store.meta):
-            self.store.create(self.store.meta, *records_schema())
         last = self.store.read_version()
         new = self._prepare(last, may_replace=may_replace)
         base = last if last and last.generation == new.generation else None
         rows = self.store.rows_name(new.generation)
         if base is None:
-            with self._phase("Creating the collection"):
-                self.store.create(rows, *rows_schema(new.dim, new.index, early=new.early))
+            self._create(rows, rows_schema(new.dim, new.index, early=new.early))
         send = partial(self._send, rows, early=new.early)
         changes = send_changes(self.encoder, self.store, base, send)
         sent = changes.added + changes.changed
@@ -246,6 +244,15 @@ class Publication:
             return replace(new, early=last.early)
         return replace(new, early=here, generation=last.generation + 1)
 
+    def _create(self, name: str, schema: tuple[Any, Any]) -> None:
+        """Create the collection of the rows, and that of the records where there is none."""
+        schemas = {name: schema}
+        if not self.store.call("has_collection", self.store.meta):
+            schemas[self.store.meta] = records_schema()
+        # At once: a server takes seconds for each.
+        with self._phase("Creating the collection"), ThreadPoolExecutor(len(schemas)) as pool:
+            list(pool.map(lambda each: self.store.create(each, *schemas[each]), schemas))
+
     def _send(self, name: str, lines: list[dict[str, Any]], *, early: bool) -> None:
         # By id, so that a batch whose answer was lost may be sent again.
         self.store.call("upsert", name, [*map(early_row, lines)] if early else lines)
@@ -299,7 +306,8 @@ class Publication:
         for other in store.generations():
             if other != generation:
                 store.call("drop_collection", store.rows_name(other))
-        store.call("delete", store.meta, filter=f"version > 0 and version != {version}")
+        if store.call("has_collection", store.meta):
+            store.call("delete", store.meta, filter=f"version > 0 and version != {version}")
 
 
 def _unindexed(index: Mapping[str, Any]) -> int:

@@ -180,6 +180,26 @@ def test_readers_see_complete_versions_during_publications(tmp_path):
     assert str(file) not in lite_servers
 
 
+@pytest.mark.parametrize("missing", ["x_meta", "x_rows_1"])
+def test_either_collection_alone_is_no_publication(tmp_path, monkeypatch, missing):
+    file, library, create = tmp_path / "x.db", small(), Store.create
+
+    def half(self, name, *options):
+        if name == missing:
+            raise ss.RemoteError("the server is gone")
+        create(self, name, *options)
+
+    with monkeypatch.context() as patch, pytest.raises(ss.RemoteError, match="is gone"):
+        patch.setattr(Store, "create", half)
+        ss.publish(library, file, "x", progress=False)
+    with pytest.raises(ss.RemoteError, match="holds no library"):
+        ss.RemoteLibrary(file, "x")
+    assert ss.publish(library, file, "x", progress=False).version == 1
+    with ss.RemoteLibrary(file, "x") as remote:
+        assert_same(ss.search(remote, 3), ss.search(library, 3))
+    assert stored(file) == len(library)
+
+
 KILLED = """
 import os, signal, sys
 import numpy as np
