@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pillow_heif
 import pytest
+from filelock import FileLock
 
 import simsearch as ss
 
@@ -48,8 +49,12 @@ def no_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
-    """The whole sample dataset, made once."""
-    return ss.make_sample(tmp_path_factory.mktemp("sample") / "dataset")
+    """The whole sample dataset, made once for all processes of a run; no test may change it."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with FileLock(place / "sample.lock"):
+        return ss.make_sample(place / "sample" / "dataset")
 
 
 @pytest.fixture(scope="session")
