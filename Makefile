@@ -10,7 +10,7 @@ OUTSIDE := server or wheel or docs
 # Those that drive a browser, by greenlets: with the threads of other servers, coverage that looks for greenlets loops
 # for ever.
 BROWSER := tests/web/page tests/notebook
-# One worker per core, a file each; torch and numpy would otherwise start threads for all cores.
+# One worker per core, a file each (tests/support/scheduling.py); torch and numpy would otherwise start threads for all cores.
 PARALLEL = OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 IN_ORDER := -p no:randomly
 
@@ -71,13 +71,13 @@ test-fast: $(VENV)/installed-dev
 test-random: $(VENV)/installed-dev
 	$(PARALLEL) -m "not ($(OUTSIDE))"
 
-# What starts servers runs alone: beside a browser, Ray's do not start in time, and nothing is gained.
+# A browser, Ray and a Milvus server run alone: beside each other they are late, and nothing is gained.
 # --durations tells what a shorter run could do without.
 COVERED := --cov --cov-report= --cov-fail-under=0 --durations=25
 test-all: check $(VENV)/installed-docs
-	$(PARALLEL) $(IN_ORDER) -m "not ($(OUTSIDE))" $(COVERED)
-	$(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER:%=--ignore=%) $(COVERED) --cov-append
-	BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m "$(OUTSIDE)" $(BROWSER) --cov --cov-append --durations=25
+	$(PARALLEL) $(IN_ORDER) -m "not alone" $(COVERED)
+	$(BIN)/pytest $(IN_ORDER) -m alone $(BROWSER:%=--ignore=%) $(COVERED) --cov-append
+	BROWSER_CONCURRENCY=greenlet $(BIN)/pytest $(IN_ORDER) -m alone $(BROWSER) --cov --cov-append --durations=25
 
 trial: $(TRIALS:%=trial-%)
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 import simsearch as ss
 
-pytest_plugins = ["marks", "skips"]
+pytest_plugins = ["marks", "scheduling", "skips"]
 
 pillow_heif.register_heif_opener()  # to write files with; simsearch puts its own reader in place
 mpl.use("agg")  # no window, whatever this machine has

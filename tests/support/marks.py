@@ -13,6 +13,10 @@ SERVER = (
     "web/page",
     "notebook/test_jupyterlab.py",
 )  # they start Ray, Milvus Lite or a browser
+ALONE = (
+    *("cluster/test_ray.py", "cluster/test_ray_hosts.py", "cluster/milvus/test_milvus_server.py"),
+    *("web/page", "notebook/test_jupyterlab.py"),
+)
 SLOW = (  # they train, start processes, run notebooks or attack a server
     *("training", "embedding", "web", "analysis", "backbones/test_parity.py"),
     *("test_package.py", "test_samples.py", "test_compat.py", "test_cli.py", "test_house.py"),
@@ -22,7 +26,7 @@ SLOW = (  # they train, start processes, run notebooks or attack a server
 
 def pytest_configure():
     """Refuse a name that has moved: its tests would silently be run."""
-    missing = [name for name in SERVER + SLOW if not (TESTS / name).exists()]
+    missing = [name for name in SERVER + ALONE + SLOW if not (TESTS / name).exists()]
     if missing:
         raise pytest.UsageError(f"tests/support/marks.py names {missing}, which are not there")
 
@@ -31,5 +35,7 @@ def pytest_itemcollected(item):
     """Mark tests by where they stand, before `-m` chooses among them."""
     if any(item.path.is_relative_to(TESTS / name) for name in SERVER):
         item.add_marker("server")
+    if any(item.path.is_relative_to(TESTS / name) for name in ALONE):
+        item.add_marker("alone")
     if any(item.path.is_relative_to(TESTS / name) for name in SLOW):
         item.add_marker("slow")

@@ -189,9 +189,10 @@ def test_either_collection_alone_is_no_publication(tmp_path, monkeypatch, missin
             raise ss.RemoteError("the server is gone")
         create(self, name, *options)
 
-    with monkeypatch.context() as patch, pytest.raises(ss.RemoteError, match="is gone"):
+    with monkeypatch.context() as patch:
         patch.setattr(Store, "create", half)
-        ss.publish(library, file, "x", progress=False)
+        with pytest.raises(ss.RemoteError, match="is gone"):
+            ss.publish(library, file, "x", progress=False)
     with pytest.raises(ss.RemoteError, match="holds no library"):
         ss.RemoteLibrary(file, "x")
     assert ss.publish(library, file, "x", progress=False).version == 1
