@@ -101,7 +101,7 @@ class MilvusProcess:
         self.process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def milvus_server(tmp_path_factory):
     """Return a server that runs; a test that stops it starts it again."""
     fetch_package()

@@ -130,7 +130,7 @@ class TwoHosts:
                 ip("netns", "del", name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_hosts(tmp_path_factory):
     """Start a node on each host."""
     folder = tmp_path_factory.mktemp("hosts")
