@@ -84,7 +84,7 @@ def load_image(source: ImageSource, min_side: int | None = None) -> Image.Image:
     """
     if (decoder := DECODER.get()) and isinstance(source, (str, os.PathLike, bytes)):
         return decoder.load(source, min_side)
-    _register_formats()
+    register_formats()
     if _is_in_memory(source):
         from simsearch.images.orientation import warn_of_orientation
 
@@ -145,7 +145,7 @@ def load_preview(source: ImageSources, min_side: int | None = None) -> Image.Ima
 
 
 @lru_cache(maxsize=1)
-def _register_formats() -> tuple[str, ...]:
+def register_formats() -> tuple[str, ...]:
     """Register every decoder, once and at first use; return the formats to try."""
     import pi_heif
 
@@ -172,7 +172,7 @@ def open_file(file: str | io.BytesIO, size: int, name: str) -> Image.Image:
     if not size:
         raise ImageError("the file is empty")
     try:
-        image = Image.open(file, formats=_register_formats())
+        image = Image.open(file, formats=register_formats())
     except (Image.DecompressionBombError, ValueError, OSError) as error:
         from simsearch.images.fallback import open_otherwise
 

@@ -285,11 +285,14 @@ def summarise(library: RowTable) -> Overview:
 
 def _folder_counts(library: RowTable) -> Counter[str]:
     """Count the images of each folder, block by block: a large library's names take much memory."""
-    counts: Counter[str] = Counter()
+    heads: Counter[str] = Counter()  # folders with the slash at their end
     inside = name_slice(library.root)
     for block in iter_blocks(len(library.paths), NAME_BLOCK_ROWS):
         names = (path[inside] for path in library.paths[block].tolist())
-        counts.update(posixpath.dirname(name) or "." for name in names)
+        heads.update(name[: name.rfind("/") + 1] for name in names)
+    counts: Counter[str] = Counter()
+    for head, count in heads.items():
+        counts[posixpath.dirname(head) or "."] += count
     return counts
 
 

@@ -34,6 +34,7 @@ from simsearch.web.middleware import (
     check_token,
 )
 from simsearch.web.openapi import describe_api
+from simsearch.web.page_files import PageFiles
 from simsearch.web.page_template import STATIC
 from simsearch.web.pages import login_routes, page_routes
 from simsearch.web.problems import Utf8JsonResponse, handle_problems
@@ -42,6 +43,7 @@ from simsearch.web.service import Service
 from simsearch.web.settings import Settings
 from simsearch.web.streams import FileStreamResponse
 from simsearch.web.thumbnails import Original, Picture, Size
+from simsearch.web.warm_up import warm_up
 
 SWAGGER_UI = str(files("fastapi_swagger.resources"))  # Swagger UI's own files
 SWAGGER_UI_FILES = {"swagger-ui.css", "swagger-ui-bundle.js"}
@@ -97,6 +99,8 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
             async with create_task_group() as tasks:
                 tasks.start_soon(service.watch_library)
                 tasks.start_soon(to_thread.run_sync, service.decoders.start)
+                if settings.warm_up:
+                    tasks.start_soon(warm_up, service, metrics)
                 tasks.start_soon(metrics.watch_loop)
                 with use_budget(service.decoders.budget):  # of this process
                     yield
@@ -126,7 +130,7 @@ def create_app(settings: Settings, decoders: DecoderPool | None = None) -> FastA
     app.include_router(page_routes(metrics))
     app.include_router(login_routes(auth, login_page))
     app.mount("/static/swagger", _SwaggerUiFiles(directory=SWAGGER_UI), "swagger")
-    app.mount("/static", StaticFiles(directory=STATIC), "static")
+    app.mount("/static", PageFiles(), "static")
     app.openapi = partial(describe_api, app, forms_of(api), needs_token=settings.token is not None)  # type: ignore[method-assign]
     return app
 

@@ -42,7 +42,7 @@ from simsearch.images import (  # loaded before the first fork, not in each work
 from simsearch.images.allocator import limit_allocator
 from simsearch.images.budget import use_budget
 from simsearch.images.crop import load_parts
-from simsearch.images.decode import load_image
+from simsearch.images.decode import load_image, register_formats
 from simsearch.images.header import measure, read_shape
 from simsearch.images.signature import SIGNATURE
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
@@ -77,6 +77,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes this
     limit_allocator()
     os.nice(NICENESS)
+    register_formats()  # here, and not in each worker
     gc.freeze()  # or the workers' collections would copy the pages that they share
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, "ascii")

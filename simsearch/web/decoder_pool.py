@@ -78,6 +78,7 @@ class DecoderPool:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._closed = False
+        self._background = Background(self)
 
     @contextmanager
     def in_use(self, *, one_at_a_time: bool = False) -> Iterator[None]:
@@ -86,7 +87,7 @@ class DecoderPool:
         Work in the background, on however many threads, takes one at a time: requests have the
         others.
         """
-        decoder = Background(self) if one_at_a_time else self
+        decoder = self._background if one_at_a_time else self
         token = DECODER.set(decoder if self.start() else None)
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        self.last_request = -math.inf  # when it came or was answered, by `time.monotonic`
         self.requests = Counter(
             "simsearch_requests", "Requests answered.", ["route", "status"], registry=registry
         )
@@ -100,10 +102,12 @@ class MetricsMiddleware:
                 status = message["status"]
             await send(message)
 
+        self._metrics.last_request = time.monotonic()
         with self._metrics.in_progress.track_inprogress():
             try:
                 await self.app(scope, receive, send_and_record)
             finally:
+                self._metrics.last_request = time.monotonic()
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.requests.labels(route, str(status)).inc()
                 self._metrics.seconds.labels(route).observe(time.perf_counter() - start)

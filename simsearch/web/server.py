@@ -81,7 +81,7 @@ def serve(
     made = None if local or token is not None else secrets.token_urlsafe(24)
     token = token or made
     hosts = LOOPBACK_NAMES | {host} if local and token is None else None
-    settings |= {"token": token, "hosts": hosts}
+    settings = {"warm_up": True, **settings, "token": token, "hosts": hosts}
     given = [outputs] if isinstance(outputs, (str, os.PathLike)) else list(outputs)
     if together:
         folders = [folder for each in given for folder in read_libraries([each]).values()]

@@ -37,6 +37,7 @@ from simsearch.web.thumbnails import (
     open_original,
 )
 from simsearch.web.uploads import PixelBudget, fetch_images
+from simsearch.web.warm_up import warm_up
 from simsearch.web.where import check_cost, read_where
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class Service:
             if await to_thread.run_sync(self.manager.refresh):
                 self._metrics.reloads.inc()
                 self._metrics.images.set(len(self.manager.state.library))
+                if self.settings.warm_up:
+                    await warm_up(self, self._metrics)
 
     async def search(self, form: schemas.SearchForm, *, shapes: bool = False) -> bytes:
         """Answer a search: JSON of `schemas.Answers`; with the shapes of matches, if asked."""

@@ -70,6 +70,8 @@ class Settings:
         this machine's own count as such. One address gets no more than four fifths of each limit.
     root_path : str
         Path below which a proxy has the server, such as "/photos".
+    warm_up : bool
+        Make what the page shows first ready at the start, in the background; `serve` does.
     name : str
         Of the library, where a server has several.
     libraries : sequence of str
@@ -105,6 +107,7 @@ class Settings:
     max_connections: int = 512
     trusted_proxies: Sequence[str] = ()
     root_path: str = ""
+    warm_up: bool = False
     name: str = ""
     libraries: Sequence[str] = ()
     others: Sequence[str] = ()

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware import Middleware
 from fastapi.responses import RedirectResponse
-from fastapi.staticfiles import StaticFiles
 
 from simsearch.errors import QueryError
 from simsearch.web.app import create_app, guards, read_login_page
 from simsearch.web.middleware import TokenAuth
-from simsearch.web.page_template import STATIC
+from simsearch.web.page_files import PageFiles
 from simsearch.web.pages import login_routes, page_response
 from simsearch.web.problems import Utf8JsonResponse, encode_json, handle_problems
 from simsearch.web.root_path import ROOT, RootPathMiddleware, local_path
@@ -107,7 +106,7 @@ def create_libraries_app(libraries: Mapping[str, Settings]) -> FastAPI:
     handle_problems(app)
     app.include_router(_list_routes({name: each.state.service for name, each in apps.items()}))
     app.include_router(login_routes(auth, login_page))
-    app.mount("/static", StaticFiles(directory=STATIC), "static")
+    app.mount("/static", PageFiles(), "static")
     return app
 
 

@@ -19,7 +19,7 @@ from simsearch.images.decode import DECODER, load_image
 from simsearch.images.header import read_header
 from simsearch.images.read import read_file
 from simsearch.images.remote import file_state
-from simsearch.web.decoder_pool import DecoderPool
+from simsearch.web.decoder_pool import Background, DecoderPool
 from simsearch.web.jpeg import encode_jpeg, make_thumbnail
 from simsearch.web.thumbnail_cache import ThumbnailCache
 
@@ -224,8 +224,9 @@ def _spool(data: bytes) -> IO[bytes]:
 
 def _encode_thumbnail(path: str, size: int, comment: bytes) -> bytes:
     decoder = DECODER.get()
-    if isinstance(decoder, DecoderPool):
-        return decoder.thumbnail(path, size, THUMBNAIL_QUALITY, comment)
+    if isinstance(decoder, (DecoderPool, Background)):
+        data: bytes = decoder.thumbnail(path, size, THUMBNAIL_QUALITY, comment)
+        return data
     return encode_jpeg(make_thumbnail(path, size), THUMBNAIL_QUALITY, comment)
 
 

@@ -11,8 +11,8 @@ from simsearch.images import decode
 @pytest.fixture(autouse=True)
 def prepared():
     """Register the decoders within each test: pytest undoes their warning filters after it."""
-    decode._register_formats.cache_clear()
-    decode._register_formats()
+    decode.register_formats.cache_clear()
+    decode.register_formats()
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
+from simsearch.web.page_bundle import in_order, join_modules
 from simsearch.web.page_template import STATIC, modules, read_page
 from simsearch.web.pages import PAGES
 
+INCLUDE_MODULE = re.compile(r"<!-- module: (\S+) -->")
 FILLED = ["index.html", "map.html", "duplicates.html", "docs.html", "libraries.html"]
 
 
@@ -30,11 +32,66 @@ def test_first_page_is_asked_for_at_the_address_that_the_modules_use():
     assert f'"api/images?offset=0&limit={size}&shapes=true"' in early
 
 
-def test_every_module_of_a_page_is_fetched_at_once():
-    page, _ = read_page("index.html")
-    loaded = re.findall(r'rel="modulepreload" href="static/([\w.]+)"', page)
-    assert loaded == modules("main.js")
-    assert {"lines.js", "cardEvents.js", "zip.js"} <= set(loaded)
+def addresses(page):
+    return re.findall(r'(?:src|href)="(static/page/[^"]+)"', page)
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_what_a_page_loads_is_one_file_of_each_kind_that_the_browser_keeps(name, client):
+    main = INCLUDE_MODULE.search((STATIC / name).read_text("utf-8"))
+    found = addresses(read_page(name)[0])
+    assert [address.partition(".")[2].partition(".")[2] for address in found] == (
+        ["css", "head.js", "js"] if main else ["head.js"]
+    )
+    for address in found:
+        response = client.get(f"/{address}")
+        assert response.status_code == 200
+        assert "immutable" in response.headers["cache-control"]
+        assert response.headers["content-encoding"] == "gzip"
+        plain = client.get(f"/{address}", headers={"accept-encoding": "identity"})
+        assert (plain.content, plain.headers.get("content-encoding")) == (response.content, None)
+    if main:
+        for module in [main[1], *modules(main[1])]:
+            assert response.text.count(f"const ${module.removesuffix('.js')} = ") == 1
+
+
+def test_joined_file_of_another_version_is_the_present_one_and_is_not_kept(client):
+    (address,) = (each for each in addresses(read_page("index.html")[0]) if each.endswith(".css"))
+    old = re.sub(r"[0-9a-f]{16}", "0" * 16, address)
+    response = client.get(f"/{old}")
+    assert (response.text, response.headers["cache-control"]) == (
+        client.get(f"/{address}").text,
+        "no-cache",
+    )
+    for unknown in ("index.css", f"nothing.{'0' * 16}.css", f"docs.{'0' * 16}.css", "../app.py"):
+        assert client.get(f"/static/page/{unknown}").status_code == 404
+
+
+def test_modules_run_before_those_that_import_them_and_once():
+    code = {
+        "main.js": 'import * as one from "./one.js";\nimport { b as c, d } from "./two.js";\n',
+        "one.js": 'export { b } from "./two.js";\nexport async function a() {}\n',
+        "two.js": "export const b = 1;\nexport class d {}\n",
+    }
+    assert in_order("main.js", code.__getitem__) == ["two.js", "one.js", "main.js"]
+    joined = join_modules("main.js", code.__getitem__)
+    assert "const one = $one;\nconst { b: c, d } = $two;\n" in joined
+    assert "async function a() {}\nreturn { a, b: $two.b };" in joined
+    assert "const b = 1;\nclass d {}\nreturn { b, d };" in joined
+
+
+@pytest.mark.parametrize(
+    "line", ["export default 1;", "export let a = 1;", 'import "./b.js";', "await 1;"]
+)
+def test_module_that_cannot_be_joined_is_an_error(line):
+    with pytest.raises(ValueError, match=r"a\.js: .* cannot be joined"):
+        join_modules("a.js", {"a.js": f"{line}\n", "b.js": ""}.__getitem__)
+
+
+def test_modules_in_a_circle_are_an_error():
+    code = {"a.js": 'import { b } from "./b.js";\n', "b.js": 'import { a } from "./a.js";\n'}
+    with pytest.raises(ValueError, match=r"a\.js imports itself"):
+        join_modules("a.js", code.__getitem__)
 
 
 def test_page_that_the_browser_has_is_not_sent_again(client):
