@@ -13,7 +13,15 @@ PER_CLASS = {"seg_train": 14, "seg_test": 6}
 UNLABELLED = 6
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def fast_runtime():
+    """As with `pip install 'simsearch[fast]'`: commands that need no PyTorch take a third."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMSEARCH_RUNTIME", "openvino")
+        yield
+
+
+@pytest.fixture(scope="module")
 def example_project(sample, tmp_path_factory):
     """A small dataset and its library, a table of facts, and pictures to search with."""
     folder = tmp_path_factory.mktemp("example")
