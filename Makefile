@@ -71,7 +71,7 @@ test-fast: $(VENV)/installed-dev
 test-random: $(VENV)/installed-dev
 	$(PARALLEL) -m "not ($(OUTSIDE))"
 
-# A browser, Ray and a Milvus server run alone: beside each other they are late, and nothing is gained.
+# A browser and Ray run alone: beside each other they are late, and nothing is gained.
 # --durations tells what a shorter run could do without.
 COVERED := --cov --cov-report= --cov-fail-under=0 --durations=25
 test-all: check $(VENV)/installed-docs

@@ -14,8 +14,10 @@ SERVER = (
     "notebook/test_jupyterlab.py",
 )  # they start Ray, Milvus Lite or a browser
 ALONE = (
-    *("cluster/test_ray.py", "cluster/test_ray_hosts.py", "cluster/milvus/test_milvus_server.py"),
-    *("web/page", "notebook/test_jupyterlab.py"),
+    "cluster/test_ray.py",
+    "cluster/test_ray_hosts.py",
+    "web/page",
+    "notebook/test_jupyterlab.py",
 )
 SLOW = (  # they train, start processes, run notebooks or attack a server
     *("training", "embedding", "web", "analysis", "backbones/test_parity.py"),
