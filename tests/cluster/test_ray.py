@@ -250,9 +250,7 @@ def start(cluster, dataset, stderr=subprocess.DEVNULL):
 
 
 # Ctrl-C between the opening of a file and the `with` that closes it leaves that to Python.
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning"
-)
+@pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_interrupted_and_killed_run_resumes(cluster, dataset, capsys):
     backbone = backbone_with(slow_thumbnail)
