@@ -113,7 +113,7 @@ function entry(group, image, choose) {
     { className: `copy ${kept ? "kept" : goes ? "goes" : "stays"}`, "data-row": image.row },
     link,
     el("p", { className: "verdict" }, verdict(group, image, kept, goes)),
-    caption(name.split("/").pop(), [folderOf(name), size].filter(Boolean).join(" · "), name),
+    caption(name.split("/").pop(), [size, folderOf(name)].filter(Boolean).join(" · "), name),
     kept || alone ? null : buttons(group, image, apart, choose),
   );
 }

@@ -1,6 +1,7 @@
 """The page of duplicates: looked at side by side, chosen, exported as a plan, never applied."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,9 @@ def test_plan_is_exported_and_applied_at_the_command_line(open_duplicates, proje
     page = open_duplicates()
     expect(copy(page, "0.png").locator(".verdict")).to_have_text("Stays")
     expect(copy(page, "new/0.png").locator(".verdict")).to_have_text("Can be removed Resized")
-    expect(copy(page, "new/0.png")).to_contain_text("new · 200 × 150 · ")
+    expect(copy(page, "new/0.png").locator(".caption-detail")).to_have_text(
+        re.compile(r"200 × 150 · .* · new")  # what decides comes first: a long folder is cut off
+    )
     expect(page.locator("#summary")).to_contain_text("2 groups · 2 copies can be removed · ")
     before = pictures(folder)
     plan = export(page, tmp_path / "plan.csv")

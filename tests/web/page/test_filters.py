@@ -58,3 +58,38 @@ def test_sliders_set_k_and_threshold(new_page, site):
     expect(page.locator("#status")).to_have_text("0 matches")
     page.get_by_role("button", name="Allow any similarity").click()
     expect_matches(page, search(site, row, k=len(site.library)))
+
+
+def test_long_folder_name_ends_before_its_count(page):
+    sizes = page.evaluate(
+        """async () => {
+            const { treeOf, folderTree } = await import("/static/folderTree.js");
+            const long = { name: "long ".repeat(40), images: 2 };
+            const folders = [{ name: "a", images: 1 }, long];
+            const box = document.createElement("div");
+            box.style.width = "260px";
+            box.append(folderTree(treeOf(folders), () => {}).node);
+            document.body.append(box);
+            const right = (node) => node.getBoundingClientRect().right;
+            return [right(box), ...[...box.querySelectorAll("small")].map(right)];
+        }"""
+    )
+    assert len(sizes) == 3
+    assert max(sizes[1:]) <= sizes[0]
+
+
+def test_toolbar_covers_the_ring_of_a_selected_picture(new_page, site):
+    page = new_page(viewport={"width": 390, "height": 844})
+    first = page.locator("#library .card:not(.skeleton)").first
+    first.locator(".select").evaluate("button => button.click()")
+    toolbar, picture = (
+        page.locator(".toolbar").bounding_box(),
+        first.locator(".picture").bounding_box(),
+    )
+    ring = first.locator(".picture").evaluate(
+        """node => ["outlineWidth", "outlineOffset"].map(
+            (name) => parseFloat(getComputedStyle(node)[name])
+        )"""
+    )
+    assert sum(ring) > 3
+    assert toolbar["x"] <= picture["x"] - sum(ring)

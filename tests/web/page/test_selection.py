@@ -138,7 +138,11 @@ def test_collection_is_kept_in_the_browser_and_shown(page, site):
     page.get_by_role("button", name="Remove the filter Collection").click()
     expect(cards).to_have_count(60)
     page.get_by_role("button", name="Collections").click()
-    page.get_by_role("button", name="Remove For the wall").click()
+    page.set_viewport_size({"width": 390, "height": 844})
+    remove = page.get_by_role("button", name="Remove For the wall")
+    ends = [each.bounding_box() for each in (remove, page.get_by_role("dialog"))]
+    assert ends[0]["x"] + ends[0]["width"] < ends[1]["x"] + ends[1]["width"]
+    remove.click()
     expect(page.get_by_role("dialog")).to_contain_text("There are no collections yet")
 
 
