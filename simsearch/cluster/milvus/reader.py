@@ -43,7 +43,7 @@ SPARE_ROWS = 20  # ranked beyond k: the engine's float32 may confuse the last on
 DEPTH_FACTOR = 8  # by which the depth grows where too few rows are allowed
 BATCH_QUERIES = 64
 MIN_EF, MIN_FILTERED_EF, MAX_EF = 256, 4096, 32_768  # of an HNSW search
-NPROBE = 128  # lists that an IVF search reads
+NPROBE = 256  # of 1,024 lists of each segment, that an IVF search reads
 
 
 class PublishedRow(NamedTuple):
