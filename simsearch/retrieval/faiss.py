@@ -218,15 +218,18 @@ class FaissIndex:
         k: int,
         mask: NDArray[np.bool_] | None,
     ) -> list[tuple[SearchEffort, list[int]]]:
-        """Return the effort to begin with, and the queries for it: each reads the lists near it."""
+        """Return the effort to begin with, and the queries for it: each reads the lists near it.
+
+        A query reads as many by itself as among others: what the report states holds for both.
+        """
         every = list(range(len(vectors)))
         if mask is not None or not self.candidates.knows_near_lists:
             return [(effort, every)]
-        near = self.candidates.near_lists(vectors)
+        near, lists = self.candidates.near_lists(vectors), self.candidates.list_count
         reaches = np.ceil(near * math.sqrt(max(k, TUNED_K) / TUNED_K)).astype(int).tolist()
         groups: dict[SearchEffort, list[int]] = {}
         for i, reach in zip(every, reaches, strict=True):
-            shared = -(-reach // LISTS_STEP) * LISTS_STEP if len(every) > 1 else reach
+            shared = min(lists, -(-reach // LISTS_STEP) * LISTS_STEP)
             groups.setdefault(effort._replace(reach=shared), []).append(i)
         return list(groups.items())
 
