@@ -1,7 +1,7 @@
 """Listing of a dataset on an object store, by `find_images` and by s3fs alone.
 
-    python benchmarks/object_store.py                      # 1,000 and 10,000 keys; three minutes
-    python benchmarks/object_store.py --keys 30000
+    python benchmarks/object_listing.py                      # 1,000 and 10,000 keys; three minutes
+    python benchmarks/object_listing.py --keys 30000
 
 The store is moto's S3 server, in a process of its own; keys have spaces, `#`, `?` and letters
 beyond ASCII. Given are processor seconds of this process, which the listing costs wherever the
@@ -48,7 +48,7 @@ def main() -> None:
 
 def serve(connection: Any, count: int) -> None:
     """Serve a bucket of so many small objects, which are put into it without requests."""
-    from moto.s3.models import s3_backends  # type: ignore[import-not-found]
+    from moto.s3.models import s3_backends
     from object_store import ObjectStore  # type: ignore[import-not-found]
 
     store = ObjectStore()
@@ -73,7 +73,7 @@ def measure(address: str, count: int) -> None:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     from simsearch.images.listing import find_images
 
