@@ -52,7 +52,6 @@ KMEANS_ITERATIONS = 6
 KMEANS_MIN_ROWS = 16  # FAISS wants one row per centre of a 4-bit quantiser
 EF_CONSTRUCTION = 160  # rows that are looked at to link a new one into the graph
 BLOCK_ROWS = 8192  # that are read and added together
-NONE_HELD = np.empty(0, np.intp)
 
 FACTORIES: dict[str, Callable[[int, int], str]] = {  # rows and width to FAISS's own notation
     "sq": lambda _, __: "SQ8",
@@ -128,7 +127,7 @@ def build_index(
     new, held = hold_out(library) if chosen != "flat" else np.empty((2, 0), np.intp)
     tuning, measured = ask_questions(library, new, held, asked)
     order = rows_in_order(len(library), held.tolist())
-    raw = empty_index(library, chosen, held)
+    raw = empty_index(library, chosen)
     add_rows(raw, library, order[: len(order) - len(held)], progress)
     candidates = CandidateIndex(raw, chosen, order if len(held) else None)
     effort, candidates.margins = tune(candidates, library, tuning)
@@ -190,30 +189,34 @@ def add_rows(index: Any, library: ImageLibrary, rows: NDArray[Any], progress: bo
             bar.update(block.stop - block.start)
 
 
-def empty_index(library: ImageLibrary, kind: Kind, held: NDArray[np.intp] = NONE_HELD) -> Any:  # noqa: ANN401
-    """Make a FAISS index without rows, trained by a sample of them: of none that are held out."""
+def empty_index(library: ImageLibrary, kind: Kind) -> Any:  # noqa: ANN401
+    """Make a FAISS index without rows, trained by a sample of them."""
     faiss = import_faiss()
     if kind == "flat":
         return faiss.IndexFlatIP(library.dim)
     lists = count_lists(len(library), kind)
     inner = faiss.index_factory(library.dim, FACTORIES[kind](lists, library.dim))
     rotation = Rotation.of(library.dim).to_faiss()
-    count = TRAINING_ROWS
-    if kind in LIST_KINDS:
-        count = max(count, ROWS_PER_LIST * lists)
-    sample = [rotation.apply(rows) for rows in sample_blocks(library, count, held)]
-    _train(inner, kind, np.concatenate(sample))
+    _train(inner, kind, library, rotation)
     return faiss.IndexPreTransform(rotation, inner)
 
 
-def _train(index: Any, kind: Kind, sample: NDArray[np.float32]) -> None:  # noqa: ANN401
+def _train(
+    index: Any,  # noqa: ANN401
+    kind: Kind,
+    library: ImageLibrary,
+    rotation: Any,  # noqa: ANN401
+) -> None:
     """Set the ranges of the quantiser, and the centres of lists, by a random sample of the rows."""
+    count = TRAINING_ROWS
     if kind == "hnsw":
         index.hnsw.efConstruction = EF_CONSTRUCTION
     if kind in LIST_KINDS:
         index.cp.niter, index.cp.min_points_per_centroid = KMEANS_ITERATIONS, 1
+        count = max(count, ROWS_PER_LIST * count_lists(len(library), kind))
+    sample = np.concatenate([rotation.apply(rows) for rows in _sample_blocks(library, count)])
     if len(sample) < KMEANS_MIN_ROWS:
-        sample = np.resize(sample, (KMEANS_MIN_ROWS, sample.shape[1]))
+        sample = np.resize(sample, (KMEANS_MIN_ROWS, library.dim))
     index.train(sample)
 
 
@@ -227,11 +230,9 @@ def count_lists(rows: int, kind: Kind) -> int:
     return max(1, min(int(math.sqrt(rows)), rows // ROWS_PER_LIST))
 
 
-def sample_blocks(
-    library: ImageLibrary, count: int, held: NDArray[np.intp]
-) -> Iterator[NDArray[np.float32]]:
-    """Read a random sample of the rows that are not held out block by block, in file order."""
-    rows = np.setdiff1d(draw_rows(library, count), held)
+def _sample_blocks(library: ImageLibrary, count: int) -> Iterator[NDArray[np.float32]]:
+    """Read a random sample of the rows block by block, in the order of the file."""
+    rows = draw_rows(library, count)
     return (
         np.asarray(library.embeddings[rows[block]]) for block in iter_blocks(len(rows), BLOCK_ROWS)
     )

@@ -32,8 +32,8 @@ class IndexReport:
     recall_at_10 : float
         Share of the ten nearest images that it finds: the lowest of the kinds of queries below but
         `recall_unlike`. An image that scores as high as the tenth counts as well. None of the
-        queries has set the index up: neither its effort nor, but for images of the library, its
-        lists and quantisers.
+        queries has set the effort; the sample of rows that has set lists and quantisers is of all
+        rows, those too that were held out to ask with.
     ms_per_query, exact_ms : float
         Median time of one query for ten images through the index, and by exact search, in ms.
     size_bytes : int

@@ -82,25 +82,6 @@ def test_new_queries_and_their_near_copies_are_not_in_the_index(library):
         assert kept[best.rows].all()
 
 
-@pytest.mark.parametrize("kind", ["sq", "ivf", "rabitq"])
-def test_no_row_that_is_held_out_trains_the_index(library, monkeypatch, kind):
-    """Quantisers and lists are those of an index that has never seen what asks it."""
-    small, trained, sample = library_of(library.embeddings[:600]), [], faiss_build.sample_blocks
-
-    def spy(*args):
-        blocks = list(sample(*args))
-        trained.append(np.concatenate(blocks))
-        return blocks
-
-    monkeypatch.setattr(faiss_build, "sample_blocks", spy)
-    build_index(small, kind, progress=False)
-    _, held = hold_out(small)
-    (rows,) = trained
-    kept = np.setdiff1d(np.arange(600), held)
-    assert len(held) > 20
-    np.testing.assert_array_equal(rows, small.embeddings[kept])
-
-
 def test_report_of_a_weak_index_is_measured(hard):
     """Its recall is measured, not the one that the effort was tuned for."""
     library, index = hard
