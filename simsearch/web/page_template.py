@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from simsearch.web.page_bundle import in_order, join_modules, join_texts
+from simsearch.web.page_bundle import join_modules, join_texts
 
 STATIC = Path(__file__).with_name("static")
 INCLUDE = re.compile(r"^ *<!-- (\w+): (.*) -->\n", re.MULTILINE)
@@ -124,11 +124,6 @@ def _symbols() -> dict[str, str]:
     """Return the symbol of each icon by its name."""
     sheet = _read("icons.svg")
     return {symbol[1]: symbol[0] for symbol in SYMBOL.finditer(sheet)}
-
-
-def modules(name: str) -> list[str]:
-    """Return all modules that a module of the page imports, directly or not, in order of names."""
-    return sorted(set(in_order(name, _read)) - {name})
 
 
 def _read(name: str) -> str:

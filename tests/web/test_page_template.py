@@ -5,7 +5,7 @@ import re
 import pytest
 
 from simsearch.web.page_bundle import in_order, join_modules
-from simsearch.web.page_template import STATIC, modules, read_page
+from simsearch.web.page_template import STATIC, read_page
 from simsearch.web.pages import PAGES
 
 INCLUDE_MODULE = re.compile(r"<!-- module: (\S+) -->")
@@ -21,7 +21,7 @@ def test_page_has_every_icon_that_it_or_its_modules_name(name):
     ids = re.findall(r' id="([\w-]+)"', page)
     assert len(ids) == len(set(ids))
     main = name.replace(".html", ".js").replace("index", "main")
-    for module in {"messages.js", "feedback.js", "detail.js"} & {main, *modules(main)}:
+    for module in {"messages.js", "feedback.js", "detail.js"} & set(modules(main)):
         code = (STATIC / module).read_text("utf-8")
         assert set(re.findall(r'\bicon\("([\w-]+)"\)', code)) <= there
 
@@ -30,6 +30,11 @@ def test_first_page_is_asked_for_at_the_address_that_the_modules_use():
     size = re.search(r"PAGE_SIZE = (\d+)", (STATIC / "browse.js").read_text("utf-8"))[1]
     early = (STATIC / "early.js").read_text("utf-8")
     assert f'"api/images?offset=0&limit={size}&shapes=true"' in early
+
+
+def modules(name):
+    """A module and all that it imports."""
+    return in_order(name, lambda each: (STATIC / each).read_text("utf-8"))
 
 
 def addresses(page):
@@ -51,7 +56,7 @@ def test_what_a_page_loads_is_one_file_of_each_kind_that_the_browser_keeps(name,
         plain = client.get(f"/{address}", headers={"accept-encoding": "identity"})
         assert (plain.content, plain.headers.get("content-encoding")) == (response.content, None)
     if main:
-        for module in [main[1], *modules(main[1])]:
+        for module in modules(main[1]):
             assert response.text.count(f"const ${module.removesuffix('.js')} = ") == 1
 
 
